@@ -1,0 +1,60 @@
+# Mirror of src_c/fastembed.h: the meaning of each function is written there.
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "fastembed.h" nogil:
+    enum: FE_MAX_DIMS
+
+    ctypedef enum fe_dtype:
+        FE_F32
+        FE_F64
+
+    ctypedef enum fe_bounds:
+        FE_RAISE
+        FE_WRAP
+        FE_CLIP
+        FE_ZERO
+
+    ctypedef enum fe_id_type:
+        FE_I8
+        FE_U64
+        FE_ARANGE
+
+    ctypedef enum fe_code:
+        FE_OK
+        FE_BAD_ID
+        FE_NO_MEMORY
+
+    ctypedef struct fe_status:
+        fe_code code
+        int32_t operand
+        int64_t index
+        int64_t id
+
+    ctypedef struct fe_table:
+        char *data
+        int64_t n_rows
+        int64_t n_cols
+        int64_t row_stride
+        fe_dtype dtype
+
+    ctypedef struct fe_array:
+        int64_t n_items
+
+    ctypedef struct fe_ids:
+        fe_array array
+        fe_id_type type
+        bint swapped
+        int64_t start
+        int64_t period
+
+    void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides) noexcept
+    fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows) noexcept
+    fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out) noexcept
+    fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
+                            fe_bounds bounds, const fe_array *out) noexcept
+    fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values) noexcept
+    fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
+                                     const fe_ids *position_ids, fe_bounds bounds) noexcept
+    const char *fe_isa() noexcept
+    const char *fe_compiler() noexcept

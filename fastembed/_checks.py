@@ -1,0 +1,205 @@
+"""Every argument check of the array API: shape, dtype, layout, overlap. One place, shared by both backends.
+
+What is returned is ready for a kernel. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+BOUNDS = ("raise", "wrap", "clip", "zero")
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_INT64_MAX = 2**63 - 1
+
+
+def bounds(value: Any) -> str:
+    """One of the four policies for ids outside a table."""
+    if not isinstance(value, str) or value not in BOUNDS:
+        raise ValueError(f"bounds must be one of {', '.join(BOUNDS)}; got {value!r}")
+    return value
+
+
+def dtype(value: Any) -> np.dtype[Any]:
+    """A table's dtype, in native byte order."""
+    try:
+        found = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, got {value!r}") from None
+    if found not in DTYPES:
+        raise TypeError(f"dtype must be float32 or float64, got {found}")
+    return found
+
+
+def size(name: str, value: Any) -> int:
+    """A length: an integer, not negative."""
+    try:
+        length = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, bool) or length < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    return length
+
+
+def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]:
+    """Ids of any integer type, as an array; arrays of such a type are not copied.
+
+    Python integers beyond 64 bits are resolved by ``policy`` here: no array can carry them to a kernel.
+    """
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype.kind in "iu":
+        return array
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+        raise TypeError(f"{name}s must be integers, got an array of {array.dtype}")
+    if array.size == 0:
+        return array.astype(np.int64)
+    exact = np.array(value, dtype=object)
+    if not all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in exact.flat):
+        raise TypeError(f"{name}s must be integers, got {array.dtype}")
+    return _fold(name, exact, n_rows, policy)
+
+
+def _fold(name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str) -> np.ndarray[Any, Any]:
+    """Integers of any size as int64 that the policy treats alike."""
+    folded = np.empty(exact.shape, np.int64)
+    for index, value in np.ndenumerate(exact):
+        i = int(value)
+        if not 0 <= i < n_rows and (policy == "raise" or (n_rows == 0 and policy != "zero")):
+            raise IndexError(f"{name} {i} at position {index} is out of range for a table of {n_rows} rows")
+        folded[index] = i % n_rows if policy == "wrap" and n_rows > 0 else max(-1, min(i, _INT64_MAX))
+    return folded
+
+
+def start(value: Any, n_positions: int) -> int:
+    """The first position id: an integer, so that all positions fit in int64."""
+    try:
+        first = operator.index(value)
+    except TypeError:
+        raise TypeError(f"start must be an integer, got {value!r}") from None
+    if -_INT64_MAX <= first <= _INT64_MAX - n_positions:
+        return first
+    raise ValueError(f"start must be within 64 bits for all {n_positions} positions, got {first}")
+
+
+def position_ids(value: Any, first: int, token_ids: np.ndarray[Any, Any], n_rows: int, policy: str) -> np.ndarray[Any, Any] | None:
+    """Position ids broadcast to the shape of ``token_ids``; None stands for start, start + 1, ..."""
+    if value is None:
+        return None
+    if first != 0:
+        raise ValueError(f"start and position_ids exclude each other; got start={first} and position_ids")
+    array = ids("position id", value, n_rows, policy)
+    try:
+        return np.broadcast_to(array, token_ids.shape)
+    except ValueError:
+        raise ValueError(f"position_ids of shape {array.shape} do not broadcast to token_ids of shape {token_ids.shape}") from None
+
+
+def table(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """A table that is only read: two axes, float32 or float64, any layout, alignment and byte order."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype.newbyteorder("=") not in DTYPES:
+        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
+    return array
+
+
+def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
+    """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    _castable(name, array, to)
+    if array.ndim != 2 or array.shape[1] != n_cols:
+        raise ValueError(f"{name} must have shape (rows, {n_cols}), got {array.shape}")
+    return array
+
+
+def in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool:
+    """Whether kernels can read the rows where they are: native, of that dtype, elements side by side. Any alignment will do."""
+    return array.dtype == to and (array.shape[-1] <= 1 or array.strides[-1] == to.itemsize)
+
+
+def _castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
+    if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, to, "same_kind"):
+        raise TypeError(f"{name} must be numbers that convert to {to}, got {array.dtype}")
+
+
+def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, broadcast: bool = False) -> np.ndarray[Any, Any]:
+    """Rows that are only read, of exactly ``shape`` or broadcast to it, with the elements of a row side by side.
+
+    Copied only where the dtype, the byte order or the last axis needs it; other axes are never expanded.
+    """
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    _castable(name, array, to)
+    if not broadcast and array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    try:
+        if array.ndim == 0 or array.shape[-1] != shape[-1]:
+            array = np.broadcast_to(array, (*array.shape[:-1], shape[-1]))
+        if not in_place(array, to):
+            array = np.ascontiguousarray(array, to)
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} of shape {np.shape(value)} do not broadcast to shape {shape}") from None
+
+
+def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
+    """An array that is written in place: native, aligned, of the exact dtype, with contiguous rows that do not overlap."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is written in place and must be a NumPy array, got {type(value).__name__}")
+    allowed = DTYPES if to is None else (to,)
+    if value.dtype not in allowed:
+        raise TypeError(f"{name} must be {' or '.join(map(str, allowed))} in native byte order, got {value.dtype}")
+    if not value.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    if not value.flags.aligned:
+        raise ValueError(f"{name} is not aligned to its {value.itemsize}-byte elements")
+    if value.ndim > 0 and not in_place(value, value.dtype):
+        raise ValueError(f"{name} must have contiguous rows, got strides {value.strides} for {value.itemsize}-byte elements")
+    if _overlaps_itself(value):
+        raise ValueError(f"{name} must not overlap itself, got shape {value.shape} and strides {value.strides}")
+    return value
+
+
+def writable_table(name: str, value: Any, to: np.dtype[Any] | None = None, n_cols: int | None = None) -> np.ndarray[Any, Any]:
+    array = writable(name, value, to)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
+    if n_cols is not None and array.shape[1] != n_cols:
+        raise ValueError(f"{name} must have {n_cols} columns, got shape {array.shape}")
+    return array
+
+
+def output(value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array for a result: ``out`` checked, or a new one."""
+    if value is None:
+        return np.empty(shape, to)
+    array = writable("out", value, to)
+    if array.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {array.shape}")
+    return array
+
+
+def _overlaps_itself(array: np.ndarray[Any, Any]) -> bool:
+    """Whether two elements may share memory: True unless every axis steps over all that the smaller steps span."""
+    span = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if stride < span:
+            return array.size > 0
+        span += stride * (length - 1)
+    return False
+
+
+def apart(name: str, written: np.ndarray[Any, Any], **others: np.ndarray[Any, Any] | None) -> None:
+    """ValueError if an array that is written shares memory with another argument."""
+    for other_name, other in others.items():
+        if other is None or not np.may_share_memory(written, other):
+            continue
+        try:
+            shared = np.shares_memory(written, other, max_work=100_000)
+        except np.exceptions.TooHardError:
+            shared = True
+        if shared:
+            raise ValueError(f"{name} must not overlap {other_name}")

@@ -1,0 +1,60 @@
+"""The calls of `_kernels` on arrays, answered by the pure-Python reference. Imported by `_backend` alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import reference
+
+Array = np.ndarray[Any, Any]
+
+
+def build_info() -> dict[str, Any]:
+    return {"isa": None, "isa_available": [], "compiler": None}
+
+
+def _lists(array: Array | None) -> Any:
+    return None if array is None else array.tolist()
+
+
+def _store(out: Array, result: Any) -> None:
+    """A nested list into an array. Rows of a list without width (of an empty table) are the zeros that they stand for."""
+    values = np.array(result, dtype=out.dtype)
+    out[...] = values.reshape(out.shape) if values.size == out.size else 0
+
+
+def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
+    rows = reference.resolve_ids(ids.tolist(), n_rows, bounds, name)
+    return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
+
+
+def gather(table: Array, ids: Array, out: Array, bounds: str) -> None:
+    _store(out, reference.gather(table.tolist(), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+
+
+def gather_add(
+    wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str
+) -> None:
+    arguments = (wte.tolist(), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
+    _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
+
+
+def scatter_add(table: Array, ids: Array, values: Array, bounds: str) -> None:
+    rows = table.tolist()
+    if rows:
+        reference.scatter_add(rows, ids.tolist(), values.tolist(), bounds=bounds, dtype=str(table.dtype))
+        _store(table, rows)
+    else:
+        reference.resolve_ids(ids.tolist(), 0, bounds)
+
+
+def gather_add_backward(
+    dout: Array, token_ids: Array, dwte: Array, dwpe: Array, position_ids: Array | None, start: int, bounds: str
+) -> None:
+    token_rows, position_rows = dwte.tolist(), dwpe.tolist()
+    arguments = (dout.tolist(), token_ids.tolist(), token_rows, position_rows, _lists(position_ids))
+    reference.gather_add_backward(*arguments, start=start, bounds=bounds, dtype=str(dwte.dtype))
+    _store(dwte, token_rows)
+    _store(dwpe, position_rows)

@@ -1,0 +1,203 @@
+"""The command line: ``python -m fastembed train | sample | neighbors | info``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from . import runtime
+from .microgpt import GPT, Tokenizer, neighbors
+from .training import Options, Run, load_model
+
+
+class UsageError(ValueError):
+    """What a person asked for cannot be done."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
+    """An argparse type: a finite number that is not too small."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not minimum <= value < float("inf") or (excluded and value == minimum):
+            raise ValueError
+        return value
+
+    parse.__name__ = f"{kind.__name__} {'above' if excluded else 'of at least'} {minimum}"
+    return parse
+
+
+def _parser() -> _Parser:
+    parser = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train the model on a text file, one document a line")
+    train.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text (default: the embedded names)")
+    length = _at_least(1, int)
+    rate = _at_least(0, float)
+    for name, kind, text in (
+        ("steps", length, "steps of training, one document each"),
+        ("seed", int, "of the generator"),
+        ("block-size", length, "positions"),
+        ("n-embd", length, "width of the rows"),
+        ("n-head", length, "attention heads"),
+        ("n-layer", _at_least(0, int), "transformer layers"),
+        ("dtype", str, "float64 or float32"),
+        ("lr", rate, "learning rate of the first step"),
+    ):
+        default = getattr(Options, name.replace("-", "_"))
+        choices = ("float64", "float32") if name == "dtype" else None
+        train.add_argument(f"--{name}", type=kind, choices=choices, default=None, help=f"{text} (default: {default})")
+    train.add_argument("--stop-at", type=length, metavar="N", help="stop after N of the steps, to resume later")
+    train.add_argument("--resume", metavar="CHECKPOINT", help="go on from a checkpoint, with its options and its data")
+    train.add_argument("--out", default="model.safetensors", metavar="PATH", help="the checkpoint (default: %(default)s)")
+    train.add_argument("--losses", metavar="PATH", help="write the loss of each step taken here, one a line")
+    _add_sampling(train)
+
+    sample = commands.add_parser("sample", help="draw documents from a trained model")
+    sample.add_argument("checkpoint", metavar="CHECKPOINT")
+    sample.add_argument("--seed", type=int, help="of the generator (default: go on from where training left it)")
+    _add_sampling(sample)
+
+    near = commands.add_parser("neighbors", help="tokens with similar rows, by cosine")
+    near.add_argument("checkpoint", metavar="CHECKPOINT")
+    near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+    near.add_argument("-k", type=length, default=5, help="how many (default: %(default)s)")
+
+    commands.add_parser("info", help="versions, backend, instruction set, threads")
+    return parser
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=_at_least(0, int), default=20, help="documents to draw (default: %(default)s)")
+    temperature = _at_least(0, float, excluded=True)
+    parser.add_argument("--temperature", type=temperature, default=0.5, help="lower is safer (default: %(default)s)")
+
+
+def _new_run(arguments: argparse.Namespace) -> Run:
+    """The run to train: a new one, or the one of a checkpoint, whose options must not be contradicted."""
+    given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.resume is None:
+        return Run(Options(**given), arguments.file)
+    run = Run.resume(arguments.resume, arguments.file)
+    for name, value in given.items():
+        if value != getattr(run.options, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} {value} contradicts {arguments.resume}, which has {getattr(run.options, name)}")
+    return run
+
+
+def _progress(losses: Iterable[float], first: int, total: int) -> Iterator[float]:
+    """Pass losses on, showing how far the run is: a bar of tqdm's on a terminal that has it, else plain lines."""
+    bar = None
+    if sys.stderr.isatty():
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm
+
+            bar = tqdm(total=total, initial=first, unit="step")
+    began, recent = time.perf_counter(), []
+    for step, loss in enumerate(losses, first + 1):
+        recent = [*recent[-99:], loss]
+        if bar is not None:
+            bar.set_postfix(loss=f"{sum(recent) / len(recent):.3f}", refresh=False)
+            bar.update()
+        elif step % 100 == 0 or step == total:
+            rate = (step - first) / (time.perf_counter() - began)
+            print(f"step {step:5d} / {total}  loss {sum(recent) / len(recent):.3f}  {rate:.0f} steps/s", file=sys.stderr)
+        yield loss
+    if bar is not None:
+        bar.close()
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    folder = os.path.dirname(os.path.abspath(arguments.out))
+    if not os.access(folder, os.W_OK) or os.path.isdir(arguments.out):
+        raise UsageError(f"cannot write the checkpoint {arguments.out}")
+    run = _new_run(arguments)
+    total = run.options.steps
+    stop_at = total if arguments.stop_at is None else arguments.stop_at
+    if not run.step <= stop_at <= total:
+        raise UsageError(f"--stop-at must be between the steps taken, {run.step}, and --steps {total}, got {stop_at}")
+    print(f"{len(run.documents)} documents, {run.tokenizer.vocab_size} tokens, {run.model.emb!r}")
+    losses = []
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(arguments.losses, "w", encoding="ascii")) if arguments.losses else None
+        for loss in _progress(run.train(stop_at), run.step, stop_at):
+            losses.append(loss)
+            if file is not None:
+                print(repr(loss), file=file)
+    run.save(arguments.out)
+    if losses:
+        print(f"mean loss: {_mean(losses[:10]):.2f} over the first 10 steps, {_mean(losses[-100:]):.2f} over the last 100")
+    if run.step < total:
+        print(f"stopped at step {run.step} of {total}; go on with: train --resume {arguments.out}")
+    else:
+        _show_samples(run.model, run.tokenizer, run.rng, arguments)
+        print("nearest neighbours (cosine of token rows):")
+        for token_id in range(min(3, run.tokenizer.vocab_size)):
+            _show_neighbors(run.model, run.tokenizer, token_id, 5)
+    print(f"checkpoint: {arguments.out}")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _show_samples(model: GPT, tokenizer: Tokenizer, rng: random.Random, arguments: argparse.Namespace) -> None:
+    for k in range(arguments.samples):
+        print(f"sample {k + 1:2d}: {model.sample(tokenizer, rng, arguments.temperature)}")
+
+
+def _show_neighbors(model: GPT, tokenizer: Tokenizer, token_id: int, k: int) -> None:
+    found = neighbors(model.emb.wte, token_id, k)
+    print(f"{tokenizer.name(token_id)}: " + "  ".join(f"{tokenizer.name(i)} {cosine:+.2f}" for i, cosine in found))
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    model, tokenizer, rng = load_model(arguments.checkpoint)
+    _show_samples(model, tokenizer, rng if arguments.seed is None else random.Random(arguments.seed), arguments)
+
+
+def _neighbors(arguments: argparse.Namespace) -> None:
+    model, tokenizer, _ = load_model(arguments.checkpoint)
+    token_ids = range(tokenizer.vocab_size) if arguments.token is None else [tokenizer.id_of(arguments.token)]
+    for token_id in token_ids:
+        _show_neighbors(model, tokenizer, token_id, arguments.k)
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    runtime.show_runtime()
+
+
+_COMMANDS = {"train": _train, "sample": _sample, "neighbors": _neighbors, "info": _info}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 after one line on stderr that says what is wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, head for one, has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(f"fastembed {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, MemoryError) as error:
+        message = " ".join(str(error).split())
+        print(f"fastembed {arguments.command}: error: {message or type(error).__name__}", file=sys.stderr)
+        return 2
+    return 0

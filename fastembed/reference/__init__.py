@@ -1,0 +1,22 @@
+"""The meaning of every operation in pure Python: nested lists and floats, the standard library only.
+
+The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("float64" or "float32") says how each sum, product,
+quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
+"""
+
+from . import optim
+from .layers import Embedding, Parameter, RowGrad, TokenPositionEmbedding
+from .ops import gather, gather_add, gather_add_backward, resolve_ids, scatter_add
+
+__all__ = [
+    "Embedding",
+    "Parameter",
+    "RowGrad",
+    "TokenPositionEmbedding",
+    "gather",
+    "gather_add",
+    "gather_add_backward",
+    "optim",
+    "resolve_ids",
+    "scatter_add",
+]

@@ -1,0 +1,132 @@
+"""gather, gather_add, scatter_add and gather_add_backward on nested lists.
+
+V, P: rows of a table; D: its columns; S: the shape of the ids, any number of axes. Results have the shape S + (D,).
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from ._nested import broadcast, flat, nest, rounding, shape, unravel
+
+Row = list[float]
+Table = list[Row]
+
+
+def resolve_ids(ids: Any, n_rows: int, bounds: str = "raise", name: str = "id") -> list[int | None]:
+    """The row that each id means, in C order; None for no row (a row of zeros that takes no gradient).
+
+    Raises
+    ------
+    IndexError
+        For the first id in C order with no meaning: outside 0 <= id < n_rows under "raise", any id of an empty table under
+        "wrap" and "clip".
+    """
+    rows: list[int | None] = []
+    for index, item in enumerate(flat(ids)):
+        i = operator.index(item)
+        if 0 <= i < n_rows:
+            rows.append(i)
+        elif bounds == "zero":
+            rows.append(None)
+        elif bounds == "raise" or n_rows == 0:
+            position = unravel(index, shape(ids))
+            raise IndexError(f"{name} {i} at position {position} is out of range for a table of {n_rows} rows")
+        elif bounds == "wrap":
+            rows.append(i % n_rows)
+        elif bounds == "clip":
+            rows.append(0 if i < 0 else n_rows - 1)
+        else:
+            raise ValueError(f"bounds must be raise, wrap, clip or zero, got {bounds!r}")
+    return rows
+
+
+def positions(token_ids: Any, position_ids: Any, start: int) -> Any:
+    """Position ids of the shape of ``token_ids``: broadcast, or start, start + 1, ... along the last axis."""
+    of_shape = shape(token_ids)
+    if position_ids is not None:
+        if start != 0:
+            raise ValueError("start and position_ids exclude each other")
+        return nest(broadcast(position_ids, of_shape), of_shape)
+    return nest(broadcast([start + t for t in range(of_shape[-1])] if of_shape else start, of_shape), of_shape)
+
+
+def _width(*tables: Table) -> int:
+    """The number of columns; a nested list without rows cannot tell, and counts as 0 wide."""
+    return max((len(table[0]) for table in tables if table), default=0)
+
+
+def _finish(rows: list[Row], ids: Any, out: Any) -> Any:
+    result = nest(rows, shape(ids))
+    if out is None:
+        return result
+    out[:] = result
+    return out
+
+
+def gather(table: Table, ids: Any, *, out: Any = None, bounds: str = "raise", dtype: str = "float64") -> Any:
+    """out[i] = table[ids[i]]; a row of zeros for no row."""
+    round_ = rounding(dtype)
+    zeros = [0.0] * _width(table)
+    rows = resolve_ids(ids, len(table), bounds)
+    return _finish([[round_(x) for x in (zeros if r is None else table[r])] for r in rows], ids, out)
+
+
+def gather_add(
+    wte: Table,
+    token_ids: Any,
+    wpe: Table,
+    position_ids: Any = None,
+    *,
+    start: int = 0,
+    out: Any = None,
+    bounds: str = "raise",
+    dtype: str = "float64",
+) -> Any:
+    """out[i] = wte[token_ids[i]] + wpe[position_ids[i]] (microgpt: tok_emb + pos_emb)."""
+    round_ = rounding(dtype)
+    zeros = [0.0] * _width(wte, wpe)
+    token_rows = resolve_ids(token_ids, len(wte), bounds, "token id")
+    position_rows = resolve_ids(positions(token_ids, position_ids, start), len(wpe), bounds, "position id")
+    rows = []
+    for t, p in zip(token_rows, position_rows, strict=True):
+        tok_emb = zeros if t is None else wte[t]
+        pos_emb = zeros if p is None else wpe[p]
+        rows.append([round_(a + b) for a, b in zip(tok_emb, pos_emb, strict=True)])
+    return _finish(rows, token_ids, out)
+
+
+def _accumulate(table: Table, rows: list[int | None], values: list[float], dtype: str) -> None:
+    """table[rows[i]] += values[i], in order."""
+    round_ = rounding(dtype)
+    width = _width(table)
+    for i, r in enumerate(rows):
+        if r is not None:
+            for d in range(width):
+                table[r][d] = round_(table[r][d] + values[i * width + d])
+
+
+def scatter_add(table: Table, ids: Any, values: Any, *, bounds: str = "raise", dtype: str = "float64") -> None:
+    """table[ids[i]] += values[i] in place, in C order of the ids; values broadcast to S + (D,)."""
+    rows = resolve_ids(ids, len(table), bounds)
+    _accumulate(table, rows, broadcast(values, (*shape(ids), _width(table))), dtype)
+
+
+def gather_add_backward(
+    dout: Any,
+    token_ids: Any,
+    dwte: Table,
+    dwpe: Table,
+    position_ids: Any = None,
+    *,
+    start: int = 0,
+    bounds: str = "raise",
+    dtype: str = "float64",
+) -> None:
+    """dwte[token_ids[i]] += dout[i] and dwpe[position_ids[i]] += dout[i] in place (llm.c: encoder_backward)."""
+    token_rows = resolve_ids(token_ids, len(dwte), bounds, "token id")
+    position_rows = resolve_ids(positions(token_ids, position_ids, start), len(dwpe), bounds, "position id")
+    values = list(flat(dout))
+    _accumulate(dwte, token_rows, values, dtype)
+    _accumulate(dwpe, position_rows, values, dtype)

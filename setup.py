@@ -1,0 +1,40 @@
+"""Builds the C extension; everything else about the project is in pyproject.toml."""
+
+import os
+import shlex
+from glob import glob
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# No contraction and no fast-math: every instruction set must give the same bits.
+CFLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden"]
+
+
+class BuildExt(build_ext):
+    """Leaves out the library paths of the machine that built Python: they must not end up in the extension."""
+
+    def build_extensions(self):
+        linker = self.compiler.linker_so
+        self.compiler.linker_so = [flag for flag in linker if not flag.startswith(("-L", "-Wl,-rpath"))]
+        super().build_extensions()
+
+
+extension = Extension(
+    "fastembed._kernels",
+    ["fastembed/_kernels.pyx", *sorted(glob("src_c/**/*.c", recursive=True))],
+    depends=sorted(glob("src_c/**/*.[hi]*", recursive=True)) + ["fastembed/_c.pxd"],
+    include_dirs=["src_c", numpy.get_include()],
+    define_macros=[
+        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+        ("FE_CFLAGS", '"{}"'.format(shlex.join(CFLAGS + shlex.split(os.environ.get("CFLAGS", ""))))),
+    ],
+    extra_compile_args=CFLAGS,
+)
+
+setup(
+    ext_modules=cythonize([extension], language_level=3, build_dir="build/cython"),
+    cmdclass={"build_ext": BuildExt},
+)

@@ -1,0 +1,10 @@
+/* Which instruction set's kernels run. */
+#ifndef FE_DISPATCH_H
+#define FE_DISPATCH_H
+
+#include "kernels/kernels.h"
+
+/* The table in use. */
+const fe_kernels *fe_dispatch(void);
+
+#endif

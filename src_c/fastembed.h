@@ -1,0 +1,84 @@
+/* The C contract of fastembed: what each entry point does, as its loop in pseudocode.
+ *
+ * D is a table's number of columns. Lengths say what they count (n_ids, n_rows); strides are in bytes and may be negative or zero.
+ * Every function may run without the GIL, calls nothing of Python, and returns a status instead of printing or aborting.
+ */
+#ifndef FASTEMBED_H
+#define FASTEMBED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FE_MAX_DIMS 64 /* NumPy's own limit */
+
+typedef enum { FE_F32, FE_F64, FE_N_DTYPES } fe_dtype;
+
+/* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; a row of zeros. */
+typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
+
+/* Integer types of ids; FE_ARANGE stands for ids that are computed: start + i % period. */
+typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE } fe_id_type;
+
+typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY } fe_code;
+
+/* The outcome of a call. For FE_BAD_ID: which ids (0 = the first, 1 = the second), where in C order, and the id's 64 bits. */
+typedef struct {
+    fe_code code;
+    int32_t operand;
+    int64_t index;
+    int64_t id;
+} fe_status;
+
+/* A table: n_rows rows of D elements that lie side by side; rows need not. Any alignment is read; a written one is aligned. */
+typedef struct {
+    char *data;
+    int64_t n_rows, n_cols, row_stride;
+    fe_dtype dtype;
+} fe_table;
+
+/* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by fe_array_init, which joins axes
+ * that lie one after the other, so that most arrays end up with a single axis. */
+typedef struct {
+    char *data;
+    int64_t n_items;
+    int32_t n_dims; /* at least 1 */
+    int64_t shape[FE_MAX_DIMS], strides[FE_MAX_DIMS];
+} fe_array;
+
+typedef struct {
+    fe_array array; /* of FE_ARANGE only n_items is used */
+    fe_id_type type;
+    bool swapped; /* bytes are in the other order */
+    int64_t start, period;
+} fe_ids;
+
+/* shape and strides of the items' axes: the axis of a row's elements is not among them. */
+void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides);
+
+/* Ids are checked before anything is written: first all of the first ids, then all of the second. The first bad one in C order
+ * is reported. An id is loaded once more when it is used, and checked again then, so that ids which change meanwhile
+ * can give a wrong row or a late error, never an access outside a table. Under FE_ZERO an id outside means: no row. */
+
+/* for i: rows[i] = the row that ids[i] means, or -1 for no row. rows == NULL only checks: so a reading call finds a bad id before
+ * its first write. */
+fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows);
+
+/* for i: out[i] = row(ids[i]), zeros for no row */
+fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out);
+
+/* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row */
+fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
+                        const fe_array *out);
+
+/* for i: table row(ids[i]) += values[i], no row is skipped. All ids are copied and checked first. */
+fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values);
+
+/* for i: dwte row(token_ids[i]) += dout[i]; dwpe row(position_ids[i]) += dout[i]. All ids are copied and checked first. */
+fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
+                                 const fe_ids *position_ids, fe_bounds bounds);
+
+/* The instruction set whose kernels run, and the compiler and flags that built them. */
+const char *fe_isa(void);
+const char *fe_compiler(void);
+
+#endif

@@ -1,0 +1,98 @@
+#include "ids.h"
+
+#include <string.h>
+
+#include "array.h"
+
+static inline uint8_t swap8(uint8_t x) { return x; }
+static inline uint16_t swap16(uint16_t x) { return (uint16_t)(x << 8 | x >> 8); }
+static inline uint32_t swap32(uint32_t x) { return (uint32_t)swap16((uint16_t)x) << 16 | swap16((uint16_t)(x >> 16)); }
+static inline uint64_t swap64(uint64_t x) { return (uint64_t)swap32((uint32_t)x) << 32 | swap32((uint32_t)(x >> 32)); }
+
+/* The row that an id outside 0 <= id < n_rows means. `negative` tells int64 -1 from uint64 2^64 - 1. */
+static int64_t resolve_outside(int64_t id, bool negative, int64_t n_rows, fe_bounds bounds)
+{
+    if (bounds == FE_ZERO)
+        return -1;
+    if (bounds == FE_CLIP)
+        return negative ? 0 : n_rows - 1;
+    if (!negative)
+        return (int64_t)((uint64_t)id % (uint64_t)n_rows);
+    const int64_t remainder = id % n_rows;
+    return remainder < 0 ? remainder + n_rows : remainder;
+}
+
+/* load_<type>: n_ids of that type, at one stride and any alignment, widened to int64 (uint64 keeps its 64 bits). */
+#define DEFINE_LOAD(type, bits)                                                                                                       \
+    static void load_##type(const char *data, int64_t stride, bool swapped, int64_t n_ids, int64_t *ids)                              \
+    {                                                                                                                                 \
+        for (int64_t i = 0; i < n_ids; i++) {                                                                                         \
+            uint##bits##_t raw;                                                                                                       \
+            memcpy(&raw, data + i * stride, sizeof raw);                                                                              \
+            ids[i] = (int64_t)(type##_t)(swapped ? swap##bits(raw) : raw);                                                            \
+        }                                                                                                                             \
+    }
+DEFINE_LOAD(int8, 8)
+DEFINE_LOAD(uint8, 8)
+DEFINE_LOAD(int16, 16)
+DEFINE_LOAD(uint16, 16)
+DEFINE_LOAD(int32, 32)
+DEFINE_LOAD(uint32, 32)
+DEFINE_LOAD(int64, 64)
+DEFINE_LOAD(uint64, 64)
+
+static void (*const load_run[])(const char *, int64_t, bool, int64_t, int64_t *) = {load_int8,   load_uint8,  load_int16, load_uint16,
+                                                                                  load_int32,  load_uint32, load_int64, load_uint64};
+
+static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loaded)
+{
+    if (ids->type == FE_ARANGE) {
+        int64_t offset = first % ids->period;
+        for (int64_t i = 0; i < n_ids; i++) {
+            loaded[i] = ids->start + offset;
+            offset = offset + 1 == ids->period ? 0 : offset + 1;
+        }
+        return;
+    }
+    while (n_ids > 0) {
+        const fe_run run = fe_array_run(&ids->array, first, n_ids);
+        load_run[ids->type](run.data, run.stride, ids->swapped, run.n_items, loaded);
+        first += run.n_items;
+        loaded += run.n_items;
+        n_ids -= run.n_items;
+    }
+}
+
+fe_status fe_ids_read(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n_rows, fe_bounds bounds, int64_t *rows)
+{
+    load(ids, first, n_ids, rows);
+    uint64_t outside = 0; /* one pass without a branch finds out whether a second one is needed */
+    for (int64_t i = 0; i < n_ids; i++)
+        outside |= (uint64_t)rows[i] >= (uint64_t)n_rows;
+    if (!outside)
+        return (fe_status){.code = FE_OK};
+    for (int64_t i = 0; i < n_ids; i++) {
+        const int64_t id = rows[i];
+        if ((uint64_t)id < (uint64_t)n_rows)
+            continue;
+        if (bounds == FE_RAISE || (n_rows == 0 && bounds != FE_ZERO))
+            return (fe_status){.code = FE_BAD_ID, .index = first + i, .id = id};
+        rows[i] = resolve_outside(id, id < 0 && ids->type != FE_U64, n_rows, bounds);
+    }
+    return (fe_status){.code = FE_OK};
+}
+
+fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows)
+{
+    int64_t unkept[FE_BLOCK];
+    int64_t n_ids = ids->array.n_items;
+    if (rows == NULL && ids->type == FE_ARANGE && n_ids > ids->period)
+        n_ids = ids->period; /* the rest repeats it */
+    for (int64_t first = 0; first < n_ids; first += FE_BLOCK) {
+        const int64_t n_block = n_ids - first < FE_BLOCK ? n_ids - first : FE_BLOCK;
+        const fe_status status = fe_ids_read(ids, first, n_block, n_rows, bounds, rows == NULL ? unkept : rows + first);
+        if (status.code != FE_OK)
+            return status;
+    }
+    return (fe_status){.code = FE_OK};
+}

@@ -1,0 +1,32 @@
+/* The table of kernels that one instruction set provides, and the rules that every kernel keeps.
+ *
+ * A kernel works on one block of resolved ids: rows[i] is a row of its table, already checked, or -1 for no row. It owns no
+ * memory and no thread, cannot fail, and touches items in order, so that every element is summed in the order of `rows`.
+ */
+#ifndef FE_KERNELS_H
+#define FE_KERNELS_H
+
+#include "../array.h"
+
+static inline char *fe_row(const fe_table *table, int64_t row)
+{
+    return table->data + row * table->row_stride;
+}
+
+typedef struct {
+    const char *isa;
+
+    /* for i: out[i] = table[rows[i]], zeros for no row; row_size is in bytes, a copy needs no dtype */
+    void (*gather)(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out);
+
+    /* for i: out[i] = wte[token_rows[i]] + wpe[position_rows[i]], zeros for no row */
+    void (*gather_add[FE_N_DTYPES])(const fe_table *wte, const int64_t *token_rows, const fe_table *wpe, const int64_t *position_rows,
+                                    fe_run out);
+
+    /* for i: table[rows[i]] += values[i], unless no row */
+    void (*scatter_add[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, fe_run values);
+} fe_kernels;
+
+extern const fe_kernels fe_kernels_baseline;
+
+#endif
