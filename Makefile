@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.pxd src_c/*.[ch] src_c/*/*)
 
-.PHONY: run test build lint clean
+.PHONY: run test test-long build lint clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -12,6 +12,10 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py
+
+# What takes minutes: a thousand steps of the names model on single floats.
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -m long
 
 build: $(VENV)/.run
 

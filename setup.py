@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # No contraction and no fast-math: every instruction set must give the same bits.
-CFLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden"]
+CFLAGS = ["-std=c11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
 
 
 class BuildExt(build_ext):
@@ -25,7 +25,7 @@ class BuildExt(build_ext):
 extension = Extension(
     "fastembed._kernels",
     ["fastembed/_kernels.pyx", *sorted(glob("src_c/**/*.c", recursive=True))],
-    depends=sorted(glob("src_c/**/*.[hi]*", recursive=True)) + ["fastembed/_c.pxd"],
+    depends=[*sorted(glob("src_c/**/*.[hi]*", recursive=True)), "fastembed/_c.pxd"],
     include_dirs=["src_c", numpy.get_include()],
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),

@@ -84,17 +84,17 @@ def start(value: Any, n_positions: int) -> int:
     raise ValueError(f"start must be within 64 bits for all {n_positions} positions, got {first}")
 
 
-def position_ids(value: Any, first: int, token_ids: np.ndarray[Any, Any], n_rows: int, policy: str) -> np.ndarray[Any, Any] | None:
-    """Position ids broadcast to the shape of ``token_ids``; None stands for start, start + 1, ..."""
+def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, policy: str) -> np.ndarray[Any, Any] | None:
+    """Position ids broadcast to the shape of the token ids; None stands for start, start + 1, ..."""
     if value is None:
         return None
     if first != 0:
         raise ValueError(f"start and position_ids exclude each other; got start={first} and position_ids")
     array = ids("position id", value, n_rows, policy)
     try:
-        return np.broadcast_to(array, token_ids.shape)
+        return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"position_ids of shape {array.shape} do not broadcast to token_ids of shape {token_ids.shape}") from None
+        raise ValueError(f"position_ids of shape {array.shape} do not broadcast to token_ids of shape {shape}") from None
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
@@ -118,7 +118,8 @@ def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> 
 
 def in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool:
     """Whether kernels can read the rows where they are: native, of that dtype, elements side by side. Any alignment will do."""
-    return array.dtype == to and (array.shape[-1] <= 1 or array.strides[-1] == to.itemsize)
+    side_by_side = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == to.itemsize
+    return side_by_side and array.dtype == to
 
 
 def _castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
@@ -198,7 +199,7 @@ def apart(name: str, written: np.ndarray[Any, Any], **others: np.ndarray[Any, An
         if other is None or not np.may_share_memory(written, other):
             continue
         try:
-            shared = np.shares_memory(written, other, max_work=100_000)
+            shared = np.shares_memory(written, other, max_work=100_000)  # type: ignore[arg-type]
         except np.exceptions.TooHardError:
             shared = True
         if shared:

@@ -28,7 +28,7 @@ cdef class _Table:
         else:
             self.f64 = array
             self.c.dtype = _c.FE_F64
-        if array.shape[1] > 1 and array.strides[1] != array.dtype.itemsize:
+        if array.size > 0 and array.shape[1] > 1 and array.strides[1] != array.dtype.itemsize:
             raise ValueError("the elements of a table's row must lie side by side")
         self.c.data = <char *>cnp.PyArray_DATA(array)
         self.c.n_rows = array.shape[0]
@@ -42,7 +42,7 @@ cdef int init_rows(_c.fe_array *rows, cnp.ndarray array, _Table table, cnp.ndarr
     if np.shape(array) != np.shape(ids) + (table.c.n_cols,) or array.dtype != table.numpy_dtype:
         raise ValueError(f"rows of {array.dtype} and shape {np.shape(array)} do not go with ids of shape {np.shape(ids)} and a "
                          f"table of {table.numpy_dtype} with {table.c.n_cols} columns")
-    if table.c.n_cols > 1 and array.strides[n_dims] != table.numpy_dtype.itemsize:
+    if array.size > 0 and table.c.n_cols > 1 and array.strides[n_dims] != table.numpy_dtype.itemsize:
         raise ValueError("the elements of a row must lie side by side")
     _c.fe_array_init(rows, <char *>cnp.PyArray_DATA(array), n_dims, <const int64_t *>cnp.PyArray_DIMS(array),
                      <const int64_t *>cnp.PyArray_STRIDES(array))
@@ -90,7 +90,9 @@ cdef raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_ids):
     if status.code == _c.FE_NO_MEMORY:
         raise MemoryError(f"no memory for a copy of {shaped_ids.size} ids")
     name, ids, n_rows = operands[status.operand]
-    value = status.id if ids is None or ids.dtype.kind == "i" else <uint64_t>status.id
+    cdef object value = status.id
+    if ids is not None and ids.dtype.kind == "u":
+        value = <uint64_t>status.id
     position = tuple(int(i) for i in np.unravel_index(status.index, np.shape(shaped_ids)))
     raise IndexError(f"{name} {value} at position {position} is out of range for a table of {n_rows} rows")
 

@@ -34,9 +34,7 @@ def gather(table: Array, ids: Array, out: Array, bounds: str) -> None:
     _store(out, reference.gather(table.tolist(), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
 
 
-def gather_add(
-    wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str
-) -> None:
+def gather_add(wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str) -> None:
     arguments = (wte.tolist(), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
     _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], description: Any = None) -> None:
-    """Write a checkpoint: to a temporary file beside ``path``, flushed to the disk, then renamed over it.
+    """Write a checkpoint: into a temporary folder beside ``path``, flushed to the disk, then renamed over it.
 
-    A kill or a full disk at any moment leaves the old file or the new one. Temporary files of dead processes are removed.
+    A kill or a full disk at any moment leaves the old file or the new one. What dead processes left behind is removed.
 
     Parameters
     ----------
@@ -53,17 +54,21 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
 
     target = Path(path)
     _remove_stale(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    # A folder of its own, because safetensors may write through a temporary file of a name of its choice.
+    folder = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    folder.mkdir()
+    temporary = folder / target.name
     try:
         try:
             save_file(arrays, temporary, metadata={_KEY: json.dumps(description)})
         except SafetensorError as error:
             raise OSError(f"cannot write {target}: {error}") from error
+        temporary.chmod(folder.stat().st_mode & 0o666)  # what a new file gets here; a temporary one is private
         _flush(temporary, os.O_RDWR)
         os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename needs no flush of it
         _flush(target.parent, os.O_RDONLY)
 
@@ -77,16 +82,13 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove what killed saves of ``target`` left behind; a living process keeps its file."""
-    for left in target.parent.glob(f".{_escaped(target.name)}.*.tmp"):
-        pid = left.name.split(".")[-2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            with contextlib.suppress(OSError):  # another save may have removed it first
-                left.unlink()
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+    """Remove what killed saves of ``target`` left behind; a living process keeps its folder."""
+    prefix = f".{target.name}."
+    for left in target.parent.iterdir():
+        if left.name.startswith(prefix) and left.name.endswith(".tmp"):
+            pid = left.name.removeprefix(prefix).split(".")[0]
+            if pid.isdigit() and not _is_alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)  # another save may be removing it too
 
 
 def _is_alive(pid: int) -> bool:
@@ -143,5 +145,6 @@ def checked(tensors: Mapping[str, Array], expected: Mapping[str, Array]) -> dict
     for name, array in expected.items():
         found = tensors[name]
         if (found.shape, found.dtype) != (array.shape, array.dtype):
-            raise CheckpointError(f"{name} must be {array.dtype} of shape {array.shape}, got {found.dtype} of shape {found.shape}")
+            wanted = f"{name} must be {array.dtype} of shape {array.shape}"
+            raise CheckpointError(f"{wanted}, got {found.dtype} of shape {found.shape}")
     return dict(tensors)

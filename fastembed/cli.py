@@ -108,7 +108,8 @@ def _progress(losses: Iterable[float], first: int, total: int) -> Iterator[float
             from tqdm import tqdm
 
             bar = tqdm(total=total, initial=first, unit="step")
-    began, recent = time.perf_counter(), []
+    began = time.perf_counter()
+    recent: list[float] = []
     for step, loss in enumerate(losses, first + 1):
         recent = [*recent[-99:], loss]
         if bar is not None:

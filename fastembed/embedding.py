@@ -251,7 +251,7 @@ class TokenPositionEmbedding(_Layer):
     (2, 3, 16)
     """
 
-    _aliases = {"wte.weight": "wte", "wpe.weight": "wpe"}
+    _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe"}
 
     def __init__(
         self,

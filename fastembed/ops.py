@@ -40,7 +40,7 @@ def _checked_ids(
     """The ids of a look-up in two tables, ready for a kernel."""
     token_ids = _checks.ids("token id", token_ids, vocab_size, bounds)
     start = _checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
-    return token_ids, _checks.position_ids(position_ids, start, token_ids, block_size, bounds), start
+    return token_ids, _checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
 
 
 def _touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
@@ -50,7 +50,9 @@ def _touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Ar
     """
     distinct, inverse = np.unique(rows, return_inverse=True)
     n_missing = int(distinct.size > 0 and distinct[0] < 0)
-    return np.ascontiguousarray(table[distinct[n_missing:]], dtype), inverse.reshape(rows.shape) - n_missing
+    compact_ids = inverse.reshape(rows.shape)
+    compact_ids -= n_missing
+    return np.ascontiguousarray(table[distinct[n_missing:]], dtype), compact_ids
 
 
 def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:

@@ -163,7 +163,7 @@ def _parsed(tensors: dict[str, Any], description: Any) -> tuple[Options, int, li
     """
     try:
         given = description["options"]
-        options = Options(**{field.name: type(field.default)(given[field.name]) for field in fields(Options)})
+        options = Options(**{field.name: type(getattr(Options, field.name))(given[field.name]) for field in fields(Options)})
         step, characters = int(description["step"]), [str(c) for c in description["characters"]]
         version, internal, gauss_next = description["rng"]
         rng = random.Random()

@@ -164,4 +164,3 @@ class TokenPositionEmbedding(_Layer):
         values = list(flat(dout))
         self._grads["wte"].accumulate(token_rows, values, self.dtype)
         self._grads["wpe"].accumulate(position_rows, values, self.dtype)
-

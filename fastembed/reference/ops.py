@@ -110,7 +110,8 @@ def _accumulate(table: Table, rows: list[int | None], values: list[float], dtype
 def scatter_add(table: Table, ids: Any, values: Any, *, bounds: str = "raise", dtype: str = "float64") -> None:
     """table[ids[i]] += values[i] in place, in C order of the ids; values broadcast to S + (D,)."""
     rows = resolve_ids(ids, len(table), bounds)
-    _accumulate(table, rows, broadcast(values, (*shape(ids), _width(table))), dtype)
+    if rows:  # an empty nested list cannot tell its shape
+        _accumulate(table, rows, broadcast(values, (*shape(ids), _width(table))), dtype)
 
 
 def gather_add_backward(

@@ -107,4 +107,3 @@ class Adam(_Optimizer):
                 m[d] = r(r(b1 * m[d]) + r(a1 * g))
                 v[d] = r(r(b2 * v[d]) + r(r(a2 * g) * g))
                 w[d] = r(w[d] - r(r(lr_t * m[d]) / r(r(r(math.sqrt(v[d])) * c_t) + eps)))
-

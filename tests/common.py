@@ -1,0 +1,91 @@
+"""Helpers of the tests: outcomes that can be compared, draws of awkward arrays, and the reference called on arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastembed import reference
+
+ID_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+DTYPES = ("float32", "float64")
+BOUNDS = ("raise", "wrap", "clip", "zero")
+
+
+def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    """What a call did: its result, or its exception's type and text."""
+    try:
+        return ("returned", call(*args, **kwargs))
+    except Exception as error:
+        return ("raised", type(error), str(error))
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two float arrays have one shape, one dtype, and one bit pattern; NaNs may differ in payload."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    unsigned = f"u{a.itemsize}"
+    a_bits, b_bits = np.ascontiguousarray(a).view(unsigned), np.ascontiguousarray(b).view(unsigned)
+    return bool(np.all((a_bits == b_bits) | (np.isnan(a) & np.isnan(b))))
+
+
+def assert_same(got: tuple[Any, ...], expected: tuple[Any, ...], dtype: Any, shape: tuple[int, ...]) -> None:
+    """A call on arrays did what the reference did on nested lists: the bits, or the exception and its text."""
+    assert got[0] == expected[0], (got, expected)
+    if got[0] == "raised":
+        assert got[1:] == expected[1:]
+    else:
+        assert same_bits(got[1], np.array(expected[1], dtype).reshape(shape))
+
+
+def lists(*arrays: Any) -> list[Any]:
+    return [None if a is None else a.tolist() for a in arrays]
+
+
+def floats(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    """Numbers of many sizes, with zeros of both signs, denormals, infinities and NaN among them."""
+    values = rng.standard_normal(shape) * 10.0 ** rng.integers(-12, 12, shape)
+    odd = np.array([0.0, -0.0, 1e-310, -1e-42, np.inf, -np.inf, np.nan])
+    with np.errstate(over="ignore"):
+        return np.where(rng.random(shape) < 0.1, rng.choice(odd, shape), values).astype(dtype)
+
+
+def relaid(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
+    """The same values in another layout."""
+    array = np.asarray(array)
+    if layout == "strided":
+        wide = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+        view = wide[(..., *(slice(0, 2 * n, 2) for n in array.shape))]
+        view[...] = array
+        return view
+    if layout == "reversed":
+        flip = (..., *[slice(None, None, -1)] * array.ndim)
+        return array[flip].copy("C")[flip]
+    if layout == "misaligned":
+        raw = np.zeros(array.nbytes + 1, np.uint8)
+        view = raw[1:].view(array.dtype).reshape(array.shape)
+        view[...] = array
+        return view
+    if layout == "byteswapped":
+        return array.astype(array.dtype.newbyteorder("S"))
+    if layout == "fortran":
+        return array.copy("F")
+    if layout == "rows-apart" and array.ndim:  # contiguous rows with a gap between them
+        wide = np.zeros((*array.shape[:-1], array.shape[-1] + 3), array.dtype)
+        wide[..., : array.shape[-1]] = array
+        return wide[..., : array.shape[-1]]
+    copy = array.copy()
+    if layout == "readonly":
+        copy.flags.writeable = False
+    return copy
+
+
+READ_LAYOUTS = ("plain", "strided", "reversed", "misaligned", "byteswapped", "fortran", "rows-apart", "readonly")
+
+
+def reference_scatter_add(table: Any, ids: Any, values: Any, bounds: str) -> Any:
+    rows = table.tolist()
+    reference.scatter_add(rows, ids.tolist(), values.tolist(), bounds=bounds, dtype=str(table.dtype))
+    return rows

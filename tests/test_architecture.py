@@ -1,0 +1,106 @@
+"""Data flows one way: who may import whom, and what the reference may use."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastembed
+
+PACKAGE = Path(fastembed.__file__).parent
+
+# Each module, and those of the package it may import; what is not listed may import nothing of it.
+ALLOWED = {
+    "__init__": {"_distribution", "embedding", "ops", "optim", "rowgrad", "runtime"},
+    "__main__": {"cli"},
+    "_backend": {"_kernels", "_reference_kernels"},
+    "_reference_kernels": {"reference"},
+    "ops": {"_checks", "_backend"},
+    "rowgrad": {"ops"},
+    "embedding": {"_checks", "ops", "rowgrad"},
+    "optim": {"_checks", "embedding"},
+    "runtime": {"_backend", "_distribution"},
+    "microgpt": {"_checks", "embedding", "optim"},
+    "training": {"checkpoint", "microgpt", "optim"},
+    "cli": {"microgpt", "runtime", "training"},
+    "reference/__init__": {"reference/optim", "reference/layers", "reference/ops"},
+    "reference/ops": {"reference/_nested"},
+    "reference/layers": {"reference/ops", "reference/_nested"},
+    "reference/optim": {"reference/layers", "reference/_nested"},
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).with_suffix("").as_posix(), ast.parse(path.read_text())
+
+
+def imports(name, tree):
+    """(names within the package, top-level names outside it) that a module imports."""
+    inside, outside = set(), set()
+    folder = name.rpartition("/")[0]
+    prefix = f"{folder}/" if folder else ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            outside.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside.add(prefix + node.module)
+        elif isinstance(node, ast.ImportFrom):
+            inside |= {prefix + alias.name for alias in node.names}
+    return inside, outside
+
+
+def test_nothing_imports_upward():
+    for name, tree in modules():
+        inside, outside = imports(name, tree)
+        assert inside <= ALLOWED.get(name, set()), f"{name} imports {inside - ALLOWED.get(name, set())}"
+        assert "fastembed" not in outside, f"{name} imports the package by its absolute name"
+
+
+def test_the_reference_uses_the_standard_library_only():
+    for name, tree in modules():
+        if name.startswith("reference/"):
+            assert imports(name, tree)[1] <= sys.stdlib_module_names
+
+
+def test_only_numpy_and_safetensors_are_required():
+    optional = {"tqdm": {"cli"}}
+    for name, tree in modules():
+        for module in imports(name, tree)[1] - sys.stdlib_module_names - {"numpy", "safetensors"}:
+            assert name in optional.get(module, set()), f"{name} imports {module}"
+
+
+@pytest.mark.parametrize(("backend", "absent"), [("c", "fastembed.reference"), ("reference", "fastembed._kernels")])
+def test_one_backend_is_loaded(backend, absent):
+    script = f"import sys, fastembed as fe; assert fe.show_config()['backend'] == {backend!r}; print({absent!r} in sys.modules)"
+    environment = {**os.environ, "FASTEMBED_BACKEND": backend}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
+def test_an_unknown_backend_is_an_import_error():
+    environment = {**os.environ, "FASTEMBED_BACKEND": "gpu"}
+    result = subprocess.run(
+        [sys.executable, "-c", "import fastembed"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "ImportError: FASTEMBED_BACKEND must be c or reference, got 'gpu'" in result.stderr
+
+
+def test_import_loads_nothing_heavy():
+    script = "import sys, numpy; before = set(sys.modules); import fastembed; print(*sorted(set(sys.modules) - before))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert not loaded & {"safetensors", "argparse", "tqdm", "importlib", "json", "dataclasses"}, loaded
+
+
+def test_public_names_have_documented_examples():
+    for name in fastembed.__all__:
+        public = getattr(fastembed, name)
+        if callable(public):
+            assert ">>>" in public.__doc__ or name == "show_runtime", name

@@ -1,0 +1,152 @@
+"""The command line as a person uses it: what it shows, what it refuses, in one line and with exit status 2."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "fastembed", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    result = run("train", "--steps", 120, "--losses", "whole.txt", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def samples(text):
+    return re.findall(r"^sample +\d+: (.*)$", text, re.M)
+
+
+def test_train_shows_the_loss_samples_neighbours_and_checkpoint(trained):
+    folder, result = trained
+    losses = (folder / "whole.txt").read_text().splitlines()
+    assert len(losses) == 120
+    assert all(repr(float(line)) == line for line in losses)
+    assert len(samples(result.stdout)) == 20
+    assert re.search(r"mean loss: 3\.\d\d over the first 10 steps, 2\.\d\d over the last 100", result.stdout)
+    assert re.search(r"^a: \S [+-]\d\.\d\d", result.stdout, re.M)
+    assert "checkpoint: model.safetensors" in result.stdout
+    assert re.search(r"step +100 / 120  loss \d\.\d+  \d+ steps/s", result.stderr)
+    assert (folder / "model.safetensors").exists()
+
+
+def test_stop_and_resume_give_the_same_losses_and_samples(trained):
+    folder, whole = trained
+    first = run("train", "--steps", 120, "--stop-at", 50, "--out", "c", "--losses", "1.txt", cwd=folder)
+    assert first.returncode == 0
+    assert "stopped at step 50 of 120; go on with: train --resume c" in first.stdout
+    assert samples(first.stdout) == []
+    second = run("train", "--resume", "c", "--out", "d", "--losses", "2.txt", cwd=folder)
+    assert second.returncode == 0, second.stderr
+    parts = (folder / "1.txt").read_text() + (folder / "2.txt").read_text()
+    assert parts == (folder / "whole.txt").read_text()
+    assert samples(second.stdout) == samples(whole.stdout)
+
+
+def test_sample_goes_on_from_the_checkpoint(trained):
+    folder, whole = trained
+    assert samples(run("sample", "model.safetensors", cwd=folder).stdout) == samples(whole.stdout)
+    seeded = [run("sample", "model.safetensors", "--seed", 1, "--samples", 4, cwd=folder).stdout for _ in range(2)]
+    assert seeded[0] == seeded[1]
+    assert len(samples(seeded[0])) == 4
+    assert samples(seeded[0]) != samples(whole.stdout)[:4]
+
+
+def test_neighbors_and_info(trained):
+    folder, _ = trained
+    one = run("neighbors", "model.safetensors", "e", "-k", 3, cwd=folder).stdout
+    assert re.fullmatch(r"e:( +\S+ [+-]\d\.\d\d){3}\n", one)
+    everything = run("neighbors", "model.safetensors", cwd=folder).stdout.splitlines()
+    assert len(everything) == 27
+    assert everything[-1].startswith("<BOS>: ")
+    info = run("info", cwd=folder).stdout
+    for key in ("version", "numpy", "backend", "isa", "num_threads"):
+        assert re.search(rf"^ *{key}: \S", info, re.M), info
+
+
+def test_any_text_file_works(tmp_path):
+    (tmp_path / "text.txt").write_text("été\n\n  日本語 \r\nété été\n" * 3, encoding="utf-8")
+    result = run("train", "text.txt", "--steps", 5, "--samples", 2, "--stop-at", 3, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "9 documents, 7 tokens" in result.stdout
+    assert run("train", "--resume", "model.safetensors", cwd=tmp_path).returncode == 0
+    (tmp_path / "text.txt").write_text("other\n")
+    (tmp_path / "moved.txt").write_text("été\n日本語\nété été\n" * 3, encoding="utf-8")
+    assert run("train", "moved.txt", "--resume", "model.safetensors", cwd=tmp_path).returncode == 0
+    changed = run("train", "text.txt", "--resume", "model.safetensors", cwd=tmp_path)
+    assert changed.returncode == 2
+    assert "is not the one that model.safetensors was trained on" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "required: COMMAND"),
+        (("fly",), "invalid choice: 'fly'"),
+        (("train", "missing.txt"), "No such file or directory: 'missing.txt'"),
+        (("train", "."), "Is a directory"),
+        (("train", "empty.txt"), "empty.txt holds no text"),
+        (("train", "binary"), "'utf-8' codec can't decode"),
+        (("train", "--steps", "0"), "argument --steps: invalid int of at least 1 value: '0'"),
+        (("train", "--lr", "nan"), "argument --lr"),
+        (("train", "--dtype", "float16"), "argument --dtype: invalid choice: 'float16'"),
+        (("train", "--n-head", "3"), "n_embd must be a multiple of n_head, got 16 and 3"),
+        (("train", "--temperature", "0"), "argument --temperature"),
+        (("train", "--steps", "5", "--stop-at", "6"), "--stop-at must be between"),
+        (("train", "--out", "no/where"), "cannot write the checkpoint no/where"),
+        (("train", "--losses", "no/where", "--steps", "1"), "No such file or directory: 'no/where'"),
+        (("train", "--resume", "cut"), "cut is not a safetensors file, or is damaged"),
+        (("train", "--resume", "none"), "No such file or directory: 'none'"),
+        (("train", "--resume", "model", "--lr", "0.5"), "--lr 0.5 contradicts model, which has 0.01"),
+        (("sample", "cut"), "cut is not a safetensors file, or is damaged"),
+        (("sample", "other"), "the checkpoint does not describe a training run"),
+        (("neighbors", "model", "?"), "token '?' is not one of"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(trained, tmp_path, arguments, text):
+    import numpy as np
+
+    from fastembed import checkpoint
+
+    model = (trained[0] / "model.safetensors").read_bytes()
+    (tmp_path / "model").write_bytes(model)
+    (tmp_path / "cut").write_bytes(model[: len(model) // 2])
+    (tmp_path / "empty.txt").write_text(" \n\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00abc")
+    checkpoint.save(tmp_path / "other", {"wte": np.zeros((3, 2))})
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert text in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    assert result.stdout == "" or arguments[-2:] == ("no/where", "--steps") or "documents" in result.stdout
+
+
+def test_a_reader_that_has_enough_is_no_error(trained):
+    folder, _ = trained
+    command = f"{sys.executable} -m fastembed neighbors model.safetensors | head -1"
+    result = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("a: ")
+    assert result.stderr == ""
+
+
+def test_both_backends_train_alike(trained):
+    folder, _ = trained
+    result = run("train", "--steps", 120, "--losses", "r.txt", "--out", "r", cwd=folder, FASTEMBED_BACKEND="reference")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "r.txt").read_text() == (folder / "whole.txt").read_text()

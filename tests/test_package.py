@@ -1,0 +1,123 @@
+"""What is shipped: the sdist builds, the wheel holds what is needed and nothing else, an unbuilt folder says what to run."""
+
+import shutil
+import subprocess
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fastembed
+from fastembed import _distribution
+
+ROOT = Path(__file__).parents[1]
+
+
+def checked_run(*command, **options):
+    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The files that git tracks or would, without anything that a build left behind."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the git checkout, to tell sources from what a build left behind")
+    folder = tmp_path_factory.mktemp("source")
+    names = checked_run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
+    for name in names:
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    """A Python that has what the build needs, and no fastembed."""
+    folder = tmp_path_factory.mktemp("builder")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    checked_run(python, "-m", "pip", "install", "--quiet", "setuptools>=77", "cython>=3.1", "numpy>=2.0")
+    return python
+
+
+@pytest.fixture(scope="module")
+def wheel(source, builder, tmp_path_factory):
+    """The wheel that is built from the sdist, in a build environment of its own."""
+    folder = tmp_path_factory.mktemp("dist")
+    script = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
+    checked_run(builder, "-c", script, folder, cwd=source)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+    assert any(name.endswith("_kernels.pyx") for name in names)
+    assert any(name.endswith("src_c/fastembed.h") for name in names)
+    assert not any(name.endswith((".so", "_kernels.c")) for name in names)
+    checked_run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, sdist)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        size = sum(info.file_size for info in archive.infolist())
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"fastembed", f"microgpt_fastembed-{fastembed.__version__}.dist-info"}
+    assert {"fastembed/py.typed", "fastembed/_kernels.pyi", "fastembed/data/names.txt", "fastembed/data/NOTICE.md"} <= names
+    assert not any(name.endswith((".pyx", ".pxd", ".c", ".h")) for name in names)
+    assert size <= 1_000_000
+
+
+def test_the_wheel_works_where_nothing_else_is(wheel, tmp_path):
+    environment = tmp_path / "env"
+    venv.create(environment, with_pip=True)
+    checked_run(environment / "bin" / "pip", "install", "--quiet", wheel)
+    output = checked_run(environment / "bin" / "fastembed", "train", "--steps", 3, "--samples", 2, cwd=tmp_path)
+    assert "32033 documents, 27 tokens" in output
+    script = "import fastembed as fe; print(fe.__file__, fe.gather([[1.0], [2.0]], [1, 0]).tolist())"
+    output = checked_run(environment / "bin" / "python", "-c", script, cwd=tmp_path)
+    assert output.startswith(str(environment))
+    assert output.endswith("[[2.0], [1.0]]\n")
+
+
+def test_the_extension_names_no_folder_of_the_build_machine(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".so"))
+        archive.extract(name, tmp_path)
+    readelf = shutil.which("readelf")
+    if readelf is None:
+        pytest.skip("readelf is not installed")
+    dynamic = checked_run(readelf, "-d", tmp_path / name)
+    assert "NEEDED" in dynamic
+    assert "RPATH" not in dynamic
+    assert "RUNPATH" not in dynamic
+
+
+def test_an_unbuilt_source_folder_says_what_to_run(source, builder):
+    command = [builder, "-c", "import fastembed"]
+    result = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "ImportError: the C extension of fastembed is not built" in result.stderr
+    assert "make build" in result.stderr
+    assert "pip install -e ." in result.stderr
+
+
+def test_the_namesake_is_warned_of(tmp_path, monkeypatch):
+    site = tmp_path / "site-packages"
+    (site / "fastembed-0.7.4.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(site)
+    with pytest.warns(RuntimeWarning, match=r"fastembed-0\.7\.4 is installed in .* cannot share an environment"):
+        _distribution.warn_of_namesake()
+
+
+def test_names_are_the_ones_they_were_taken_from():
+    import hashlib
+
+    content = Path(fastembed.__file__).with_name("data").joinpath("names.txt").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest in (Path(fastembed.__file__).parent / "data" / "NOTICE.md").read_text()

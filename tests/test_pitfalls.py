@@ -1,0 +1,224 @@
+"""Faults that kernels of this kind have had elsewhere, each with the rule here."""
+
+import threading
+
+import numpy as np
+import pytest
+from common import DTYPES, ID_DTYPES, same_bits
+
+import fastembed as fe
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((10, 4)), rng.standard_normal((6, 4))
+
+
+def test_every_path_checks_every_id(tables):
+    """An index check skipped on one option's path; a backward without one; off by one at the table's end."""
+    wte, wpe = tables
+    dout, dwte, dwpe = np.ones((2, 4)), np.zeros((10, 4)), np.zeros((6, 4))
+    for id_dtype in ID_DTYPES:
+        limits = np.iinfo(id_dtype)
+        for bad in {10, limits.max, limits.min, -1} - {0}:
+            if not limits.min <= bad <= limits.max:
+                continue
+            ids = np.array([3, bad], id_dtype)
+            text = rf"id {bad} at position \(1,\) is out of range for a table of 10 rows"
+            calls = (
+                lambda i: fe.gather(wte, i),
+                lambda i: fe.gather(wte, i, out=np.empty((2, 4))),
+                lambda i: fe.gather_add(wte, i, wpe),
+                lambda i: fe.gather_add(wte, i, wpe, [0, 1]),
+                lambda i: fe.scatter_add(dwte, i, dout),
+                lambda i: fe.gather_add_backward(dout, i, dwte, dwpe),
+                lambda i: fe.Embedding.from_pretrained(wte)(i),
+                lambda i: fe.Embedding.from_pretrained(wte).backward(dout, i),
+                lambda i: fe.TokenPositionEmbedding.from_arrays(wte, wpe)(i),
+                lambda i: fe.TokenPositionEmbedding.from_arrays(wte, wpe).backward(dout, i),
+            )
+            for call in calls:
+                with pytest.raises(IndexError, match=text):
+                    call(ids)
+    assert not dwte.any()
+    assert not dwpe.any()
+
+
+def test_a_late_bad_id_leaves_everything_as_it_was(tables):
+    """The bad id is the last of many blocks, in the tokens or in the positions."""
+    wte, wpe = tables
+    n = 5000
+    for bad_token in (True, False):
+        token_ids, position_ids = np.zeros(n, np.int64), np.zeros(n, np.int32)
+        (token_ids if bad_token else position_ids)[-1] = 10
+        out, dwte, dwpe = np.full((n, 4), 7.0), np.full((10, 4), 7.0), np.full((6, 4), 7.0)
+        with pytest.raises(IndexError, match=r"at position \(4999,\)"):
+            fe.gather_add(wte, token_ids, wpe, position_ids, out=out)
+        with pytest.raises(IndexError, match=r"at position \(4999,\)"):
+            fe.gather_add_backward(out, token_ids, dwte, dwpe, position_ids)
+        if bad_token:
+            with pytest.raises(IndexError, match=r"at position \(4999,\)"):
+                fe.gather(wte, token_ids, out=out)
+            with pytest.raises(IndexError, match=r"at position \(4999,\)"):
+                fe.scatter_add(dwte, token_ids, out)
+        for array in (out, dwte, dwpe):
+            assert np.all(array == 7.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 2048, 4), (3, 1, 4)])
+def test_an_output_of_several_runs_is_not_half_written(tables, shape):
+    wte, _ = tables
+    wide = np.full((shape[0], shape[1] + 1, 4), 7.0)
+    ids = np.zeros(shape[:2], int)
+    ids[-1, -1] = 10
+    with pytest.raises(IndexError):
+        fe.gather(wte, ids, out=wide[:, :-1])
+    assert np.all(wide == 7.0)
+
+
+def test_shapes_that_do_not_relate(tables):
+    wte, wpe = tables
+    with pytest.raises(ValueError, match=r"wpe must have shape \(rows, 4\), got \(6, 3\)"):
+        fe.gather_add(wte, [0], wpe[:, :3])
+    with pytest.raises(ValueError, match=r"dout must have shape \(2, 4\), got \(3, 4\)"):
+        fe.gather_add_backward(np.ones((3, 4)), [0, 1], wte.copy(), wpe.copy())
+    with pytest.raises(ValueError, match=r"dwpe must have 4 columns"):
+        fe.gather_add_backward(np.ones((2, 4)), [0, 1], wte.copy(), np.zeros((6, 3)))
+    with pytest.raises(TypeError, match="dwpe must be float64"):
+        fe.gather_add_backward(np.ones((2, 4)), [0, 1], wte.copy(), np.zeros((6, 4), "f4"))
+    with pytest.raises(ValueError, match=r"values of shape \(3, 4\) do not broadcast to shape \(2, 4\)"):
+        fe.scatter_add(wte.copy(), [0, 1], np.ones((3, 4)))
+    with pytest.raises(ValueError, match=r"out must have shape \(2, 4\), got \(2, 5\)"):
+        fe.gather(wte, [0, 1], out=np.empty((2, 5)))
+    with pytest.raises(ValueError, match="table must have 2 axes"):
+        fe.gather(wte[0], [0])
+    for bad in (np.zeros((3, 2), int), np.zeros((3, 2), "f2"), np.zeros((3, 2), complex), np.zeros((3, 2), object), "x", None):
+        with pytest.raises(TypeError, match="table must be float32 or float64"):
+            fe.gather(bad, [0])
+    with pytest.raises(TypeError, match="values must be numbers that convert to float64, got complex128"):
+        fe.scatter_add(wte.copy(), [0], 1j)
+    with pytest.raises(ValueError, match="bounds must be one of raise, wrap, clip, zero; got 'strict'"):
+        fe.gather(wte, [0], bounds="strict")
+
+
+def test_what_is_written_must_not_overlap_what_is_read(tables):
+    wte, _ = tables
+    memory = np.zeros(200)
+    table = memory[:40].reshape(10, 4)
+    for call in (
+        lambda: fe.gather(table, [0, 1], out=memory[32:40].reshape(2, 4)),
+        lambda: fe.gather_add(wte, [0, 1], table, out=memory[4:12].reshape(2, 4)),
+        lambda: fe.scatter_add(table, [0, 1], memory[:8].reshape(2, 4)),
+        lambda: fe.scatter_add(table, memory[:2].view(np.int64), np.ones((2, 4))),
+        lambda: fe.gather_add_backward(np.ones((2, 4)), [0, 1], table, memory[36:44].reshape(2, 4)),
+        lambda: fe.gather_add_backward(memory[:8].reshape(2, 4), [0, 1], np.zeros((10, 4)), table),
+    ):
+        with pytest.raises(ValueError, match="must not overlap"):
+            call()
+    assert not memory.any()
+    halves = np.zeros((10, 8))  # interleaved, yet apart
+    halves[:, :4] = wte
+    out = halves[:2, 4:]
+    assert same_bits(fe.gather(halves[:, :4], [9, 3], out=out), wte[[9, 3]])
+
+
+def test_an_output_that_overlaps_itself_is_refused(tables):
+    wte, _ = tables
+    strides = np.lib.stride_tricks.as_strided
+    for bad in (strides(np.zeros(99), (3, 4), (0, 8)), strides(np.zeros(99), (3, 4), (16, 8))):
+        with pytest.raises(ValueError, match="must not overlap itself"):
+            fe.gather(wte, [0, 1, 2], out=bad)
+        with pytest.raises(ValueError, match="must not overlap itself"):
+            fe.scatter_add(bad, [0], np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_misaligned_tables_are_read_and_not_written(dtype):
+    raw = np.zeros(10 * 4 * 8 + 1, np.uint8)
+    table = raw[1 : 1 + 40 * np.dtype(dtype).itemsize].view(dtype).reshape(10, 4)
+    table[...] = np.arange(40).reshape(10, 4)
+    assert not table.flags.aligned
+    assert same_bits(fe.gather(table, [9, 0]), table[[9, 0]])
+    assert same_bits(fe.gather_add(table, [9, 0], table), table[[9, 0]] + table[[0, 1]])
+    with pytest.raises(ValueError, match="table is not aligned"):
+        fe.scatter_add(table, [0], np.ones((1, 4), dtype))
+    with pytest.raises(ValueError, match="out is not aligned"):
+        fe.gather(table.copy(), [0], out=table[:1])
+
+
+def test_ids_that_change_during_a_call_never_reach_outside(tables):
+    """Another thread writes wild ids all the time: an IndexError or a right-shaped result, never a crash."""
+    wte, wpe = tables
+    ids = np.zeros(20_000, np.int64)
+    stop = threading.Event()
+
+    def disturb():
+        rng = np.random.default_rng(0)
+        while not stop.is_set():
+            ids[rng.integers(0, len(ids), 50)] = rng.choice([0, 9, 2**62, -(2**62)], 50)
+            ids[:] = 0
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    outcomes = set()
+    try:
+        dwte, dwpe, dout = np.zeros((10, 4)), np.zeros((6, 4)), np.ones((20_000, 4))
+        for _ in range(100):
+            for call in (
+                lambda: fe.gather(wte, ids),
+                lambda: fe.gather_add(wte, ids, wpe, 0),
+                lambda: fe.scatter_add(dwte, ids, dout),
+                lambda: fe.gather_add_backward(dout, ids, dwte, dwpe, 0),
+            ):
+                try:
+                    call()
+                    outcomes.add("returned")
+                except IndexError:
+                    outcomes.add("raised")
+    finally:
+        stop.set()
+        thread.join()
+    assert outcomes <= {"returned", "raised"}
+    assert outcomes
+
+
+def test_more_than_two_billion_elements(tmp_path):
+    """Products of sizes beyond 32 bits; the file is sparse on the disk."""
+    table = np.memmap(tmp_path / "table", np.float32, "w+", shape=(2**28, 9))
+    last = 2**28 - 1
+    table[last] = np.arange(9)
+    assert same_bits(fe.gather(table, [last, 0]), np.array([np.arange(9), np.zeros(9)], "f4"))
+    fe.scatter_add(table, np.array([last, 2**27], np.uint32), np.ones((2, 9), "f4"))
+    assert same_bits(np.asarray(table[last]), np.arange(9, dtype="f4") + 1)
+    assert same_bits(np.asarray(table[2**27]), np.ones(9, "f4"))
+    with pytest.raises(IndexError, match=f"id {2**28} at position"):
+        fe.gather(table, [2**28])
+    del table
+
+
+def test_one_call_means_one_thing_in_every_dtype():
+    """Sums go on from what is there, in float32 as in float64, for duplicate ids and for one id."""
+    for dtype in DTYPES:
+        for ids in ([2], [2, 2, 2]):
+            table = np.full((4, 3), 0.5, dtype)
+            fe.scatter_add(table, ids, np.full((len(ids), 3), 0.25, dtype))
+            assert table[2].tolist() == [0.5 + 0.25 * len(ids)] * 3
+
+
+def test_many_python_threads_at_once(tables):
+    wte, wpe = tables
+    ids = np.random.default_rng(1).integers(0, 10, (300, 6))
+    expected, wrong = wte[ids] + wpe, []
+
+    def work():
+        for _ in range(50):
+            if not same_bits(fe.gather_add(wte, ids, wpe), expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
