@@ -1,11 +1,14 @@
 """fastembed: the embedding layer on the CPU. Token and position tables in, vectors out, gradients scattered back."""
 
+import importlib
+
 from . import _distribution, optim
 from .embedding import Embedding, TokenPositionEmbedding
 from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
 from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
+from .threads import get_num_threads, set_num_threads, threads
 
 __version__ = _distribution.VERSION
 
@@ -18,10 +21,20 @@ __all__ = [
     "gather",
     "gather_add",
     "gather_add_backward",
+    "get_num_threads",
     "optim",
     "scatter_add",
+    "set_num_threads",
     "show_config",
     "show_runtime",
+    "threads",
 ]
 
 _distribution.warn_of_namesake()
+
+
+def __getattr__(name: str) -> object:
+    """The modules that an import of the package alone does not load."""
+    if name in ("checkpoint", "microgpt", "reference", "training"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

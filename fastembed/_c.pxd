@@ -3,8 +3,6 @@ from libc.stdint cimport int32_t, int64_t
 
 
 cdef extern from "fastembed.h" nogil:
-    enum: FE_MAX_DIMS
-
     ctypedef enum fe_dtype:
         FE_F32
         FE_F64
@@ -16,14 +14,14 @@ cdef extern from "fastembed.h" nogil:
         FE_ZERO
 
     ctypedef enum fe_id_type:
-        FE_I8
-        FE_U64
+        FE_I64
         FE_ARANGE
 
     ctypedef enum fe_code:
         FE_OK
         FE_BAD_ID
         FE_NO_MEMORY
+        FE_STOPPED
 
     ctypedef struct fe_status:
         fe_code code
@@ -48,13 +46,19 @@ cdef extern from "fastembed.h" nogil:
         int64_t start
         int64_t period
 
+    ctypedef int (*fe_stop)() noexcept nogil
+
     void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides) noexcept
-    fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows) noexcept
-    fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out) noexcept
+    fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop) noexcept
+    fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop) noexcept
     fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
-                            fe_bounds bounds, const fe_array *out) noexcept
+                            fe_bounds bounds, const fe_array *out, fe_stop stop) noexcept
     fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values) noexcept
     fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                      const fe_ids *position_ids, fe_bounds bounds) noexcept
+    const char *fe_isa_available(int32_t k) noexcept
+    bint fe_select_isa(const char *isa) noexcept
     const char *fe_isa() noexcept
     const char *fe_compiler() noexcept
+    int32_t fe_get_num_threads() noexcept
+    void fe_set_num_threads(int32_t n) noexcept

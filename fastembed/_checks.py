@@ -5,7 +5,9 @@ What is returned is ready for a kernel. Nothing is written here.
 
 from __future__ import annotations
 
+import contextlib
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,29 +21,54 @@ def bounds(value: Any) -> str:
     """One of the four policies for ids outside a table."""
     if not isinstance(value, str) or value not in BOUNDS:
         raise ValueError(f"bounds must be one of {', '.join(BOUNDS)}; got {value!r}")
-    return value
+    return BOUNDS[BOUNDS.index(value)]  # of str itself, whatever subclass was given
 
 
 def dtype(value: Any) -> np.dtype[Any]:
     """A table's dtype, in native byte order."""
     try:
-        found = np.dtype(value)
+        found = None if value is None else np.dtype(value)
     except TypeError:
-        raise TypeError(f"dtype must be float32 or float64, got {value!r}") from None
-    if found not in DTYPES:
-        raise TypeError(f"dtype must be float32 or float64, got {found}")
+        found = None
+    if found is None or found not in DTYPES:
+        raise TypeError(f"dtype must be float32 or float64, got {found or repr(value)}")
     return found
 
 
 def size(name: str, value: Any) -> int:
-    """A length: an integer, not negative."""
-    try:
-        length = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if isinstance(value, bool) or length < 0:
-        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    """A length: an integer, not negative, of 63 bits."""
+    length = integer(name, value)
+    if not 0 <= length <= _INT64_MAX:
+        raise ValueError(f"{name} must be from 0 to {_INT64_MAX}, got {length}")
     return length
+
+
+def integer(name: str, value: Any) -> int:
+    """An integer of any size, and no boolean."""
+    if not isinstance(value, bool | np.bool_):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """A float within limits, which are allowed themselves."""
+    try:
+        x = float(operator.pos(value))  # a string has no sign
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    except OverflowError:
+        x = float("inf")
+    if not low <= x <= high:
+        raise ValueError(f"{name} must be from {low} to {high}, got {x}")
+    return x
+
+
+def _array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Any array_like as an array of no subclass: what a subclass says of itself need not be true of its memory."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
+    return np.asarray(value)
 
 
 def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]:
@@ -49,7 +76,7 @@ def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]
 
     Python integers beyond 64 bits are resolved by ``policy`` here: no array can carry them to a kernel.
     """
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _array(f"{name}s", value)
     if array.dtype.kind in "iu":
         return array
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
@@ -57,7 +84,7 @@ def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]
     if array.size == 0:
         return array.astype(np.int64)
     exact = np.array(value, dtype=object)
-    if not all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in exact.flat):
+    if not all(isinstance(i, int | np.integer) and not isinstance(i, bool | np.timedelta64) for i in exact.flat):
         raise TypeError(f"{name}s must be integers, got {array.dtype}")
     return _fold(name, exact, n_rows, policy)
 
@@ -75,10 +102,7 @@ def _fold(name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str) -> n
 
 def start(value: Any, n_positions: int) -> int:
     """The first position id: an integer, so that all positions fit in int64."""
-    try:
-        first = operator.index(value)
-    except TypeError:
-        raise TypeError(f"start must be an integer, got {value!r}") from None
+    first = integer("start", value)
     if -_INT64_MAX <= first <= _INT64_MAX - n_positions:
         return first
     raise ValueError(f"start must be within 64 bits for all {n_positions} positions, got {first}")
@@ -99,8 +123,8 @@ def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, po
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A table that is only read: two axes, float32 or float64, any layout, alignment and byte order."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.dtype.newbyteorder("=") not in DTYPES:
+    array = _array(name, value)
+    if array.dtype.kind != "f" or array.dtype.newbyteorder("=") not in DTYPES:
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
@@ -109,7 +133,7 @@ def table(name: str, value: Any) -> np.ndarray[Any, Any]:
 
 def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
     """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _array(name, value)
     _castable(name, array, to)
     if array.ndim != 2 or array.shape[1] != n_cols:
         raise ValueError(f"{name} must have shape (rows, {n_cols}), got {array.shape}")
@@ -128,11 +152,11 @@ def _castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None
 
 
 def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, broadcast: bool = False) -> np.ndarray[Any, Any]:
-    """Rows that are only read, of exactly ``shape`` or broadcast to it, with the elements of a row side by side.
+    """Rows for a kernel that only reads them, of exactly ``shape`` or broadcast to it, with the elements of a row side by side.
 
     Copied only where the dtype, the byte order or the last axis needs it; other axes are never expanded.
     """
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _array(name, value)
     _castable(name, array, to)
     if not broadcast and array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
@@ -146,10 +170,32 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
         raise ValueError(f"{name} of shape {np.shape(value)} do not broadcast to shape {shape}") from None
 
 
+def like(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """An array of any layout that NumPy reads, of exactly ``shape``, whose dtype converts to ``to``."""
+    array = _array(name, value)
+    _castable(name, array, to)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array
+
+
+def copy_into(pairs: Iterable[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> None:
+    """Copy each pair's second array into its first, as if all were read before the first was written."""
+    pairs = list(pairs)
+    written = [target for target, _ in pairs]
+    apart = [
+        (target, source.copy() if any(np.may_share_memory(source, other) for other in written) else source)
+        for target, source in pairs
+    ]
+    for target, source in apart:
+        target[...] = source
+
+
 def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
     """An array that is written in place: native, aligned, of the exact dtype, with contiguous rows that do not overlap."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is written in place and must be a NumPy array, got {type(value).__name__}")
+    value = _array(name, value)
     allowed = DTYPES if to is None else (to,)
     if value.dtype not in allowed:
         raise TypeError(f"{name} must be {' or '.join(map(str, allowed))} in native byte order, got {value.dtype}")
@@ -174,7 +220,7 @@ def writable_table(name: str, value: Any, to: np.dtype[Any] | None = None, n_col
 
 
 def output(value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """The array for a result: ``out`` checked, or a new one."""
+    """The array for a result: the memory of ``out``, checked, or a new one."""
     if value is None:
         return np.empty(shape, to)
     array = writable("out", value, to)

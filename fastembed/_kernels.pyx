@@ -1,8 +1,10 @@
 # The boundary between Python and C: arrays become C structs, the C call runs without the GIL, its status becomes an exception.
 # Arguments have been checked by _checks.py; what is checked here once more is only what memory safety hangs on.
-# Tables come in through typed memoryviews; ids and outputs, of any number of dimensions, through NumPy's C API.
+# A layer's tables are held through typed memoryviews; arrays of one call, of any number of dimensions, come in through NumPy's C API.
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uint64_t
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 import numpy as np
 
@@ -10,83 +12,118 @@ from fastembed cimport _c
 
 cnp.import_array()
 
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()  # here: leaves the exception set and says so by its result
+    unsigned long PyThread_get_thread_ident()
+
 _BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
 
-
-cdef class _Table:
-    """A table's memory, kept in place by a typed memoryview for as long as this object lives."""
-    cdef _c.fe_table c
-    cdef object numpy_dtype
-    cdef const float[:, :] f32
-    cdef const double[:, :] f64
-
-    def __cinit__(self, cnp.ndarray array not None):
-        self.numpy_dtype = array.dtype
-        if array.dtype.itemsize == sizeof(float):
-            self.f32 = array
-            self.c.dtype = _c.FE_F32
-        else:
-            self.f64 = array
-            self.c.dtype = _c.FE_F64
-        if array.size > 0 and array.shape[1] > 1 and array.strides[1] != array.dtype.itemsize:
-            raise ValueError("the elements of a table's row must lie side by side")
-        self.c.data = <char *>cnp.PyArray_DATA(array)
-        self.c.n_rows = array.shape[0]
-        self.c.n_cols = array.shape[1]
-        self.c.row_stride = array.strides[0]
+cdef enum:
+    LIST_IDS = 64  # ids of a list that are read without an array
+    SMALL = 65536  # bytes of rows for which letting go of the GIL (about 50 ns) costs more than it gives
+    LONG = 1 << 24  # bytes of rows from which a call may take long enough for somebody to press Ctrl-C
 
 
-cdef int init_rows(_c.fe_array *rows, cnp.ndarray array, _Table table, cnp.ndarray ids) except -1:
+cdef int64_t FAR = 1 << 62
+cdef object ZERO = 0
+
+
+# ---- arrays to C structs ----
+
+cdef bint init_table(_c.fe_table *table, cnp.ndarray array) noexcept:
+    """A table that kernels can read in place; False if it is none."""
+    cdef int type = cnp.PyArray_TYPE(array)
+    if cnp.PyArray_NDIM(array) != 2 or not cnp.PyArray_ISNOTSWAPPED(array):
+        return False
+    if type == cnp.NPY_FLOAT32:
+        table.dtype = _c.FE_F32
+    elif type == cnp.NPY_FLOAT64:
+        table.dtype = _c.FE_F64
+    else:
+        return False
+    table.data = <char *>cnp.PyArray_DATA(array)
+    table.n_rows = cnp.PyArray_DIM(array, 0)
+    table.n_cols = cnp.PyArray_DIM(array, 1)
+    table.row_stride = cnp.PyArray_STRIDE(array, 0)
+    return table.n_cols <= 1 or table.n_rows == 0 or cnp.PyArray_STRIDE(array, 1) == cnp.PyArray_ITEMSIZE(array)
+
+
+cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
+    if not init_table(table, array):
+        raise ValueError("a table must be native float32 or float64 with the elements of a row side by side")
+    return 0
+
+
+cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1:
+    """Two tables that are added or take one gradient: of one dtype and one width."""
+    if a.dtype != b.dtype or a.n_cols != b.n_cols:
+        raise ValueError(f"the two tables differ: {a.n_cols} and {b.n_cols} columns, or their dtypes")
+    return 0
+
+
+cdef inline int numpy_type(const _c.fe_table *table) noexcept:
+    return cnp.NPY_FLOAT32 if table.dtype == _c.FE_F32 else cnp.NPY_FLOAT64
+
+
+cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, cnp.ndarray ids) except -1:
     """Rows like those of `table`, one for each of `ids`: the last axis of `array` holds a row's elements."""
-    cdef int n_dims = cnp.PyArray_NDIM(array) - 1
-    if np.shape(array) != np.shape(ids) + (table.c.n_cols,) or array.dtype != table.numpy_dtype:
-        raise ValueError(f"rows of {array.dtype} and shape {np.shape(array)} do not go with ids of shape {np.shape(ids)} and a "
-                         f"table of {table.numpy_dtype} with {table.c.n_cols} columns")
-    if array.size > 0 and table.c.n_cols > 1 and array.strides[n_dims] != table.numpy_dtype.itemsize:
-        raise ValueError("the elements of a row must lie side by side")
+    cdef int n_dims = cnp.PyArray_NDIM(ids), k
+    cdef bint fits = cnp.PyArray_NDIM(array) == n_dims + 1 and cnp.PyArray_TYPE(array) == numpy_type(table)
+    fits = fits and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_DIM(array, n_dims) == table.n_cols
+    for k in range(n_dims):
+        fits = fits and cnp.PyArray_DIM(array, k) == cnp.PyArray_DIM(ids, k)
+    if fits and table.n_cols > 1 and cnp.PyArray_SIZE(array) > 0:
+        fits = cnp.PyArray_STRIDE(array, n_dims) == cnp.PyArray_ITEMSIZE(array)
+    if not fits:
+        raise ValueError(f"rows {array!r} do not go with ids of shape {np.shape(ids)} and a table of {table.n_cols} columns")
     _c.fe_array_init(rows, <char *>cnp.PyArray_DATA(array), n_dims, <const int64_t *>cnp.PyArray_DIMS(array),
                      <const int64_t *>cnp.PyArray_STRIDES(array))
     return 0
 
 
-cdef int check_pair(_Table a, _Table b) except -1:
-    """Two tables that are added or take one gradient: of one dtype and one width."""
-    if a.c.dtype != b.c.dtype or a.c.n_cols != b.c.n_cols:
-        raise ValueError(f"the two tables differ: {a.c.n_cols} columns of {a.numpy_dtype}, {b.c.n_cols} columns of {b.numpy_dtype}")
-    return 0
-
-
-cdef int init_ids(_c.fe_ids *ids, cnp.ndarray array) except -1:
-    """Ids of any integer type and layout, read where they are."""
-    cdef int size = array.dtype.itemsize, log2_size = 0
-    cdef bint is_unsigned = array.dtype.kind == "u"
-    while 1 << log2_size < size:
-        log2_size += 1
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, got {array.dtype}")
-    ids.type = <_c.fe_id_type>(2 * log2_size + is_unsigned)
-    ids.swapped = not array.dtype.isnative
+cdef bint init_ids(_c.fe_ids *ids, cnp.ndarray array) noexcept:
+    """Ids of any integer type and layout, read where they are; False if they are no integers."""
+    cdef int type = cnp.PyArray_TYPE(array), size = cnp.PyArray_ITEMSIZE(array)
+    cdef bint is_unsigned = cnp.PyTypeNum_ISUNSIGNED(type)
+    if not cnp.PyTypeNum_ISINTEGER(type):
+        return False
+    ids.type = <_c.fe_id_type>((0 if size == 1 else 2 if size == 2 else 4 if size == 4 else 6) + is_unsigned)
+    ids.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
     _c.fe_array_init(&ids.array, <char *>cnp.PyArray_DATA(array), cnp.PyArray_NDIM(array),
                      <const int64_t *>cnp.PyArray_DIMS(array), <const int64_t *>cnp.PyArray_STRIDES(array))
+    return True
+
+
+cdef int need_ids(_c.fe_ids *ids, cnp.ndarray array) except -1:
+    if not init_ids(ids, array):
+        raise TypeError(f"ids must be integers, got {array.dtype}")
     return 0
 
 
-cdef int init_positions(_c.fe_ids *ids, cnp.ndarray position_ids, int64_t start, cnp.ndarray token_ids) except -1:
+cdef void init_arange(_c.fe_ids *ids, int64_t start, int64_t period, int64_t n_items) noexcept:
+    ids.type = _c.FE_ARANGE
+    ids.array.n_items = n_items
+    ids.start = start
+    ids.period = period
+
+
+cdef int need_positions(_c.fe_ids *ids, cnp.ndarray position_ids, int64_t start, cnp.ndarray token_ids) except -1:
     """Position ids given as an array of token_ids' shape, or None: start, start + 1, ... along the last axis."""
     cdef int n_dims = cnp.PyArray_NDIM(token_ids)
     if position_ids is not None:
-        if position_ids.size != token_ids.size:
+        if cnp.PyArray_SIZE(position_ids) != cnp.PyArray_SIZE(token_ids):
             raise ValueError("position_ids must have the shape of token_ids")
-        return init_ids(ids, position_ids)
-    ids.type = _c.FE_ARANGE
-    ids.array.n_items = token_ids.size
-    ids.start = start
-    ids.period = token_ids.shape[n_dims - 1] if n_dims > 0 else 1
+        return need_ids(ids, position_ids)
+    init_arange(ids, start, cnp.PyArray_DIM(token_ids, n_dims - 1) if n_dims > 0 else 1, cnp.PyArray_SIZE(token_ids))
     return 0
 
 
-cdef raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_ids):
+# ---- C statuses to exceptions ----
+
+cdef int raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_ids) except -1:
     """The exception for a status that is not FE_OK. `operands` are (name, ids or None, n_rows), one for each array of ids."""
+    if status.code == _c.FE_STOPPED:
+        return -1  # the signal handler's exception is set
     if status.code == _c.FE_NO_MEMORY:
         raise MemoryError(f"no memory for a copy of {shaped_ids.size} ids")
     name, ids, n_rows = operands[status.operand]
@@ -97,11 +134,47 @@ cdef raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_ids):
     raise IndexError(f"{name} {value} at position {position} is out of range for a table of {n_rows} rows")
 
 
+cdef int signal_raised() noexcept with gil:
+    return PyErr_CheckSignals() < 0
+
+
+cdef _c.fe_stop stop_for(int64_t n_items, const _c.fe_table *table) except? NULL:
+    """What a long call asks now and then: the signal handlers, in the main thread; nothing elsewhere, where none run."""
+    if n_items < LONG // (table.n_cols * 8 + 8):
+        return NULL
+    import threading
+
+    return <_c.fe_stop>signal_raised if threading.main_thread().ident == PyThread_get_thread_ident() else NULL
+
+
+# ---- what runs ----
+
 def build_info():
     """The instruction set in use, those there are, and what the C was compiled with."""
-    isa = _c.fe_isa().decode()
-    return {"isa": isa, "isa_available": [isa], "compiler": _c.fe_compiler().decode()}
+    cdef int32_t k = 0
+    available = []
+    while _c.fe_isa_available(k) != NULL:
+        available.append(_c.fe_isa_available(k).decode())
+        k += 1
+    return {"isa": _c.fe_isa().decode(), "isa_available": available, "compiler": _c.fe_compiler().decode()}
 
+
+def select_isa(str isa):
+    """Run the kernels of that instruction set from now on; ImportError if the build or the machine lacks it."""
+    if not _c.fe_select_isa(isa.encode()):
+        available = ", ".join(build_info()["isa_available"])
+        raise ImportError(f"FASTEMBED_ISA must be one of {available}, which this build and this machine have; got {isa!r}")
+
+
+def get_num_threads():
+    return _c.fe_get_num_threads()
+
+
+def set_num_threads(int32_t n):
+    _c.fe_set_num_threads(n)
+
+
+# ---- the functional API ----
 
 def resolve_ids(cnp.ndarray ids not None, int64_t n_rows, str bounds not None, str name):
     """The row that each id means, as int64 of the shape of `ids`; -1 for no row."""
@@ -110,9 +183,9 @@ def resolve_ids(cnp.ndarray ids not None, int64_t n_rows, str bounds not None, s
     cdef cnp.ndarray rows = np.empty(np.shape(ids), np.int64)
     cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
     cdef _c.fe_status status
-    init_ids(&c_ids, ids)
+    need_ids(&c_ids, ids)
     with nogil:
-        status = _c.fe_resolve_ids(&c_ids, n_rows, c_bounds, c_rows)
+        status = _c.fe_resolve_ids(&c_ids, n_rows, c_bounds, c_rows, NULL)
     if status.code != _c.FE_OK:
         raise_status(status, ((name, ids, n_rows),), ids)
     return rows
@@ -120,65 +193,236 @@ def resolve_ids(cnp.ndarray ids not None, int64_t n_rows, str bounds not None, s
 
 def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out not None, str bounds not None):
     """out[i] = table[ids[i]]"""
-    cdef _Table c_table = _Table(table)
+    cdef _c.fe_table c_table
     cdef _c.fe_ids c_ids
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
-    init_ids(&c_ids, ids)
-    init_rows(&c_out, out, c_table, ids)
+    need_table(&c_table, table)
+    need_ids(&c_ids, ids)
+    need_rows(&c_out, out, &c_table, ids)
+    cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
     with nogil:
-        status = _c.fe_gather(&c_table.c, &c_ids, c_bounds, &c_out)
+        status = _c.fe_gather(&c_table, &c_ids, c_bounds, &c_out, stop)
     if status.code != _c.FE_OK:
-        raise_status(status, (("id", ids, c_table.c.n_rows),), ids)
+        raise_status(status, (("id", ids, c_table.n_rows),), ids)
 
 
 def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.ndarray wpe not None, cnp.ndarray position_ids,
                int64_t start, cnp.ndarray out not None, str bounds not None):
     """out[i] = wte[token_ids[i]] + wpe[position_ids[i]]"""
-    cdef _Table c_wte = _Table(wte), c_wpe = _Table(wpe)
+    cdef _c.fe_table c_wte, c_wpe
     cdef _c.fe_ids c_token_ids, c_position_ids
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
-    init_ids(&c_token_ids, token_ids)
-    init_positions(&c_position_ids, position_ids, start, token_ids)
-    init_rows(&c_out, out, c_wte, token_ids)
-    check_pair(c_wte, c_wpe)
+    need_table(&c_wte, wte)
+    need_table(&c_wpe, wpe)
+    need_pair(&c_wte, &c_wpe)
+    need_ids(&c_token_ids, token_ids)
+    need_positions(&c_position_ids, position_ids, start, token_ids)
+    need_rows(&c_out, out, &c_wte, token_ids)
+    cdef _c.fe_stop stop = stop_for(c_token_ids.array.n_items, &c_wte)
     with nogil:
-        status = _c.fe_gather_add(&c_wte.c, &c_token_ids, &c_wpe.c, &c_position_ids, c_bounds, &c_out)
+        status = _c.fe_gather_add(&c_wte, &c_token_ids, &c_wpe, &c_position_ids, c_bounds, &c_out, stop)
     if status.code != _c.FE_OK:
-        raise_status(status, (("token id", token_ids, c_wte.c.n_rows), ("position id", position_ids, c_wpe.c.n_rows)), token_ids)
+        raise_status(status, (("token id", token_ids, c_wte.n_rows), ("position id", position_ids, c_wpe.n_rows)), token_ids)
 
 
 def scatter_add(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray values not None, str bounds not None):
     """table[ids[i]] += values[i]"""
-    cdef _Table c_table = _Table(table)
+    cdef _c.fe_table c_table
     cdef _c.fe_ids c_ids
     cdef _c.fe_array c_values
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
-    init_ids(&c_ids, ids)
-    init_rows(&c_values, values, c_table, ids)
+    need_table(&c_table, table)
+    need_ids(&c_ids, ids)
+    need_rows(&c_values, values, &c_table, ids)
     with nogil:
-        status = _c.fe_scatter_add(&c_table.c, &c_ids, c_bounds, &c_values)
+        status = _c.fe_scatter_add(&c_table, &c_ids, c_bounds, &c_values)
     if status.code != _c.FE_OK:
-        raise_status(status, (("id", ids, c_table.c.n_rows),), ids)
+        raise_status(status, (("id", ids, c_table.n_rows),), ids)
 
 
 def gather_add_backward(cnp.ndarray dout not None, cnp.ndarray token_ids not None, cnp.ndarray dwte not None,
                         cnp.ndarray dwpe not None, cnp.ndarray position_ids, int64_t start, str bounds not None):
     """dwte[token_ids[i]] += dout[i]; dwpe[position_ids[i]] += dout[i]"""
-    cdef _Table c_dwte = _Table(dwte), c_dwpe = _Table(dwpe)
+    cdef _c.fe_table c_dwte, c_dwpe
     cdef _c.fe_ids c_token_ids, c_position_ids
     cdef _c.fe_array c_dout
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
-    init_ids(&c_token_ids, token_ids)
-    init_positions(&c_position_ids, position_ids, start, token_ids)
-    init_rows(&c_dout, dout, c_dwte, token_ids)
-    check_pair(c_dwte, c_dwpe)
+    need_table(&c_dwte, dwte)
+    need_table(&c_dwpe, dwpe)
+    need_pair(&c_dwte, &c_dwpe)
+    need_ids(&c_token_ids, token_ids)
+    need_positions(&c_position_ids, position_ids, start, token_ids)
+    need_rows(&c_dout, dout, &c_dwte, token_ids)
     with nogil:
-        status = _c.fe_gather_add_backward(&c_dout, &c_dwte.c, &c_token_ids, &c_dwpe.c, &c_position_ids, c_bounds)
+        status = _c.fe_gather_add_backward(&c_dout, &c_dwte, &c_token_ids, &c_dwpe, &c_position_ids, c_bounds)
     if status.code != _c.FE_OK:
-        raise_status(status, (("token id", token_ids, c_dwte.c.n_rows), ("position id", position_ids, c_dwpe.c.n_rows)), token_ids)
+        raise_status(status, (("token id", token_ids, c_dwte.n_rows), ("position id", position_ids, c_dwpe.n_rows)), token_ids)
+
+
+# ---- calls that need no checks in Python: plain tables, plain ids, a new result. Anything else, and any error, is left to ops ----
+
+cdef struct PlainIds:
+    _c.fe_ids c
+    int64_t values[LIST_IDS]  # of an int, or a list of ints
+    int n_dims
+    cnp.npy_intp shape[33]  # of the result: the ids' shape, and room for the columns
+
+
+cdef bint plain_ids(PlainIds *plain, object ids) noexcept:
+    """Ids that are an int, a short list of ints or an array of integers; False for anything else."""
+    cdef int overflow = 0, k
+    cdef cnp.npy_intp n_items = 1, stride = sizeof(int64_t)
+    if cnp.PyArray_CheckExact(ids):
+        plain.n_dims = cnp.PyArray_NDIM(ids)
+        if plain.n_dims > 32 or not init_ids(&plain.c, ids):
+            return False
+        for k in range(plain.n_dims):
+            plain.shape[k] = cnp.PyArray_DIM(ids, k)
+        return True
+    if PyLong_CheckExact(ids):
+        plain.n_dims = 0
+        plain.values[0] = PyLong_AsLongLongAndOverflow(ids, &overflow)
+    elif type(ids) is list and PyList_GET_SIZE(ids) <= LIST_IDS:
+        plain.n_dims = 1
+        n_items = plain.shape[0] = PyList_GET_SIZE(ids)
+        for k in range(n_items):
+            if not PyLong_CheckExact(<object>PyList_GET_ITEM(ids, k)):
+                return False
+            plain.values[k] = PyLong_AsLongLongAndOverflow(<object>PyList_GET_ITEM(ids, k), &overflow)
+            if overflow:
+                return False
+    else:
+        return False
+    plain.c.type = _c.FE_I64
+    plain.c.swapped = False
+    _c.fe_array_init(&plain.c.array, <char *>plain.values, 1, <const int64_t *>&n_items, <const int64_t *>&stride)
+    return not overflow
+
+
+cdef bint plain_start(int64_t *first, object start) noexcept:
+    """An int that is far from where adding positions would overflow."""
+    cdef int overflow = 0
+    if not PyLong_CheckExact(start):
+        return False
+    first[0] = PyLong_AsLongLongAndOverflow(start, &overflow)
+    return not overflow and -FAR < first[0] < FAR
+
+
+cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, object position_ids, object start):
+    """The result of a look-up in one table (wpe NULL) or two, or None if it takes more than this to answer it."""
+    cdef PlainIds tokens, positions
+    cdef _c.fe_array out
+    cdef _c.fe_status status
+    cdef cnp.npy_intp row_size = wte.n_cols * (4 if wte.dtype == _c.FE_F32 else 8)
+    if not plain_ids(&tokens, token_ids):
+        return None
+    cdef int n_dims = tokens.n_dims
+    cdef int64_t n_items = tokens.c.array.n_items
+    if wpe != NULL and position_ids is None:
+        if not plain_start(&positions.c.start, start):
+            return None
+        init_arange(&positions.c, positions.c.start, tokens.shape[n_dims - 1] if n_dims > 0 else 1, n_items)
+    elif wpe != NULL:
+        if n_dims > 0 or start is not ZERO or not PyLong_CheckExact(position_ids) or not plain_ids(&positions, position_ids):
+            return None
+    cdef _c.fe_stop stop = stop_for(n_items, wte)
+    tokens.shape[n_dims] = wte.n_cols
+    cdef cnp.ndarray result = cnp.PyArray_SimpleNew(n_dims + 1, tokens.shape, numpy_type(wte))
+    _c.fe_array_init(&out, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
+    if n_items * row_size < SMALL:
+        status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, stop)
+    else:
+        with nogil:
+            status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, stop)
+    if status.code == _c.FE_STOPPED:
+        raise_status(status, (), None)
+    return result if status.code == _c.FE_OK else None
+
+
+def try_gather(table, ids):
+    """`gather` into a new array with bounds "raise", or None if its arguments need the checks of ops."""
+    cdef _c.fe_table c_table
+    if not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
+        return None
+    return gather_plain(&c_table, ids, NULL, None, 0)
+
+
+def try_gather_add(wte, token_ids, wpe, position_ids, start):
+    """`gather_add` into a new array with bounds "raise", or None if its arguments need the checks of ops."""
+    cdef _c.fe_table c_wte, c_wpe
+    if not cnp.PyArray_CheckExact(wte) or not cnp.PyArray_CheckExact(wpe):
+        return None
+    if not init_table(&c_wte, wte) or not init_table(&c_wpe, wpe) or c_wte.dtype != c_wpe.dtype or c_wte.n_cols != c_wpe.n_cols:
+        return None
+    return gather_plain(&c_wte, token_ids, &c_wpe, position_ids, start)
+
+
+# ---- layers ----
+
+cdef class HeldTable:
+    """A table's memory, kept in place by a typed memoryview for as long as this object lives."""
+    cdef _c.fe_table c
+    cdef const float[:, :] f32
+    cdef const double[:, :] f64
+
+    def __cinit__(self, cnp.ndarray array not None):
+        need_table(&self.c, array)
+        if self.c.dtype == _c.FE_F32:
+            self.f32 = array
+        else:
+            self.f64 = array
+
+
+cdef HeldTable held(object array):
+    """None for a table that kernels cannot read in place."""
+    cdef _c.fe_table table
+    return HeldTable(array) if init_table(&table, array) else None
+
+
+cdef class SingleLookup:
+    """What Embedding inherits: a call that goes to C at once where it can, and to `_look_up` where it cannot."""
+    cdef HeldTable _weight
+    cdef public bint training
+    cdef public object _last_ids
+
+    def _hold(self, array):
+        self._weight = held(array)
+
+    def __call__(self, ids, *, out=None):
+        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
+        cdef object result = None
+        if out is None and self._weight is not None:
+            result = gather_plain(&self._weight.c, ids, NULL, None, 0)
+        if result is None:
+            result = self._look_up(ids, out)
+        if self.training:
+            self._last_ids = (ids,)
+        return result
+
+
+cdef class PairLookup:
+    """What TokenPositionEmbedding inherits: a call that goes to C at once where it can, and to `_look_up` where it cannot."""
+    cdef HeldTable _wte
+    cdef HeldTable _wpe
+    cdef public bint training
+    cdef public object _last_ids
+
+    def _hold(self, wte, wpe):
+        self._wte, self._wpe = held(wte), held(wpe)
+
+    def __call__(self, token_ids, position_ids=None, *, start=0, out=None):
+        """Token rows plus position rows, shape S + (D,). See `fastembed.gather_add`."""
+        cdef object result = None
+        if out is None and self._wte is not None and self._wpe is not None:
+            result = gather_plain(&self._wte.c, token_ids, &self._wpe.c, position_ids, start)
+        if result is None:
+            result = self._look_up(token_ids, position_ids, start, out)
+        if self.training:
+            self._last_ids = (token_ids, position_ids, start)
+        return result

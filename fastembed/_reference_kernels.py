@@ -15,6 +15,63 @@ def build_info() -> dict[str, Any]:
     return {"isa": None, "isa_available": [], "compiler": None}
 
 
+_num_threads = 1
+
+
+def get_num_threads() -> int:
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Kept and told, and of no effect: the reference works on one thread."""
+    global _num_threads
+    _num_threads = n
+
+
+def try_gather(table: Any, ids: Any) -> None:
+    """The reference has no short way: every call takes the checks of ops."""
+
+
+def try_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any) -> None:
+    """As `try_gather`."""
+
+
+class SingleLookup:
+    """What Embedding inherits."""
+
+    training: bool
+    _last_ids: Any
+    _look_up: Any
+
+    def _hold(self, array: Array) -> None:
+        """The reference holds no memory."""
+
+    def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
+        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
+        result = self._look_up(ids, out)
+        if self.training:
+            self._last_ids = (ids,)
+        return result
+
+
+class PairLookup:
+    """What TokenPositionEmbedding inherits."""
+
+    training: bool
+    _last_ids: Any
+    _look_up: Any
+
+    def _hold(self, wte: Array, wpe: Array) -> None:
+        """The reference holds no memory."""
+
+    def __call__(self, token_ids: Any, position_ids: Any = None, *, start: int = 0, out: Array | None = None) -> Any:
+        """Token rows plus position rows, shape S + (D,). See `fastembed.gather_add`."""
+        result = self._look_up(token_ids, position_ids, start, out)
+        if self.training:
+            self._last_ids = (token_ids, position_ids, start)
+        return result
+
+
 def _lists(array: Array | None) -> Any:
     return None if array is None else array.tolist()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 _KEY = "fastembed"  # of the description among the file's metadata, which are strings
+
+# Temporary folders: .fastembed.<machine>.<process>.<random>.tmp
+_PREFIX = f".fastembed.{zlib.crc32(platform.node().encode()):08x}."
+_TEMPORARY = re.compile(re.escape(_PREFIX) + r"(?P<pid>[0-9]{1,9})\.[0-9a-f]{8}\.tmp")
 
 
 class CheckpointError(ValueError):
@@ -35,7 +42,9 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     Raises
     ------
     OSError
-        The file cannot be written; what was at ``path`` is still there.
+        The file cannot be written, or what is there is no regular file; it is still there.
+    ValueError
+        A name or the description cannot be written.
 
     Examples
     --------
@@ -52,25 +61,52 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    target = Path(path)
-    _remove_stale(target)
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    target = writable_path(path)
+    arrays = {_checked_name(name): np.array(value, order="C", copy=None) for name, value in tensors.items()}
+    metadata = {_KEY: _encoded(description)}
+    _remove_stale(target.parent)
     # A folder of its own, because safetensors may write through a temporary file of a name of its choice.
-    folder = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    folder = target.with_name(f"{_PREFIX}{os.getpid()}.{secrets.token_hex(4)}.tmp")
     folder.mkdir()
-    temporary = folder / target.name
+    temporary = folder / "tensors"
     try:
         try:
-            save_file(arrays, temporary, metadata={_KEY: json.dumps(description)})
+            save_file(arrays, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(f"cannot write {target}: {error}") from error
-        temporary.chmod(folder.stat().st_mode & 0o666)  # what a new file gets here; a temporary one is private
+        # The file that is replaced gives its mode, else the folder just made: a temporary file is private.
+        temporary.chmod((target if target.exists() else folder).stat().st_mode & 0o666)
         _flush(temporary, os.O_RDWR)
         os.replace(temporary, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename needs no flush of it
         _flush(target.parent, os.O_RDONLY)
+
+
+def writable_path(path: str | os.PathLike[str]) -> Path:
+    """Where a save to ``path`` goes: through links, to a file that is or can be there; else an OSError."""
+    if not os.fspath(path):
+        raise FileNotFoundError("the path of a checkpoint must not be empty")
+    target = Path(os.path.realpath(os.fsdecode(path)))
+    if target.exists() and not target.is_file():
+        raise OSError(f"{path} is not a regular file, and is not replaced")
+    if not os.access(target.parent, os.W_OK):
+        raise OSError(f"cannot write {path}: no folder {target.parent} that can be written")
+    return target
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or name == "__metadata__":
+        raise ValueError(f"a tensor cannot be called {name!r}")
+    return name
+
+
+def _encoded(description: Any) -> str:
+    try:
+        return json.dumps(description)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the description cannot be written as JSON: {error}") from error
 
 
 def _flush(path: Path, flags: int) -> None:
@@ -81,14 +117,12 @@ def _flush(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what killed saves of ``target`` left behind; a living process keeps its folder."""
-    prefix = f".{target.name}."
-    for left in target.parent.iterdir():
-        if left.name.startswith(prefix) and left.name.endswith(".tmp"):
-            pid = left.name.removeprefix(prefix).split(".")[0]
-            if pid.isdigit() and not _is_alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)  # another save may be removing it too
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed saves left behind; a living process, or one of another machine, keeps its folder."""
+    for left in folder.iterdir():
+        found = _TEMPORARY.fullmatch(left.name)
+        if found and not _is_alive(int(found["pid"])):
+            shutil.rmtree(left, ignore_errors=True)  # another save may be removing it too
 
 
 def _is_alive(pid: int) -> bool:
@@ -122,8 +156,10 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
 
     with open(path, "rb"):  # names the file in the error when there is none
         pass
+    if not os.path.isfile(path):
+        raise OSError(f"{path!r} is not a regular file")
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(os.fsdecode(path), framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             description = json.loads((file.metadata() or {}).get(_KEY, "null"))
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -131,20 +167,18 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     return tensors, description
 
 
-def checked(tensors: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
-    """The tensors, if their names, shapes and dtypes are those of ``expected``.
-
-    Raises
-    ------
-    CheckpointError
-        What differs first.
-    """
+def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:
+    """CheckpointError unless the tensors of a file have exactly the expected names, shapes and dtype."""
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
-        raise CheckpointError(f"the checkpoint lacks {missing} and has the unexpected {unexpected}")
-    for name, array in expected.items():
+        raise CheckpointError(f"{path} lacks {_some(missing)} and has {_some(unexpected)} that is not expected")
+    for name, shape in expected.items():
         found = tensors[name]
-        if (found.shape, found.dtype) != (array.shape, array.dtype):
-            wanted = f"{name} must be {array.dtype} of shape {array.shape}"
-            raise CheckpointError(f"{wanted}, got {found.dtype} of shape {found.shape}")
-    return dict(tensors)
+        if (found.shape, found.dtype) != (shape, dtype):
+            wanted = f"{dtype} of shape {shape}, got {found.dtype} of shape {found.shape}"
+            raise CheckpointError(f"{name} of {path} must be {wanted}")
+
+
+def _some(names: list[str]) -> str:
+    """The first few of many names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"

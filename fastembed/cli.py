@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
+import itertools
+import math
 import os
 import random
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from . import runtime
+from . import _distribution, checkpoint, runtime
 from .microgpt import GPT, Tokenizer, neighbors
 from .training import Options, Run, load_model
 
@@ -30,17 +34,21 @@ def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
     """An argparse type: a finite number that is not too small."""
 
     def parse(text: str) -> Any:
-        value = kind(text)
-        if not minimum <= value < float("inf") or (excluded and value == minimum):
-            raise ValueError
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not minimum <= value < math.inf or (excluded and value == minimum):
+            noun = "an integer" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {noun} {'above' if excluded else 'of at least'} {minimum}, got {text!r}")
         return value
 
-    parse.__name__ = f"{kind.__name__} {'above' if excluded else 'of at least'} {minimum}"
     return parse
 
 
 def _parser() -> _Parser:
     parser = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
+    parser.add_argument("--version", action="version", version=f"fastembed {_distribution.VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train the model on a text file, one document a line")
@@ -113,44 +121,60 @@ def _progress(losses: Iterable[float], first: int, total: int) -> Iterator[float
     for step, loss in enumerate(losses, first + 1):
         recent = [*recent[-99:], loss]
         if bar is not None:
-            bar.set_postfix(loss=f"{sum(recent) / len(recent):.3f}", refresh=False)
+            bar.set_postfix(loss=f"{_mean(recent):.3f}", refresh=False)
             bar.update()
         elif step % 100 == 0 or step == total:
             rate = (step - first) / (time.perf_counter() - began)
-            print(f"step {step:5d} / {total}  loss {sum(recent) / len(recent):.3f}  {rate:.0f} steps/s", file=sys.stderr)
+            with contextlib.suppress(OSError):  # that nobody reads the progress is no reason to stop
+                print(f"step {step:5d} / {total}  loss {_mean(recent):.3f}  {rate:.0f} steps/s", file=sys.stderr, flush=True)
         yield loss
     if bar is not None:
         bar.close()
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    folder = os.path.dirname(os.path.abspath(arguments.out))
-    if not os.access(folder, os.W_OK) or os.path.isdir(arguments.out):
-        raise UsageError(f"cannot write the checkpoint {arguments.out}")
+    _check_outputs(arguments)
     run = _new_run(arguments)
     total = run.options.steps
     stop_at = total if arguments.stop_at is None else arguments.stop_at
     if not run.step <= stop_at <= total:
         raise UsageError(f"--stop-at must be between the steps taken, {run.step}, and --steps {total}, got {stop_at}")
-    print(f"{len(run.documents)} documents, {run.tokenizer.vocab_size} tokens, {run.model.emb!r}")
-    losses = []
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(arguments.losses, "w", encoding="ascii")) if arguments.losses else None
-        for loss in _progress(run.train(stop_at), run.step, stop_at):
-            losses.append(loss)
-            if file is not None:
-                print(repr(loss), file=file)
+    print(f"{len(run.documents)} documents, {run.tokenizer.vocab_size} tokens, {run.model.emb!r}", flush=True)
+    losses = list(_progress(run.train(stop_at), run.step, total))
     run.save(arguments.out)
+    if arguments.losses is not None:
+        _write_losses(arguments.losses, losses)
     if losses:
         print(f"mean loss: {_mean(losses[:10]):.2f} over the first 10 steps, {_mean(losses[-100:]):.2f} over the last 100")
     if run.step < total:
-        print(f"stopped at step {run.step} of {total}; go on with: train --resume {arguments.out}")
+        resume = f"python -m fastembed train --resume {shlex.quote(arguments.out)}"
+        print(f"stopped at step {run.step} of {total}; go on with: {resume} --out PATH")
     else:
         _show_samples(run.model, run.tokenizer, run.rng, arguments)
         print("nearest neighbours (cosine of token rows):")
         for token_id in range(min(3, run.tokenizer.vocab_size)):
             _show_neighbors(run.model, run.tokenizer, token_id, 5)
     print(f"checkpoint: {arguments.out}")
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Find out before the training, not after it, that what it gives could not be written, or would overwrite what it needs."""
+    named = {"FILE": arguments.file, "--out": arguments.out, "--losses": arguments.losses}
+    paths = {name: os.path.realpath(path) for name, path in named.items() if path is not None}
+    for one, other in itertools.combinations(paths, 2):
+        if paths[one] == paths[other]:
+            raise UsageError(f"{one} and {other} are the same file, {named[one]}")
+    checkpoint.writable_path(arguments.out)
+    if arguments.losses is not None:
+        _write_losses(arguments.losses, [])
+
+
+def _write_losses(path: str, losses: Sequence[float]) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.writelines(f"{loss!r}\n" for loss in losses)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write the losses to {path!r}: {error}") from error
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -188,6 +212,8 @@ _COMMANDS = {"train": _train, "sample": _sample, "neighbors": _neighbors, "info"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one line on stderr that says what is wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     arguments = _parser().parse_args(argv)
     try:
         _COMMANDS[arguments.command](arguments)
@@ -195,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, head for one, has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print(f"fastembed {arguments.command}: interrupted", file=sys.stderr)
+        print(f"fastembed {arguments.command}: interrupted, nothing is saved", file=sys.stderr)
         return 130
     except (OSError, ValueError, MemoryError) as error:
         message = " ".join(str(error).split())

@@ -1,4 +1,6 @@
-"""Embedding and TokenPositionEmbedding: thin classes that own tables and gradients. All work is done by `ops`.
+"""Embedding and TokenPositionEmbedding: thin classes that own tables and gradients.
+
+All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
 
 V: rows of a token table; P: rows of a position table; D: columns; S: the shape of the ids.
 """
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _checks, ops
+from ._backend import kernels
 from .rowgrad import RowGrad
 
 Array = NDArray[Any]
@@ -20,6 +23,7 @@ Rng = np.random.Generator | int | None
 
 def _normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
     """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
+    std = _checks.number("std", std, 0.0, float(np.finfo(np.float32).max))
     table = np.empty(shape, dtype)
     n_block = 4096  # rows that are float64 at one time
     for first in range(0, shape[0], n_block):
@@ -31,11 +35,15 @@ def _normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype:
 class _Layer:
     """Tables by name, a row-sparse gradient for each, and the ids of the last call."""
 
+    training: bool
+    _last_ids: tuple[Any, ...] | None
+    _hold: Any  # from SingleLookup or PairLookup
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True) -> None:
         self._tables = tables
-        self._last_ids: tuple[Any, ...] | None = None
+        self._hold(*tables.values())
+        self._last_ids = None
         self.training = True
         self.trainable = trainable
         self.zero_grad()
@@ -70,6 +78,8 @@ class _Layer:
         ValueError, TypeError
             An array has another shape, or a dtype that does not convert. No table is changed.
         """
+        if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
         known: dict[str, Any] = {}
         unexpected = []
         for key, value in state.items():
@@ -84,11 +94,8 @@ class _Layer:
         missing = [name for name in self._tables if name not in known]
         if strict and (missing or unexpected):
             raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self._tables)}")
-        arrays = {name: _checks.rows(name, value, self._tables[name].shape, self.dtype) for name, value in known.items()}
-        for name in arrays:
-            _checks.writable_table(name, self._tables[name])
-        for name, array in arrays.items():
-            self._tables[name][...] = array
+        arrays = {name: _checks.like(name, value, self._tables[name].shape, self.dtype) for name, value in known.items()}
+        _checks.copy_into([(_checks.writable_table(name, self._tables[name]), array) for name, array in arrays.items()])
 
     def grads(self) -> dict[str, RowGrad]:
         """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
@@ -121,11 +128,19 @@ class _Layer:
         values = _checks.rows("dout", dout, (*some_rows.shape, width), self.dtype)
         self._grads = {name: self._grads[name].accumulate(rows, values) for name, rows in rows_by_name.items()}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last_ids": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.__dict__, self.training)
 
 
-class Embedding(_Layer):
+def _restored(cls: type[_Layer], state: dict[str, Any], training: bool) -> _Layer:
+    """A layer from what `copy` or `pickle` kept of it: everything but the ids of the last call."""
+    layer = cls.__new__(cls)
+    _Layer.__init__(layer, state["_tables"])
+    layer.__dict__.update(state)
+    return layer.train(training)
+
+
+class Embedding(_Layer, kernels.SingleLookup):
     """A table whose rows are looked up by id.
 
     Parameters
@@ -187,12 +202,8 @@ class Embedding(_Layer):
         """D, the length of a row."""
         return self.weight.shape[1]
 
-    def __call__(self, ids: ArrayLike, *, out: Array | None = None) -> Array:
-        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        result = ops.gather(self.weight, ids, out=out)
-        if self.training:
-            self._last_ids = (ids,)
-        return result
+    def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
+        return ops.gather(self.weight, ids, out=out)
 
     def backward(self, dout: ArrayLike, ids: ArrayLike | None = None) -> None:
         """Accumulate the gradient of a call into `grads`.
@@ -218,7 +229,7 @@ class Embedding(_Layer):
         return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype})"
 
 
-class TokenPositionEmbedding(_Layer):
+class TokenPositionEmbedding(_Layer, kernels.PairLookup):
     """A token table and a position table whose rows are added: the embedding stage of microgpt and GPT-2.
 
     Parameters
@@ -305,14 +316,8 @@ class TokenPositionEmbedding(_Layer):
         """D, the length of a row."""
         return self.wte.shape[1]
 
-    def __call__(
-        self, token_ids: ArrayLike, position_ids: ArrayLike | None = None, *, start: int = 0, out: Array | None = None
-    ) -> Array:
-        """Token rows plus position rows, shape S + (D,). See `fastembed.gather_add`."""
-        result = ops.gather_add(self.wte, token_ids, self.wpe, position_ids, start=start, out=out)
-        if self.training:
-            self._last_ids = (token_ids, position_ids, start)
-        return result
+    def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
+        return ops.gather_add(self.wte, token_ids, self.wpe, position_ids, start=start, out=out)
 
     def backward(
         self, dout: ArrayLike, ids: ArrayLike | None = None, position_ids: ArrayLike | None = None, *, start: int = 0

@@ -31,8 +31,11 @@ def read_documents(path: str | None = None) -> list[str]:
     if path is None:
         text = resources.files("fastembed").joinpath("data/names.txt").read_text("utf-8")
     else:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                text = file.read()
+        except ValueError as error:  # of the encoding, or a path that no file can have
+            raise ValueError(f"{path!r} is not a file of UTF-8 text: {error}") from error
     documents = [line.strip() for line in text.split("\n") if line.strip()]
     if not documents:
         raise ValueError(f"{path} holds no text")
@@ -90,6 +93,15 @@ def softmax(x: Array) -> Array:
     return e / e.sum(-1, keepdims=True)
 
 
+def shapes(vocab_size: int, block_size: int, n_embd: int, n_layer: int) -> dict[str, tuple[int, int]]:
+    """The shape of every parameter of microgpt's model by name, in the order in which its script draws them."""
+    square, found = (n_embd, n_embd), {"wte": (vocab_size, n_embd), "wpe": (block_size, n_embd), "lm_head": (vocab_size, n_embd)}
+    for i in range(n_layer):
+        found |= {f"layer{i}.{name}": square for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo")}
+        found |= {f"layer{i}.mlp_fc1": (4 * n_embd, n_embd), f"layer{i}.mlp_fc2": (n_embd, 4 * n_embd)}
+    return found
+
+
 class GPT:
     """microgpt's model. Parameters are drawn with ``rng.gauss(0, 0.08)`` in that script's order.
 
@@ -114,17 +126,12 @@ class GPT:
             raise ValueError(f"n_embd must be a multiple of n_head, got {n_embd} and {n_head}")
         self.n_head, self.n_layer = n_head, n_layer
         to = _checks.dtype(dtype)
-
-        def matrix(n_out: int, n_in: int) -> Array:
-            return np.array([[rng.gauss(0, 0.08) for _ in range(n_in)] for _ in range(n_out)], to)
-
-        self.emb = TokenPositionEmbedding.from_arrays(matrix(vocab_size, n_embd), matrix(block_size, n_embd))
-        self.weights = {"lm_head": Parameter(matrix(vocab_size, n_embd))}
-        for i in range(n_layer):
-            for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo"):
-                self.weights[f"layer{i}.{name}"] = Parameter(matrix(n_embd, n_embd))
-            self.weights[f"layer{i}.mlp_fc1"] = Parameter(matrix(4 * n_embd, n_embd))
-            self.weights[f"layer{i}.mlp_fc2"] = Parameter(matrix(n_embd, 4 * n_embd))
+        drawn = {
+            name: np.array([[rng.gauss(0, 0.08) for _ in range(n_in)] for _ in range(n_out)], to)
+            for name, (n_out, n_in) in shapes(vocab_size, block_size, n_embd, n_layer).items()
+        }
+        self.emb = TokenPositionEmbedding.from_arrays(drawn.pop("wte"), drawn.pop("wpe"))
+        self.weights = {name: Parameter(array) for name, array in drawn.items()}
 
     def state_dict(self) -> dict[str, Array]:
         """All parameters by name."""
@@ -218,7 +225,9 @@ class GPT:
         self.emb.eval()
         tokens = [tokenizer.bos]
         while len(tokens) <= self.emb.block_size:
-            probs = softmax(self.logits(tokens)[-1] / temperature)
+            logits = self.logits(tokens)[-1]
+            with np.errstate(over="ignore"):  # a temperature near 0 leaves only the best
+                probs = softmax((logits - logits.max()) / temperature)
             token = rng.choices(range(tokenizer.vocab_size), weights=probs.tolist())[0]
             if token == tokenizer.bos:
                 break

@@ -90,18 +90,22 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
            [1., 2.],
            [3., 4.]])
     """
+    if out is None and bounds == "raise":
+        result = kernels.try_gather(table, ids)
+        if result is not None:
+            return result
     bounds = _checks.bounds(bounds)
     table = _checks.table("table", table)
     ids = _checks.ids("id", ids, len(table), bounds)
     dtype = table.dtype.newbyteorder("=")
     result = _checks.output(out, (*ids.shape, table.shape[1]), dtype)
     if out is not None:
-        _checks.apart("out", out, table=table, ids=ids)
+        _checks.apart("out", result, table=table, ids=ids)
     if not _checks.in_place(table, dtype):
         table, ids = _touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
         bounds = "zero"
     kernels.gather(table, ids, result, bounds)
-    return result
+    return result if out is None else out
 
 
 def gather_add(
@@ -153,6 +157,10 @@ def gather_add(
     array([[3.5 , 4.5 ],
            [1.25, 2.25]])
     """
+    if out is None and bounds == "raise":
+        result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start)
+        if result is not None:
+            return result
     bounds = _checks.bounds(bounds)
     wte = _checks.table("wte", wte)
     dtype = wte.dtype.newbyteorder("=")
@@ -160,14 +168,14 @@ def gather_add(
     token_ids, position_ids, start = _checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     result = _checks.output(out, (*token_ids.shape, wte.shape[1]), dtype)
     if out is not None:
-        _checks.apart("out", out, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
+        _checks.apart("out", result, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
     if not (_checks.in_place(wte, dtype) and _checks.in_place(wpe, dtype)):
         rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
         wte, token_ids = _touched(wte, rows[0], dtype)
         wpe, position_ids = _touched(wpe, rows[1], dtype)
         start, bounds = 0, "zero"
     kernels.gather_add(wte, token_ids, wpe, position_ids, start, result, bounds)
-    return result
+    return result if out is None else out
 
 
 def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str = "raise") -> None:

@@ -42,8 +42,13 @@ class Parameter:
     """
 
     def __init__(self, array: ArrayLike) -> None:
-        self.data = _checks.writable("array", array if isinstance(array, np.ndarray) else np.array(array))
+        self._data = _checks.writable("array", array if isinstance(array, np.ndarray) else np.array(array))
         self.grad: Array | None = None
+
+    @property
+    def data(self) -> Array:
+        """The array itself: write into it to change it."""
+        return self._data
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -56,9 +61,18 @@ class Parameter:
 Item = _Layer | Parameter
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)  # above 0 in every dtype: without it a row that was never touched gives 0 / 0
+
+
 def _arrays(item: Item) -> dict[str, Array]:
     """What an item updates, by name."""
     return {"data": item.data} if isinstance(item, Parameter) else item.state_dict()
+
+
+def _trained_arrays(item: Item) -> dict[str, Array]:
+    """What an optimiser may move: nothing of a frozen layer."""
+    return _arrays(item) if isinstance(item, Parameter) or item.trainable else {}
 
 
 def _gradients(item: Item) -> dict[str, Array]:
@@ -66,7 +80,7 @@ def _gradients(item: Item) -> dict[str, Array]:
     if isinstance(item, _Layer):
         return {name: grad.to_dense() for name, grad in item.grads().items()}
     grad = np.zeros_like(item.data) if item.grad is None else item.grad
-    return {"data": _checks.rows("grad", grad, item.data.shape, item.data.dtype)}
+    return {"data": _checks.like("grad", grad, item.data.shape, item.data.dtype)}
 
 
 class _Optimizer:
@@ -76,15 +90,21 @@ class _Optimizer:
     _options: tuple[str, ...] = ("lr",)
 
     def __init__(self, layers_and_parameters: Item | Iterable[Item], lr: float) -> None:
-        items = [layers_and_parameters] if isinstance(layers_and_parameters, Item) else list(layers_and_parameters)
+        if isinstance(layers_and_parameters, Item):
+            layers_and_parameters = [layers_and_parameters]
+        if not isinstance(layers_and_parameters, Iterable):
+            raise TypeError(f"expected a layer, a Parameter, or an iterable of them, got {type(layers_and_parameters).__name__}")
+        items: list[Item] = list(layers_and_parameters)
+        seen: list[tuple[str, Array]] = []
         for k, item in enumerate(items):
             if not isinstance(item, Item):
                 raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
-            if any(item is other for other in items[:k]):
-                raise ValueError(f"item {k} is there twice: {item!r}")
-            for name, array in _arrays(item).items():
-                if _is_trained(item):
-                    _checks.writable(f"{name} of item {k}", array)
+            for name, array in _trained_arrays(item).items():
+                what = f"{name} of item {k}"
+                _checks.writable(what, array)
+                for other_name, other in seen:
+                    _checks.apart(what, array, **{other_name: other})
+                seen.append((what, array))
         self.items = items
         self.lr = lr
         self._steps = [0] * len(items)
@@ -97,7 +117,7 @@ class _Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = _not_negative("lr", value)
+        self._lr = _checks.number("lr", value, 0.0, _LARGEST)
 
     def _new_state(self, item: Item) -> dict[str, dict[str, Array]]:
         return {state: {name: np.zeros_like(array) for name, array in _arrays(item).items()} for state in self._state_names}
@@ -113,9 +133,12 @@ class _Optimizer:
         Raises
         ------
         ValueError, TypeError
-            A `Parameter`'s gradient does not fit. Nothing has moved.
+            A `Parameter`'s gradient does not fit, or an array has become read-only. Nothing has moved.
         """
-        gradients = [_gradients(item) if _is_trained(item) else {} for item in self.items]
+        gradients = []
+        for k, item in enumerate(self.items):
+            trained = {name: _checks.writable(f"{name} of item {k}", array) for name, array in _trained_arrays(item).items()}
+            gradients.append(_gradients(item) if trained else {})
         for k, item in enumerate(self.items):
             self._steps[k] += 1
             arrays = _arrays(item)
@@ -145,41 +168,33 @@ class _Optimizer:
             A name is missing or unexpected, or an array has another shape. Nothing is changed.
         """
         _same_names("the state", state, {*self._options, "items"})
-        if len(state["items"]) != len(self.items):
-            raise ValueError(f"the state must be of {len(self.items)} items, got {len(state['items'])}")
+        items = state["items"]
+        if not isinstance(items, list | tuple) or len(items) != len(self.items):
+            raise ValueError(f"items of the state must be a list of {len(self.items)}, got {items!r:.80}")
         steps, loaded = [], []
-        for k, (mine, given) in enumerate(zip(self._state, state["items"], strict=True)):
+        for k, (mine, given) in enumerate(zip(self._state, items, strict=True)):
             _same_names(f"item {k}", given, {*self._state_names, "step"})
             steps.append(_checks.size(f"step of item {k}", given["step"]))
             for kind, arrays in mine.items():
                 _same_names(f"{kind} of item {k}", given[kind], set(arrays))
                 for name, array in arrays.items():
-                    loaded.append((array, _checks.rows(f"{kind}.{name}", given[kind][name], array.shape, array.dtype)))
+                    loaded.append((array, _checks.like(f"{kind}.{name}", given[kind][name], array.shape, array.dtype)))
         options = type(self)([], **{name: state[name] for name in self._options})
         for name in self._options:
             setattr(self, name, getattr(options, name))
         self._steps = steps
-        for array, values in loaded:
-            array[...] = values
+        _checks.copy_into(loaded)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)}" for name in self._options)
         return f"{type(self).__name__}({len(self.items)} items, {options})"
 
 
-def _is_trained(item: Item) -> bool:
-    return isinstance(item, Parameter) or item.trainable
-
-
-def _not_negative(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be finite and at least 0, got {value}")
-    return float(value)
-
-
 def _same_names(what: str, given: Mapping[str, Any], expected: set[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} must be a mapping, got {type(given).__name__}")
     if set(given) != expected:
-        raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(given)}")
+        raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(map(str, given))}")
 
 
 class SGD(_Optimizer):
@@ -220,7 +235,7 @@ class Adam(_Optimizer):
     betas : tuple of float
         Decay rates of the averages of the gradient and of its square, each in [0, 1).
     eps : float
-        Added to the root of the second average.
+        Added to the root of the second average; above 0 in float32.
     weight_decay : float
         This many times the element is added to its gradient.
 
@@ -258,12 +273,12 @@ class Adam(_Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(layers_and_parameters, lr)
-        beta1, beta2 = betas
-        if not (0.0 <= beta1 < 1.0 and 0.0 <= beta2 < 1.0):
-            raise ValueError(f"betas must be in [0, 1), got {betas}")
-        self.betas = (float(beta1), float(beta2))
-        self.eps = _not_negative("eps", eps)
-        self.weight_decay = _not_negative("weight_decay", weight_decay)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"betas must be two numbers, got {betas!r}")
+        below_one = math.nextafter(1.0, 0.0)
+        self.betas = (_checks.number("betas[0]", betas[0], 0.0, below_one), _checks.number("betas[1]", betas[1], 0.0, below_one))
+        self.eps = _checks.number("eps", eps, _SMALLEST, _LARGEST)
+        self.weight_decay = _checks.number("weight_decay", weight_decay, 0.0, _LARGEST)
 
     def _update(self, array: Array, grad: Array, t: int, *state: Array) -> None:
         m, v = state

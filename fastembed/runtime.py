@@ -34,7 +34,7 @@ def show_config() -> dict[str, Any]:
         "backend": _backend.name,
         "isa": build["isa"],
         "isa_available": build["isa_available"],
-        "num_threads": 1,
+        "num_threads": _backend.kernels.get_num_threads(),
         "compiler": build["compiler"],
     }
 

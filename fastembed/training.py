@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from . import checkpoint
+import numpy as np
+
+from . import _checks, checkpoint
 from .checkpoint import CheckpointError
-from .microgpt import GPT, Tokenizer, read_documents
+from .microgpt import GPT, Tokenizer, read_documents, shapes
 from .optim import Adam
+
+MAX_PARAMETERS = 100_000_000  # drawn one by one, as microgpt's script does: minutes
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides a run's losses, to the bit. The defaults are microgpt's."""
+    """What decides a run's losses, to the bit. The defaults are microgpt's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A value is out of its limits.
+    """
 
     steps: int = 1000
     seed: int = 42
@@ -27,6 +38,30 @@ class Options:
     n_layer: int = 1
     dtype: str = "float64"
     lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "block_size", "n_embd", "n_head", "n_layer"):
+            low = 0 if name == "n_layer" else 1
+            if not low <= _checks.integer(name, getattr(self, name)) <= MAX_PARAMETERS:
+                raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {getattr(self, name)}")
+        if not -(2**63) <= _checks.integer("seed", self.seed) < 2**63:
+            raise ValueError("seed must be within 64 bits")
+        _checks.number("lr", self.lr, 0.0, 1e30)
+        _checks.dtype(self.dtype)
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
+
+    def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
+        """The shape of every parameter; ValueError where there would be too many."""
+        n_parameters = (2 * vocab_size + self.block_size) * self.n_embd + 12 * self.n_layer * self.n_embd**2
+        if n_parameters > MAX_PARAMETERS:
+            raise ValueError(f"the model would have {n_parameters} parameters; the limit is {MAX_PARAMETERS}")
+        return shapes(vocab_size, self.block_size, self.n_embd, self.n_layer)
+
+    def model(self, vocab_size: int, rng: random.Random) -> GPT:
+        """A model with parameters drawn from ``rng``."""
+        self.shapes(vocab_size)
+        return GPT(vocab_size, self.block_size, self.n_embd, self.n_head, self.n_layer, dtype=self.dtype, rng=rng)
 
 
 class Run:
@@ -58,15 +93,28 @@ class Run:
         self.rng.shuffle(documents)
         self.documents = documents
         self.tokenizer = Tokenizer("".join(documents))
-        self.model = _new_model(options, self.tokenizer.vocab_size, self.rng)
+        self.model = options.model(self.tokenizer.vocab_size, self.rng)
         self.optimizer = Adam([self.model.emb, *self.model.weights.values()], lr=options.lr, betas=(0.85, 0.99), eps=1e-8)
 
     def train(self, stop_at: int) -> Iterator[float]:
-        """Take steps until ``stop_at`` are done, yielding the loss of each."""
+        """Take steps until ``stop_at`` are done, yielding the loss of each.
+
+        Raises
+        ------
+        ValueError
+            ``stop_at`` is beyond the steps of the run, or the loss is not finite any more; that step is not taken.
+        """
+        if stop_at > self.options.steps:
+            raise ValueError(f"stop_at must be at most the {self.options.steps} steps of the run, got {stop_at}")
         while self.step < stop_at:
             document = self.documents[self.step % len(self.documents)]
             self.optimizer.zero_grad()
-            loss = self.model.loss(self.tokenizer.encode(document))
+            with np.errstate(all="ignore"):  # said once, below
+                loss = self.model.loss(self.tokenizer.encode(document))
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss became {loss} at step {self.step}: the learning rate {self.options.lr} may be too large"
+                )
             self.optimizer.lr = self.options.lr * (1 - self.step / self.options.steps)
             self.optimizer.step()
             self.step += 1
@@ -109,21 +157,19 @@ class Run:
         OSError, CheckpointError
             The checkpoint or the data cannot be read, or do not go together.
         """
-        tensors, description = checkpoint.load(path)
-        options, step, characters, rng = _parsed(tensors, description)
-        run = cls(options, data if data is not None else description.get("data"))
-        if run.data_hash != description.get("data_sha256") or run.tokenizer.characters != characters:
+        saved = _Saved(path)
+        if data is None and saved.data is not None and not os.path.isfile(saved.data):
+            raise CheckpointError(f"the text that {path} was trained on, {saved.data}, is not there any more; name it")
+        run = cls(saved.options, data if data is not None else saved.data)
+        if (run.data_hash, run.tokenizer.characters) != (saved.data_hash, saved.characters):
             raise CheckpointError(f"the text of {run.data or 'the embedded names'} is not the one that {path} was trained on")
-        state = run.model.state_dict()
-        moments = run._optimizer_tensors()
-        loaded = checkpoint.checked(tensors, state | moments)
-        run.model.load_state_dict(loaded)
-        for name, array in moments.items():
-            array[...] = loaded[name]
-        saved = run.optimizer.state_dict()
-        run.optimizer.load_state_dict(saved | {"items": [item | {"step": step} for item in saved["items"]]})
-        run.step = step
-        run.rng = rng
+        run.model.load_state_dict(saved.tensors)
+        for name, array in run._optimizer_tensors().items():
+            array[...] = saved.tensors[name]
+        state = run.optimizer.state_dict()
+        run.optimizer.load_state_dict(state | {"items": [item | {"step": saved.step} for item in state["items"]]})
+        run.step = saved.step
+        run.rng = saved.rng
         return run
 
 
@@ -135,45 +181,38 @@ def load_model(path: str) -> tuple[GPT, Tokenizer, random.Random]:
     OSError, CheckpointError
         The file cannot be read, or is not such a checkpoint.
     """
-    tensors, description = checkpoint.load(path)
-    options, _, characters, rng = _parsed(tensors, description)
-    tokenizer = Tokenizer(characters)
-    model = _new_model(options, tokenizer.vocab_size, random.Random(0))
-    names = model.state_dict()
-    model.load_state_dict(checkpoint.checked({name: tensors[name] for name in names if name in tensors}, names))
-    return model, tokenizer, rng
+    saved = _Saved(path)
+    tokenizer = Tokenizer(saved.characters)
+    model = saved.options.model(tokenizer.vocab_size, random.Random(0))
+    model.load_state_dict(saved.tensors)
+    return model, tokenizer, saved.rng
 
 
-def _new_model(options: Options, vocab_size: int, rng: random.Random) -> GPT:
-    return GPT(
-        vocab_size,
-        options.block_size,
-        options.n_embd,
-        options.n_head,
-        options.n_layer,
-        dtype=options.dtype,
-        rng=rng,
-    )
+class _Saved:
+    """What a checkpoint holds, all of it checked before anything of the sizes that it claims is made."""
 
-
-def _parsed(tensors: dict[str, Any], description: Any) -> tuple[Options, int, list[str], random.Random]:
-    """Options, step, characters and generator from a checkpoint's description, each checked.
-
-    The sizes are compared with the tensors before anything of those sizes is made.
-    """
-    try:
-        given = description["options"]
-        options = Options(**{field.name: type(getattr(Options, field.name))(given[field.name]) for field in fields(Options)})
-        step, characters = int(description["step"]), [str(c) for c in description["characters"]]
-        version, internal, gauss_next = description["rng"]
-        rng = random.Random()
-        rng.setstate((version, tuple(internal), gauss_next))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"the checkpoint does not describe a training run: {error!r}") from error
-    if not 0 <= step <= options.steps or characters != sorted(set(characters)):
-        raise CheckpointError(f"the checkpoint's step {step} or its characters are not those of a training run")
-    shapes = {name: tensors[name].shape for name in ("wte", "wpe") if name in tensors}
-    expected = {"wte": (len(characters) + 1, options.n_embd), "wpe": (options.block_size, options.n_embd)}
-    if shapes != expected or options.n_layer > len(tensors):
-        raise CheckpointError(f"the checkpoint describes tables of shapes {expected} and holds {shapes}")
-    return options, step, characters, rng
+    def __init__(self, path: str) -> None:
+        self.tensors, description = checkpoint.load(path)
+        try:
+            given = description["options"]
+            options = {field.name: type(getattr(Options, field.name))(given[field.name]) for field in fields(Options)}
+            self.options = Options(**options)
+            self.step, self.data_hash = _checks.size("step", description["step"]), str(description["data_sha256"])
+            self.characters = [str(c) for c in description["characters"]]
+            self.data = description["data"]
+            version, internal, gauss_next = description["rng"]
+            self.rng = random.Random()
+            self.rng.setstate((version, tuple(internal), gauss_next))
+            self.rng.gauss()  # fails now, not in the middle of a run, on a gauss_next that is no number
+            self.rng.setstate((version, tuple(internal), gauss_next))
+            shapes_of_model = self.options.shapes(len(self.characters) + 1)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise CheckpointError(f"{path} does not describe a training run: {error!r:.200}") from error
+        if not isinstance(self.data, str | None) or self.characters != sorted(set(self.characters)):
+            raise CheckpointError(f"{path} does not describe a training run: its data or its characters are odd")
+        if self.step > self.options.steps:
+            raise CheckpointError(f"{path} is at step {self.step} of {self.options.steps}")
+        expected = {
+            f"{state}{name}": shape for name, shape in shapes_of_model.items() for state in ("", "exp_avg.", "exp_avg_sq.")
+        }
+        checkpoint.check(path, self.tensors, expected, _checks.dtype(self.options.dtype))

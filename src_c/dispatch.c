@@ -1,13 +1,58 @@
 #include "dispatch.h"
 
+#include <string.h>
+
+#include "cpu.h"
+
+static bool always(void)
+{
+    return true;
+}
+
+/* What this build holds, the widest first. */
+static const struct {
+    const fe_kernels *kernels;
+    bool (*runs_here)(void);
+} built[] = {
+#if defined(__x86_64__)
+    {&fe_kernels_avx512, fe_cpu_has_avx512},
+    {&fe_kernels_avx2, fe_cpu_has_avx2},
+#elif defined(__aarch64__)
+    {&fe_kernels_neon, always},
+#endif
+    {&fe_kernels_baseline, always},
+};
+
+enum { N_BUILT = sizeof built / sizeof *built };
+
+static const fe_kernels *in_use = &fe_kernels_baseline;
+
+const char *fe_isa_available(int32_t k)
+{
+    for (int32_t b = 0; b < N_BUILT; b++)
+        if (built[b].runs_here() && k-- == 0)
+            return built[b].kernels->isa;
+    return NULL;
+}
+
+bool fe_select_isa(const char *isa)
+{
+    for (int32_t b = 0; b < N_BUILT; b++)
+        if (strcmp(built[b].kernels->isa, isa) == 0 && built[b].runs_here()) {
+            in_use = built[b].kernels;
+            return true;
+        }
+    return false;
+}
+
 const fe_kernels *fe_dispatch(void)
 {
-    return &fe_kernels_baseline;
+    return in_use;
 }
 
 const char *fe_isa(void)
 {
-    return fe_dispatch()->isa;
+    return in_use->isa;
 }
 
 #ifdef __clang__

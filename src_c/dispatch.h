@@ -4,7 +4,7 @@
 
 #include "kernels/kernels.h"
 
-/* The table in use. */
+/* The table in use: the baseline until fe_select_isa says otherwise. */
 const fe_kernels *fe_dispatch(void);
 
 #endif

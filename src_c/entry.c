@@ -1,4 +1,4 @@
-/* The entry points: check every id, cut the items into blocks, and hand each block to a kernel. */
+/* The entry points: check every id, cut the work into pieces, and hand each block of a piece to a kernel. */
 #include "fastembed.h"
 
 #include <stdlib.h>
@@ -6,9 +6,22 @@
 #include "array.h"
 #include "dispatch.h"
 #include "ids.h"
+#include "pool.h"
 
 static const int64_t item_size[FE_N_DTYPES] = {[FE_F32] = sizeof(float), [FE_F64] = sizeof(double)};
 
+static int64_t n_pieces_of(int64_t n_items, int64_t items_per_piece)
+{
+    return n_items / items_per_piece + (n_items % items_per_piece != 0);
+}
+
+/* Items of one piece: 512 KiB of rows. That is about 50 microseconds, which waking a thread is worth; and few rows are the first
+ * of a piece, which no prefetch has asked for. */
+static int64_t items_per_piece(int64_t row_size)
+{
+    const int64_t n_items = 524288 / (row_size + 8);
+    return n_items < 16 ? 16 : n_items;
+}
 
 static fe_status of_operand(fe_status status, int32_t operand)
 {
@@ -16,88 +29,182 @@ static fe_status of_operand(fe_status status, int32_t operand)
     return status;
 }
 
-fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out)
+/* ---- ids ---- */
+
+typedef struct {
+    const fe_ids *ids;
+    int64_t n_ids, n_rows;
+    fe_bounds bounds;
+    int64_t *rows; /* or NULL: only check */
+} ids_work;
+
+enum { IDS_PER_PIECE = 64 * FE_BLOCK };
+
+static fe_status resolve_piece(const void *of_job, int64_t piece)
 {
-    const fe_kernels *kernels = fe_dispatch();
-    const int64_t row_size = table->n_cols * item_size[table->dtype];
-    int64_t rows[FE_BLOCK];
-    fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL);
-    for (int64_t first = 0; status.code == FE_OK && first < out->n_items;) {
-        const fe_run out_run = fe_array_run(out, first, FE_BLOCK);
-        status = fe_ids_read(ids, first, out_run.n_items, table->n_rows, bounds, rows);
-        if (status.code == FE_OK)
-            kernels->gather(table, rows, row_size, out_run);
-        first += out_run.n_items;
+    const ids_work *work = of_job;
+    int64_t unkept[FE_BLOCK];
+    const int64_t end = (piece + 1) * IDS_PER_PIECE < work->n_ids ? (piece + 1) * IDS_PER_PIECE : work->n_ids;
+    for (int64_t first = piece * IDS_PER_PIECE; first < end; first += FE_BLOCK) {
+        const int64_t n_block = end - first < FE_BLOCK ? end - first : FE_BLOCK;
+        int64_t *rows = work->rows == NULL ? unkept : work->rows + first;
+        const fe_status status = fe_ids_read(work->ids, first, n_block, work->n_rows, work->bounds, rows);
+        if (status.code != FE_OK)
+            return status;
     }
-    return status;
+    return (fe_status){.code = FE_OK};
+}
+
+fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop)
+{
+    int64_t n_ids = ids->array.n_items;
+    if (rows == NULL && ids->type == FE_ARANGE && n_ids > ids->period)
+        n_ids = ids->period; /* the rest repeats it */
+    const ids_work work = {ids, n_ids, n_rows, bounds, rows};
+    return fe_pool_run(resolve_piece, &work, n_pieces_of(n_ids, IDS_PER_PIECE), stop);
+}
+
+/* ---- reading ops: a piece is a range of items ---- */
+
+typedef struct {
+    const fe_kernels *kernels;
+    const fe_table *wte, *wpe; /* wpe is NULL for gather */
+    const fe_ids *token_ids, *position_ids;
+    fe_bounds bounds;
+    const fe_array *out;
+    int64_t row_size, items_per_piece;
+} gather_work;
+
+static fe_status gather_block(const gather_work *work, int64_t first, fe_run out)
+{
+    int64_t token_rows[FE_BLOCK], position_rows[FE_BLOCK];
+    fe_status status = fe_ids_read(work->token_ids, first, out.n_items, work->wte->n_rows, work->bounds, token_rows);
+    if (status.code != FE_OK)
+        return status;
+    if (work->wpe == NULL) {
+        work->kernels->gather(work->wte, token_rows, work->row_size, out);
+        return status;
+    }
+    status = fe_ids_read(work->position_ids, first, out.n_items, work->wpe->n_rows, work->bounds, position_rows);
+    if (status.code == FE_OK)
+        work->kernels->gather_add[work->wte->dtype](work->wte, token_rows, work->wpe, position_rows, out);
+    return of_operand(status, 1);
+}
+
+static fe_status gather_piece(const void *of_job, int64_t piece)
+{
+    const gather_work *work = of_job;
+    const int64_t begin = piece * work->items_per_piece;
+    int64_t n_left = work->out->n_items - begin < work->items_per_piece ? work->out->n_items - begin : work->items_per_piece;
+    for (int64_t first = begin; n_left > 0;) {
+        const fe_run out = fe_array_run(work->out, first, n_left < FE_BLOCK ? n_left : FE_BLOCK);
+        const fe_status status = gather_block(work, first, out);
+        if (status.code != FE_OK)
+            return status;
+        first += out.n_items;
+        n_left -= out.n_items;
+    }
+    return (fe_status){.code = FE_OK};
+}
+
+fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop)
+{
+    return fe_gather_add(table, ids, NULL, NULL, bounds, out, stop);
 }
 
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
-                        const fe_array *out)
+                        const fe_array *out, fe_stop stop)
 {
-    const fe_kernels *kernels = fe_dispatch();
-    int64_t token_rows[FE_BLOCK], position_rows[FE_BLOCK];
-    fe_status status = fe_resolve_ids(token_ids, wte->n_rows, bounds, NULL);
-    if (status.code == FE_OK)
-        status = of_operand(fe_resolve_ids(position_ids, wpe->n_rows, bounds, NULL), 1);
-    for (int64_t first = 0; status.code == FE_OK && first < out->n_items;) {
-        const fe_run out_run = fe_array_run(out, first, FE_BLOCK);
-        status = fe_ids_read(token_ids, first, out_run.n_items, wte->n_rows, bounds, token_rows);
-        if (status.code == FE_OK)
-            status = of_operand(fe_ids_read(position_ids, first, out_run.n_items, wpe->n_rows, bounds, position_rows), 1);
-        if (status.code == FE_OK)
-            kernels->gather_add[wte->dtype](wte, token_rows, wpe, position_rows, out_run);
-        first += out_run.n_items;
-    }
-    return status;
+    fe_status status = fe_resolve_ids(token_ids, wte->n_rows, bounds, NULL, stop);
+    if (status.code == FE_OK && wpe != NULL)
+        status = of_operand(fe_resolve_ids(position_ids, wpe->n_rows, bounds, NULL, stop), 1);
+    if (status.code != FE_OK)
+        return status;
+    const int64_t row_size = wte->n_cols * item_size[wte->dtype], per_piece = items_per_piece(row_size);
+    if (row_size == 0) /* the strides of an empty table may be anything */
+        return status;
+    const gather_work work = {fe_dispatch(), wte, wpe, token_ids, position_ids, bounds, out, row_size, per_piece};
+    return fe_pool_run(gather_piece, &work, n_pieces_of(out->n_items, per_piece), stop);
 }
 
-static void scatter_resolved(const fe_table *table, const int64_t *rows, const fe_array *values)
+/* ---- writing ops: a piece is a strip of columns, so that every element is summed in order whatever the number of threads ---- */
+
+typedef struct {
+    const fe_kernels *kernels;
+    const fe_table *dwte, *dwpe; /* dwpe is NULL for scatter_add */
+    const int64_t *token_rows, *position_rows;
+    const fe_array *dout;
+    int64_t cols_per_piece;
+} scatter_work;
+
+/* Columns of one piece: as few as make a row's part worth its fetch, so that the parts of the rows that come up most stay in the
+ * cache; all of them where there is little to do. */
+static int64_t cols_per_piece(const fe_table *table, int64_t n_ids)
 {
-    const fe_kernels *kernels = fe_dispatch();
-    for (int64_t first = 0; first < values->n_items;) {
-        const fe_run run = fe_array_run(values, first, values->n_items - first);
-        kernels->scatter_add[table->dtype](table, rows + first, run);
-        first += run.n_items;
+    const int64_t size = item_size[table->dtype], strip = 512 / size;
+    if (n_ids * table->n_cols * size < 262144 || table->n_cols <= strip)
+        return table->n_cols;
+    return strip;
+}
+
+static fe_table strip_of(const fe_table *table, int64_t first_col, int64_t n_cols)
+{
+    fe_table strip = *table;
+    strip.data += first_col * item_size[table->dtype];
+    strip.n_cols = n_cols;
+    return strip;
+}
+
+static fe_status scatter_piece(const void *of_job, int64_t piece)
+{
+    const scatter_work *work = of_job;
+    const int64_t first_col = piece * work->cols_per_piece, n_left = work->dwte->n_cols - first_col;
+    const int64_t n_cols = n_left < work->cols_per_piece ? n_left : work->cols_per_piece;
+    const fe_dtype dtype = work->dwte->dtype;
+    const fe_table dwte = strip_of(work->dwte, first_col, n_cols);
+    for (int64_t first = 0; first < work->dout->n_items;) {
+        fe_run dout = fe_array_run(work->dout, first, work->dout->n_items - first);
+        dout.data += first_col * item_size[dtype];
+        if (work->dwpe == NULL) {
+            work->kernels->scatter_add[dtype](&dwte, work->token_rows + first, dout);
+        } else {
+            const fe_table dwpe = strip_of(work->dwpe, first_col, n_cols);
+            work->kernels->scatter_add_pair[dtype](&dwte, work->token_rows + first, &dwpe, work->position_rows + first, dout);
+        }
+        first += dout.n_items;
     }
+    return (fe_status){.code = FE_OK};
 }
 
 /* Room for all ids of n_operands, resolved; NULL when there is none to be had. */
 static int64_t *id_workspace(int64_t n_ids, int64_t n_operands)
 {
-    const size_t limit = SIZE_MAX / sizeof(int64_t) / (size_t)n_operands;
-    if ((uint64_t)n_ids > limit)
+    if ((uint64_t)n_ids > SIZE_MAX / sizeof(int64_t) / (size_t)n_operands)
         return NULL;
     return malloc((size_t)(n_ids > 0 ? n_ids : 1) * (size_t)n_operands * sizeof(int64_t));
 }
 
 fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values)
 {
-    int64_t *rows = id_workspace(ids->array.n_items, 1);
-    if (rows == NULL)
-        return (fe_status){.code = FE_NO_MEMORY};
-    const fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, rows);
-    if (status.code == FE_OK)
-        scatter_resolved(table, rows, values);
-    free(rows);
-    return status;
+    return fe_gather_add_backward(values, table, ids, NULL, NULL, bounds);
 }
 
 fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                  const fe_ids *position_ids, fe_bounds bounds)
 {
     const int64_t n_ids = token_ids->array.n_items;
-    int64_t *token_rows = id_workspace(n_ids, 2);
-    if (token_rows == NULL)
+    int64_t *rows = id_workspace(n_ids, dwpe == NULL ? 1 : 2);
+    if (rows == NULL)
         return (fe_status){.code = FE_NO_MEMORY};
-    int64_t *position_rows = token_rows + n_ids;
-    fe_status status = fe_resolve_ids(token_ids, dwte->n_rows, bounds, token_rows);
-    if (status.code == FE_OK)
-        status = of_operand(fe_resolve_ids(position_ids, dwpe->n_rows, bounds, position_rows), 1);
-    if (status.code == FE_OK) {
-        scatter_resolved(dwte, token_rows, dout);
-        scatter_resolved(dwpe, position_rows, dout);
+    fe_status status = fe_resolve_ids(token_ids, dwte->n_rows, bounds, rows, NULL);
+    if (status.code == FE_OK && dwpe != NULL)
+        status = of_operand(fe_resolve_ids(position_ids, dwpe->n_rows, bounds, rows + n_ids, NULL), 1);
+    if (status.code == FE_OK && n_ids > 0) {
+        const int64_t per_piece = cols_per_piece(dwte, n_ids);
+        const scatter_work work = {fe_dispatch(), dwte, dwpe, rows, rows + n_ids, dout, per_piece};
+        if (per_piece > 0)
+            status = fe_pool_run(scatter_piece, &work, n_pieces_of(dwte->n_cols, per_piece), NULL);
     }
-    free(token_rows);
+    free(rows);
     return status;
 }

@@ -19,7 +19,7 @@ typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
 /* Integer types of ids; FE_ARANGE stands for ids that are computed: start + i % period. */
 typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE } fe_id_type;
 
-typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY } fe_code;
+typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED } fe_code;
 
 /* The outcome of a call. For FE_BAD_ID: which ids (0 = the first, 1 = the second), where in C order, and the id's 64 bits. */
 typedef struct {
@@ -52,6 +52,9 @@ typedef struct {
     int64_t start, period;
 } fe_ids;
 
+/* Asked now and then, by the caller's thread, of a long reading call; not 0 ends the call with FE_STOPPED. NULL: never asked. */
+typedef int (*fe_stop)(void);
+
 /* shape and strides of the items' axes: the axis of a row's elements is not among them. */
 void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides);
 
@@ -61,14 +64,14 @@ void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *s
 
 /* for i: rows[i] = the row that ids[i] means, or -1 for no row. rows == NULL only checks: so a reading call finds a bad id before
  * its first write. */
-fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows);
+fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop);
 
 /* for i: out[i] = row(ids[i]), zeros for no row */
-fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out);
+fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop);
 
 /* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row */
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
-                        const fe_array *out);
+                        const fe_array *out, fe_stop stop);
 
 /* for i: table row(ids[i]) += values[i], no row is skipped. All ids are copied and checked first. */
 fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values);
@@ -77,8 +80,15 @@ fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bou
 fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                  const fe_ids *position_ids, fe_bounds bounds);
 
-/* The instruction set whose kernels run, and the compiler and flags that built them. */
+/* Instruction sets: the k-th that this build holds and this machine runs, the widest first, NULL past the last one; choose one by
+ * name (false if it is not among them); the one in use, baseline until one is chosen; the compiler and flags that built them. */
+const char *fe_isa_available(int32_t k);
+bool fe_select_isa(const char *isa);
 const char *fe_isa(void);
 const char *fe_compiler(void);
+
+/* Threads: how many a call may use, the caller among them; 1 until set, and n is at least 1. */
+int32_t fe_get_num_threads(void);
+void fe_set_num_threads(int32_t n);
 
 #endif

@@ -81,18 +81,3 @@ fe_status fe_ids_read(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n
     }
     return (fe_status){.code = FE_OK};
 }
-
-fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows)
-{
-    int64_t unkept[FE_BLOCK];
-    int64_t n_ids = ids->array.n_items;
-    if (rows == NULL && ids->type == FE_ARANGE && n_ids > ids->period)
-        n_ids = ids->period; /* the rest repeats it */
-    for (int64_t first = 0; first < n_ids; first += FE_BLOCK) {
-        const int64_t n_block = n_ids - first < FE_BLOCK ? n_ids - first : FE_BLOCK;
-        const fe_status status = fe_ids_read(ids, first, n_block, n_rows, bounds, rows == NULL ? unkept : rows + first);
-        if (status.code != FE_OK)
-            return status;
-    }
-    return (fe_status){.code = FE_OK};
-}

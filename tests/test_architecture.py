@@ -14,18 +14,19 @@ PACKAGE = Path(fastembed.__file__).parent
 
 # Each module, and those of the package it may import; what is not listed may import nothing of it.
 ALLOWED = {
-    "__init__": {"_distribution", "embedding", "ops", "optim", "rowgrad", "runtime"},
+    "__init__": {"_distribution", "embedding", "ops", "optim", "rowgrad", "runtime", "threads"},
     "__main__": {"cli"},
-    "_backend": {"_kernels", "_reference_kernels"},
+    "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
     "_reference_kernels": {"reference"},
     "ops": {"_checks", "_backend"},
     "rowgrad": {"ops"},
-    "embedding": {"_checks", "ops", "rowgrad"},
+    "embedding": {"_backend", "_checks", "ops", "rowgrad"},
     "optim": {"_checks", "embedding"},
     "runtime": {"_backend", "_distribution"},
     "microgpt": {"_checks", "embedding", "optim"},
-    "training": {"checkpoint", "microgpt", "optim"},
-    "cli": {"microgpt", "runtime", "training"},
+    "training": {"_checks", "checkpoint", "microgpt", "optim"},
+    "threads": {"_backend", "_checks"},
+    "cli": {"_distribution", "checkpoint", "microgpt", "runtime", "training"},
     "reference/__init__": {"reference/optim", "reference/layers", "reference/ops"},
     "reference/ops": {"reference/_nested"},
     "reference/layers": {"reference/ops", "reference/_nested"},

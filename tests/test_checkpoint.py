@@ -76,12 +76,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 def test_a_living_process_keeps_its_temporary_folder(tmp_path):
-    mine, dead = tmp_path / f".c.{os.getppid()}.ab.tmp", tmp_path / ".c.999999999.ab.tmp"
-    other = tmp_path / ".c.notes.tmp"
-    for folder in (mine, dead, other):
+    mine, dead = (tmp_path / f"{checkpoint._PREFIX}{pid}.0123abcd.tmp" for pid in (os.getppid(), 999_999_999))
+    others = [tmp_path / f"{checkpoint._PREFIX}{name}.tmp" for name in ("notes", "999999999", "².0123abcd", f"{10**20}.0123abcd")]
+    others.append(tmp_path / ".fastembed.00000000.999999999.0123abcd.tmp")  # of another machine
+    for folder in (mine, dead, *others):
         folder.mkdir()
     checkpoint.save(tmp_path / "c", {"a": np.zeros(1)})
-    assert sorted(os.listdir(tmp_path)) == sorted([mine.name, other.name, "c"])
+    assert sorted(os.listdir(tmp_path)) == sorted([mine.name, "c", *(other.name for other in others)])
 
 
 def test_damaged_files_are_errors(tmp_path):
@@ -104,17 +105,57 @@ def test_damaged_files_are_errors(tmp_path):
         checkpoint.load(tmp_path)
 
 
-def test_checked_names_shapes_and_dtypes():
-    expected = {"a": np.zeros((2, 3)), "b": np.zeros(2, "f4")}
-    assert checkpoint.checked(expected, expected).keys() == {"a", "b"}
+def test_names_shapes_and_dtypes_are_checked():
+    expected, good = {"a": (2, 3), "b": (2,)}, {"a": np.zeros((2, 3)), "b": np.zeros(2)}
+    checkpoint.check("f", good, expected, np.dtype("f8"))
     for text, tensors in (
-        (r"lacks \['b'\]", {"a": expected["a"]}),
-        (r"unexpected \['c'\]", {**expected, "c": np.zeros(1)}),
-        (r"a must be float64 of shape \(2, 3\), got float64 of shape \(3, 2\)", {**expected, "a": np.zeros((3, 2))}),
-        ("b must be float32", {**expected, "b": np.zeros(2)}),
+        ("f lacks b and has nothing that is not expected", {"a": good["a"]}),
+        ("f lacks nothing and has c, d, e and 1 more that", {**good, **dict.fromkeys("cdef", np.zeros(1))}),
+        (r"a of f must be float64 of shape \(2, 3\), got float64 of shape \(3, 2\)", {**good, "a": np.zeros((3, 2))}),
+        ("b of f must be float64 of shape .* got float32", {**good, "b": np.zeros(2, "f4")}),
     ):
         with pytest.raises(CheckpointError, match=text):
-            checkpoint.checked(tensors, expected)
+            checkpoint.check("f", tensors, expected, np.dtype("f8"))
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path):
+    path = tmp_path / "m"
+    checkpoint.save(path, {"a": np.float64(3)}, "old")
+    assert checkpoint.load(path)[0]["a"].shape == ()
+    endless: list = []
+    endless.append(endless)
+    for error, tensors, description in (
+        (ValueError, {"__metadata__": np.zeros(1)}, None),
+        (ValueError, {1: np.zeros(1)}, None),
+        (ValueError, {"a": np.zeros(1)}, {"x": object()}),
+        (ValueError, {"a": np.zeros(1)}, endless),
+    ):
+        with pytest.raises(error):
+            checkpoint.save(path, tensors, description)
+    os.mkfifo(tmp_path / "fifo")
+    for bad, text in (
+        (tmp_path, "not a regular file"),
+        (tmp_path / "fifo", "not a regular file"),
+        ("", "empty"),
+        ("/dev/null", "not"),
+    ):
+        with pytest.raises(OSError, match=text):
+            checkpoint.save(bad, {"a": np.zeros(1)})
+    with pytest.raises(OSError, match="no folder"):
+        checkpoint.save(tmp_path / "no" / "where", {"a": np.zeros(1)})
+    assert checkpoint.load(path)[1] == "old"
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "m"]
+
+
+def test_links_and_modes_stay(tmp_path):
+    path, link = tmp_path / ("n" * 240), tmp_path / "link"
+    checkpoint.save(path, {"a": np.zeros(1)})
+    path.chmod(0o600)
+    link.symlink_to(path)
+    checkpoint.save(link, {"a": np.ones(1)})
+    assert link.is_symlink()
+    assert checkpoint.load(path)[0]["a"] == 1
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_descriptions_that_lie(tmp_path):
@@ -134,11 +175,16 @@ def test_descriptions_that_lie(tmp_path):
     lies = [None, 5, [], {}, with_options(block_size=2**40), with_options(n_embd=8), with_options(n_layer=10**9)]
     lies += [with_options(n_layer=2), with_options(dtype="float32"), with_options(dtype="int8"), with_options(n_head=3)]
     lies += [with_options(steps="many"), {**good, "step": 6}, {**good, "step": -1}, {**good, "characters": ["a"]}]
+    lies += [with_options(steps=10**400), with_options(n_layer=0), with_options(lr=-1.0), with_options(seed=2**70)]
+    lies += [{**good, "data": 5}, {**good, "data": ["x"]}, {**good, "data": "/dev/zero"}, {**good, "data": "a\0b"}]
     lies += [{**good, "characters": good["characters"][::-1]}, {**good, "rng": [3, [1, 2], None]}, {**good, "rng": None}]
     for lie in lies:
         checkpoint.save(path, tensors, lie)
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises(CheckpointError):
             Run.resume(path)
+    checkpoint.save(path, {**tensors, "lm_head": tensors["lm_head"][:-1]}, good)
+    with pytest.raises(CheckpointError, match="lm_head of"):
+        load_model(path)
     checkpoint.save(path, {**tensors, "wte": tensors["wte"][:-1]}, good)
     with pytest.raises(CheckpointError):
         load_model(path)

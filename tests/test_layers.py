@@ -193,6 +193,16 @@ def test_a_state_that_does_not_fit_changes_nothing():
     assert emb.wte.any()
 
 
+def test_a_state_of_the_layers_own_tables():
+    emb = fe.TokenPositionEmbedding.from_arrays(np.ones((2, 2)), np.zeros((2, 2)))
+    emb.load_state_dict({"wte": emb.wpe, "wpe": emb.wte})
+    assert not emb.wte.any()
+    assert emb.wpe.all()
+    for odd in (None, [1], {0: np.ones((2, 2))}):
+        with pytest.raises(TypeError, match="state must be a mapping of names to arrays"):
+            emb.load_state_dict(odd)
+
+
 def test_copies_and_pickles():
     emb = fe.TokenPositionEmbedding(5, 3, 2, rng=0)
     emb.backward(np.ones((2, 2)), [1, 1])
@@ -220,9 +230,14 @@ def test_short_representations():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "text"),
     [
-        ((-1, 2), {}, ValueError, "num_embeddings must be an integer of at least 0, got -1"),
+        ((-1, 2), {}, ValueError, "num_embeddings must be from 0 to 9223372036854775807, got -1"),
         ((2, 1.5), {}, TypeError, "embedding_dim must be an integer, got 1.5"),
         ((2, 3), {"dtype": "float16"}, TypeError, "dtype must be float32 or float64, got float16"),
+        ((2**70, 3), {}, ValueError, "num_embeddings must be from 0 to 9223372036854775807"),
+        ((True, 3), {}, TypeError, "num_embeddings must be an integer, got True"),
+        ((2, 3), {"std": float("nan")}, ValueError, "std must be from 0.0"),
+        ((2, 3), {"std": "wide"}, TypeError, "std must be a number, got 'wide'"),
+        ((2, 3), {"dtype": None}, TypeError, "dtype must be float32 or float64, got None"),
         ((2, 3), {"dtype": "nonsense"}, TypeError, "dtype must be float32 or float64, got 'nonsense'"),
     ],
 )

@@ -222,3 +222,42 @@ def test_many_python_threads_at_once(tables):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+class Liar(np.ndarray):
+    """An array that says what is not so."""
+
+    dtype = property(lambda self: np.dtype("f8"))
+    shape = property(lambda self: (2**40,))
+    strides = property(lambda self: (2**40,))
+
+    def __array_function__(self, func, types, args, kwargs):
+        return NotImplemented
+
+
+def test_what_a_subclass_says_is_not_believed(tables):
+    wte, wpe = tables
+    ids, out = np.array([3, 9], np.int8), np.zeros((2, 4))
+    expected = wte[[3, 9]]
+    assert same_bits(fe.gather(wte, ids.view(Liar)), expected)
+    assert same_bits(fe.gather(wte.view(Liar), ids), expected)
+    fe.gather(wte, ids, out=out.view(Liar))
+    assert same_bits(out, expected)
+    assert same_bits(fe.gather_add(wte, ids.view(Liar), wpe.view(Liar), ids.view(Liar) * 0), expected + wpe[0])
+    assert fe.gather(wte.view(np.matrix), ids).shape == (2, 4)
+    with pytest.raises(TypeError, match="ids must not be a masked array"):
+        fe.gather(wte, np.ma.array([0, 1], mask=[0, 1]))
+    with pytest.raises(TypeError, match="table must not be a masked array"):
+        fe.scatter_add(np.ma.array(wte), [0], out[:1])
+
+
+def test_empty_arrays_with_wild_strides(tables):
+    wte, _ = tables
+    strides = np.lib.stride_tricks.as_strided
+    no_ids = strides(np.zeros(1, int), (0, 3), (8, 2**62))
+    assert fe.gather(wte, no_ids).shape == (0, 3, 4)
+    no_columns = strides(np.zeros(3), (4, 0), (-(2**62), 2**60))
+    assert fe.gather(no_columns, [3]).shape == (1, 0)
+    with pytest.raises(IndexError):
+        fe.gather(no_columns, [4])
+    fe.scatter_add(wte, no_ids, strides(np.zeros(1), (0, 3, 4), (8, 2**62, 8)))

@@ -25,8 +25,18 @@ typedef struct {
 
     /* for i: table[rows[i]] += values[i], unless no row */
     void (*scatter_add[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, fe_run values);
+
+    /* for i: dwte[token_rows[i]] += dout[i], dwpe[position_rows[i]] += dout[i], unless no row; dout is read once */
+    void (*scatter_add_pair[FE_N_DTYPES])(const fe_table *dwte, const int64_t *token_rows, const fe_table *dwpe,
+                                          const int64_t *position_rows, fe_run dout);
 } fe_kernels;
 
+/* Null where the compiler does not target that machine. */
 extern const fe_kernels fe_kernels_baseline;
+#if defined(__x86_64__)
+extern const fe_kernels fe_kernels_avx2, fe_kernels_avx512;
+#elif defined(__aarch64__)
+extern const fe_kernels fe_kernels_neon;
+#endif
 
 #endif

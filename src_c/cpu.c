@@ -1,0 +1,49 @@
+#include "cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <stdint.h>
+
+/* Bits of leaf 7, EBX. */
+#define AVX2 (1u << 5)
+#define AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) /* F, DQ, BW, VL */
+
+/* Registers that the system must save (XCR0): SSE and AVX; the mask registers and both halves of the 512-bit ones. */
+#define SAVES_AVX 0x06u
+#define SAVES_AVX512 0xe6u
+
+static bool has(uint32_t features, uint32_t saved)
+{
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27))) /* OSXSAVE: xgetbv may be asked */
+        return false;
+    uint32_t xcr0, high;
+    __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    if ((xcr0 & saved) != saved || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return false;
+    return (b & features) == features;
+}
+
+bool fe_cpu_has_avx2(void)
+{
+    return has(AVX2, SAVES_AVX);
+}
+
+bool fe_cpu_has_avx512(void)
+{
+    return has(AVX512, SAVES_AVX512);
+}
+
+#else
+
+bool fe_cpu_has_avx2(void)
+{
+    return false;
+}
+
+bool fe_cpu_has_avx512(void)
+{
+    return false;
+}
+
+#endif

@@ -1,0 +1,168 @@
+#include "pool.h"
+
+#include <stddef.h>
+#include <time.h>
+
+#include "thread.h"
+
+/* A job lives on its caller's stack and is in the list while it has pieces left to begin. All fields are under the lock. */
+typedef struct fe_job {
+    fe_piece run;
+    const void *work;
+    int64_t n_pieces, next_piece;
+    int32_t n_running, n_threads;  /* pieces that have begun and not ended; how many may run at once */
+    int64_t failed_piece;
+    fe_status status; /* of failed_piece */
+    fe_cond ended;    /* n_running became 0 */
+    struct fe_job *next;
+} fe_job;
+
+static fe_mutex lock = FE_MUTEX_INIT;
+static fe_cond begun = FE_COND_INIT; /* a job was added */
+static fe_job *jobs = NULL;
+static int32_t n_workers = 0, n_threads_wanted = 1, n_forks = 0; /* n_forks: between the first process and this one */
+
+int32_t fe_get_num_threads(void)
+{
+    fe_lock(&lock);
+    const int32_t n = n_threads_wanted;
+    fe_unlock(&lock);
+    return n;
+}
+
+void fe_set_num_threads(int32_t n)
+{
+    fe_lock(&lock);
+    n_threads_wanted = n;
+    fe_unlock(&lock);
+}
+
+static void unlist(const fe_job *job)
+{
+    for (fe_job **link = &jobs; *link != NULL; link = &(*link)->next)
+        if (*link == job) {
+            *link = job->next;
+            return;
+        }
+}
+
+/* Takes the job's next piece, runs it without the lock, and notes how it went. */
+static void run_next_piece(fe_job *job)
+{
+    const int64_t piece = job->next_piece++;
+    if (job->next_piece == job->n_pieces)
+        unlist(job);
+    job->n_running++;
+    fe_unlock(&lock);
+    const fe_status status = job->run(job->work, piece);
+    fe_lock(&lock);
+    if (status.code != FE_OK && piece < job->failed_piece) {
+        job->failed_piece = piece;
+        job->status = status;
+        job->next_piece = job->n_pieces;
+        unlist(job);
+    }
+    if (--job->n_running == 0)
+        fe_wake_one(&job->ended);
+}
+
+static fe_job *job_with_room(void)
+{
+    fe_job *job = jobs;
+    while (job != NULL && job->n_running >= job->n_threads)
+        job = job->next;
+    return job;
+}
+
+static FE_THREAD_RESULT work(void *unused)
+{
+    (void)unused;
+    fe_lock(&lock);
+    for (;;) {
+        fe_job *job = job_with_room();
+        if (job == NULL)
+            fe_wait(&begun, &lock);
+        else
+            run_next_piece(job);
+    }
+    return 0;
+}
+
+#if !defined(_WIN32)
+/* A forked child has none of its parent's workers, and perhaps a lock that one of them held. */
+static void forget_threads(void)
+{
+    lock = (fe_mutex)FE_MUTEX_INIT;
+    begun = (fe_cond)FE_COND_INIT;
+    jobs = NULL;
+    n_workers = 0;
+    n_forks++;
+}
+#endif
+
+/* Enough workers for n_threads, the caller counted; fewer where the system gives no more. */
+static void start_workers(int32_t n_threads)
+{
+#if !defined(_WIN32)
+    static bool watches_forks = false;
+    if (!watches_forks)
+        watches_forks = pthread_atfork(NULL, NULL, forget_threads) == 0;
+    if (!watches_forks)
+        return;
+#endif
+    while (n_workers < n_threads - 1 && fe_start_thread(work))
+        n_workers++;
+}
+
+static int64_t milliseconds(void)
+{
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* The caller's share: pieces until none is left to begin, or `stop` says so. */
+static void run_pieces(fe_job *job, fe_stop stop)
+{
+    int64_t asked = stop == NULL ? 0 : milliseconds();
+    while (job->next_piece < job->n_pieces) {
+        if (stop != NULL && milliseconds() - asked >= 50) {
+            const int32_t n_forks_before = n_forks;
+            fe_unlock(&lock);
+            const bool stopped = stop() != 0;
+            asked = milliseconds();
+            fe_lock(&lock);
+            if (n_forks != n_forks_before) /* a signal handler forked, and pieces of the parent's workers end only there */
+                job->next_piece = job->n_running = 0;
+            if (stopped) {
+                job->next_piece = job->n_pieces;
+                job->failed_piece = -1;
+                job->status = (fe_status){.code = FE_STOPPED};
+                unlist(job);
+                return;
+            }
+            continue;
+        }
+        run_next_piece(job);
+    }
+}
+
+fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, fe_stop stop)
+{
+    fe_job job = {.run = run, .work = work_of_job, .n_pieces = n_pieces, .failed_piece = n_pieces, .ended = FE_COND_INIT};
+    if (n_pieces == 1)
+        return run(work_of_job, 0);
+    fe_lock(&lock);
+    job.n_threads = n_threads_wanted;
+    if (n_pieces > 1 && job.n_threads > 1) {
+        start_workers(job.n_threads);
+        job.next = jobs;
+        jobs = &job;
+        fe_wake_all(&begun);
+    }
+    run_pieces(&job, stop);
+    while (job.n_running > 0)
+        fe_wait(&job.ended, &lock);
+    fe_unlock(&lock);
+    return job.status;
+}

@@ -1,0 +1,79 @@
+/* Vectors of VEC_BYTES for elements of type T, and the row primitives made of them. Included once per dtype by an instruction set.
+ *
+ * The vector extension of gcc and clang keeps one body for every instruction set; each lane computes what a scalar would.
+ * A primitive works on whole lines where it can, and asks for one line of a row to come for every line that it works on: rows of
+ * a table lie anywhere, so that no hardware prefetcher sees them coming (docs/performance.md has the figures).
+ */
+
+#define LANES ((int64_t)(VEC_BYTES / sizeof(T)))
+#define LINE_LANES ((int64_t)(FE_LINE / sizeof(T)))
+
+/* Elements and vectors at any alignment: tables may lie in a mapped file or a packed record. */
+typedef T NAME(any) __attribute__((aligned(1), may_alias));
+typedef T NAME(vec) __attribute__((vector_size(VEC_BYTES), aligned(1), may_alias));
+
+FE_INLINE NAME(vec) NAME(load)(const char *row, int64_t d)
+{
+    return *(const NAME(vec) *)(row + d * (int64_t)sizeof(T));
+}
+
+FE_INLINE void NAME(store)(char *row, int64_t d, NAME(vec) v)
+{
+    *(NAME(vec) *)(row + d * (int64_t)sizeof(T)) = v;
+}
+
+FE_INLINE T NAME(get)(const char *row, int64_t d)
+{
+    return *(const NAME(any) *)(row + d * (int64_t)sizeof(T));
+}
+
+FE_INLINE void NAME(put)(char *row, int64_t d, T x)
+{
+    *(NAME(any) *)(row + d * (int64_t)sizeof(T)) = x;
+}
+
+/* out = a + b; out may be a. `next` is a row that is read soon. */
+FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next)
+{
+    int64_t d = 0;
+    for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
+        fe_prefetch(next + d * (int64_t)sizeof(T));
+        for (int64_t k = d; k < d + LINE_LANES; k += LANES)
+            NAME(store)(out, k, NAME(load)(a, k) + NAME(load)(b, k));
+    }
+    if (d < n_cols)
+        fe_prefetch(next + d * (int64_t)sizeof(T));
+    for (; d + LANES <= n_cols; d += LANES)
+        NAME(store)(out, d, NAME(load)(a, d) + NAME(load)(b, d));
+    for (; d < n_cols; d++)
+        NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
+}
+
+/* a += v, b += v */
+FE_INLINE void NAME(add_to_both)(char *a, char *b, const char *v, int64_t n_cols, const char *next)
+{
+    int64_t d = 0;
+    for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
+        fe_prefetch(next + d * (int64_t)sizeof(T));
+        for (int64_t k = d; k < d + LINE_LANES; k += LANES) {
+            const NAME(vec) v_k = NAME(load)(v, k);
+            NAME(store)(a, k, NAME(load)(a, k) + v_k);
+            NAME(store)(b, k, NAME(load)(b, k) + v_k);
+        }
+    }
+    for (; d < n_cols; d++) {
+        const T v_d = NAME(get)(v, d);
+        NAME(put)(a, d, NAME(get)(a, d) + v_d);
+        NAME(put)(b, d, NAME(get)(b, d) + v_d);
+    }
+}
+
+/* out = a + 0.0 */
+FE_INLINE void NAME(add_zero)(char *out, const char *a, int64_t n_cols)
+{
+    for (int64_t d = 0; d < n_cols; d++)
+        NAME(put)(out, d, NAME(get)(a, d) + (T)0);
+}
+
+#undef LANES
+#undef LINE_LANES

@@ -1,0 +1,55 @@
+/* The little of threads that the pool needs, over POSIX threads or Windows. */
+#ifndef FE_THREAD_H
+#define FE_THREAD_H
+
+#include <stdbool.h>
+
+#if defined(_WIN32)
+#include <windows.h>
+
+typedef SRWLOCK fe_mutex;
+typedef CONDITION_VARIABLE fe_cond;
+#define FE_MUTEX_INIT SRWLOCK_INIT
+#define FE_COND_INIT CONDITION_VARIABLE_INIT
+#define FE_THREAD_RESULT DWORD WINAPI
+static inline void fe_lock(fe_mutex *m) { AcquireSRWLockExclusive(m); }
+static inline void fe_unlock(fe_mutex *m) { ReleaseSRWLockExclusive(m); }
+static inline void fe_wait(fe_cond *c, fe_mutex *m) { SleepConditionVariableSRW(c, m, INFINITE, 0); }
+static inline void fe_wake_one(fe_cond *c) { WakeConditionVariable(c); }
+static inline void fe_wake_all(fe_cond *c) { WakeAllConditionVariable(c); }
+
+static inline bool fe_start_thread(DWORD(WINAPI *run)(void *))
+{
+    HANDLE thread = CreateThread(NULL, 0, run, NULL, 0, NULL);
+    return thread != NULL && CloseHandle(thread);
+}
+
+#else
+#include <pthread.h>
+#include <signal.h>
+
+typedef pthread_mutex_t fe_mutex;
+typedef pthread_cond_t fe_cond;
+#define FE_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+#define FE_COND_INIT PTHREAD_COND_INITIALIZER
+#define FE_THREAD_RESULT void *
+static inline void fe_lock(fe_mutex *m) { pthread_mutex_lock(m); }
+static inline void fe_unlock(fe_mutex *m) { pthread_mutex_unlock(m); }
+static inline void fe_wait(fe_cond *c, fe_mutex *m) { pthread_cond_wait(c, m); }
+static inline void fe_wake_one(fe_cond *c) { pthread_cond_signal(c); }
+static inline void fe_wake_all(fe_cond *c) { pthread_cond_broadcast(c); }
+
+/* Detached, with every signal blocked: signals stay with the threads that Python knows. */
+static inline bool fe_start_thread(void *(*run)(void *))
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    const bool started = pthread_create(&thread, NULL, run, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return started && pthread_detach(thread) == 0;
+}
+
+#endif
+#endif
