@@ -329,20 +329,32 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
             return None
         init_arange(&positions.c, positions.c.start, tokens.shape[n_dims - 1] if n_dims > 0 else 1, n_items)
     elif wpe != NULL:
-        if n_dims > 0 or start is not ZERO or not PyLong_CheckExact(position_ids) or not plain_ids(&positions, position_ids):
-            return None
-    cdef _c.fe_stop stop = stop_for(n_items, wte)
+        return None
     tokens.shape[n_dims] = wte.n_cols
     cdef cnp.ndarray result = cnp.PyArray_SimpleNew(n_dims + 1, tokens.shape, numpy_type(wte))
     _c.fe_array_init(&out, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
+    cdef _c.fe_stop stop = NULL
     if n_items * row_size < SMALL:
-        status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, stop)
+        status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, NULL)
     else:
+        stop = stop_for(n_items, wte)
         with nogil:
             status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, stop)
     if status.code == _c.FE_STOPPED:
         raise_status(status, (), None)
     return result if status.code == _c.FE_OK else None
+
+
+cdef object gather_one(const _c.fe_table *wte, object token_id, const _c.fe_table *wpe, object position_id):
+    """The result for one token at one position, both ints, or None: most of what this takes is the new array."""
+    cdef int overflow = 0, overflow_2 = 0
+    cdef int64_t token = PyLong_AsLongLongAndOverflow(token_id, &overflow)
+    cdef int64_t position = PyLong_AsLongLongAndOverflow(position_id, &overflow_2)
+    cdef cnp.npy_intp n_cols = wte.n_cols
+    if overflow != 0 or overflow_2 != 0:
+        return None
+    cdef cnp.ndarray result = cnp.PyArray_SimpleNew(1, &n_cols, numpy_type(wte))
+    return result if _c.fe_gather_add_one(wte, token, wpe, position, <char *>cnp.PyArray_DATA(result)) else None
 
 
 def try_gather(table, ids):
@@ -385,44 +397,132 @@ cdef HeldTable held(object array):
     return HeldTable(array) if init_table(&table, array) else None
 
 
-cdef class SingleLookup:
-    """What Embedding inherits: a call that goes to C at once where it can, and to `_look_up` where it cannot."""
-    cdef HeldTable _weight
+# A call of an object of a cdef class goes through a tuple of its arguments, and Cython's parsing of them: 40 of 110 ns for one token.
+# The vectorcall protocol does without. Cython has no syntax for it, so that the slots are set by hand; a class that overrides
+# __call__, or gets another one later, shows in its tp_call, and is then called through that.
+cdef extern from *:
+    """
+    typedef PyObject *(*fe_vectorcall)(PyObject *, PyObject *const *, size_t, PyObject *);
+    static void fe_set_vectorcall(PyObject *type, Py_ssize_t offset)
+    {
+        ((PyTypeObject *)type)->tp_vectorcall_offset = offset;
+        ((PyTypeObject *)type)->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+    }
+    static int fe_has_call_of(PyObject *self, PyObject *type)
+    {
+        return Py_TYPE(self)->tp_call == ((PyTypeObject *)type)->tp_call;
+    }
+    static PyObject *fe_tp_call(PyObject *self, PyObject *args, PyObject *kwargs)
+    {
+        return Py_TYPE(self)->tp_call(self, args, kwargs);
+    }
+    """
+    ctypedef struct PyObject
+    ctypedef void *fe_vectorcall
+    void fe_set_vectorcall(object type, Py_ssize_t offset)
+    bint fe_has_call_of(PyObject *self, PyObject *type)
+    object fe_tp_call(PyObject *self, object args, object kwargs)
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+
+
+cdef class Lookup:
+    """What the layers inherit: a call that goes to C at once where it can, and to `_look_up` where it cannot."""
+    cdef fe_vectorcall vectorcall
+    cdef PyObject *type_of_call  # SingleLookup or PairLookup
     cdef public bint training
-    cdef public object _last_ids
+
+    def __cinit__(self):
+        self.vectorcall = <fe_vectorcall>call_quickly
+        fe_set_vectorcall(type(self), <char *>&self.vectorcall - <char *><PyObject *>self)  # CPython 3.11 does not hand it down
+
+    cdef object quick(self, PyObject **args, Py_ssize_t n_args):
+        """The result of a call with these positional arguments, or None if it takes more than C to answer it."""
+        return None
+
+
+cdef object call_quickly(PyObject *self, PyObject **args, size_t nargsf, PyObject *kwnames):
+    cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf), k
+    cdef object result
+    if kwnames == NULL and fe_has_call_of(self, (<Lookup>self).type_of_call):
+        result = (<Lookup>self).quick(args, n_args)
+        if result is not None:
+            return result
+    names = () if kwnames == NULL else <tuple>kwnames
+    values = [<object>args[k] for k in range(n_args + len(names))]
+    return fe_tp_call(self, tuple(values[:n_args]), dict(zip(names, values[n_args:])))
+
+
+cdef class SingleLookup(Lookup):
+    """What Embedding inherits."""
+    cdef HeldTable _weight
+    cdef public object _last_ids  # or None
+
+    def __cinit__(self):
+        self.type_of_call = <PyObject *>SingleLookup
 
     def _hold(self, array):
         self._weight = held(array)
 
+    cdef object quick(self, PyObject **args, Py_ssize_t n_args):
+        cdef object result
+        if n_args != 1 or self._weight is None:
+            return None
+        result = gather_plain(&self._weight.c, <object>args[0], NULL, None, ZERO)
+        if result is not None and self.training:
+            self._last_ids = (<object>args[0],)
+        return result
+
     def __call__(self, ids, *, out=None):
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        cdef object result = None
-        if out is None and self._weight is not None:
-            result = gather_plain(&self._weight.c, ids, NULL, None, 0)
-        if result is None:
-            result = self._look_up(ids, out)
+        result = self._look_up(ids, out)
         if self.training:
             self._last_ids = (ids,)
         return result
 
 
-cdef class PairLookup:
-    """What TokenPositionEmbedding inherits: a call that goes to C at once where it can, and to `_look_up` where it cannot."""
+cdef class PairLookup(Lookup):
+    """What TokenPositionEmbedding inherits."""
     cdef HeldTable _wte
     cdef HeldTable _wpe
-    cdef public bint training
-    cdef public object _last_ids
+    cdef bint called
+    cdef object token_ids, position_ids, start  # of the last call
+
+    def __cinit__(self):
+        self.type_of_call = <PyObject *>PairLookup
 
     def _hold(self, wte, wpe):
         self._wte, self._wpe = held(wte), held(wpe)
 
+    @property
+    def _last_ids(self):
+        """(token_ids, position_ids, start) of the last call in train mode, or None: kept apart, because a tuple takes 20 ns."""
+        return (self.token_ids, self.position_ids, self.start) if self.called else None
+
+    @_last_ids.setter
+    def _last_ids(self, value):
+        self.called = value is not None
+        self.token_ids, self.position_ids, self.start = (None, None, None) if value is None else value
+
+    cdef object quick(self, PyObject **args, Py_ssize_t n_args):
+        cdef object result, position_ids = None
+        if self._wte is None or self._wpe is None:
+            return None
+        if n_args == 1:
+            result = gather_plain(&self._wte.c, <object>args[0], &self._wpe.c, None, ZERO)
+        elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
+            position_ids = <object>args[1]
+            result = gather_one(&self._wte.c, <object>args[0], &self._wpe.c, position_ids)
+        else:
+            return None
+        if result is not None and self.training:
+            self.called = True
+            self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, ZERO
+        return result
+
     def __call__(self, token_ids, position_ids=None, *, start=0, out=None):
         """Token rows plus position rows, shape S + (D,). See `fastembed.gather_add`."""
-        cdef object result = None
-        if out is None and self._wte is not None and self._wpe is not None:
-            result = gather_plain(&self._wte.c, token_ids, &self._wpe.c, position_ids, start)
-        if result is None:
-            result = self._look_up(token_ids, position_ids, start, out)
+        result = self._look_up(token_ids, position_ids, start, out)
         if self.training:
             self._last_ids = (token_ids, position_ids, start)
         return result
+

@@ -14,7 +14,7 @@ typedef struct {
 static inline fe_run fe_array_run(const fe_array *array, int64_t first, int64_t max_items)
 {
     const int32_t last = array->n_dims - 1;
-    int64_t outer = first / array->shape[last];
+    int64_t outer = last == 0 ? 0 : first / array->shape[last]; /* most arrays have one axis, and are spared the division */
     const int64_t inner = first - outer * array->shape[last];
     fe_run run = {array->data + inner * array->strides[last], array->shape[last] - inner, array->strides[last]};
     for (int32_t k = last - 1; outer > 0; k--) {

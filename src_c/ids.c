@@ -47,7 +47,7 @@ static void (*const load_run[])(const char *, int64_t, bool, int64_t, int64_t *)
 static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loaded)
 {
     if (ids->type == FE_ARANGE) {
-        int64_t offset = first % ids->period;
+        int64_t offset = first < ids->period ? first : first % ids->period;
         for (int64_t i = 0; i < n_ids; i++) {
             loaded[i] = ids->start + offset;
             offset = offset + 1 == ids->period ? 0 : offset + 1;

@@ -16,12 +16,15 @@ static inline char *fe_row(const fe_table *table, int64_t row)
 typedef struct {
     const char *isa;
 
-    /* for i: out[i] = table[rows[i]], zeros for no row; row_size is in bytes, a copy needs no dtype */
-    void (*gather)(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out);
+    /* for i: out[i] = table[rows[i]], zeros for no row; row_size is in bytes, a copy needs no dtype. [1]: out goes past the cache. */
+    void (*gather[2])(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out);
 
-    /* for i: out[i] = wte[token_rows[i]] + wpe[position_rows[i]], zeros for no row */
-    void (*gather_add[FE_N_DTYPES])(const fe_table *wte, const int64_t *token_rows, const fe_table *wpe, const int64_t *position_rows,
-                                    fe_run out);
+    /* for i: out[i] = wte[token_rows[i]] + wpe[position_rows[i]], zeros for no row. [1]: out goes past the cache. */
+    void (*gather_add[2][FE_N_DTYPES])(const fe_table *wte, const int64_t *token_rows, const fe_table *wpe,
+                                       const int64_t *position_rows, fe_run out);
+
+    /* out[d] = a[d] + b[d]: one row, with nothing around it */
+    void (*add_row[FE_N_DTYPES])(char *out, const char *a, const char *b, int64_t n_cols);
 
     /* for i: table[rows[i]] += values[i], unless no row */
     void (*scatter_add[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, fe_run values);

@@ -32,34 +32,49 @@ FE_INLINE void NAME(put)(char *row, int64_t d, T x)
     *(NAME(any) *)(row + d * (int64_t)sizeof(T)) = x;
 }
 
-/* out = a + b; out may be a. `next` is a row that is read soon. */
-FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next)
+/* out = a + b; out may be a. The rows next_a and next_b are read soon. With `stream` (a constant) whole lines of out go past the cache. */
+FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next_a, const char *next_b, bool stream)
 {
     int64_t d = 0;
+    for (; stream && d < n_cols && !fe_begins_line(out + d * (int64_t)sizeof(T)); d++)
+        NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
     for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
-        fe_prefetch(next + d * (int64_t)sizeof(T));
-        for (int64_t k = d; k < d + LINE_LANES; k += LANES)
-            NAME(store)(out, k, NAME(load)(a, k) + NAME(load)(b, k));
+        fe_prefetch(next_a + d * (int64_t)sizeof(T));
+        fe_prefetch(next_b + d * (int64_t)sizeof(T));
+        for (int64_t k = d; k < d + LINE_LANES; k += LANES) {
+            const NAME(vec) sum = NAME(load)(a, k) + NAME(load)(b, k);
+            if (stream)
+                FE_STREAM(out + k * (int64_t)sizeof(T), sum);
+            else
+                NAME(store)(out, k, sum);
+        }
     }
-    if (d < n_cols)
-        fe_prefetch(next + d * (int64_t)sizeof(T));
+    if (d < n_cols) {
+        fe_prefetch(next_a + d * (int64_t)sizeof(T));
+        fe_prefetch(next_b + d * (int64_t)sizeof(T));
+    }
     for (; d + LANES <= n_cols; d += LANES)
         NAME(store)(out, d, NAME(load)(a, d) + NAME(load)(b, d));
     for (; d < n_cols; d++)
         NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
 }
 
-/* a += v, b += v */
-FE_INLINE void NAME(add_to_both)(char *a, char *b, const char *v, int64_t n_cols, const char *next)
+/* a += v, b += v; the rows next_a and next_v are read soon */
+FE_INLINE void NAME(add_to_both)(char *a, char *b, const char *v, int64_t n_cols, const char *next_a, const char *next_v)
 {
     int64_t d = 0;
     for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
-        fe_prefetch(next + d * (int64_t)sizeof(T));
+        fe_prefetch(next_a + d * (int64_t)sizeof(T));
+        fe_prefetch(next_v + d * (int64_t)sizeof(T));
         for (int64_t k = d; k < d + LINE_LANES; k += LANES) {
             const NAME(vec) v_k = NAME(load)(v, k);
             NAME(store)(a, k, NAME(load)(a, k) + v_k);
             NAME(store)(b, k, NAME(load)(b, k) + v_k);
         }
+    }
+    if (d < n_cols) {
+        fe_prefetch(next_a + d * (int64_t)sizeof(T));
+        fe_prefetch(next_v + d * (int64_t)sizeof(T));
     }
     for (; d < n_cols; d++) {
         const T v_d = NAME(get)(v, d);
