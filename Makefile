@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.pxd src_c/*.[ch] src_c/*/*)
 
-.PHONY: run test test-long build lint clean
+.PHONY: run test test-long build lint c-check sanitize-address sanitize-thread valgrind clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -23,6 +23,36 @@ lint: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet ruff mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# The C compiles without a warning, with two compilers and for machines that are not here.
+C_FILES := $(wildcard src_c/*.c src_c/isa/*.c)
+C_CHECK := -std=gnu11 -O2 -Wall -Wextra -Werror -ffp-contract=off -c -o /dev/null
+c-check: $(VENV)/.dev
+	for c in $(C_FILES); do gcc $(C_CHECK) $$c || exit 1; done
+	for c in $(C_FILES); do $(CLANG) $(C_CHECK) $$c || exit 1; done
+	for c in $(C_FILES); do for target in aarch64-linux-gnu aarch64-macos x86_64-windows-gnu x86_64-linux-musl; do \
+	    $(BIN)/python -m ziglang cc -target $$target $(C_CHECK) $$c || exit 1; done; done
+CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
+
+# A build of its own under build/<sanitizer>, and the tests on it. The package test builds wheels, which is not the point here.
+SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
+    --build-base build/$(2) --build-lib build/$(2)/lib
+ON_BUILD = PYTHONPATH=build/$(1)/lib PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) $(BIN)/pytest tests --ignore=tests/test_package.py
+
+sanitize-address: $(VENV)/.dev
+	$(call SANITIZED,-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined,address)
+	$(call ON_BUILD,address,LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1)
+
+sanitize-thread: $(VENV)/.dev
+	$(call SANITIZED,-fsanitize=thread,thread)
+	$(call ON_BUILD,thread,LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=exitcode=66) -m 'not long and not fork'
+
+# Without AVX-512, which valgrind does not know.
+valgrind: $(VENV)/.dev
+	PYTHONMALLOC=malloc FASTEMBED_ISA=avx2 OPENBLAS_NUM_THREADS=1 valgrind --quiet --undef-value-errors=no --error-exitcode=9 \
+	    $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py -k 'not reference_does'
+COMMA := ,
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -32,6 +62,7 @@ $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
 	touch $@
 EXTRA_run := cli
 EXTRA_test := cli,test
+EXTRA_dev := cli,test,dev
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info fastembed/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -11,6 +11,7 @@ from setuptools.command.build_ext import build_ext
 
 # No contraction and no fast-math: every instruction set must give the same bits.
 CFLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
 
 
 class BuildExt(build_ext):
@@ -29,7 +30,7 @@ extension = Extension(
     include_dirs=["src_c", numpy.get_include()],
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-        ("FE_CFLAGS", '"{}"'.format(shlex.join(CFLAGS + shlex.split(os.environ.get("CFLAGS", ""))))),
+        ("FE_CFLAGS", '"{}"'.format(shlex.join(CFLAGS))),
     ],
     extra_compile_args=CFLAGS,
 )
