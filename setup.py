@@ -30,7 +30,7 @@ extension = Extension(
     include_dirs=["src_c", numpy.get_include()],
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-        ("FE_CFLAGS", '"{}"'.format(shlex.join(CFLAGS))),
+        ("FE_CFLAGS", f'"{shlex.join(CFLAGS)}"'),
     ],
     extra_compile_args=CFLAGS,
 )

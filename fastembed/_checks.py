@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,7 +67,8 @@ def number(name: str, value: Any, low: float, high: float) -> float:
 
 def _array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """Any array_like as an array of no subclass: what a subclass says of itself need not be true of its memory."""
-    if isinstance(value, np.ma.MaskedArray):
+    ma = sys.modules.get("numpy.ma")  # np.ma would import it: in a child forked during another thread's import, for ever
+    if isinstance(value, getattr(ma, "MaskedArray", ())):
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     return np.asarray(value)
 

@@ -6,6 +6,8 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
+import threading
+
 import numpy as np
 
 from fastembed cimport _c
@@ -142,8 +144,6 @@ cdef _c.fe_stop stop_for(int64_t n_items, const _c.fe_table *table) except? NULL
     """What a long call asks now and then: the signal handlers, in the main thread; nothing elsewhere, where none run."""
     if n_items < LONG // (table.n_cols * 8 + 8):
         return NULL
-    import threading
-
     return <_c.fe_stop>signal_raised if threading.main_thread().ident == PyThread_get_thread_ident() else NULL
 
 

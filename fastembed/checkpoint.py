@@ -11,12 +11,13 @@ import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from ._typing import Array, ArrayLike
+
 _KEY = "fastembed"  # of the description among the file's metadata, which are strings
 
 # Temporary folders: .fastembed.<machine>.<process>.<random>.tmp

@@ -8,22 +8,21 @@ V: rows of a token table; P: rows of a position table; D: columns; S: the shape 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _checks, ops
 from ._backend import kernels
 from .rowgrad import RowGrad
 
-Array = NDArray[Any]
-Rng = np.random.Generator | int | None
+if TYPE_CHECKING:
+    from ._typing import Array, ArrayLike, DTypeLike, Rng
 
 
 def _normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
     """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
-    std = _checks.number("std", std, 0.0, float(np.finfo(np.float32).max))
+    std = _checks.number("std", std, 0.0, 3.4e38)
     table = np.empty(shape, dtype)
     n_block = 4096  # rows that are float64 at one time
     for first in range(0, shape[0], n_block):

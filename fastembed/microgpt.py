@@ -12,16 +12,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _checks
 from .embedding import TokenPositionEmbedding
 from .optim import Parameter
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from ._typing import Array
+
 
 BOS_NAME = "<BOS>"
 

@@ -5,15 +5,15 @@ V, P: rows of the tables; D: columns; S: the shape of the ids, any number of axe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 from ._backend import kernels
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from ._typing import Array, ArrayLike
 
 
 def resolve_ids(ids: ArrayLike, n_rows: int, *, bounds: str = "raise", name: str = "id") -> Array:

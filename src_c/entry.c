@@ -73,6 +73,11 @@ enum {
      * in the usual way is fetched first. Below 16 MiB that loses more, when the result is read next, than it gains. */
     STREAM_SIZE = 1 << 24,
     STREAM_ROW_SIZE = 512, /* a shorter row has too few whole lines */
+
+    /* Bytes of position rows that do not stay in a second-level cache from one document to the next, and of those that do. */
+    TILED_SIZE = 1 << 20,
+    TILE_SIZE = 3 << 16,
+    DOCUMENTS_PER_TILE = 8,
 };
 
 typedef struct {
@@ -101,20 +106,48 @@ static fe_status gather_block(const gather_work *work, int64_t first, fe_run out
     return of_operand(status, 1);
 }
 
-static fe_status gather_piece(const void *of_job, int64_t piece)
+static fe_status gather_items(const gather_work *work, int64_t first, int64_t n_items)
 {
-    const gather_work *work = of_job;
-    const int64_t begin = piece * work->items_per_piece;
-    int64_t n_left = work->out->n_items - begin < work->items_per_piece ? work->out->n_items - begin : work->items_per_piece;
-    for (int64_t first = begin; n_left > 0;) {
-        const fe_run out = fe_array_run(work->out, first, n_left < FE_BLOCK ? n_left : FE_BLOCK);
+    while (n_items > 0) {
+        const fe_run out = fe_array_run(work->out, first, n_items < FE_BLOCK ? n_items : FE_BLOCK);
         const fe_status status = gather_block(work, first, out);
         if (status.code != FE_OK)
             return status;
         first += out.n_items;
-        n_left -= out.n_items;
+        n_items -= out.n_items;
     }
     return (fe_status){.code = FE_OK};
+}
+
+static fe_status gather_piece(const void *of_job, int64_t piece)
+{
+    const gather_work *work = of_job;
+    const int64_t first = piece * work->items_per_piece, n_left = work->out->n_items - first;
+    return gather_items(work, first, n_left < work->items_per_piece ? n_left : work->items_per_piece);
+}
+
+/* A batch of documents whose positions count from the same start: a piece is some positions of some documents, so that the rows of
+ * those positions are fetched once for all of them. */
+static fe_status gather_tile(const void *of_job, int64_t piece)
+{
+    const gather_work *work = of_job;
+    const int64_t n_positions = work->position_ids->period, n_documents = work->out->n_items / n_positions;
+    const int64_t n_groups = n_pieces_of(n_documents, DOCUMENTS_PER_TILE);
+    const int64_t position = piece / n_groups * work->items_per_piece, n_left = n_positions - position;
+    const int64_t document = piece % n_groups * DOCUMENTS_PER_TILE;
+    for (int64_t d = document; d < document + DOCUMENTS_PER_TILE && d < n_documents; d++) {
+        const int64_t first = d * n_positions + position;
+        const fe_status status = gather_items(work, first, n_left < work->items_per_piece ? n_left : work->items_per_piece);
+        if (status.code != FE_OK)
+            return status;
+    }
+    return (fe_status){.code = FE_OK};
+}
+
+static bool is_tiled(const gather_work *work)
+{
+    return work->wpe != NULL && work->position_ids->type == FE_ARANGE && work->out->n_items > work->position_ids->period &&
+           work->position_ids->period > TILED_SIZE / work->row_size;
 }
 
 bool fe_gather_add_one(const fe_table *wte, int64_t token_id, const fe_table *wpe, int64_t position_id, char *out)
@@ -142,8 +175,13 @@ fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_t
         status = of_operand(fe_resolve_ids(position_ids, wpe->n_rows, bounds, NULL, stop), 1);
     if (status.code != FE_OK || row_size == 0) /* the strides of an empty table may be anything */
         return status;
-    work.items_per_piece = items_per_piece(row_size);
     work.stream = out->n_items > STREAM_SIZE / row_size && row_size >= STREAM_ROW_SIZE;
+    if (is_tiled(&work)) {
+        const int64_t n_positions = position_ids->period, n_groups = n_pieces_of(out->n_items / n_positions, DOCUMENTS_PER_TILE);
+        work.items_per_piece = TILE_SIZE / row_size + 1;
+        return fe_pool_run(gather_tile, &work, n_pieces_of(n_positions, work.items_per_piece) * n_groups, stop);
+    }
+    work.items_per_piece = items_per_piece(row_size);
     return fe_pool_run(gather_piece, &work, n_pieces_of(out->n_items, work.items_per_piece), stop);
 }
 

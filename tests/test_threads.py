@@ -229,6 +229,7 @@ def test_control_c_ends_a_long_look_up(n_threads, width):
     script = """
 import os, signal, sys, threading, time, numpy as np, fastembed as fe
 n_threads, width = map(int, sys.argv[1:])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 fe.set_num_threads(n_threads)
 table = np.ones((1000, width), "f4")
 ids = np.broadcast_to(np.zeros(1000, np.int8), (20_000_000, 1000))
