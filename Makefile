@@ -45,7 +45,7 @@ sanitize-address: $(VENV)/.dev
 
 sanitize-thread: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=thread,thread)
-	$(call ON_BUILD,thread,LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=exitcode=66) -m 'not long and not fork'
+	$(call ON_BUILD,thread,LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=exitcode=66) -m 'not long and not fork and not uninstrumented'
 
 # Without AVX-512, which valgrind does not know.
 valgrind: $(VENV)/.dev

@@ -35,6 +35,7 @@ def test_tensors_and_description_come_back(tmp_path):
     assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
+@pytest.mark.uninstrumented
 def test_a_kill_during_a_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, {"a": np.zeros(2_000_000)}, "old")

@@ -148,6 +148,7 @@ def test_what_cannot_be_done_is_one_line(trained, tmp_path, arguments, text):
     assert (tmp_path / "model").read_bytes() == model
 
 
+@pytest.mark.uninstrumented
 def test_a_reader_that_has_enough_is_no_error(trained):
     folder, _ = trained
     command = f"{sys.executable} -m fastembed neighbors model.safetensors | head -1"
@@ -156,6 +157,7 @@ def test_a_reader_that_has_enough_is_no_error(trained):
     assert result.stderr == ""
 
 
+@pytest.mark.uninstrumented
 def test_nobody_reads_the_progress(trained):
     folder, _ = trained
     command = f"{sys.executable} -m fastembed train --steps 300 --out piped 2>&1 >/dev/null | head -0"

@@ -206,6 +206,7 @@ print("leaving", flush=True)
         assert output_of(script) == "leaving\n"
 
 
+@pytest.mark.uninstrumented
 def test_workers_that_cannot_be_created():
     """No memory for a thread's stack of 1 GiB: the caller does all of the work."""
     script = f"""
