@@ -162,7 +162,7 @@ def verdict(results: Sequence[WorkloadResult]) -> list[str]:
         return lost
     if not compared:
         return ["there was no peer to compare with"]
-    return [f"fastembed is at least as fast as every peer in all {len(compared)} cases measured"]
+    return [f"fastembed is at least as fast as every peer in every case measured, {len(compared)} in all"]
 
 
 def wrong_answers(results: Sequence[WorkloadResult]) -> list[str]:

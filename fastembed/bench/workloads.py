@@ -150,9 +150,9 @@ def backward_answer(inputs: Inputs) -> Answer:
     ids, dout, dtype = inputs.ids[0], inputs.douts[0], inputs.wte.dtype
     shapes = inputs.wte.shape, (ids.shape[-1], inputs.wte.shape[1])
     if _is_small(inputs):
-        rows_wte, rows_wpe = (np.zeros(shape).tolist() for shape in shapes)
-        reference.gather_add_backward(dout.tolist(), ids.tolist(), rows_wte, rows_wpe, dtype=str(dtype))
-        return np.array(rows_wte, dtype), np.array(rows_wpe, dtype)
+        lists: list[Any] = [np.zeros(shape).tolist() for shape in shapes]
+        reference.gather_add_backward(dout.tolist(), ids.tolist(), *lists, dtype=str(dtype))
+        return np.array(lists[0], dtype), np.array(lists[1], dtype)
     dwte, dwpe = (np.zeros(shape, dtype) for shape in shapes)
     np.add.at(dwte, ids, dout)
     for of_sequence in dout:

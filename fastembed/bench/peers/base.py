@@ -5,6 +5,7 @@ V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -114,16 +115,18 @@ def version(peer: str) -> str | None:
 
 
 def set_threads(n_threads: int, peers: Sequence[str]) -> None:
-    """Let ours and the chosen peers that have threads use this many."""
+    """Let ours, and those of the chosen peers that are there and have threads, use this many."""
     set_num_threads(n_threads)
-    if {"torch", "fbgemm"} & set(peers) and version("torch") is not None:
-        import torch
+    if {"torch", "fbgemm"} & set(peers):
+        with contextlib.suppress(ImportError, OSError):
+            import torch
 
-        torch.set_num_threads(n_threads)
-    if "numba" in peers and version("numba") is not None:
-        import numba
+            torch.set_num_threads(n_threads)
+    if "numba" in peers:
+        with contextlib.suppress(ImportError, OSError):
+            import numba
 
-        numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+            numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
 
 
 def contender(peer: str, way: str) -> Callable[[Callable[[Inputs], Call | Ready]], Contender]:
