@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ... import TokenPositionEmbedding
-from ..timing import Ready, ready_statement
-from .base import OURS, PEERS, Contender, Inputs, contender, version
+from ..timing import Answer, Ready, ready_statement
+from .base import OURS, Contender, Inputs, contender
 
 TOKEN, POSITION = 4, 2  # the letter 'e' at position 2
 
@@ -86,19 +85,22 @@ def _import_of(peer: str, module: str) -> Contender:
     """The import of a library in a fresh process that has NumPy already."""
     script = f"import numpy, time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
 
-    def setup(inputs: Inputs) -> Ready:
-        if peer in PEERS and version(peer) is None:
-            raise ImportError(f"No module named {module!r}")
+    def import_seconds() -> float:
         # The source folder may be known to this process by no more than its working directory: tell the child.
         folders = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise ImportError((result.stderr.splitlines() or ["no message"])[-1].removeprefix("ModuleNotFoundError: "))
+        return float(result.stdout.split()[-1])
 
-        def seconds(batches: Sequence[int]) -> float:
-            command = [sys.executable, "-W", "ignore", "-c", script]
-            result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            return float(result.stdout.split()[-1])
+    def setup(inputs: Inputs) -> Ready:
+        def answer(batch: int) -> Answer:
+            import_seconds()
+            return ()
 
-        return Ready(lambda batch: (), seconds)
+        return Ready(answer, lambda batches: import_seconds())
 
     return Contender(peer, f"import {module}", setup)
 
