@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.pxd src_c/*.[ch] src_c/*/*)
 
-.PHONY: run test test-long build lint c-check sanitize-address sanitize-thread valgrind clean
+.PHONY: run test test-long build lint bench bench-peers c-check sanitize-address sanitize-thread valgrind clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -22,6 +22,19 @@ build: $(VENV)/.run
 lint: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet ruff mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Every benchmark against every peer; BENCH="gpt2-forward-zipf --runs 21" says which and how.
+bench: bench-peers
+	$(BENCH_BIN)/python -m fastembed bench $(BENCH)
+
+# An environment of its own for the peers, which are large (PyTorch) and of no use to anything else here.
+bench-peers: .venv-bench/.installed
+BENCH_BIN := .venv-bench/bin
+PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba
+.venv-bench/.installed: $(SOURCES)
+	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
+	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench]' $(PEERS)
+	touch $@
 
 # The C compiles without a warning, with two compilers and for machines that are not here.
 C_FILES := $(wildcard src_c/*.c src_c/isa/*.c)
@@ -65,5 +78,5 @@ EXTRA_test := cli,test
 EXTRA_dev := cli,test,dev
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fastembed/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

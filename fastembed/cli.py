@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | info``."""
+"""The command line: ``python -m fastembed train | sample | neighbors | bench | info``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from . import _distribution, checkpoint, runtime
 from .microgpt import GPT, Tokenizer, neighbors
+from .threads import get_num_threads
 from .training import Options, Run, load_model
 
 
@@ -84,8 +85,24 @@ def _parser() -> _Parser:
     near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
     near.add_argument("-k", type=length, default=5, help="how many (default: %(default)s)")
 
+    _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
     commands.add_parser("info", help="versions, backend, instruction set, threads")
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="which (default: all; see --list)")
+    bench.add_argument("--list", action="store_true", help="show the workloads, and the peers with their versions")
+    bench.add_argument("--peers", type=_names, default=["all"], metavar="NAME,...", help="whom to compare with (default: all)")
+    bench.add_argument("--threads", type=_names, default=["1", "all"], metavar="N,...", help="settings (default: 1,all)")
+    bench.add_argument("--runs", type=_at_least(1, int), help="timed calls of each contender (default: 11; 3 with --quick)")
+    bench.add_argument("--quick", action="store_true", help="small sizes, to see that all works: its times mean little")
+    bench.add_argument("--json", metavar="FILE", help="write all times")
+    bench.add_argument("--plot", metavar="FILE.png", help="write a plot; needs matplotlib")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +224,53 @@ def _info(arguments: argparse.Namespace) -> None:
     runtime.show_runtime()
 
 
-_COMMANDS = {"train": _train, "sample": _sample, "neighbors": _neighbors, "info": _info}
+def _bench(arguments: argparse.Namespace) -> None:
+    from . import bench  # of use to few: the other commands start without it
+
+    if arguments.list:
+        print(bench.listing())
+        return
+    plan = bench.Plan(
+        _known("workload", arguments.workloads or ["all"], bench.WORKLOADS),
+        _known("peer", arguments.peers, bench.PEERS),
+        _thread_counts(arguments.threads),
+        arguments.runs or (3 if arguments.quick else 11),
+        arguments.quick,
+    )
+    bench.check_outputs(arguments.json, arguments.plot)
+    results = bench.run(plan, _show_progress)
+    print(bench.as_text(results, plan))
+    bench.write_outputs(results, plan, arguments.json, arguments.plot)
+    wrong = bench.wrong_answers(results)
+    if wrong:
+        raise UsageError(f"fastembed gave no right answer in {'; '.join(wrong)}")
+
+
+def _show_progress(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _known(kind: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The names without repeats, "all" replaced by all that are known."""
+    every = list(known)
+    for name in names:
+        if name not in (*every, "all"):
+            raise UsageError(f"unknown {kind} {name!r}; there are: {', '.join([*every, 'all'])}")
+    return list(dict.fromkeys(every if "all" in names else names))
+
+
+def _thread_counts(words: Sequence[str]) -> list[int]:
+    most = get_num_threads()
+    counts = []
+    for word in words:
+        if word != "all" and not (word.isascii() and word.isdigit() and 1 <= int(word) <= 1024):
+            raise UsageError(f"--threads must be numbers from 1 to 1024, or all, got {word!r}")
+        counts.append(most if word == "all" else int(word))
+    return list(dict.fromkeys(counts))
+
+
+_COMMANDS = {"train": _train, "sample": _sample, "neighbors": _neighbors, "bench": _bench, "info": _info}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,17 @@ ALLOWED = {
     "microgpt": {"_checks", "embedding", "optim"},
     "training": {"_checks", "checkpoint", "microgpt", "optim"},
     "threads": {"_backend", "_checks"},
-    "cli": {"_distribution", "checkpoint", "microgpt", "runtime", "training"},
+    "cli": {"_distribution", "bench", "checkpoint", "microgpt", "runtime", "threads", "training"},
+    "bench/__init__": {"bench/peers", "bench/report", "bench/suite", "bench/workloads"},
+    "bench/plot": {"bench/peers", "bench/suite"},
+    "bench/report": {"__init__", "bench/peers", "bench/plot", "bench/suite", "bench/workloads"},
+    "bench/suite": {"__init__", "bench/peers", "bench/timing", "bench/workloads"},
+    "bench/workloads": {"reference", "bench/peers", "bench/timing"},
+    "bench/peers/__init__": {"bench/peers/backward", "bench/peers/base", "bench/peers/forward", "bench/peers/short"},
+    "bench/peers/backward": {"__init__", "bench/timing", "bench/peers/base"},
+    "bench/peers/base": {"__init__", "bench/timing"},
+    "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
+    "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "reference/__init__": {"reference/optim", "reference/layers", "reference/ops"},
     "reference/ops": {"reference/_nested"},
     "reference/layers": {"reference/ops", "reference/_nested"},
@@ -42,17 +52,20 @@ def modules():
 def imports(name, tree):
     """(names within the package, top-level names outside it) that a module imports."""
     inside, outside = set(), set()
-    folder = name.rpartition("/")[0]
-    prefix = f"{folder}/" if folder else ""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             outside |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             outside.add(node.module.split(".")[0])
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inside.add(prefix + node.module)
         elif isinstance(node, ast.ImportFrom):
-            inside |= {prefix + alias.name for alias in node.names}
+            folder = "/".join(name.split("/")[: -node.level])
+            prefix = f"{folder}/" if folder else ""
+            if node.module:
+                inside.add(prefix + node.module)
+            else:  # a module of that folder, or a name that the folder's package itself offers
+                names = {alias.name for alias in node.names}
+                public = names & set(fastembed.__all__) if not folder and name != "__init__" and node.level > 1 else set()
+                inside |= {prefix + module for module in names - public} | ({"__init__"} if public else set())
     return inside, outside
 
 
@@ -71,7 +84,14 @@ def test_the_reference_uses_the_standard_library_only():
 
 
 def test_only_numpy_and_safetensors_are_required():
-    optional = {"tqdm": {"cli"}}
+    optional = {
+        "tqdm": {"cli"},
+        "matplotlib": {"bench/plot", "bench/report"},
+        "torch": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward", "bench/peers/short"},
+        "fbgemm_gpu": {"bench/peers/forward"},
+        "thinc": {"bench/peers/backward", "bench/peers/forward"},
+        "numba": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward"},
+    }
     for name, tree in modules():
         for module in imports(name, tree)[1] - sys.stdlib_module_names - {"numpy", "safetensors"}:
             assert name in optional.get(module, set()), f"{name} imports {module}"
@@ -99,6 +119,13 @@ def test_import_loads_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert not loaded & {"safetensors", "argparse", "tqdm", "importlib", "json", "dataclasses"}, loaded
+
+
+def test_the_benchmarks_load_no_peer_until_one_runs():
+    peers = ("torch", "fbgemm_gpu", "thinc", "numba", "matplotlib")
+    script = f"import sys, fastembed.bench; print(*(name for name in {peers} if name in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "\n"
 
 
 def test_public_names_have_documented_examples():

@@ -1,0 +1,12 @@
+"""The benchmark suite: what fastembed gains, or loses, against every way of doing the same that is installed.
+
+``python -m fastembed bench`` runs it. Every answer is checked before anything is timed; peers that are not installed are listed
+as absent. Importing this loads nothing but NumPy.
+"""
+
+from .peers import PEERS
+from .report import as_text, check_outputs, listing, write_outputs, wrong_answers
+from .suite import Plan, run
+from .workloads import WORKLOADS
+
+__all__ = ["PEERS", "WORKLOADS", "Plan", "as_text", "check_outputs", "listing", "run", "write_outputs", "wrong_answers"]

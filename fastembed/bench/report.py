@@ -1,0 +1,261 @@
+"""What a run shows: a text table, JSON, a plot, and plain sentences on who wins where."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from .. import show_config
+from .peers import OURS, PEERS, version
+from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult
+from .workloads import WORKLOADS
+
+
+def versions() -> dict[str, str | None]:
+    """The installed version of each peer; None for one that is absent."""
+    return {peer: version(peer) for peer in PEERS}
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {"processor": model, "processors": os.cpu_count(), "system": platform.platform(), "fastembed": show_config()}
+
+
+def listing() -> str:
+    """The workloads, and the peers with their versions."""
+    lines = ["workloads:"]
+    lines += [f"  {workload.id:<22} {workload.what}" for workload in WORKLOADS.values()]
+    lines += ["peers:"]
+    lines += [f"  {peer:<22} {number or 'absent'}" for peer, number in versions().items()]
+    return "\n".join(lines)
+
+
+# Numbers
+
+
+def _time(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}" if seconds * factor < 1_000 else f"{seconds * factor:,.0f} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def _copy_seconds(case: CaseResult) -> float | None:
+    copies = case.timed(COPY)
+    return copies[0].median if copies else None
+
+
+def _entry_numbers(entry: Entry, case: CaseResult) -> dict[str, Any]:
+    """An entry with what follows from its times."""
+    numbers: dict[str, Any] = {"peer": entry.peer, "way": entry.way, "status": entry.status, "detail": entry.detail}
+    if entry.status != "ok" or not entry.seconds:
+        return numbers
+    ours, copy = case.ours(), _copy_seconds(case)
+    numbers |= {"seconds": entry.seconds, "median": entry.median, "min": min(entry.seconds), "max": max(entry.seconds)}
+    if case.n_bytes is not None and copy is not None:
+        numbers |= {"gb_per_s": case.n_bytes / entry.median * 1e-9, "percent_of_copy": 100 * copy / entry.median}
+    if ours is not None and entry.peer != COPY:
+        numbers["ratio"] = entry.median / ours.median
+    return numbers
+
+
+def as_json(results: Sequence[WorkloadResult], plan: Plan) -> dict[str, Any]:
+    """All of a run, as what `json` can write."""
+    return {
+        "machine": machine(),
+        "peers": versions(),
+        "runs": plan.runs,
+        "quick": plan.quick,
+        "tolerances_of_peers": {dtype: {"relative": r, "absolute": a} for dtype, (r, a) in TOLERANCES.items()},
+        "workloads": [
+            {
+                "id": result.id,
+                "what": result.what,
+                "threads": result.n_threads,
+                "cases": [
+                    {
+                        "case": case.label,
+                        "bytes": case.n_bytes,
+                        "contenders": [_entry_numbers(entry, case) for entry in case.entries],
+                    }
+                    for case in result.cases
+                ],
+                "summary": summary(result),
+            }
+            for result in results
+        ],
+        "verdict": verdict(results),
+    }
+
+
+# Sentences
+
+
+def summary(result: WorkloadResult) -> list[str]:
+    """What a workload's numbers say, in sentences."""
+    sentences = [
+        f"{entry.name} is {entry.status} in {case.label}: {entry.detail}"
+        for case in result.cases
+        for entry in case.entries
+        if entry.status in ("WRONG", "failed")
+    ]
+    if result.shows == "wins":
+        compared = [case for case in result.cases if case.ours() and case.best_peer()]
+        won = sum(_ratio(case) >= 1 for case in compared)
+        sentences.append(f"fastembed wins {won} of {len(compared)} draws against the best of its peers in each")
+    elif result.shows == "growth":
+        sentences += _growth(result)
+    else:
+        sentences += [_comparison(case) for case in result.cases]
+    return sentences
+
+
+def _ratio(case: CaseResult) -> float:
+    """The best peer's time over ours; infinite without both."""
+    ours, peer = case.ours(), case.best_peer()
+    return math.inf if ours is None or peer is None else peer.median / ours.median
+
+
+def _comparison(case: CaseResult) -> str:
+    ours, peer = case.ours(), case.best_peer()
+    if ours is None or peer is None:
+        return f"{case.label}: nobody to compare with"
+    ratio = peer.median / ours.median
+    if ratio < 1:
+        return f"fastembed LOSES in {case.label}: {peer.name} takes {ratio:.2f} of its time"
+    return f"fastembed is {ratio:.2f} times as fast as the best peer, {peer.name}, in {case.label}"
+
+
+def _growth(result: WorkloadResult) -> list[str]:
+    """How far the cost per id, or per touched row, is from flat."""
+    sentences = []
+    for series in dict.fromkeys(case.series for case in result.cases):
+        costs = [(case.size, ours.median / case.per) for case in result.cases if case.series == series and (ours := case.ours())]
+        if costs:
+            ratio = max(cost for _, cost in costs) / min(cost for _, cost in costs)
+            shown = ", ".join(f"{cost * 1e9:.1f} ns at {size:,}" for size, cost in costs)
+            unit = "id" if series == "ids" else "touched row"
+            sentences.append(f"cost per {unit} over {series}: {shown}; the highest is {ratio:.2f} times the lowest")
+    return sentences
+
+
+def verdict(results: Sequence[WorkloadResult]) -> list[str]:
+    """Every case that fastembed loses, or that it loses none."""
+    compared = [(result, case) for result in results for case in result.cases if _ratio(case) < math.inf]
+    lost = [
+        f"fastembed LOSES {result.id} at {_threads(result.n_threads)}, {case.label}: "
+        f"{peer.name} takes {_ratio(case):.2f} of its time"
+        for result, case in compared
+        if _ratio(case) < 1 and (peer := case.best_peer())
+    ]
+    if lost:
+        return lost
+    if not compared:
+        return ["there was no peer to compare with"]
+    return [f"fastembed is at least as fast as every peer in every case measured, {len(compared)} in all"]
+
+
+def wrong_answers(results: Sequence[WorkloadResult]) -> list[str]:
+    """The cases in which fastembed itself gave no right answer."""
+    return [
+        f"{result.id}, {case.label}: {entry.detail}"
+        for result in results
+        for case in result.cases
+        for entry in case.entries
+        if entry.peer == OURS and entry.status != "ok"
+    ]
+
+
+# Text
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' * (n != 1)}"
+
+
+def _rows(case: CaseResult, shows: str) -> list[str]:
+    lines = [f"  {case.label}"]
+    for entry in case.entries:
+        if not entry.seconds:
+            lines.append(f"    {entry.name:<58} {entry.status}: {entry.detail}")
+            continue
+        numbers = _entry_numbers(entry, case)
+        spread = f"{_time(numbers['min'])} .. {_time(numbers['max'])}"
+        line = f"    {entry.name:<58} {_time(entry.median):>9}  {spread:<22}"
+        line += f" {numbers['ratio']:7.2f} x" if "ratio" in numbers else 10 * " "
+        if "gb_per_s" in numbers:
+            line += f" {numbers['gb_per_s']:7.1f} GB/s {numbers['percent_of_copy']:5.0f} % of copy"
+        if shows == "growth":
+            line += f" {entry.median / case.per * 1e9:8.2f} ns each"
+        lines.append(line.rstrip())
+    return lines
+
+
+def as_text(results: Sequence[WorkloadResult], plan: Plan) -> str:
+    """The table of a run: medians, their spread, and each median over ours."""
+    config = machine()
+    lines = [
+        f"{config['processor']}, {config['processors']} processors; {config['system']}",
+        f"fastembed {config['fastembed']['version']} ({config['fastembed']['backend']}, {config['fastembed']['isa']}); "
+        + ", ".join(f"{peer} {number or 'absent'}" for peer, number in versions().items()),
+        f"median of {plan.runs} runs, least .. most, and the median over fastembed's (x): above 1 fastembed is faster",
+    ]
+    for result in results:
+        lines += ["", f"{result.id} at {_threads(result.n_threads)}: {result.what}"]
+        for case in result.cases:
+            lines += _rows(case, result.shows)
+        lines += [f"  => {sentence}" for sentence in summary(result)]
+    return "\n".join([*lines, "", *verdict(results)])
+
+
+# Files
+
+
+def check_outputs(json_path: str | None, plot_path: str | None) -> None:
+    """Find out before the run, not after it, that its files could not be written.
+
+    Raises
+    ------
+    ValueError
+        A path cannot be written, the plot is no PNG, or matplotlib is not installed.
+    """
+    if plot_path is not None:
+        if not plot_path.endswith(".png"):
+            raise ValueError(f"--plot must name a .png file, got {plot_path!r}")
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
+    if json_path is not None and plot_path is not None and os.path.realpath(json_path) == os.path.realpath(plot_path):
+        raise ValueError(f"--json and --plot are the same file, {json_path!r}")
+    for path in (json_path, plot_path):
+        if path is not None:
+            _write(path, b"", "ab")
+
+
+def _write(path: str, content: bytes, mode: str = "wb") -> None:
+    try:
+        with open(path, mode) as file:
+            file.write(content)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot write {path!r}: {error}") from error
+
+
+def write_outputs(results: Sequence[WorkloadResult], plan: Plan, json_path: str | None, plot_path: str | None) -> None:
+    """Write the JSON file and the plot that were asked for."""
+    if json_path is not None:
+        _write(json_path, json.dumps(as_json(results, plan), indent=1).encode() + b"\n")
+    if plot_path is not None:
+        from .plot import draw
+
+        draw(results, plot_path)

@@ -1,0 +1,204 @@
+"""Runs workloads: sets every contender up, checks its answer, and times those whose answer is right."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from .. import get_num_threads, set_num_threads
+from .peers import OURS, PEERS, Contender, set_threads
+from .timing import Answer, Array, Ready, copy_limit, measure
+from .workloads import WORKLOADS, Case, Workload
+
+COPY = "copy"  # the contender that only copies; it sets the limit, and is no peer
+# How far a peer's answer may be from the expected one: it may sum in another order. Ours must have the bits.
+TOLERANCES = {"float32": (1e-5, 1e-4), "float64": (1e-12, 1e-12)}  # relative, absolute
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    Attributes
+    ----------
+    workloads, peers : sequence of str
+        Ids of workloads, and names of peers to compare with.
+    threads : sequence of int
+        Settings for the workloads where threads can matter; the others run at the last.
+    runs : int
+    quick : bool
+        Small sizes, to see that all works.
+    """
+
+    workloads: Sequence[str] = tuple(WORKLOADS)
+    peers: Sequence[str] = tuple(PEERS)
+    threads: Sequence[int] = (1,)
+    runs: int = 11
+    quick: bool = False
+
+
+@dataclass
+class Entry:
+    """One contender in one case: "ok" with its times, or "absent", "WRONG" or "failed" with the reason."""
+
+    peer: str
+    way: str
+    status: str = "ok"
+    detail: str = ""
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer} {self.way}"
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+@dataclass
+class CaseResult:
+    label: str
+    n_bytes: int | None
+    per: int
+    series: str
+    size: int
+    entries: list[Entry]
+
+    def timed(self, peer: str | None = None) -> list[Entry]:
+        """The contenders that have times: those of one peer, or all but the copy."""
+        kept = [entry for entry in self.entries if entry.status == "ok" and entry.seconds]
+        return [entry for entry in kept if (entry.peer != COPY if peer is None else entry.peer == peer)]
+
+    def ours(self) -> Entry | None:
+        return next(iter(self.timed(OURS)), None)
+
+    def best_peer(self) -> Entry | None:
+        peers = [entry for entry in self.timed() if entry.peer != OURS]
+        return min(peers, key=lambda entry: entry.median, default=None)
+
+
+@dataclass
+class WorkloadResult:
+    id: str
+    what: str
+    shows: str
+    n_threads: int
+    cases: list[CaseResult]
+
+
+def fault(answer: Answer, expected: Answer, exact: bool) -> str:
+    """What is wrong with an answer, or nothing."""
+    if len(answer) != len(expected):
+        return f"{len(answer)} arrays where {len(expected)} are expected"
+    for got, want in zip(answer, expected, strict=True):
+        got = got.astype(want.dtype) if got.dtype.kind == "f" and not exact else got  # Python's floats are float64
+        if got.shape != want.shape or got.dtype != want.dtype:
+            return f"{got.dtype} of shape {got.shape} where {want.dtype} of shape {want.shape} is expected"
+        n_wrong = sum(_n_wrong(*blocks, exact) for blocks in _blocks(got, want))
+        if n_wrong:
+            return f"{n_wrong:,} of {want.size:,} numbers are not those expected"
+    return ""
+
+
+def _blocks(got: Array, want: Array) -> Iterator[tuple[Array, Array]]:
+    """Pieces of two arrays, so that comparing large ones takes little memory."""
+    flat_got, flat_want, n = got.reshape(-1), want.reshape(-1), 1 << 22
+    for first in range(0, flat_want.size, n):
+        yield flat_got[first : first + n], flat_want[first : first + n]
+
+
+def _n_wrong(got: Array, want: Array, exact: bool) -> int:
+    if exact:
+        unsigned = f"u{want.itemsize}"
+        return int(np.count_nonzero(got.view(unsigned) != want.view(unsigned)))
+    relative, absolute = TOLERANCES[str(want.dtype)]
+    return int(np.count_nonzero(~np.isclose(got, want, rtol=relative, atol=absolute)))
+
+
+def _set_up(contender: Contender, case: Case, expected: Answer) -> tuple[Entry, Ready | None]:
+    """A contender with a right answer, or the reason why it is not timed."""
+    entry = Entry(contender.peer, contender.way)
+    try:
+        ready = contender.ready(case.inputs)
+        wrong = fault(ready.answer(0), expected, contender.peer == OURS)
+    except (ImportError, OSError) as error:  # OSError: a library that is there, but not those that it needs
+        entry.status, entry.detail = "absent", _one_line(error)
+    except Exception as error:
+        entry.status, entry.detail = "failed", _one_line(error)
+    else:
+        if not wrong:
+            return entry, ready
+        entry.status, entry.detail = "WRONG", wrong
+    return entry, None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> CaseResult:
+    """Check, then time, every contender of one case."""
+    expected = workload.answer(case.inputs)
+    entries, ready = [], []
+    for contender in workload.contenders:
+        if contender.peer in (OURS, *plan.peers):
+            entry, made = _set_up(contender, case, expected)
+            entries.append(entry)
+            if made is not None:
+                ready.append((entry, made))
+    if case.n_bytes is not None:
+        entries.append(Entry(COPY, f"of as many bytes by {n_threads} thread{'s' * (n_threads > 1)}"))
+        ready.append((entries[-1], copy_limit(case.n_bytes, n_threads)))
+    slow = workload.id == "import"
+    times = measure(
+        [made for _, made in ready],
+        n_batches=len(case.inputs.ids),
+        runs=1 if slow and plan.quick else plan.runs,
+        warmup=0 if slow and plan.quick else 1 if plan.quick else 3,
+        calls=min(case.calls, 10) if plan.quick else case.calls,
+        rest=0.02 if n_threads > 1 and workload.threaded and not plan.quick else 0.0,  # OpenMP's threads spin for about 5 ms
+    )
+    for (entry, _), seconds in zip(ready, times, strict=True):
+        entry.seconds = seconds
+    return CaseResult(case.label, case.n_bytes, case.per, case.series, case.size, entries)
+
+
+def run(plan: Plan, progress: Callable[[str], Any] = lambda text: None) -> list[WorkloadResult]:
+    """Run the workloads of a plan, each at every setting of threads where that matters.
+
+    Parameters
+    ----------
+    plan : Plan
+    progress : callable
+        Told in a few words what is being run.
+
+    Returns
+    -------
+    list of WorkloadResult
+    """
+    results = []
+    before = get_num_threads()
+    try:
+        for name in plan.workloads:
+            results += _run_workload(WORKLOADS[name], plan, progress)
+    finally:
+        set_num_threads(before)
+    return results
+
+
+def _run_workload(workload: Workload, plan: Plan, progress: Callable[[str], Any]) -> list[WorkloadResult]:
+    settings = plan.threads if workload.threaded else plan.threads[-1:]
+    gc.collect()  # the tables of the last workload, which some libraries keep in cycles
+    results = [WorkloadResult(workload.id, workload.what, workload.shows, n_threads, []) for n_threads in settings]
+    for case in workload.cases(plan.quick):
+        for result in results:
+            progress(f"{workload.id}: {case.label}, {result.n_threads} thread{'s' * (result.n_threads > 1)}")
+            set_threads(result.n_threads, plan.peers)
+            result.cases.append(run_case(workload, case, plan, result.n_threads))
+    return results

@@ -1,0 +1,160 @@
+"""How contenders are timed: in turn, in one process, each on a batch that it has not seen."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import glob
+import itertools
+import time
+import timeit
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Answer = tuple[Array, ...]
+Call = Callable[[int], Any]
+
+_ROTATION = 256 << 20  # bytes that a copy reads from at most, so that a small machine can run it
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A contender that is set up for one case.
+
+    Attributes
+    ----------
+    answer : callable
+        The arrays that batch ``k`` gives. Called once, before any timing, on buffers that hold zeros.
+    seconds : callable
+        The time of one call, averaged over the batches whose numbers are given.
+    """
+
+    answer: Callable[[int], Answer]
+    seconds: Callable[[Sequence[int]], float]
+
+
+def ready_call(call: Call) -> Ready:
+    """A contender that is a function of the number of a batch; what it returns is its answer, and is dropped off the clock."""
+
+    def answer(batch: int) -> Answer:
+        result = call(batch)
+        return tuple(map(np.asarray, result if isinstance(result, tuple) else (result,)))
+
+    def seconds(batches: Sequence[int]) -> float:
+        if len(batches) == 1:
+            began = time.perf_counter_ns()
+            result = call(batches[0])
+            elapsed = time.perf_counter_ns() - began
+            del result
+        else:
+            began = time.perf_counter_ns()
+            for batch in batches:
+                call(batch)
+            elapsed = time.perf_counter_ns() - began
+        return elapsed / len(batches) * 1e-9
+
+    return Ready(answer, seconds)
+
+
+def ready_statement(statement: str, names: Mapping[str, Any], number: int = 20_000) -> Ready:
+    """A contender that is an expression too short to be timed through a function; its names are local variables of the loop."""
+    scope = {"names": dict(names)}
+    setup = "; ".join(f"{name} = names[{name!r}]" for name in names)
+    timer = timeit.Timer(statement, setup, globals=scope)
+
+    def answer(batch: int) -> Answer:
+        return (np.asarray(eval(statement, dict(names))),)
+
+    def seconds(batches: Sequence[int]) -> float:
+        return timer.timeit(number) / number
+
+    return Ready(answer, seconds)
+
+
+def measure(
+    contenders: Sequence[Ready], *, n_batches: int, runs: int, warmup: int, calls: int = 1, rest: float = 0.0
+) -> list[list[float]]:
+    """Time contenders in turn.
+
+    Parameters
+    ----------
+    contenders : sequence of Ready
+    n_batches : int
+        Size of the pool. Batches are dealt out one after another, so that within one pass over the pool no two calls share one.
+    runs, warmup : int
+        Rounds that count, and rounds before them that do not. Each round starts with the next contender.
+    calls : int
+        Calls per contender and round, for work too short for one call.
+    rest : float
+        Seconds between two contenders, for worker threads of the last one that go on spinning.
+
+    Returns
+    -------
+    list of list of float
+        Seconds per call of each contender, one per run.
+    """
+    seconds: list[list[float]] = [[] for _ in contenders]
+    batches = (k % n_batches for k in itertools.count())
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(warmup + runs):
+            for slot in range(len(contenders)):
+                which = (slot + turn) % len(contenders)
+                if rest:
+                    time.sleep(rest)
+                elapsed = contenders[which].seconds(list(itertools.islice(batches, calls)))
+                if turn >= warmup:
+                    seconds[which].append(elapsed)
+    finally:
+        if collecting:
+            gc.enable()
+    return seconds
+
+
+def _last_cache() -> int:
+    """Bytes of the largest cache that the system tells of, or a usual size."""
+    sizes = [64 << 20]
+    for path in glob.glob("/sys/devices/system/cpu/cpu0/cache/index*/size"):
+        with open(path, encoding="ascii") as file:
+            text = file.read().strip()
+        if text.endswith("K") and text[:-1].isdigit():
+            sizes.append(int(text[:-1]) << 10)
+    return max(sizes)
+
+
+@functools.cache
+def _copied() -> Array:
+    """What copies read: larger than the last cache, or as large as is allowed."""
+    return np.full(min(2 * _last_cache(), _ROTATION) // 8, 1.0)
+
+
+def copy_limit(n_bytes: int, n_threads: int) -> Ready:
+    """A plain copy that moves ``n_bytes``, half of them read and half written, by as many threads.
+
+    It reads from a buffer in rotation, as a look-up reads other rows each time, and writes to one place, as a look-up does.
+    """
+    source = _copied()
+    n_items = min(max(n_bytes // 16, 1), source.size)
+    target = np.full(n_items, 0.0)
+    n_places = max((source.size - n_items) // n_items, 1)
+    cuts = [n_items * k // n_threads for k in range(n_threads + 1)]
+    pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
+
+    def call(batch: int) -> Array:
+        first = batch % n_places * n_items
+        part = source[first : first + n_items]
+        if pool is None:
+            np.copyto(target, part)
+        else:
+            parts = [(target[a:b], part[a:b]) for a, b in itertools.pairwise(cuts)]
+            list(pool.map(lambda pair: np.copyto(*pair), parts))
+        return target
+
+    return ready_call(call)
