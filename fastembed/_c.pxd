@@ -53,7 +53,8 @@ cdef extern from "fastembed.h" nogil:
     fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop) noexcept
     fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
                             fe_bounds bounds, const fe_array *out, fe_stop stop) noexcept
-    bint fe_gather_add_one(const fe_table *wte, int64_t token_id, const fe_table *wpe, int64_t position_id, char *out) noexcept
+    bint fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
+                           char *out) noexcept
     fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values) noexcept
     fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                      const fe_ids *position_ids, fe_bounds bounds) noexcept

@@ -21,7 +21,7 @@ cdef extern from "Python.h":
 _BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
 
 cdef enum:
-    LIST_IDS = 64  # ids of a list that are read without an array
+    FEW_IDS = 64  # ids of a list that are read without an array, and of an array that are looked up with nothing around it
     SMALL = 65536  # bytes of rows for which letting go of the GIL (about 50 ns) costs more than it gives
     LONG = 1 << 24  # bytes of rows from which a call may take long enough for somebody to press Ctrl-C
 
@@ -269,7 +269,7 @@ def gather_add_backward(cnp.ndarray dout not None, cnp.ndarray token_ids not Non
 
 cdef struct PlainIds:
     _c.fe_ids c
-    int64_t values[LIST_IDS]  # of an int, or a list of ints
+    int64_t values[FEW_IDS]  # of an int, or a list of ints
     int n_dims
     cnp.npy_intp shape[33]  # of the result: the ids' shape, and room for the columns
 
@@ -288,7 +288,7 @@ cdef bint plain_ids(PlainIds *plain, object ids) noexcept:
     if PyLong_CheckExact(ids):
         plain.n_dims = 0
         plain.values[0] = PyLong_AsLongLongAndOverflow(ids, &overflow)
-    elif type(ids) is list and PyList_GET_SIZE(ids) <= LIST_IDS:
+    elif type(ids) is list and PyList_GET_SIZE(ids) <= FEW_IDS:
         plain.n_dims = 1
         n_items = plain.shape[0] = PyList_GET_SIZE(ids)
         for k in range(n_items):
@@ -345,16 +345,23 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
     return result if status.code == _c.FE_OK else None
 
 
-cdef object gather_one(const _c.fe_table *wte, object token_id, const _c.fe_table *wpe, object position_id):
-    """The result for one token at one position, both ints, or None: most of what this takes is the new array."""
-    cdef int overflow = 0, overflow_2 = 0
-    cdef int64_t token = PyLong_AsLongLongAndOverflow(token_id, &overflow)
-    cdef int64_t position = PyLong_AsLongLongAndOverflow(position_id, &overflow_2)
-    cdef cnp.npy_intp n_cols = wte.n_cols
-    if overflow != 0 or overflow_2 != 0:
-        return None
-    cdef cnp.ndarray result = cnp.PyArray_SimpleNew(1, &n_cols, numpy_type(wte))
-    return result if _c.fe_gather_add_one(wte, token, wpe, position, <char *>cnp.PyArray_DATA(result)) else None
+cdef object gather_few(const _c.fe_table *wte, const int64_t *token_ids, int64_t n_ids, int n_dims, const _c.fe_table *wpe,
+                       int64_t start):
+    """The result for a few tokens in a row (n_dims 1), or for one (n_dims 0); None if an id is out of range.
+
+    Most of what this takes is the new array.
+    """
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[n_dims] = n_ids, wte.n_cols
+    cdef cnp.ndarray result = cnp.PyArray_SimpleNew(n_dims + 1, shape, numpy_type(wte))
+    return result if _c.fe_gather_add_few(wte, token_ids, n_ids, wpe, start, <char *>cnp.PyArray_DATA(result)) else None
+
+
+cdef bint is_few(object ids) noexcept:
+    """A short array of int64 that C can read as it is."""
+    if not cnp.PyArray_CheckExact(ids) or cnp.PyArray_NDIM(ids) != 1 or cnp.PyArray_TYPE(ids) != cnp.NPY_INT64:
+        return False
+    return cnp.PyArray_DIM(ids, 0) <= FEW_IDS and cnp.PyArray_ISCARRAY_RO(ids)
 
 
 def try_gather(table, ids):
@@ -505,13 +512,23 @@ cdef class PairLookup(Lookup):
 
     cdef object quick(self, PyObject **args, Py_ssize_t n_args):
         cdef object result, position_ids = None
+        cdef cnp.ndarray ids
         if self._wte is None or self._wpe is None:
             return None
-        if n_args == 1:
+        cdef int overflow = 0, overflow_2 = 0
+        cdef int64_t token = 0, position = 0
+        if n_args == 1 and is_few(<object>args[0]):
+            ids = <cnp.ndarray>args[0]
+            result = gather_few(&self._wte.c, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, &self._wpe.c, 0)
+        elif n_args == 1:
             result = gather_plain(&self._wte.c, <object>args[0], &self._wpe.c, None, ZERO)
         elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
             position_ids = <object>args[1]
-            result = gather_one(&self._wte.c, <object>args[0], &self._wpe.c, position_ids)
+            token = PyLong_AsLongLongAndOverflow(<object>args[0], &overflow)
+            position = PyLong_AsLongLongAndOverflow(position_ids, &overflow_2)
+            if overflow != 0 or overflow_2 != 0:
+                return None
+            result = gather_few(&self._wte.c, &token, 1, 0, &self._wpe.c, position)
         else:
             return None
         if result is not None and self.training:

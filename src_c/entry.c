@@ -150,11 +150,18 @@ static bool is_tiled(const gather_work *work)
            work->position_ids->period > TILED_SIZE / work->row_size;
 }
 
-bool fe_gather_add_one(const fe_table *wte, int64_t token_id, const fe_table *wpe, int64_t position_id, char *out)
+bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start, char *out)
 {
-    if ((uint64_t)token_id >= (uint64_t)wte->n_rows || (uint64_t)position_id >= (uint64_t)wpe->n_rows)
+    const fe_kernels *kernels = fe_dispatch();
+    const int64_t row_size = wte->n_cols * item_size[wte->dtype];
+    if (row_size == 0 || start < 0 || start > wpe->n_rows - n_ids)
         return false;
-    fe_dispatch()->add_row[wte->dtype](out, fe_row(wte, token_id), fe_row(wpe, position_id), wte->n_cols);
+    for (int64_t i = 0; i < n_ids; i++) {
+        const int64_t token_id = token_ids[i];
+        if ((uint64_t)token_id >= (uint64_t)wte->n_rows)
+            return false;
+        kernels->add_row[wte->dtype](out + i * row_size, fe_row(wte, token_id), fe_row(wpe, start + i), wte->n_cols);
+    }
     return true;
 }
 

@@ -73,8 +73,9 @@ fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, 
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
                         const fe_array *out, fe_stop stop);
 
-/* The same for one token and one position, for calls so short that nothing else may be done; false if an id is out of range. */
-bool fe_gather_add_one(const fe_table *wte, int64_t token_id, const fe_table *wpe, int64_t position_id, char *out);
+/* The same for a few tokens at positions start, start + 1, ..., for calls so short that nothing else may be done. out has its rows side
+ * by side. False if an id is out of range; then out holds nothing of use. */
+bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start, char *out);
 
 /* for i: table row(ids[i]) += values[i], no row is skipped. All ids are copied and checked first. */
 fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values);
