@@ -1,3 +1,6 @@
+#if defined(__linux__)
+#define _GNU_SOURCE /* sched_getcpu, sched_setaffinity */
+#endif
 #include "pool.h"
 
 #include <stddef.h>
@@ -20,6 +23,12 @@ typedef struct fe_job {
 static fe_mutex lock = FE_MUTEX_INIT;
 static fe_cond begun = FE_COND_INIT; /* a job was added */
 static fe_job *jobs = NULL;
+
+enum { MAX_WORKERS = 1023 };
+static struct {
+    long thread_id;
+    int cpu; /* where it went to sleep; -1 while it is awake, or where that cannot be told */
+} workers[MAX_WORKERS];
 static int32_t n_workers = 0, n_threads_wanted = 1, n_forks = 0; /* n_forks: between the first process and this one */
 
 int32_t fe_get_num_threads(void)
@@ -74,18 +83,33 @@ static fe_job *job_with_room(void)
     return job;
 }
 
-static FE_THREAD_RESULT work(void *unused)
+static FE_THREAD_RESULT work(void *number)
 {
-    (void)unused;
+    const intptr_t me = (intptr_t)number;
     fe_lock(&lock);
+    workers[me].thread_id = fe_thread_id();
     for (;;) {
         fe_job *job = job_with_room();
-        if (job == NULL)
+        if (job == NULL) {
+            workers[me].cpu = fe_this_cpu();
             fe_wait(&begun, &lock);
-        else
+            workers[me].cpu = -1;
+        } else {
             run_next_piece(job);
+        }
     }
     return 0;
+}
+
+/* No worker wakes up behind the caller, on the processor that the caller keeps busy. */
+static void clear_own_cpu(void)
+{
+    const int cpu = fe_this_cpu();
+    for (int32_t w = 0; w < n_workers && cpu >= 0; w++)
+        if (workers[w].cpu == cpu) {
+            fe_keep_off(workers[w].thread_id, cpu);
+            workers[w].cpu = -1;
+        }
 }
 
 #if !defined(_WIN32)
@@ -110,8 +134,12 @@ static void start_workers(int32_t n_threads)
     if (!watches_forks)
         return;
 #endif
-    while (n_workers < n_threads - 1 && fe_start_thread(work))
+    while (n_workers < n_threads - 1 && n_workers < MAX_WORKERS) {
+        workers[n_workers].cpu = -1;
+        if (!fe_start_thread(work, (void *)(intptr_t)n_workers))
+            return;
         n_workers++;
+    }
 }
 
 static int64_t milliseconds(void)
@@ -158,6 +186,7 @@ fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, f
         start_workers(job.n_threads);
         job.next = jobs;
         jobs = &job;
+        clear_own_cpu();
         fe_wake_all(&begun);
     }
     run_pieces(&job, stop);

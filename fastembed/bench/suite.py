@@ -162,6 +162,7 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
         runs=1 if slow and plan.quick else plan.runs,
         warmup=0 if slow and plan.quick else 1 if plan.quick else 3,
         calls=min(case.calls, 10) if plan.quick else case.calls,
+        settle=not slow,
         rest=0.02 if n_threads > 1 and workload.threaded and not plan.quick else 0.0,  # OpenMP's threads spin for about 5 ms
     )
     for (entry, _), seconds in zip(ready, times, strict=True):

@@ -78,7 +78,14 @@ def ready_statement(statement: str, names: Mapping[str, Any], number: int = 20_0
 
 
 def measure(
-    contenders: Sequence[Ready], *, n_batches: int, runs: int, warmup: int, calls: int = 1, rest: float = 0.0
+    contenders: Sequence[Ready],
+    *,
+    n_batches: int,
+    runs: int,
+    warmup: int,
+    calls: int = 1,
+    rest: float = 0.0,
+    settle: bool = False,
 ) -> list[list[float]]:
     """Time contenders in turn.
 
@@ -93,6 +100,10 @@ def measure(
         Calls per contender and round, for work too short for one call.
     rest : float
         Seconds between two contenders, for worker threads of the last one that go on spinning.
+    settle : bool
+        Whether a contender's timed calls follow one that is not timed, on a batch of its own. Then what is timed is a step among
+        steps, as in training: its workers are awake, its memory is its own again, and what the last contender left in the
+        caches and the allocator is gone.
 
     Returns
     -------
@@ -109,6 +120,8 @@ def measure(
                 which = (slot + turn) % len(contenders)
                 if rest:
                     time.sleep(rest)
+                if settle:
+                    contenders[which].seconds([next(batches)])
                 elapsed = contenders[which].seconds(list(itertools.islice(batches, calls)))
                 if turn >= warmup:
                     seconds[which].append(elapsed)
