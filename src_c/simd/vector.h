@@ -6,11 +6,13 @@
  */
 
 #define LANES ((int64_t)(VEC_BYTES / sizeof(T)))
+#define QUAD_LANES ((int64_t)(16 / sizeof(T)))
 #define LINE_LANES ((int64_t)(FE_LINE / sizeof(T)))
 
 /* Elements and vectors at any alignment: tables may lie in a mapped file or a packed record. */
 typedef T NAME(any) __attribute__((aligned(1), may_alias));
 typedef T NAME(vec) __attribute__((vector_size(VEC_BYTES), aligned(1), may_alias));
+typedef T NAME(quad) __attribute__((vector_size(16), aligned(1), may_alias)); /* for the loose ends of a row */
 
 FE_INLINE NAME(vec) NAME(load)(const char *row, int64_t d)
 {
@@ -32,12 +34,25 @@ FE_INLINE void NAME(put)(char *row, int64_t d, T x)
     *(NAME(any) *)(row + d * (int64_t)sizeof(T)) = x;
 }
 
+/* out = a + b from element d to element end, which are not a whole line */
+FE_INLINE int64_t NAME(add_loose)(char *out, const char *a, const char *b, int64_t d, int64_t end)
+{
+    const int64_t size = sizeof(T);
+    for (; d + QUAD_LANES <= end; d += QUAD_LANES)
+        *(NAME(quad) *)(out + d * size) = *(const NAME(quad) *)(a + d * size) + *(const NAME(quad) *)(b + d * size);
+    for (; d < end; d++)
+        NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
+    return d;
+}
+
 /* out = a + b; out may be a. The rows next_a and next_b are read soon. With `stream` (a constant) whole lines of out go past the cache. */
 FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next_a, const char *next_b, bool stream)
 {
     int64_t d = 0;
-    for (; stream && d < n_cols && !fe_begins_line(out + d * (int64_t)sizeof(T)); d++)
-        NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
+    if (stream) {
+        const int64_t n_before = fe_bytes_to_line(out) / (int64_t)sizeof(T);
+        d = NAME(add_loose)(out, a, b, 0, n_before < n_cols ? n_before : n_cols);
+    }
     for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
         fe_prefetch(next_a + d * (int64_t)sizeof(T));
         fe_prefetch(next_b + d * (int64_t)sizeof(T));
@@ -53,10 +68,7 @@ FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols
         fe_prefetch(next_a + d * (int64_t)sizeof(T));
         fe_prefetch(next_b + d * (int64_t)sizeof(T));
     }
-    for (; d + LANES <= n_cols; d += LANES)
-        NAME(store)(out, d, NAME(load)(a, d) + NAME(load)(b, d));
-    for (; d < n_cols; d++)
-        NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
+    NAME(add_loose)(out, a, b, d, n_cols);
 }
 
 /* a += v, b += v; the rows next_a and next_v are read soon */
@@ -91,4 +103,5 @@ FE_INLINE void NAME(add_zero)(char *out, const char *a, int64_t n_cols)
 }
 
 #undef LANES
+#undef QUAD_LANES
 #undef LINE_LANES
