@@ -50,9 +50,10 @@ cdef extern from "fastembed.h" nogil:
 
     void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides) noexcept
     fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop) noexcept
-    fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop) noexcept
+    fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bint is_new,
+                        fe_stop stop) noexcept
     fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
-                            fe_bounds bounds, const fe_array *out, fe_stop stop) noexcept
+                            fe_bounds bounds, const fe_array *out, bint is_new, fe_stop stop) noexcept
     bint fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
                            char *out) noexcept
     fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values) noexcept

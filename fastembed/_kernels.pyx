@@ -203,7 +203,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     need_rows(&c_out, out, &c_table, ids)
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
     with nogil:
-        status = _c.fe_gather(&c_table, &c_ids, c_bounds, &c_out, stop)
+        status = _c.fe_gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
     if status.code != _c.FE_OK:
         raise_status(status, (("id", ids, c_table.n_rows),), ids)
 
@@ -224,7 +224,7 @@ def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.nda
     need_rows(&c_out, out, &c_wte, token_ids)
     cdef _c.fe_stop stop = stop_for(c_token_ids.array.n_items, &c_wte)
     with nogil:
-        status = _c.fe_gather_add(&c_wte, &c_token_ids, &c_wpe, &c_position_ids, c_bounds, &c_out, stop)
+        status = _c.fe_gather_add(&c_wte, &c_token_ids, &c_wpe, &c_position_ids, c_bounds, &c_out, False, stop)
     if status.code != _c.FE_OK:
         raise_status(status, (("token id", token_ids, c_wte.n_rows), ("position id", position_ids, c_wpe.n_rows)), token_ids)
 
@@ -314,32 +314,67 @@ cdef bint plain_start(int64_t *first, object start) noexcept:
     return not overflow and -FAR < first[0] < FAR
 
 
-cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, object position_ids, object start):
+cdef bint is_apart(cnp.ndarray out, const _c.fe_table *table) noexcept:
+    """Whether a contiguous array lies wholly before or after the memory that a table spans."""
+    cdef int64_t span = (table.n_rows - 1) * table.row_stride
+    cdef char *first = table.data + (span if span < 0 else 0)
+    cdef char *last = table.data + (span if span > 0 else 0) + table.n_cols * 8
+    cdef char *begin = <char *>cnp.PyArray_DATA(out)
+    return table.n_rows == 0 or begin >= last or begin + cnp.PyArray_NBYTES(out) <= first
+
+
+cdef bint plain_out(object out, PlainIds *tokens, object token_ids, const _c.fe_table *wte, const _c.fe_table *wpe) noexcept:
+    """An output that needs no more checks: contiguous, of the right shape and dtype, and clearly apart from everything that is read."""
+    cdef int k
+    if not cnp.PyArray_CheckExact(out) or not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_TYPE(out) != numpy_type(wte):
+        return False
+    if cnp.PyArray_NDIM(out) != tokens.n_dims + 1:
+        return False
+    for k in range(tokens.n_dims + 1):
+        if cnp.PyArray_DIM(out, k) != tokens.shape[k]:
+            return False
+    if not is_apart(out, wte) or (wpe != NULL and not is_apart(out, wpe)):
+        return False
+    if not cnp.PyArray_CheckExact(token_ids):
+        return True
+    cdef _c.fe_table ids  # as one row, to ask where it lies
+    ids.data, ids.n_rows, ids.row_stride = <char *>cnp.PyArray_DATA(token_ids), 1, 0
+    ids.n_cols = cnp.PyArray_SIZE(token_ids)
+    return cnp.PyArray_IS_C_CONTIGUOUS(token_ids) and is_apart(out, &ids)
+
+
+cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, object position_ids, object start,
+                         object out):
     """The result of a look-up in one table (wpe NULL) or two, or None if it takes more than this to answer it."""
     cdef PlainIds tokens, positions
-    cdef _c.fe_array out
+    cdef _c.fe_array rows
     cdef _c.fe_status status
+    cdef _c.fe_stop stop = NULL
+    cdef bint is_new = out is None
     cdef cnp.npy_intp row_size = wte.n_cols * (4 if wte.dtype == _c.FE_F32 else 8)
-    if not plain_ids(&tokens, token_ids):
+    if position_ids is not None or not plain_ids(&tokens, token_ids):
         return None
     cdef int n_dims = tokens.n_dims
     cdef int64_t n_items = tokens.c.array.n_items
-    if wpe != NULL and position_ids is None:
+    if wpe != NULL:
         if not plain_start(&positions.c.start, start):
             return None
         init_arange(&positions.c, positions.c.start, tokens.shape[n_dims - 1] if n_dims > 0 else 1, n_items)
-    elif wpe != NULL:
-        return None
     tokens.shape[n_dims] = wte.n_cols
-    cdef cnp.ndarray result = cnp.PyArray_SimpleNew(n_dims + 1, tokens.shape, numpy_type(wte))
-    _c.fe_array_init(&out, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
-    cdef _c.fe_stop stop = NULL
+    cdef cnp.ndarray result
+    if is_new:
+        result = cnp.PyArray_SimpleNew(n_dims + 1, tokens.shape, numpy_type(wte))
+    elif plain_out(out, &tokens, token_ids, wte, wpe):
+        result = out
+    else:
+        return None
+    _c.fe_array_init(&rows, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
     if n_items * row_size < SMALL:
-        status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, NULL)
+        status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &rows, is_new, NULL)
     else:
         stop = stop_for(n_items, wte)
         with nogil:
-            status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &out, stop)
+            status = _c.fe_gather_add(wte, &tokens.c, wpe, &positions.c, _c.FE_RAISE, &rows, is_new, stop)
     if status.code == _c.FE_STOPPED:
         raise_status(status, (), None)
     return result if status.code == _c.FE_OK else None
@@ -364,22 +399,22 @@ cdef bint is_few(object ids) noexcept:
     return cnp.PyArray_DIM(ids, 0) <= FEW_IDS and cnp.PyArray_ISCARRAY_RO(ids)
 
 
-def try_gather(table, ids):
-    """`gather` into a new array with bounds "raise", or None if its arguments need the checks of ops."""
+def try_gather(table, ids, out):
+    """`gather` with bounds "raise", or None if its arguments need the checks of ops."""
     cdef _c.fe_table c_table
     if not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
         return None
-    return gather_plain(&c_table, ids, NULL, None, 0)
+    return gather_plain(&c_table, ids, NULL, None, ZERO, out)
 
 
-def try_gather_add(wte, token_ids, wpe, position_ids, start):
-    """`gather_add` into a new array with bounds "raise", or None if its arguments need the checks of ops."""
+def try_gather_add(wte, token_ids, wpe, position_ids, start, out):
+    """`gather_add` with bounds "raise", or None if its arguments need the checks of ops."""
     cdef _c.fe_table c_wte, c_wpe
     if not cnp.PyArray_CheckExact(wte) or not cnp.PyArray_CheckExact(wpe):
         return None
     if not init_table(&c_wte, wte) or not init_table(&c_wpe, wpe) or c_wte.dtype != c_wpe.dtype or c_wte.n_cols != c_wpe.n_cols:
         return None
-    return gather_plain(&c_wte, token_ids, &c_wpe, position_ids, start)
+    return gather_plain(&c_wte, token_ids, &c_wpe, position_ids, start, out)
 
 
 # ---- layers ----
@@ -474,7 +509,7 @@ cdef class SingleLookup(Lookup):
         cdef object result
         if n_args != 1 or self._weight is None:
             return None
-        result = gather_plain(&self._weight.c, <object>args[0], NULL, None, ZERO)
+        result = gather_plain(&self._weight.c, <object>args[0], NULL, None, ZERO, None)
         if result is not None and self.training:
             self._last_ids = (<object>args[0],)
         return result
@@ -521,7 +556,7 @@ cdef class PairLookup(Lookup):
             ids = <cnp.ndarray>args[0]
             result = gather_few(&self._wte.c, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, &self._wpe.c, 0)
         elif n_args == 1:
-            result = gather_plain(&self._wte.c, <object>args[0], &self._wpe.c, None, ZERO)
+            result = gather_plain(&self._wte.c, <object>args[0], &self._wpe.c, None, ZERO, None)
         elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
             position_ids = <object>args[1]
             token = PyLong_AsLongLongAndOverflow(<object>args[0], &overflow)

@@ -28,11 +28,11 @@ def set_num_threads(n: int) -> None:
     _num_threads = n
 
 
-def try_gather(table: Any, ids: Any) -> None:
+def try_gather(table: Any, ids: Any, out: Any) -> None:
     """The reference has no short way: every call takes the checks of ops."""
 
 
-def try_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any) -> None:
+def try_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
     """As `try_gather`."""
 
 

@@ -90,8 +90,8 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
            [1., 2.],
            [3., 4.]])
     """
-    if out is None and bounds == "raise":
-        result = kernels.try_gather(table, ids)
+    if bounds == "raise":
+        result = kernels.try_gather(table, ids, out)
         if result is not None:
             return result
     bounds = _checks.bounds(bounds)
@@ -157,8 +157,8 @@ def gather_add(
     array([[3.5 , 4.5 ],
            [1.25, 2.25]])
     """
-    if out is None and bounds == "raise":
-        result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start)
+    if bounds == "raise":
+        result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start, out)
         if result is not None:
             return result
     bounds = _checks.bounds(bounds)

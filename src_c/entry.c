@@ -15,12 +15,17 @@ static int64_t n_pieces_of(int64_t n_items, int64_t items_per_piece)
     return n_items / items_per_piece + (n_items % items_per_piece != 0);
 }
 
-/* Items of one piece: 512 KiB of rows. That is about 50 microseconds, which waking a thread is worth; and few rows are the first
- * of a piece, which no prefetch has asked for. */
-static int64_t items_per_piece(int64_t row_size)
+enum {
+    PIECE_SIZE = 1 << 19,  /* bytes: about 50 microseconds; few rows are then the first of a piece, which no prefetch has asked for */
+    SERIAL_SIZE = 1 << 18, /* bytes for which a thread is not worth its wake-up */
+};
+
+/* Items of one piece: several pieces for each thread, so that they end together, but none too small; one where there is little to do. */
+static int64_t items_per_piece(int64_t n_items, int64_t row_size)
 {
-    const int64_t n_items = 524288 / (row_size + 8);
-    return n_items < 16 ? 16 : n_items;
+    const int64_t size = n_items * (row_size + 8), share = size / (4 * fe_get_num_threads());
+    const int64_t piece_size = share > PIECE_SIZE ? PIECE_SIZE : share < SERIAL_SIZE / 4 ? SERIAL_SIZE / 4 : share;
+    return size < SERIAL_SIZE ? n_items + 1 : piece_size / (row_size + 8) + 1;
 }
 
 static fe_status of_operand(fe_status status, int32_t operand)
@@ -165,20 +170,22 @@ bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_
     return true;
 }
 
-fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop)
+fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop)
 {
-    return fe_gather_add(table, ids, NULL, NULL, bounds, out, stop);
+    return fe_gather_add(table, ids, NULL, NULL, bounds, out, is_new, stop);
 }
 
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
-                        const fe_array *out, fe_stop stop)
+                        const fe_array *out, bool is_new, fe_stop stop)
 {
     const int64_t row_size = wte->n_cols * item_size[wte->dtype];
     gather_work work = {fe_dispatch(), wte, wpe, token_ids, position_ids, bounds, out, row_size, 0, false};
     if (out->n_items <= SMALL_CALL && out->n_dims == 1 && out->n_items > 0 && row_size > 0) /* one block checks its ids itself */
         return gather_block(&work, 0, (fe_run){out->data, out->n_items, out->strides[0]});
-    fe_status status = fe_resolve_ids(token_ids, wte->n_rows, bounds, NULL, stop);
-    if (status.code == FE_OK && wpe != NULL)
+    fe_status status = {.code = FE_OK};
+    if (!is_new || row_size == 0)
+        status = fe_resolve_ids(token_ids, wte->n_rows, bounds, NULL, stop);
+    if (status.code == FE_OK && wpe != NULL && (!is_new || row_size == 0))
         status = of_operand(fe_resolve_ids(position_ids, wpe->n_rows, bounds, NULL, stop), 1);
     if (status.code != FE_OK || row_size == 0) /* the strides of an empty table may be anything */
         return status;
@@ -188,7 +195,7 @@ fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_t
         work.items_per_piece = TILE_SIZE / row_size + 1;
         return fe_pool_run(gather_tile, &work, n_pieces_of(n_positions, work.items_per_piece) * n_groups, stop);
     }
-    work.items_per_piece = items_per_piece(row_size);
+    work.items_per_piece = items_per_piece(out->n_items, row_size);
     return fe_pool_run(gather_piece, &work, n_pieces_of(out->n_items, work.items_per_piece), stop);
 }
 

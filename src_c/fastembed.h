@@ -66,12 +66,13 @@ void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *s
  * its first write. */
 fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop);
 
-/* for i: out[i] = row(ids[i]), zeros for no row */
-fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, fe_stop stop);
+/* for i: out[i] = row(ids[i]), zeros for no row. is_new: nobody sees out after an error, so that ids need not be checked beforehand;
+ * then some bad id is reported, not always the first. */
+fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
 /* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row */
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
-                        const fe_array *out, fe_stop stop);
+                        const fe_array *out, bool is_new, fe_stop stop);
 
 /* The same for a few tokens at positions start, start + 1, ..., for calls so short that nothing else may be done. out has its rows side
  * by side. False if an id is out of range; then out holds nothing of use. */

@@ -56,7 +56,10 @@ static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loade
     }
     while (n_ids > 0) {
         const fe_run run = fe_array_run(&ids->array, first, n_ids);
-        load_run[ids->type](run.data, run.stride, ids->swapped, run.n_items, loaded);
+        if (ids->type == FE_I64 && run.stride == sizeof(int64_t) && !ids->swapped)
+            memcpy(loaded, run.data, (size_t)run.n_items * sizeof(int64_t));
+        else
+            load_run[ids->type](run.data, run.stride, ids->swapped, run.n_items, loaded);
         first += run.n_items;
         loaded += run.n_items;
         n_ids -= run.n_items;

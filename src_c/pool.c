@@ -3,6 +3,7 @@
 #endif
 #include "pool.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -13,7 +14,8 @@ typedef struct fe_job {
     fe_piece run;
     const void *work;
     int64_t n_pieces, next_piece;
-    int32_t n_running, n_threads;  /* pieces that have begun and not ended; how many may run at once */
+    _Atomic int32_t n_running; /* pieces that have begun and not ended; written under the lock */
+    int32_t n_threads;         /* how many may run at once */
     int64_t failed_piece;
     fe_status status; /* of failed_piece */
     fe_cond ended;    /* n_running became 0 */
@@ -23,6 +25,7 @@ typedef struct fe_job {
 static fe_mutex lock = FE_MUTEX_INIT;
 static fe_cond begun = FE_COND_INIT; /* a job was added */
 static fe_job *jobs = NULL;
+static _Atomic int32_t n_jobs_begun = 0; /* written under the lock */
 
 enum { MAX_WORKERS = 1023 };
 static struct {
@@ -75,6 +78,16 @@ static void run_next_piece(fe_job *job)
         fe_wake_one(&job->ended);
 }
 
+/* A thread that waits looks for about 30 microseconds before it sleeps: waking it takes as long, and training calls again soon. */
+enum { N_LOOKS = 1000 };
+
+static inline void look_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 static fe_job *job_with_room(void)
 {
     fe_job *job = jobs;
@@ -88,14 +101,22 @@ static FE_THREAD_RESULT work(void *number)
     const intptr_t me = (intptr_t)number;
     fe_lock(&lock);
     workers[me].thread_id = fe_thread_id();
+    int32_t looks_left = 0;
     for (;;) {
         fe_job *job = job_with_room();
-        if (job == NULL) {
+        if (job == NULL && looks_left > 0) {
+            const int32_t n_jobs_seen = n_jobs_begun;
+            fe_unlock(&lock);
+            while (looks_left-- > 0 && n_jobs_begun == n_jobs_seen)
+                look_pause();
+            fe_lock(&lock);
+        } else if (job == NULL) {
             workers[me].cpu = fe_this_cpu();
             fe_wait(&begun, &lock);
             workers[me].cpu = -1;
         } else {
             run_next_piece(job);
+            looks_left = N_LOOKS;
         }
     }
     return 0;
@@ -186,10 +207,17 @@ fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, f
         start_workers(job.n_threads);
         job.next = jobs;
         jobs = &job;
+        n_jobs_begun++;
         clear_own_cpu();
         fe_wake_all(&begun);
     }
     run_pieces(&job, stop);
+    if (job.n_running > 0) {
+        fe_unlock(&lock);
+        for (int32_t k = 0; k < N_LOOKS && job.n_running > 0; k++)
+            look_pause();
+        fe_lock(&lock);
+    }
     while (job.n_running > 0)
         fe_wait(&job.ended, &lock);
     fe_unlock(&lock);

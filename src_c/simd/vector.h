@@ -45,7 +45,8 @@ FE_INLINE int64_t NAME(add_loose)(char *out, const char *a, const char *b, int64
     return d;
 }
 
-/* out = a + b; out may be a. The rows next_a and next_b are read soon. With `stream` (a constant) whole lines of out go past the cache. */
+/* out = a + b; out may be a. The rows next_a and next_b, unless NULL (a constant), are read soon. With `stream` (a constant) whole lines
+ * of out go past the cache. */
 FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next_a, const char *next_b, bool stream)
 {
     int64_t d = 0;
@@ -54,8 +55,10 @@ FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols
         d = NAME(add_loose)(out, a, b, 0, n_before < n_cols ? n_before : n_cols);
     }
     for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
-        fe_prefetch(next_a + d * (int64_t)sizeof(T));
-        fe_prefetch(next_b + d * (int64_t)sizeof(T));
+        if (next_a != NULL) {
+            fe_prefetch(next_a + d * (int64_t)sizeof(T));
+            fe_prefetch(next_b + d * (int64_t)sizeof(T));
+        }
         for (int64_t k = d; k < d + LINE_LANES; k += LANES) {
             const NAME(vec) sum = NAME(load)(a, k) + NAME(load)(b, k);
             if (stream)
@@ -64,7 +67,7 @@ FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols
                 NAME(store)(out, k, sum);
         }
     }
-    if (d < n_cols) {
+    if (d < n_cols && next_a != NULL) {
         fe_prefetch(next_a + d * (int64_t)sizeof(T));
         fe_prefetch(next_b + d * (int64_t)sizeof(T));
     }
