@@ -72,8 +72,6 @@ fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, in
 /* ---- reading ops: a piece is a range of items ---- */
 
 enum {
-    SMALL_CALL = 64, /* items for which cutting the work up costs more than it brings */
-
     /* Bytes from which results go past the cache: they would not stay there until they are read, and a line that is written
      * in the usual way is fetched first. Below 16 MiB that loses more, when the result is read next, than it gains. */
     STREAM_SIZE = 1 << 24,
@@ -180,7 +178,8 @@ fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_t
 {
     const int64_t row_size = wte->n_cols * item_size[wte->dtype];
     gather_work work = {fe_dispatch(), wte, wpe, token_ids, position_ids, bounds, out, row_size, 0, false};
-    if (out->n_items <= SMALL_CALL && out->n_dims == 1 && out->n_items > 0 && row_size > 0) /* one block checks its ids itself */
+    if (out->n_items <= FE_BLOCK && out->n_items * row_size < SERIAL_SIZE && out->n_dims == 1 && out->n_items > 0 && row_size > 0)
+        /* one block checks its ids itself, and cutting it up costs more than it brings */
         return gather_block(&work, 0, (fe_run){out->data, out->n_items, out->strides[0]});
     fe_status status = {.code = FE_OK};
     if (!is_new || row_size == 0)

@@ -48,9 +48,10 @@ static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loade
 {
     if (ids->type == FE_ARANGE) {
         int64_t offset = first < ids->period ? first : first % ids->period;
-        for (int64_t i = 0; i < n_ids; i++) {
-            loaded[i] = ids->start + offset;
-            offset = offset + 1 == ids->period ? 0 : offset + 1;
+        for (int64_t i = 0; i < n_ids; offset = 0) {
+            const int64_t end = n_ids - i < ids->period - offset ? n_ids : i + ids->period - offset;
+            for (const int64_t id = ids->start + offset - i; i < end; i++)
+                loaded[i] = id + i;
         }
         return;
     }
@@ -69,10 +70,14 @@ static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loade
 fe_status fe_ids_read(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n_rows, fe_bounds bounds, int64_t *rows)
 {
     load(ids, first, n_ids, rows);
-    uint64_t outside = 0; /* one pass without a branch finds out whether a second one is needed */
+    if (ids->type == FE_ARANGE && ids->start >= 0 && ids->start <= n_rows - ids->period)
+        return (fe_status){.code = FE_OK};
+    /* One pass without a branch or a comparison, which SSE2 lacks for 64 bits, finds out whether a second one is needed: an id outside
+     * is negative, or what is left to the last row is. */
+    uint64_t signs = 0;
     for (int64_t i = 0; i < n_ids; i++)
-        outside |= (uint64_t)rows[i] >= (uint64_t)n_rows;
-    if (!outside)
+        signs |= (uint64_t)rows[i] | ((uint64_t)n_rows - 1 - (uint64_t)rows[i]);
+    if (signs >> 63 == 0)
         return (fe_status){.code = FE_OK};
     for (int64_t i = 0; i < n_ids; i++) {
         const int64_t id = rows[i];

@@ -181,8 +181,10 @@ static void run_pieces(fe_job *job, fe_stop stop)
             const bool stopped = stop() != 0;
             asked = milliseconds();
             fe_lock(&lock);
-            if (n_forks != n_forks_before) /* a signal handler forked, and pieces of the parent's workers end only there */
-                job->next_piece = job->n_running = 0;
+            if (n_forks != n_forks_before) { /* a signal handler forked, and pieces of the parent's workers end only there */
+                job->next_piece = 0;
+                job->n_running = 0;
+            }
             if (stopped) {
                 job->next_piece = job->n_pieces;
                 job->failed_piece = -1;

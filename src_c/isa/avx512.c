@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #define FE_ISA avx512
-#define FE_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
+#define FE_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,prfchw")))
 #define VEC_BYTES 64
 #define FE_STREAM(to, vector) _mm512_stream_si512((__m512i *)(to), (__m512i)(vector))
 #define FE_STREAM_END() _mm_sfence()

@@ -45,9 +45,10 @@ FE_INLINE int64_t NAME(add_loose)(char *out, const char *a, const char *b, int64
     return d;
 }
 
-/* out = a + b; out may be a. The rows next_a and next_b, unless NULL (a constant), are read soon. With `stream` (a constant) whole lines
- * of out go past the cache. */
-FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next_a, const char *next_b, bool stream)
+/* out = a + b; out may be a. The rows next_a and next_b, unless NULL (a constant), are read soon, and next_out is written soon.
+ * With `stream` (a constant) whole lines of out go past the cache. */
+FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols, const char *next_a, const char *next_b,
+                         const char *next_out, bool stream)
 {
     int64_t d = 0;
     if (stream) {
@@ -55,6 +56,8 @@ FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols
         d = NAME(add_loose)(out, a, b, 0, n_before < n_cols ? n_before : n_cols);
     }
     for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
+        if (next_out != NULL)
+            fe_prefetch_to_write(next_out + d * (int64_t)sizeof(T));
         if (next_a != NULL) {
             fe_prefetch(next_a + d * (int64_t)sizeof(T));
             fe_prefetch(next_b + d * (int64_t)sizeof(T));
