@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from . import _distribution, checkpoint, runtime
 from .microgpt import GPT, Tokenizer, neighbors
@@ -142,8 +142,10 @@ def _progress(losses: Iterable[float], first: int, total: int) -> Iterator[float
             bar.update()
         elif step % 100 == 0 or step == total:
             rate = (step - first) / (time.perf_counter() - began)
-            with contextlib.suppress(OSError):  # that nobody reads the progress is no reason to stop
+            try:
                 print(f"step {step:5d} / {total}  loss {_mean(recent):.3f}  {rate:.0f} steps/s", file=sys.stderr, flush=True)
+            except OSError:  # that nobody reads the progress is no reason to stop
+                _discard(sys.stderr)
         yield loss
     if bar is not None:
         bar.close()
@@ -270,6 +272,11 @@ def _thread_counts(words: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(counts))
 
 
+def _discard(stream: TextIO) -> None:
+    """Let what is still written to a stream that nobody reads go nowhere, so that closing it at the exit does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 _COMMANDS = {"train": _train, "sample": _sample, "neighbors": _neighbors, "bench": _bench, "info": _info}
 
 
@@ -282,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, head for one, has what it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
     except KeyboardInterrupt:
         print(f"fastembed {arguments.command}: interrupted, nothing is saved", file=sys.stderr)
         return 130
