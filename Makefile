@@ -62,7 +62,7 @@ sanitize-thread: $(VENV)/.dev
 
 # Without AVX-512, which valgrind does not know.
 valgrind: $(VENV)/.dev
-	PYTHONMALLOC=malloc FASTEMBED_ISA=avx2 OPENBLAS_NUM_THREADS=1 valgrind --quiet --undef-value-errors=no --error-exitcode=9 \
+	PYTHONMALLOC=malloc FASTEMBED_ISA=avx2 OPENBLAS_NUM_THREADS=1 valgrind --quiet --undef-value-errors=no --error-exitcode=9 --suppressions=tests/valgrind.supp \
 	    $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py -k 'not reference_does'
 COMMA := ,
 
