@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.pxd src_c/*.[ch] src_c/*/*)
+SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di] src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-long build lint bench bench-peers c-check sanitize-address sanitize-thread valgrind clean
 

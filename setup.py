@@ -26,7 +26,7 @@ class BuildExt(build_ext):
 extension = Extension(
     "fastembed._kernels",
     ["fastembed/_kernels.pyx", *sorted(glob("src_c/**/*.c", recursive=True))],
-    depends=[*sorted(glob("src_c/**/*.[hi]*", recursive=True)), "fastembed/_c.pxd"],
+    depends=[*sorted(glob("src_c/**/*.[hi]*", recursive=True)), *sorted(glob("fastembed/*.px[di]"))],
     include_dirs=["src_c", numpy.get_include()],
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),

@@ -59,6 +59,32 @@ cdef extern from "fastembed.h" nogil:
     fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values) noexcept
     fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                      const fe_ids *position_ids, fe_bounds bounds) noexcept
+
+    ctypedef enum fe_rule:
+        FE_SGD
+        FE_ADAGRAD
+        FE_ROWWISE_ADAGRAD
+        FE_ADAM
+        FE_SPARSE_ADAM
+
+    ctypedef struct fe_step:
+        double lr
+
+    ctypedef struct fe_trained:
+        fe_rule rule
+        fe_table table
+        fe_table state[2]
+        int32_t *n_taken
+        const double *multipliers
+        fe_step *steps
+        int32_t n_steps
+
+    void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows) noexcept
+    void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const int64_t *rows, const int32_t *order,
+                  int64_t n_items, const fe_array *grads) noexcept
+    void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
+    void fe_sum_squares(const fe_table *rows, double *sums) noexcept
+
     const char *fe_isa_available(int32_t k) noexcept
     bint fe_select_isa(const char *isa) noexcept
     const char *fe_isa() noexcept

@@ -133,6 +133,33 @@ def table(name: str, value: Any) -> np.ndarray[Any, Any]:
     return array
 
 
+def row_mask(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
+    """Some rows of a table, given by number or as a mask, as a mask."""
+    array = _array(name, value)
+    if array.dtype == bool:
+        if array.shape != (n_rows,):
+            raise ValueError(f"{name} must be a mask of shape ({n_rows},) or row numbers, got a mask of shape {array.shape}")
+        return array.copy()
+    numbers = ids(name.removesuffix("s"), value, n_rows, "raise")
+    outside = np.flatnonzero((numbers < 0) | (numbers >= n_rows))
+    if outside.size:
+        raise IndexError(
+            f"{name} {numbers.flat[outside[0]]} at position {outside[0]} is out of range for a table of {n_rows} rows"
+        )
+    mask = np.zeros(n_rows, bool)
+    mask[numbers.reshape(-1).astype(np.int64)] = True
+    return mask
+
+
+def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
+    """A finite number for each row of a table, not negative, as float64."""
+    array = np.array(like(name, value, (n_rows,), np.dtype(np.float64)), np.float64)
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if bad.size:
+        raise ValueError(f"{name} must be finite and not negative, got {array[bad[0]]} at position {bad[0]}")
+    return array
+
+
 def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
     """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
     array = _array(name, value)

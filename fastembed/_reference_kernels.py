@@ -40,6 +40,7 @@ class SingleLookup:
     """What Embedding inherits."""
 
     training: bool
+    _is_behind = False
     _last_ids: Any
     _look_up: Any
 
@@ -58,6 +59,7 @@ class PairLookup:
     """What TokenPositionEmbedding inherits."""
 
     training: bool
+    _is_behind = False
     _last_ids: Any
     _look_up: Any
 
@@ -113,3 +115,55 @@ def gather_add_backward(
     reference.gather_add_backward(*arguments, start=start, bounds=bounds, dtype=str(dwte.dtype))
     _store(dwte, token_rows)
     _store(dwpe, position_rows)
+
+
+N_SCALARS = 14
+_SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov")
+
+
+class Trained:
+    """A table, its state, and the steps that rows have yet to take: one row after the other, one step after the other."""
+
+    def __init__(
+        self, rule: str, table: Array, states: tuple[Array, ...], n_taken: Array, multipliers: Array | None, steps: Array
+    ) -> None:
+        self._rule, self._table, self._states = reference.rules.RULES[rule], table, states
+        self._n_taken, self._multipliers, self._steps = n_taken, multipliers, steps
+
+    def _take(self, row: int, step: Array, gradient: list[float]) -> None:
+        k = 1.0 if self._multipliers is None else float(self._multipliers[row])
+        if k != 0:
+            w, states = self._table[row].tolist(), [state[row].tolist() for state in self._states]
+            round_ = reference.rounding(str(self._table.dtype))
+            self._rule(w, gradient, states, dict(zip(_SCALARS, step.tolist(), strict=False)), k, round_)
+            self._table[row] = w
+            for state, values in zip(self._states, states, strict=True):
+                state[row] = values
+
+    def catch_up(self, n_steps: int, rows: Array | None) -> None:
+        for row in range(len(self._table)) if rows is None else rows.tolist():
+            for step in self._steps[self._n_taken[row] : n_steps]:
+                self._take(row, step, [0.0] * self._table.shape[1])
+            self._n_taken[row] = n_steps
+
+    def train(self, n_steps: int, now: Array, is_recorded: bool, rows: Array, order: Array | None, grads: Array) -> None:
+        gradients = grads.reshape(len(rows), -1) if len(rows) else grads
+        sums: dict[int, list[float]] = {}
+        round_ = reference.rounding(str(self._table.dtype))
+        for i, row in enumerate(rows.tolist()):
+            of_row = sums.setdefault(row, [0.0] * self._table.shape[1])
+            values = gradients[i if order is None else order[i]].tolist()
+            of_row[:] = [round_(a + b) for a, b in zip(of_row, values, strict=True)]
+        for row, gradient in sums.items():
+            self.catch_up(n_steps, np.array([row]))
+            self._take(row, now, gradient)
+            self._n_taken[row] = n_steps + is_recorded
+
+
+def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
+    order = sorted(range(rows.size), key=rows.reshape(-1).tolist().__getitem__)
+    return rows.reshape(-1)[order], np.array(order, np.int32)
+
+
+def sum_squares(rows: Array) -> Array:
+    return np.array([reference.rules.sum_squares(row) for row in rows.tolist()], np.float64)

@@ -7,14 +7,13 @@ V: rows of a token table; P: rows of a position table; D: columns; S: the shape 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from . import _checks, ops
 from ._backend import kernels
-from .rowgrad import RowGrad
+from .layer import Layer
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
@@ -31,115 +30,7 @@ def _normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype:
     return table
 
 
-class _Layer:
-    """Tables by name, a row-sparse gradient for each, and the ids of the last call."""
-
-    training: bool
-    _last_ids: tuple[Any, ...] | None
-    _hold: Any  # from SingleLookup or PairLookup
-    _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
-
-    def __init__(self, tables: dict[str, Array], trainable: bool = True) -> None:
-        self._tables = tables
-        self._hold(*tables.values())
-        self._last_ids = None
-        self.training = True
-        self.trainable = trainable
-        self.zero_grad()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The tables' dtype, in native byte order."""
-        return next(iter(self._tables.values())).dtype.newbyteorder("=")
-
-    def parameters(self) -> list[Array]:
-        """The tables themselves, in the order of `state_dict`."""
-        return list(self._tables.values())
-
-    def state_dict(self) -> dict[str, Array]:
-        """The tables themselves by name: later training shows in them. Copy them to keep a state."""
-        return dict(self._tables)
-
-    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Copy tables into this layer's.
-
-        Parameters
-        ----------
-        state : mapping of name to array_like
-            Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``, ``transformer.wte.weight``).
-        strict : bool
-            Whether a missing or an unexpected name is an error; otherwise such names are passed over.
-
-        Raises
-        ------
-        KeyError
-            A name is missing, unexpected, or there twice. No table is changed.
-        ValueError, TypeError
-            An array has another shape, or a dtype that does not convert. No table is changed.
-        """
-        if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
-            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
-        known: dict[str, Any] = {}
-        unexpected = []
-        for key, value in state.items():
-            plain = key.removeprefix("transformer.")
-            name = self._aliases.get(plain, plain)
-            if name not in self._tables:
-                unexpected.append(key)
-            elif name in known:
-                raise KeyError(f"{name} is there twice in {sorted(state)}")
-            else:
-                known[name] = value
-        missing = [name for name in self._tables if name not in known]
-        if strict and (missing or unexpected):
-            raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self._tables)}")
-        arrays = {name: _checks.like(name, value, self._tables[name].shape, self.dtype) for name, value in known.items()}
-        _checks.copy_into([(_checks.writable_table(name, self._tables[name]), array) for name, array in arrays.items()])
-
-    def grads(self) -> dict[str, RowGrad]:
-        """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
-        return dict(self._grads)
-
-    def zero_grad(self) -> None:
-        """Forget the accumulated gradients."""
-        self._grads = {name: RowGrad.zeros(table.shape, self.dtype) for name, table in self._tables.items()}
-
-    def train(self, mode: bool = True) -> Self:
-        """Keep a reference to the ids of each call, for `backward`. The default."""
-        self.training = mode
-        if not mode:
-            self._last_ids = None
-        return self
-
-    def eval(self) -> Self:
-        """Keep no ids of a call: `backward` then needs them as an argument."""
-        return self.train(False)
-
-    def _ids_of_last_call(self) -> tuple[Any, ...]:
-        if self._last_ids is None:
-            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
-        return self._last_ids
-
-    def _accumulate(self, rows_by_name: dict[str, Array], dout: ArrayLike) -> None:
-        """Add ``dout`` to the gradient of every table; all of them, or none where an argument does not fit."""
-        some_rows = next(iter(rows_by_name.values()))
-        width = self.parameters()[0].shape[1]
-        values = _checks.rows("dout", dout, (*some_rows.shape, width), self.dtype)
-        self._grads = {name: self._grads[name].accumulate(rows, values) for name, rows in rows_by_name.items()}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.__dict__, self.training)
-
-
-def _restored(cls: type[_Layer], state: dict[str, Any], training: bool) -> _Layer:
-    """A layer from what `copy` or `pickle` kept of it: everything but the ids of the last call."""
-    layer = cls.__new__(cls)
-    _Layer.__init__(layer, state["_tables"])
-    layer.__dict__.update(state)
-    return layer.train(training)
-
-
-class Embedding(_Layer, kernels.SingleLookup):
+class Embedding(Layer, kernels.SingleLookup):
     """A table whose rows are looked up by id.
 
     Parameters
@@ -153,6 +44,8 @@ class Embedding(_Layer, kernels.SingleLookup):
         Standard deviation of the normal distribution that the table is drawn from (mean 0).
     rng : numpy.random.Generator, int or None
         Where the numbers come from: a generator, a seed, or fresh entropy.
+    trainable_rows : array_like, optional
+        Numbers, or a mask, of the rows that optimisers change: all of them by default. Settable at any time.
 
     Attributes
     ----------
@@ -167,13 +60,21 @@ class Embedding(_Layer, kernels.SingleLookup):
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, *, dtype: DTypeLike = "float32", std: float = 1.0, rng: Rng = None
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: DTypeLike = "float32",
+        std: float = 1.0,
+        rng: Rng = None,
+        trainable_rows: Any = None,
     ) -> None:
         shape = (_checks.size("num_embeddings", num_embeddings), _checks.size("embedding_dim", embedding_dim))
-        super().__init__({"weight": _normal(shape, std, np.random.default_rng(rng), _checks.dtype(dtype))})
+        weight = _normal(shape, std, np.random.default_rng(rng), _checks.dtype(dtype))
+        super().__init__({"weight": weight}, trainable_rows=trainable_rows)
 
     @classmethod
-    def from_pretrained(cls, array: ArrayLike, freeze: bool = False) -> Self:
+    def from_pretrained(cls, array: ArrayLike, freeze: bool = False, *, trainable_rows: Any = None) -> Self:
         """A layer around an existing table: no copy, no random draw.
 
         Parameters
@@ -181,31 +82,38 @@ class Embedding(_Layer, kernels.SingleLookup):
         array : array_like of shape (V, D), float32 or float64
         freeze : bool
             Whether optimisers leave the table as it is.
+        trainable_rows : array_like, optional
+            Numbers, or a mask, of the rows that optimisers change.
         """
         layer = cls.__new__(cls)
-        _Layer.__init__(layer, {"weight": _checks.table("array", array)}, trainable=not freeze)
+        Layer.__init__(layer, {"weight": _checks.table("array", array)}, not freeze, trainable_rows)
         return layer
 
     @property
     def weight(self) -> Array:
-        """The table itself, shape (V, D): write into it to change it."""
-        return self._tables["weight"]
+        """The table itself, shape (V, D), all rows up to date: write into it to change it."""
+        self.flush()
+        return self.tables["weight"]
 
     @property
     def num_embeddings(self) -> int:
         """V, the number of rows."""
-        return len(self.weight)
+        return len(self.tables["weight"])
 
     @property
     def embedding_dim(self) -> int:
         """D, the length of a row."""
-        return self.weight.shape[1]
+        return self.tables["weight"].shape[1]
 
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
-        return ops.gather(self.weight, ids, out=out)
+        weight = self.tables["weight"]
+        if not self._is_behind:
+            return ops.gather(weight, ids, out=out)
+        with self.caught_up({"weight": ops.resolve_ids(ids, len(weight))}):
+            return ops.gather(weight, ids, out=out)
 
-    def backward(self, dout: ArrayLike, ids: ArrayLike | None = None) -> None:
-        """Accumulate the gradient of a call into `grads`.
+    def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
 
         Parameters
         ----------
@@ -213,22 +121,24 @@ class Embedding(_Layer, kernels.SingleLookup):
             The gradient of what the call returned.
         ids : array_like of integers, shape S, optional
             The ids of that call; by default those of the last call in train mode.
+        optimizer : one of fastembed.optim, optional
+            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
 
         Raises
         ------
         RuntimeError
-            There are no ids.
+            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
         IndexError, TypeError, ValueError
-            As in `fastembed.scatter_add`. The gradient is unchanged.
+            As in `fastembed.scatter_add`. Nothing is changed.
         """
         (of_call,) = self._ids_of_last_call() if ids is None else (ids,)
-        self._accumulate({"weight": ops.resolve_ids(of_call, self.num_embeddings)}, dout)
+        self._backward({"weight": ops.resolve_ids(of_call, self.num_embeddings)}, dout, optimizer)
 
     def __repr__(self) -> str:
         return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype})"
 
 
-class TokenPositionEmbedding(_Layer, kernels.PairLookup):
+class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """A token table and a position table whose rows are added: the embedding stage of microgpt and GPT-2.
 
     Parameters
@@ -244,6 +154,9 @@ class TokenPositionEmbedding(_Layer, kernels.PairLookup):
         Standard deviation of the normal distribution that the tables are drawn from (mean 0), ``wte`` first.
     rng : numpy.random.Generator, int or None
         Where the numbers come from: a generator, a seed, or fresh entropy.
+    trainable_rows : array_like, or mapping of table name to array_like, optional
+        Numbers, or a mask, of the rows (of ``wte``, if no table is named) that optimisers change: all of them by default.
+        Settable at any time.
 
     Attributes
     ----------
@@ -272,14 +185,16 @@ class TokenPositionEmbedding(_Layer, kernels.PairLookup):
         dtype: DTypeLike = "float32",
         std: float = 0.02,
         rng: Rng = None,
+        trainable_rows: Any = None,
     ) -> None:
         n_tokens, n_positions = _checks.size("vocab_size", vocab_size), _checks.size("block_size", block_size)
         width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), np.random.default_rng(rng)
         wte = _normal((n_tokens, width), std, generator, to)
-        super().__init__({"wte": wte, "wpe": _normal((n_positions, width), std, generator, to)})
+        wpe = _normal((n_positions, width), std, generator, to)
+        super().__init__({"wte": wte, "wpe": wpe}, trainable_rows=trainable_rows)
 
     @classmethod
-    def from_arrays(cls, wte: ArrayLike, wpe: ArrayLike) -> Self:
+    def from_arrays(cls, wte: ArrayLike, wpe: ArrayLike, *, trainable_rows: Any = None) -> Self:
         """A layer around two existing tables of one dtype and width: no copy, no random draw."""
         token_table, position_table = _checks.table("wte", wte), _checks.table("wpe", wpe)
         if token_table.dtype.newbyteorder("=") != position_table.dtype.newbyteorder("="):
@@ -287,41 +202,54 @@ class TokenPositionEmbedding(_Layer, kernels.PairLookup):
         if token_table.shape[1] != position_table.shape[1]:
             raise ValueError(f"wpe must have shape (rows, {token_table.shape[1]}), got {position_table.shape}")
         layer = cls.__new__(cls)
-        _Layer.__init__(layer, {"wte": token_table, "wpe": position_table})
+        Layer.__init__(layer, {"wte": token_table, "wpe": position_table}, trainable_rows=trainable_rows)
         return layer
 
     @property
     def wte(self) -> Array:
-        """The token table itself, shape (V, D): write into it to change it."""
-        return self._tables["wte"]
+        """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
+        self.flush()
+        return self.tables["wte"]
 
     @property
     def wpe(self) -> Array:
-        """The position table itself, shape (P, D): write into it to change it."""
-        return self._tables["wpe"]
+        """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
+        self.flush()
+        return self.tables["wpe"]
 
     @property
     def vocab_size(self) -> int:
         """V, rows of the token table."""
-        return len(self.wte)
+        return len(self.tables["wte"])
 
     @property
     def block_size(self) -> int:
         """P, rows of the position table."""
-        return len(self.wpe)
+        return len(self.tables["wpe"])
 
     @property
     def n_embd(self) -> int:
         """D, the length of a row."""
-        return self.wte.shape[1]
+        return self.tables["wte"].shape[1]
 
     def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
-        return ops.gather_add(self.wte, token_ids, self.wpe, position_ids, start=start, out=out)
+        wte, wpe = self.tables.values()
+        if not self._is_behind:
+            return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+        token_rows, position_rows = ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe))
+        with self.caught_up({"wte": token_rows, "wpe": position_rows}):
+            return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
 
     def backward(
-        self, dout: ArrayLike, ids: ArrayLike | None = None, position_ids: ArrayLike | None = None, *, start: int = 0
+        self,
+        dout: ArrayLike,
+        ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        optimizer: Any = None,
     ) -> None:
-        """Accumulate the gradient of a call into `grads`, for both tables.
+        """Accumulate the gradient of a call into `grads`, for both tables, or let an optimiser take a step with it.
 
         Parameters
         ----------
@@ -331,19 +259,21 @@ class TokenPositionEmbedding(_Layer, kernels.PairLookup):
             The token ids of that call; by default the arguments of the last call in train mode.
         position_ids, start
             As they were in that call; they go with ``ids``.
+        optimizer : one of fastembed.optim, optional
+            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
 
         Raises
         ------
         RuntimeError
-            There are no ids.
+            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
         IndexError, TypeError, ValueError
-            As in `fastembed.gather_add_backward`. The gradients are unchanged.
+            As in `fastembed.gather_add_backward`. Nothing is changed.
         """
         if ids is None and (position_ids is not None or start != 0):
             raise ValueError("position_ids and start go with ids, and none were given")
         token_ids, position_ids, start = self._ids_of_last_call() if ids is None else (ids, position_ids, start)
         token_rows, position_rows = ops.resolve_pair(token_ids, self.vocab_size, position_ids, start, self.block_size)
-        self._accumulate({"wte": token_rows, "wpe": position_rows}, dout)
+        self._backward({"wte": token_rows, "wpe": position_rows}, dout, optimizer)
 
     def __repr__(self) -> str:
         return f"TokenPositionEmbedding({self.vocab_size}, {self.block_size}, {self.n_embd}, dtype={self.dtype})"

@@ -1,237 +1,266 @@
-"""Optimisers with dense meaning: every element of every table moves in every step, whether the batch touched its row or not.
+"""Optimisers that cost what a batch's rows cost. SGD, Adagrad, Adam and AdamW give what an update of every element gives.
 
-The order of operations is that of `fastembed.reference.optim`, which these follow to the bit.
+The order of operations is that of `fastembed.reference.optim`, which these follow to the bit. docs/training.md says when to use
+which.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from . import _checks
-from .embedding import _Layer
+from .layer import Layer
+from .optimizer import Item, Optimizer, Options, Parameter, scalars
+from .rowgrad import clip_factor, norm_of
 
 if TYPE_CHECKING:
-    from ._typing import Array, ArrayLike
+    from ._typing import Array
 
-
-class Parameter:
-    """A dense array that an optimiser updates beside the layers.
-
-    Parameters
-    ----------
-    array : array_like of float32 or float64
-        Kept as it is, without a copy, if it is an array that can be written in place.
-
-    Attributes
-    ----------
-    data : ndarray
-    grad : ndarray of the shape of ``data``, or None for zeros
-
-    Examples
-    --------
-    >>> import numpy as np, fastembed as fe
-    >>> w = fe.Parameter(np.ones(2))
-    >>> w.grad = np.array([1.0, 2.0])
-    >>> fe.optim.SGD([w], lr=0.5).step()
-    >>> w.data
-    array([0.5, 0. ])
-    """
-
-    def __init__(self, array: ArrayLike) -> None:
-        self._data = _checks.writable("array", array if isinstance(array, np.ndarray) else np.array(array))
-        self.grad: Array | None = None
-
-    @property
-    def data(self) -> Array:
-        """The array itself: write into it to change it."""
-        return self._data
-
-    def zero_grad(self) -> None:
-        """Forget the gradient."""
-        self.grad = None
-
-    def __repr__(self) -> str:
-        return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
-
-
-Item = _Layer | Parameter
-
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Parameter", "RowWiseAdagrad", "SparseAdam", "clip_grad_norm"]
 
 _LARGEST = 3.4028234663852886e38  # of float32; np.finfo takes a millisecond of the import
 _SMALLEST = 1.1754943508222875e-38  # above 0 in every dtype: without it a row that was never touched gives 0 / 0
 
 
-def _arrays(item: Item) -> dict[str, Array]:
-    """What an item updates, by name."""
-    return {"data": item.data} if isinstance(item, Parameter) else item.state_dict()
+def _number(name: str, value: Any) -> float:
+    return _checks.number(name, value, 0.0, _LARGEST)
 
 
-def _trained_arrays(item: Item) -> dict[str, Array]:
-    """What an optimiser may move: nothing of a frozen layer."""
-    return _arrays(item) if isinstance(item, Parameter) or item.trainable else {}
+def _eps(name: str, value: Any) -> float:
+    return _checks.number(name, value, _SMALLEST, _LARGEST)
 
 
-def _gradients(item: Item) -> dict[str, Array]:
-    """The dense gradient of each of an item's arrays."""
-    if isinstance(item, _Layer):
-        return {name: grad.to_dense() for name, grad in item.grads().items()}
-    grad = np.zeros_like(item.data) if item.grad is None else item.grad
-    return {"data": _checks.like("grad", grad, item.data.shape, item.data.dtype)}
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
-class _Optimizer:
-    """What to update, how far each item has come, and the state arrays of each. Subclasses say how one array moves."""
-
-    _state_names: tuple[str, ...] = ()
-    _options: tuple[str, ...] = ("lr",)
-
-    def __init__(self, layers_and_parameters: Item | Iterable[Item], lr: float) -> None:
-        if isinstance(layers_and_parameters, Item):
-            layers_and_parameters = [layers_and_parameters]
-        if not isinstance(layers_and_parameters, Iterable):
-            raise TypeError(f"expected a layer, a Parameter, or an iterable of them, got {type(layers_and_parameters).__name__}")
-        items: list[Item] = list(layers_and_parameters)
-        seen: list[tuple[str, Array]] = []
-        for k, item in enumerate(items):
-            if not isinstance(item, Item):
-                raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
-            for name, array in _trained_arrays(item).items():
-                what = f"{name} of item {k}"
-                _checks.writable(what, array)
-                for other_name, other in seen:
-                    _checks.apart(what, array, **{other_name: other})
-                seen.append((what, array))
-        self.items = items
-        self.lr = lr
-        self._steps = [0] * len(items)
-        self._state = [self._new_state(item) for item in items]
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the steps to come."""
-        return self._lr
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self._lr = _checks.number("lr", value, 0.0, _LARGEST)
-
-    def _new_state(self, item: Item) -> dict[str, dict[str, Array]]:
-        return {state: {name: np.zeros_like(array) for name, array in _arrays(item).items()} for state in self._state_names}
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of all items."""
-        for item in self.items:
-            item.zero_grad()
-
-    def step(self) -> None:
-        """Take one step with the accumulated gradients; an item without one takes a step with a gradient of zeros.
-
-        Raises
-        ------
-        ValueError, TypeError
-            A `Parameter`'s gradient does not fit, or an array has become read-only. Nothing has moved.
-        """
-        gradients = []
-        for k, item in enumerate(self.items):
-            trained = {name: _checks.writable(f"{name} of item {k}", array) for name, array in _trained_arrays(item).items()}
-            gradients.append(_gradients(item) if trained else {})
-        for k, item in enumerate(self.items):
-            self._steps[k] += 1
-            arrays = _arrays(item)
-            for name, grad in gradients[k].items():
-                self._update(arrays[name], grad, self._steps[k], *(self._state[k][state][name] for state in self._state_names))
-
-    def _update(self, array: Array, grad: Array, t: int, *state: Array) -> None:
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Any]:
-        """The options, and for each item its step count and its state arrays (themselves, not copies).
-
-        Returns
-        -------
-        dict
-            Option names to numbers, and ``"items"`` to a list of ``{"step": int, state: {name: ndarray}}``.
-        """
-        items = [{"step": step, **state} for step, state in zip(self._steps, self._state, strict=True)]
-        return {name: getattr(self, name) for name in self._options} | {"items": items}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy what `state_dict` returned into this optimiser.
-
-        Raises
-        ------
-        KeyError, ValueError, TypeError
-            A name is missing or unexpected, or an array has another shape. Nothing is changed.
-        """
-        _same_names("the state", state, {*self._options, "items"})
-        items = state["items"]
-        if not isinstance(items, list | tuple) or len(items) != len(self.items):
-            raise ValueError(f"items of the state must be a list of {len(self.items)}, got {items!r:.80}")
-        steps, loaded = [], []
-        for k, (mine, given) in enumerate(zip(self._state, items, strict=True)):
-            _same_names(f"item {k}", given, {*self._state_names, "step"})
-            steps.append(_checks.size(f"step of item {k}", given["step"]))
-            for kind, arrays in mine.items():
-                _same_names(f"{kind} of item {k}", given[kind], set(arrays))
-                for name, array in arrays.items():
-                    loaded.append((array, _checks.like(f"{kind}.{name}", given[kind][name], array.shape, array.dtype)))
-        options = type(self)([], **{name: state[name] for name in self._options})
-        for name in self._options:
-            setattr(self, name, getattr(options, name))
-        self._steps = steps
-        _checks.copy_into(loaded)
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={getattr(self, name)}" for name in self._options)
-        return f"{type(self).__name__}({len(self.items)} items, {options})"
+def _betas(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be two numbers, got {value!r}")
+    below_one = math.nextafter(1.0, 0.0)
+    return _checks.number(f"{name}[0]", value[0], 0.0, below_one), _checks.number(f"{name}[1]", value[1], 0.0, below_one)
 
 
-def _same_names(what: str, given: Mapping[str, Any], expected: set[str]) -> None:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} must be a mapping, got {type(given).__name__}")
-    if set(given) != expected:
-        raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(map(str, given))}")
+def _mode(name: str, value: Any) -> str:
+    if value not in ("l2", "decoupled"):
+        raise ValueError(f"{name} must be l2 or decoupled, got {value!r}")
+    return str(value)
 
 
-class SGD(_Optimizer):
-    """Stochastic gradient descent: ``w = w - lr g``.
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum and weight decay, of every element.
 
     Parameters
     ----------
-    layers_and_parameters : layer, Parameter, or iterable of them
+    layers_and_parameters : layer, Parameter, or iterable of them, or of parameter groups
+        A group is a mapping with ``"params"``, items, and the options in which they differ.
     lr : float
-        The learning rate, settable at any time.
+        The learning rate. Like every option it can be set at any time, here or in a group of ``param_groups``.
+    momentum : float
+    weight_decay : float
+        This many times the element is added to its gradient.
+    nesterov : bool
+    trainable_rows : array_like, or mapping of table name to array_like, optional
+        Row numbers, or a mask, of the rows that change; all others keep every bit, and their state too. If no table is named, it
+        is a layer's first. A layer's own ``trainable_rows`` count as well.
+    lr_multipliers : array_like of shape (V,), or mapping of table name to array_like, optional
+        What the learning rate of each row is multiplied by.
+
+    Notes
+    -----
+    torch.optim.SGD::
+
+        g = g + weight_decay w           if weight_decay is not 0
+        b = momentum b + g               if momentum is not 0;  g = g + momentum b with nesterov, else b
+        w = w - lr g
 
     Examples
     --------
     >>> import fastembed as fe
     >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
-    >>> layer.backward([[1.0, 1.0]], ids=[1])
-    >>> fe.optim.SGD(layer, lr=0.5).step()
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.SGD(layer, lr=0.5))
     >>> layer.weight
     array([[1. , 2. ],
            [2.5, 3.5]])
     """
 
-    def __init__(self, layers_and_parameters: Item | Iterable[Item], lr: float = 1e-3) -> None:
-        super().__init__(layers_and_parameters, lr)
+    rule = "sgd"
+    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "lr": _number, "momentum": _number, "weight_decay": _number, "nesterov": _flag
+    }  # fmt: skip
+    lr: float
 
-    def _update(self, array: Array, grad: Array, t: int, *state: Array) -> None:
-        array -= array.dtype.type(self.lr) * grad
+    def __init__(
+        self,
+        layers_and_parameters: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+    ) -> None:
+        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+
+    def state_names(self, options: Options) -> tuple[str, ...]:
+        return ("momentum_buffer",) if options["momentum"] != 0 else ()
+
+    def moves_without_gradient(self, options: Options) -> bool:
+        return bool(options["momentum"] != 0 or options["weight_decay"] != 0)
+
+    def scalars(self, options: Options, t: int) -> Array:
+        nesterov = options["nesterov"] and options["momentum"] != 0
+        return scalars(lr=options["lr"], beta1=options["momentum"], l2=options["weight_decay"], nesterov=float(nesterov))
 
 
-class Adam(_Optimizer):
-    """Adam over every element of every table, with L2 weight decay.
+class Adagrad(Optimizer):
+    """Adagrad, of every element.
 
     Parameters
     ----------
-    layers_and_parameters : layer, Parameter, or iterable of them
-    lr : float
-        The learning rate, settable at any time.
+    layers_and_parameters, lr, weight_decay, trainable_rows, lr_multipliers
+        As in `SGD`.
+    lr_decay : float
+    initial_accumulator_value : float
+    eps : float
+        Above 0 in float32.
+
+    Notes
+    -----
+    torch.optim.Adagrad, in step t::
+
+        g = g + weight_decay w           if weight_decay is not 0
+        h = h + g g
+        w = w - lr / (1 + (t - 1) lr_decay) g / (sqrt(h) + eps)
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.Adagrad(layer, lr=0.5))
+    >>> layer.weight
+    array([[1. , 2. ],
+           [2.5, 3.5]])
+    """
+
+    rule = "adagrad"
+    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "lr": _number, "lr_decay": _number, "weight_decay": _number, "initial_accumulator_value": _number, "eps": _eps
+    }  # fmt: skip
+    lr: float
+
+    def __init__(
+        self,
+        layers_and_parameters: Any,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+    ) -> None:
+        options = {
+            "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value, "eps": eps,
+        }  # fmt: skip
+        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+
+    def state_names(self, options: Options) -> tuple[str, ...]:
+        return ("sum",)
+
+    def state_start(self, options: Options) -> float:
+        return float(options["initial_accumulator_value"])
+
+    def moves_without_gradient(self, options: Options) -> bool:
+        return bool(options["weight_decay"] != 0)
+
+    def scalars(self, options: Options, t: int) -> Array:
+        lr = options["lr"] / (1.0 + (t - 1) * options["lr_decay"])
+        return scalars(lr=lr, eps=options["eps"], l2=options["weight_decay"])
+
+
+class RowWiseAdagrad(Optimizer):
+    """Adagrad with one number of state for a row, of the rows of the batch.
+
+    Parameters
+    ----------
+    layers_and_parameters, lr, trainable_rows, lr_multipliers
+        As in `SGD`.
+    eps : float
+        Above 0 in float32.
+    weight_decay : float
+    weight_decay_mode : {"l2", "decoupled"}
+        Whether decay is added to the gradient or taken from the row. Rows that are not in the batch do not decay.
+
+    Notes
+    -----
+    FBGEMM, ``rowwise_adagrad``, with a row's gradients summed first::
+
+        g = g + weight_decay w           with l2
+        h = h + mean(g g)                one number for a row
+        w = (1 - lr weight_decay) w      with decoupled
+        w = w - lr / (sqrt(h) + eps) g
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.RowWiseAdagrad(layer, lr=0.5))
+    >>> layer.weight.round(6)
+    array([[1. , 2. ],
+           [2.5, 3.5]])
+    """
+
+    rule = "row_wise_adagrad"
+    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "lr": _number, "eps": _eps, "weight_decay": _number, "weight_decay_mode": _mode
+    }  # fmt: skip
+    lr: float
+
+    def __init__(
+        self,
+        layers_and_parameters: Any,
+        lr: float = 1e-2,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        weight_decay_mode: str = "l2",
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+    ) -> None:
+        options = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "weight_decay_mode": weight_decay_mode}
+        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+
+    def state_names(self, options: Options) -> tuple[str, ...]:
+        return ("sum",)
+
+    def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[:-1]
+
+    def scalars(self, options: Options, t: int) -> Array:
+        lr, decay = options["lr"], options["weight_decay"]
+        if options["weight_decay_mode"] == "l2":
+            return scalars(lr=lr, eps=options["eps"], l2=decay)
+        return scalars(lr=lr, eps=options["eps"], decay=lr * decay)
+
+
+class Adam(Optimizer):
+    """Adam with L2 weight decay, of every element: what a dense optimiser gives, at the cost of the batch's rows.
+
+    Parameters
+    ----------
+    layers_and_parameters, lr, trainable_rows, lr_multipliers
+        As in `SGD`.
     betas : tuple of float
         Decay rates of the averages of the gradient and of its square, each in [0, 1).
     eps : float
@@ -253,42 +282,188 @@ class Adam(_Optimizer):
     --------
     >>> import fastembed as fe
     >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
-    >>> opt = fe.optim.Adam(layer, lr=0.5)
-    >>> layer.backward([[1.0, 1.0]], ids=[1])
-    >>> opt.step()
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.Adam(layer, lr=0.5))
     >>> layer.weight.round(6)
     array([[1. , 2. ],
            [2.5, 3.5]])
     """
 
-    _state_names = ("exp_avg", "exp_avg_sq")
-    _options = ("lr", "betas", "eps", "weight_decay")
+    rule = "adam"
+    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "lr": _number, "betas": _betas, "eps": _eps, "weight_decay": _number
+    }  # fmt: skip
+    lr: float
+    betas: tuple[float, float]
 
     def __init__(
         self,
-        layers_and_parameters: Item | Iterable[Item],
+        layers_and_parameters: Any,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
     ) -> None:
-        super().__init__(layers_and_parameters, lr)
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise TypeError(f"betas must be two numbers, got {betas!r}")
-        below_one = math.nextafter(1.0, 0.0)
-        self.betas = (_checks.number("betas[0]", betas[0], 0.0, below_one), _checks.number("betas[1]", betas[1], 0.0, below_one))
-        self.eps = _checks.number("eps", eps, _SMALLEST, _LARGEST)
-        self.weight_decay = _checks.number("weight_decay", weight_decay, 0.0, _LARGEST)
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
 
-    def _update(self, array: Array, grad: Array, t: int, *state: Array) -> None:
-        m, v = state
-        r = array.dtype.type
-        beta1, beta2 = self.betas
-        if self.weight_decay != 0:
-            grad = grad + r(self.weight_decay) * array
-        m *= r(beta1)
-        m += r(1.0 - beta1) * grad
-        v *= r(beta2)
-        v += r(1.0 - beta2) * grad * grad
-        step_size, correction = r(self.lr / (1.0 - beta1**t)), r(1.0 / math.sqrt(1.0 - beta2**t))
-        array -= step_size * m / (np.sqrt(v) * correction + r(self.eps))
+    def state_names(self, options: Options) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def moves_without_gradient(self, options: Options) -> bool:
+        return True
+
+    def _decay(self, options: Options) -> dict[str, float]:
+        return {"l2": options["weight_decay"]}
+
+    def scalars(self, options: Options, t: int) -> Array:
+        beta1, beta2 = options["betas"]
+        return scalars(
+            lr=options["lr"] / (1.0 - beta1**t),
+            beta1=beta1,
+            alpha1=1.0 - beta1,
+            beta2=beta2,
+            alpha2=1.0 - beta2,
+            correction=1.0 / math.sqrt(1.0 - beta2**t),
+            eps=options["eps"],
+            **self._decay(options),
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, of every element: what a dense optimiser gives, at the cost of the batch's rows.
+
+    Parameters
+    ----------
+    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers
+        As in `Adam`.
+    weight_decay : float
+        In every step every element becomes ``(1 - lr weight_decay)`` times itself before Adam moves it.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019); the order is that of torch.optim.AdamW.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.AdamW(layer, lr=0.5, weight_decay=0.1))
+    >>> layer.weight.round(6)
+    array([[0.95, 1.9 ],
+           [2.35, 3.3 ]])
+    """
+
+    def __init__(
+        self,
+        layers_and_parameters: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+    ) -> None:
+        rows = {"trainable_rows": trainable_rows, "lr_multipliers": lr_multipliers}
+        super().__init__(layers_and_parameters, lr, betas, eps, weight_decay, **rows)
+
+    def _decay(self, options: Options) -> dict[str, float]:
+        return {"decay": options["lr"] * options["weight_decay"]}
+
+
+class SparseAdam(Optimizer):
+    """Adam of the rows of the batch alone: rows that are not in it keep their values and their averages.
+
+    Parameters
+    ----------
+    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers
+        As in `Adam`.
+
+    Notes
+    -----
+    torch.optim.SparseAdam, with one step count t for all rows::
+
+        m = m + (1 - b1) (g - m)
+        v = v + (1 - b2) (g g - v)
+        w = w - (lr sqrt(1 - b2^t) / (1 - b1^t) m) / (sqrt(v) + eps)
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.SparseAdam(layer, lr=0.5))
+    >>> layer.weight.round(5)
+    array([[1. , 2. ],
+           [2.5, 3.5]])
+    """
+
+    rule = "sparse_adam"
+    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": _number, "betas": _betas, "eps": _eps}
+    lr: float
+    betas: tuple[float, float]
+
+    def __init__(
+        self,
+        layers_and_parameters: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+    ) -> None:
+        super().__init__(layers_and_parameters, {"lr": lr, "betas": betas, "eps": eps}, trainable_rows, lr_multipliers)
+
+    def state_names(self, options: Options) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def scalars(self, options: Options, t: int) -> Array:
+        beta1, beta2 = options["betas"]
+        lr = options["lr"] * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        return scalars(lr=lr, alpha1=1.0 - beta1, alpha2=1.0 - beta2, eps=options["eps"])
+
+
+def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float) -> float:
+    """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
+
+    Parameters
+    ----------
+    layers_and_parameters : layer, Parameter, or iterable of them
+    max_norm : float
+
+    Returns
+    -------
+    float
+        The norm before, of all elements of all gradients, computed in float64.
+
+    Notes
+    -----
+    torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6) where that is below 1.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding(5, 2, rng=0)
+    >>> layer.backward([[3.0, 4.0]], ids=[1])
+    >>> fe.optim.clip_grad_norm([layer], max_norm=1.0)
+    5.0
+    >>> layer.grads()["weight"].rows.round(3)
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    items = [layers_and_parameters] if isinstance(layers_and_parameters, Item) else list(layers_and_parameters)
+    for k, item in enumerate(items):
+        if not isinstance(item, Item):
+            raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
+    dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
+    sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
+    norm = norm_of([*(grad.rows for grad in sparse), *dense.values()])
+    factor = clip_factor(norm, max_norm)
+    if factor < 1:
+        for grad in sparse:
+            grad.scale_(factor)
+        for k, array in dense.items():
+            items[k].grad = array * array.dtype.type(factor) + array.dtype.type(0)  # type: ignore[union-attr]
+    return norm

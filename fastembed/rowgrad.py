@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ops
+from . import _checks, ops
+from ._backend import kernels
 
 if TYPE_CHECKING:
-    from ._typing import Array
+    from ._typing import Array, ArrayLike
 
 
 class RowGrad:
@@ -55,11 +58,66 @@ class RowGrad:
         ops.scatter_add(sums, np.searchsorted(ids, rows), values)
         return RowGrad(ids, sums, self.shape)
 
+    def checked(self, table: Array) -> tuple[Array, None, Array]:
+        """Its rows, as an optimiser takes them for that table.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The attributes have been changed to something that is no gradient of such a table.
+        """
+        ids = np.ascontiguousarray(self.ids)
+        if ids.dtype != np.int64 or ids.ndim != 1 or self.shape != table.shape:
+            raise ValueError(f"a gradient of {self.shape} with ids of {ids.dtype} does not go with a table of {table.shape}")
+        if len(ids) and (ids[0] < 0 or ids[-1] >= len(table) or np.any(ids[1:] <= ids[:-1])):
+            raise ValueError(f"ids of a gradient must be sorted, distinct and within the {len(table)} rows of the table")
+        return ids, None, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), table.dtype)
+
+    def resized(self, n_rows: int) -> RowGrad:
+        """The gradient of a table of ``n_rows``: without the rows that it does not have."""
+        n_kept = int(np.searchsorted(self.ids, n_rows))
+        return RowGrad(self.ids[:n_kept], self.rows[:n_kept], (n_rows, self.shape[1]))
+
     def to_dense(self) -> Array:
         """The gradient of the whole table, shape (V, D): zeros where no batch touched it."""
         dense = np.zeros(self.shape, self.rows.dtype)
         dense[self.ids] = self.rows
         return dense
+
+    @classmethod
+    def from_coo(cls, data: ArrayLike, row_col: tuple[ArrayLike, ArrayLike], shape: tuple[int, int]) -> RowGrad:
+        """A gradient from single elements, as ``scipy.sparse.coo_matrix`` takes them.
+
+        Parameters
+        ----------
+        data : array_like of shape (n,), float32 or float64
+        row_col : tuple of two array_like of integers, shape (n,)
+            Where each element belongs; those of one place are summed in their order.
+        shape : tuple of int
+            (V, D)
+
+        Raises
+        ------
+        IndexError, ValueError, TypeError
+            A place is outside the shape, or the lengths differ.
+        """
+        n_rows, n_cols = (_checks.size(name, n) for name, n in zip(("shape[0]", "shape[1]"), shape, strict=True))
+        values = np.asarray(data)
+        if values.dtype not in _checks.DTYPES or values.ndim != 1:
+            raise TypeError(f"data must be float32 or float64 of one axis, got {values.dtype} of shape {values.shape}")
+        rows = ops.resolve_ids(row_col[0], n_rows, name="row")
+        cols = ops.resolve_ids(row_col[1], n_cols, name="column")
+        if not rows.shape == cols.shape == values.shape:
+            raise ValueError(f"data, rows and columns must be of one length, got {values.shape}, {rows.shape} and {cols.shape}")
+        ids, place = np.unique(rows, return_inverse=True)
+        sums = np.zeros((len(ids), n_cols), values.dtype)
+        ops.scatter_add(sums.reshape(-1, 1), place * n_cols + cols, values.reshape(-1, 1))
+        return cls(ids, sums, (n_rows, n_cols))
+
+    def to_coo(self) -> tuple[Array, tuple[Array, Array]]:
+        """``(data, (row, col))`` of the elements that are there: what ``scipy.sparse.coo_matrix`` takes, with ``shape``."""
+        n_cols = self.shape[1]
+        return self.rows.ravel(), (np.repeat(self.ids, n_cols), np.tile(np.arange(n_cols), len(self.ids)))
 
     def __add__(self, other: RowGrad) -> RowGrad:
         """The sum of two gradients of one table, row by row: these sums, then the other's."""
@@ -71,8 +129,52 @@ class RowGrad:
             )
         return self.accumulate(other.ids, other.rows)
 
+    def scale(self, factor: float) -> RowGrad:
+        """This gradient times a number, which is rounded to the gradient's dtype first."""
+        return RowGrad(self.ids.copy(), self.rows.copy(), self.shape).scale_(factor)
+
+    def scale_(self, factor: float) -> RowGrad:
+        """The same in place; returns itself."""
+        self.rows *= self.rows.dtype.type(factor)
+        self.rows += self.rows.dtype.type(0)  # sums are never -0
+        return self
+
+    def norm(self) -> float:
+        """The root of the sum of the squares of all elements, computed in float64."""
+        return norm_of([self.rows])
+
+    def clip_(self, max_norm: float) -> float:
+        """Scale in place so that the norm is at most ``max_norm``; returns the norm before (torch.nn.utils.clip_grad_norm_)."""
+        norm = self.norm()
+        factor = clip_factor(norm, max_norm)
+        if factor < 1:
+            self.scale_(factor)
+        return norm
+
+    def clip_value_(self, limit: float) -> None:
+        """Bring every element to within ``-limit .. limit`` in place."""
+        bound = self.rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
+        np.clip(self.rows, -bound, bound, out=self.rows)
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
+
+
+def norm_of(gradients: Iterable[Array]) -> float:
+    """The norm of all elements of some arrays: each row's sum of squares in 16 parts, in float64; of these the exact sum."""
+    sums: list[float] = []
+    for gradient in gradients:
+        rows = np.ascontiguousarray(gradient.reshape(-1, gradient.shape[-1]) if gradient.ndim > 1 else gradient.reshape(1, -1))
+        sums += kernels.sum_squares(rows).tolist()
+    try:
+        return math.sqrt(math.fsum(sums))
+    except OverflowError:
+        return math.inf
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """What gradients of that norm are multiplied by where it is below 1."""
+    return _checks.number("max_norm", max_norm, 0.0, math.inf) / (norm + 1e-6)

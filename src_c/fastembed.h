@@ -85,6 +85,52 @@ fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bou
 fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                  const fe_ids *position_ids, fe_bounds bounds);
 
+/* ---- optimisers: the formulas are those of fastembed/reference/optim.py ---- */
+
+typedef enum { FE_SGD, FE_ADAGRAD, FE_ROWWISE_ADAGRAD, FE_ADAM, FE_SPARSE_ADAM, FE_N_RULES } fe_rule;
+
+/* The scalars of one step, in float64: each is rounded once to the table's dtype when it is used. What a rule does not use is 0, but
+ * that eps, correction and beta2 are then 1. The last four are worked out by every call for itself. */
+typedef struct {
+    double lr;             /* what the update is multiplied by: the learning rate, corrected for bias */
+    double beta1, alpha1;  /* the first average keeps beta1 and takes alpha1; SGD: momentum */
+    double beta2, alpha2;  /* the second */
+    double correction;     /* of the root of the second average */
+    double eps;            /* what is added to that */
+    double l2;             /* how much of an element is added to its gradient */
+    double decay;          /* how much of an element is taken away: lr * weight_decay */
+    double nesterov;       /* 0 or 1 */
+    double reach, reach_of_m, reach_of_next_m, least_v;
+} fe_step;
+
+/* A table that an optimiser trains, with its state: of no more dtype than the table's, all written, rows apart from each other.
+ * Rows may be behind: n_taken[row] of the n_steps recorded steps have been taken by that row. A recorded step is one that moves rows
+ * without a gradient too; a row takes those that it missed, with a gradient of zeros, before anything else happens to it. */
+typedef struct {
+    fe_rule rule;
+    fe_table table;
+    fe_table state[2];         /* first and second average, or momentum, or sum of squares; data is NULL where the rule has none */
+    int32_t *n_taken;          /* of each row */
+    const double *multipliers; /* of each row's learning rate, 0 for a row that does not change; or NULL: all 1 */
+    fe_step *steps;
+    int32_t n_steps;
+} fe_trained;
+
+/* for i: row rows[i], or every row where rows is NULL, takes the steps that it missed. */
+void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows);
+
+/* One step, `now`, of the rows of a batch: each catches up and takes it with the sum of grads[order[i]] over all i with rows[i] == row,
+ * in the order of i. Rows are sorted; order NULL: grads[i]. n_taken becomes n_steps, + 1 if the step is going to be recorded. */
+void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const int64_t *rows, const int32_t *order,
+              int64_t n_items, const fe_array *grads);
+
+/* sorted = rows in ascending order, order = where each was, equal ones in their order. 0 <= rows[i] < n_rows. rows and scratch, of n items,
+ * are overwritten. */
+void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch);
+
+/* for i: sums[i] = the sum of the squares of row i, in float64, whatever the dtype */
+void fe_sum_squares(const fe_table *rows, double *sums);
+
 /* Instruction sets: the k-th that this build holds and this machine runs, the widest first, NULL past the last one; choose one by
  * name (false if it is not among them); the one in use, baseline until one is chosen; the compiler and flags that built them. */
 const char *fe_isa_available(int32_t k);

@@ -19,9 +19,12 @@ ALLOWED = {
     "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
     "_reference_kernels": {"reference"},
     "ops": {"_checks", "_backend"},
-    "rowgrad": {"ops"},
-    "embedding": {"_backend", "_checks", "ops", "rowgrad"},
-    "optim": {"_checks", "embedding"},
+    "rowgrad": {"_backend", "_checks", "ops"},
+    "trained": {"_backend"},
+    "layer": {"_checks", "ops", "rowgrad", "trained"},
+    "embedding": {"_backend", "_checks", "layer", "ops"},
+    "optimizer": {"_backend", "_checks", "layer", "trained"},
+    "optim": {"_checks", "layer", "optimizer", "rowgrad"},
     "runtime": {"_backend", "_distribution"},
     "microgpt": {"_checks", "embedding", "optim"},
     "training": {"_checks", "checkpoint", "microgpt", "optim"},
@@ -37,10 +40,10 @@ ALLOWED = {
     "bench/peers/base": {"__init__", "bench/timing"},
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
-    "reference/__init__": {"reference/optim", "reference/layers", "reference/ops"},
+    "reference/__init__": {"reference/_nested", "reference/optim", "reference/rules", "reference/layers", "reference/ops"},
     "reference/ops": {"reference/_nested"},
-    "reference/layers": {"reference/ops", "reference/_nested"},
-    "reference/optim": {"reference/layers", "reference/_nested"},
+    "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
+    "reference/optim": {"reference/layers", "reference/rules", "reference/_nested"},
 }
 
 

@@ -4,7 +4,8 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import optim
+from . import optim, rules
+from ._nested import rounding
 from .layers import Embedding, Parameter, RowGrad, TokenPositionEmbedding
 from .ops import gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 
@@ -18,5 +19,7 @@ __all__ = [
     "gather_add_backward",
     "optim",
     "resolve_ids",
+    "rounding",
+    "rules",
     "scatter_add",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from . import ops
 from ._nested import flat, rounding, shape
 from .ops import Table
+from .rules import clip_factor, scaled, total_norm
 
 
 class Parameter:
@@ -24,12 +25,13 @@ class Parameter:
 class RowGrad:
     """A row-sparse gradient: sorted distinct row numbers and the summed gradient of each."""
 
-    def __init__(self, width: int) -> None:
-        self.ids: list[int] = []
-        self.rows: Table = []
+    def __init__(self, width: int, dtype: str = "float64", ids: list[int] | None = None, rows: Table | None = None) -> None:
+        self.ids: list[int] = ids or []
+        self.rows: Table = rows or []
+        self.dtype = dtype
         self._width = width
 
-    def accumulate(self, rows: list[int | None], values: list[float], dtype: str) -> None:
+    def accumulate(self, rows: list[int | None], values: list[float]) -> None:
         """Goes on from the sums that are there, in the order of ``rows``; new rows start from 0.0."""
         sums = dict(zip(self.ids, self.rows, strict=True))
         for r in rows:
@@ -38,7 +40,13 @@ class RowGrad:
         self.ids = sorted(sums)
         self.rows = [sums[r] for r in self.ids]
         place = {r: k for k, r in enumerate(self.ids)}
-        ops._accumulate(self.rows, [None if r is None else place[r] for r in rows], values, dtype)
+        ops._accumulate(self.rows, [None if r is None else place[r] for r in rows], values, self.dtype)
+
+    def __add__(self, other: RowGrad) -> RowGrad:
+        """These sums, then the other's."""
+        total = RowGrad(self._width, self.dtype, list(self.ids), [list(row) for row in self.rows])
+        total.accumulate(list(other.ids), list(flat(other.rows)))
+        return total
 
     def to_dense(self, n_rows: int) -> Table:
         dense = [[0.0] * self._width for _ in range(n_rows)]
@@ -46,17 +54,73 @@ class RowGrad:
             dense[r] = list(row)
         return dense
 
+    @classmethod
+    def from_coo(cls, data: list[float], row_col: tuple[list[int], list[int]], width: int, dtype: str = "float64") -> RowGrad:
+        """Single elements with their rows and columns; those of one place are summed in their order."""
+        round_ = rounding(dtype)
+        sums: dict[int, list[float]] = {}
+        for x, row, col in zip(data, *row_col, strict=True):
+            of_row = sums.setdefault(row, [0.0] * width)
+            of_row[col] = round_(of_row[col] + x)
+        return cls(width, dtype, sorted(sums), [sums[row] for row in sorted(sums)])
 
-class _Layer:
+    def to_coo(self) -> tuple[list[float], tuple[list[int], list[int]]]:
+        """All elements of the rows that are there, with their rows and columns."""
+        places = [(r, d) for r in self.ids for d in range(self._width)]
+        return list(flat(self.rows)), ([r for r, _ in places], [d for _, d in places])
+
+    def scale(self, factor: float) -> RowGrad:
+        """Every element times a number that is rounded first; never -0."""
+        return RowGrad(self._width, self.dtype, list(self.ids), scaled(self.rows, factor, rounding(self.dtype)))
+
+    def norm(self) -> float:
+        return total_norm(self.rows)
+
+    def clip_(self, max_norm: float) -> float:
+        """Scaled so that the norm is at most max_norm; the norm before."""
+        norm = self.norm()
+        if clip_factor(norm, max_norm) < 1:
+            self.rows = scaled(self.rows, clip_factor(norm, max_norm), rounding(self.dtype))
+        return norm
+
+    def clip_value_(self, limit: float) -> None:
+        """Every element to within -limit .. limit."""
+        bound = rounding(self.dtype)(limit)
+        self.rows = [[min(max(x, -bound), bound) for x in row] for row in self.rows]
+
+
+class Layer:
     """Tables by name and a RowGrad for each."""
 
-    def __init__(self, tables: dict[str, Table], dtype: str) -> None:
+    def __init__(self, tables: dict[str, Table], dtype: str, trainable_rows: Any = None) -> None:
         self.tables = tables
         self.dtype = dtype
+        self.trainable_rows = trainable_rows
         self.zero_grad()
 
+    def _backward(self, rows_by_name: dict[str, list[int | None]], values: list[float], optimizer: Any) -> None:
+        """Accumulate, or let an optimiser take a step with this gradient alone."""
+        if optimizer is not None and any(grad.ids for grad in self._grads.values()):
+            raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
+        for name, rows in rows_by_name.items():
+            self._grads[name].accumulate(rows, values)
+        if optimizer is not None:
+            optimizer.train(self)
+            self.zero_grad()
+
+    def resize(self, n: int, table: str | None = None, new_rows: Any = None) -> None:
+        """Rows that are added hold new_rows, or zeros; gradients of rows that are gone are dropped."""
+        name = next(iter(self.tables)) if table is None else table
+        rows, grad = self.tables[name], self._grads[name]
+        width = len(rows[0]) if rows else 0
+        n_added = max(n - len(rows), 0)
+        del rows[n:]
+        rows += [list(row) for row in new_rows] if new_rows is not None else [[0.0] * width for _ in range(n_added)]
+        kept = [(r, row) for r, row in zip(grad.ids, grad.rows, strict=True) if r < n]
+        self._grads[name] = RowGrad(width, self.dtype, [r for r, _ in kept], [row for _, row in kept])
+
     def zero_grad(self) -> None:
-        self._grads = {name: RowGrad(len(table[0]) if table else 0) for name, table in self.tables.items()}
+        self._grads = {name: RowGrad(len(table[0]) if table else 0, self.dtype) for name, table in self.tables.items()}
 
     def grads(self) -> dict[str, RowGrad]:
         return self._grads
@@ -85,7 +149,7 @@ def _normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str
     return [[round_(rng.gauss(0.0, std)) for _ in range(n_cols)] for _ in range(n_rows)]
 
 
-class Embedding(_Layer):
+class Embedding(Layer):
     """x[i] = weight[ids[i]]."""
 
     def __init__(
@@ -96,14 +160,15 @@ class Embedding(_Layer):
         dtype: str = "float32",
         std: float = 1.0,
         rng: random.Random | None = None,
+        trainable_rows: Any = None,
     ) -> None:
         weight = _normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
-        super().__init__({"weight": weight}, dtype)
+        super().__init__({"weight": weight}, dtype, trainable_rows)
 
     @classmethod
-    def from_pretrained(cls, array: Table, dtype: str = "float64") -> Embedding:
+    def from_pretrained(cls, array: Table, dtype: str = "float64", trainable_rows: Any = None) -> Embedding:
         layer = cls.__new__(cls)
-        _Layer.__init__(layer, {"weight": array}, dtype)
+        Layer.__init__(layer, {"weight": array}, dtype, trainable_rows)
         return layer
 
     @property
@@ -115,12 +180,12 @@ class Embedding(_Layer):
         self._ids = ids
         return out
 
-    def backward(self, dout: Any, ids: Any = None) -> None:
+    def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
         rows = ops.resolve_ids(self._ids if ids is None else ids, len(self.weight))
-        self._grads["weight"].accumulate(rows, list(flat(dout)), self.dtype)
+        self._backward({"weight": rows}, list(flat(dout)), optimizer)
 
 
-class TokenPositionEmbedding(_Layer):
+class TokenPositionEmbedding(Layer):
     """x[i] = wte[token_ids[i]] + wpe[position_ids[i]]."""
 
     def __init__(
@@ -132,15 +197,16 @@ class TokenPositionEmbedding(_Layer):
         dtype: str = "float32",
         std: float = 0.02,
         rng: random.Random | None = None,
+        trainable_rows: Any = None,
     ) -> None:
         rng = rng or random.Random()
         wte = _normal(vocab_size, n_embd, std, rng, dtype)
-        super().__init__({"wte": wte, "wpe": _normal(block_size, n_embd, std, rng, dtype)}, dtype)
+        super().__init__({"wte": wte, "wpe": _normal(block_size, n_embd, std, rng, dtype)}, dtype, trainable_rows)
 
     @classmethod
-    def from_arrays(cls, wte: Table, wpe: Table, dtype: str = "float64") -> TokenPositionEmbedding:
+    def from_arrays(cls, wte: Table, wpe: Table, dtype: str = "float64", trainable_rows: Any = None) -> TokenPositionEmbedding:
         layer = cls.__new__(cls)
-        _Layer.__init__(layer, {"wte": wte, "wpe": wpe}, dtype)
+        Layer.__init__(layer, {"wte": wte, "wpe": wpe}, dtype, trainable_rows)
         return layer
 
     @property
@@ -156,11 +222,9 @@ class TokenPositionEmbedding(_Layer):
         self._ids = (token_ids, position_ids, start)
         return out
 
-    def backward(self, dout: Any, ids: Any = None, position_ids: Any = None, *, start: int = 0) -> None:
+    def backward(self, dout: Any, ids: Any = None, position_ids: Any = None, *, start: int = 0, optimizer: Any = None) -> None:
         token_ids, position_ids, start = self._ids if ids is None else (ids, position_ids, start)
         token_rows = ops.resolve_ids(token_ids, len(self.wte), name="token id")
         all_positions = ops.positions(token_ids, position_ids, start)
         position_rows = ops.resolve_ids(all_positions, len(self.wpe), name="position id")
-        values = list(flat(dout))
-        self._grads["wte"].accumulate(token_rows, values, self.dtype)
-        self._grads["wpe"].accumulate(position_rows, values, self.dtype)
+        self._backward({"wte": token_rows, "wpe": position_rows}, list(flat(dout)), optimizer)

@@ -1,43 +1,123 @@
-"""SGD and Adam with dense meaning: every element moves in every step, whether the batch touched it or not.
+"""The optimisers on nested lists. Those that are dense move every row in every step; the others the rows of the gradient alone.
 
-The scalars of a step are computed in float64 and rounded once to the layer's dtype; the order of operations below is the
-definition that the arrays' optimisers keep to the bit.
+The scalars of a step are computed in float64; `rules` rounds them, and has the formulas.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from ._nested import rounding, shape
-from .layers import Parameter, _Layer
+from .layers import Layer, Parameter
+from .rules import RULES, Row, Scalars, clip_factor, scaled, total_norm
 
 
-def _elements(item: Any, dtype: str) -> Iterator[tuple[list[float], list[float]]]:
-    """The innermost rows of everything that an item updates, each with its gradient."""
-    if isinstance(item, Parameter):
-        grads = item.grad
-        yield from zip(_rows(item.data), _rows(grads) if grads is not None else _zeros(item.data), strict=True)
-    else:
-        for name, table in item.tables.items():
-            yield from zip(table, item.grads()[name].to_dense(len(table)), strict=True)
+def scalars(**values: float) -> Scalars:
+    """The scalars of one step: those that a rule does not use are without effect."""
+    names = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov")
+    return {name: values.get(name, 1.0 if name in ("beta2", "correction", "eps") else 0.0) for name in names}
 
 
-def _rows(data: Any) -> list[list[float]]:
-    return [data] if len(shape(data)) == 1 else [row for part in data for row in _rows(part)]
+def _rows(data: Any) -> list[Row]:
+    """The innermost rows of a nested list; a number is a row of one."""
+    of_shape = shape(data)
+    if len(of_shape) == 1:
+        return [data]
+    return [row for part in data for row in _rows(part)]
 
 
-def _zeros(data: Any) -> list[list[float]]:
-    return [[0.0] * len(row) for row in _rows(data)]
+def _multipliers(given: Any, mask: Any, name: str, is_first: bool, n_rows: int) -> list[float]:
+    """What trainable_rows (numbers or a mask) and lr_multipliers say of each row of one table."""
+
+    def of_table(value: Any) -> Any:
+        return value.get(name) if isinstance(value, dict) else value if is_first else None
+
+    factors, rows = of_table(given), of_table(mask)
+    result = [1.0] * n_rows if factors is None else [float(x) for x in factors]
+    if rows is not None:
+        is_mask = len(rows) > 0 and all(isinstance(x, bool) for x in rows)
+        trained = {i for i, x in enumerate(rows) if x} if is_mask else set(rows)
+        result = [x if i in trained else 0.0 for i, x in enumerate(result)]
+    return result
 
 
-class _Optimizer:
-    def __init__(self, layers_and_parameters: Any, lr: float, dtype: str) -> None:
-        self.items = layers_and_parameters if isinstance(layers_and_parameters, list | tuple) else [layers_and_parameters]
-        self.lr = lr
-        self.dtype = dtype
+class Optimizer:
+    """Items, their step counts, and a row of each state for each row of each table."""
+
+    rule = ""
+    state_names: tuple[str, ...] = ()
+    is_dense = True  # rows without a gradient take every step with a gradient of zeros
+    start = 0.0
+
+    def __init__(self, items: Any, lr: float, dtype: str, trainable_rows: Any = None, lr_multipliers: Any = None) -> None:
+        parts = list(items) if isinstance(items, list | tuple) else [items]
+        are_groups = bool(parts) and all(isinstance(part, dict) for part in parts)
+        self.param_groups = [dict(part) for part in parts] if are_groups else [{"params": parts}]
+        for group in self.param_groups:
+            group["params"] = list(group["params"]) if isinstance(group["params"], list | tuple) else [group["params"]]
+        self.items = [item for group in self.param_groups for item in group["params"]]
+        self._group_of = [group for group in self.param_groups for _ in group["params"]]
+        self.lr, self.dtype = lr, dtype
+        self.trainable_rows, self.lr_multipliers = trainable_rows, lr_multipliers
         self.steps = [0 for _ in self.items]
+        self._states: list[dict[str, list[list[Row]]]] = [{} for _ in self.items]
+
+    def _option(self, k: int, name: str) -> Any:
+        return self._group_of[k].get(name, getattr(self, name))
+
+    def scalars(self, k: int, t: int) -> Scalars:
+        """The scalars of step t (from 1) of item k."""
+        raise NotImplementedError
+
+    def state(self, k: int) -> dict[str, dict[str, list[Row]]]:
+        """State name to table name to rows, of item k."""
+        return {
+            state: {name: [row[i] for row in rows] for name, rows in self._states[k].items()}
+            for i, state in enumerate(self.state_names)
+        }
+
+    def _rows_of_state(self, k: int, name: str, table: list[Row]) -> list[list[Row]]:
+        """The state of each row of a table, which may have got more or fewer rows."""
+        rows = self._states[k].setdefault(name, [])
+        del rows[len(table) :]
+        r = rounding(self._dtype(k))
+        for row in table[len(rows) :]:
+            width = 1 if self.rule == "row_wise_adagrad" else len(row)
+            rows.append([[r(self.start)] * width for _ in self.state_names])
+        return rows
+
+    def _dtype(self, k: int) -> str:
+        item = self.items[k]
+        return item.dtype if isinstance(item, Layer) else self.dtype
+
+    def _train(self, k: int) -> None:
+        """One step of item k with its gradients."""
+        self.steps[k] += 1
+        item, s, r = self.items[k], self.scalars(k, self.steps[k]), rounding(self._dtype(k))
+        if isinstance(item, Parameter):
+            data = item.data if shape(item.data) else [item.data]
+            grads = None if item.grad is None else _rows(item.grad if shape(item.grad) else [item.grad])
+            for i, (w, state) in enumerate(zip(_rows(data), self._rows_of_state(k, "data", _rows(data)), strict=True)):
+                RULES[self.rule](w, [0.0] * len(w) if grads is None else grads[i], state, s, 1.0, r)
+            if not shape(item.data):
+                item.data = data[0]
+            return
+        for place, (name, table) in enumerate(item.tables.items()):
+            grad, states = item.grads()[name], self._rows_of_state(k, name, table)
+            factors = _multipliers(
+                self._option(k, "lr_multipliers"), self._option(k, "trainable_rows"), name, place == 0, len(table)
+            )
+            of_layer = _multipliers(None, item.trainable_rows, name, place == 0, len(table))
+            with_gradient = dict(zip(grad.ids, grad.rows, strict=True))
+            for i, w in enumerate(table):
+                if factors[i] * of_layer[i] != 0 and (self.is_dense or i in with_gradient):
+                    RULES[self.rule](w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i] * of_layer[i], r)
+
+    def train(self, layer: Layer) -> None:
+        """One step of one layer."""
+        (k,) = (k for k, item in enumerate(self.items) if item is layer)
+        self._train(k)
 
     def zero_grad(self) -> None:
         for item in self.items:
@@ -45,65 +125,175 @@ class _Optimizer:
 
     def step(self) -> None:
         """One step of every item; without a gradient it is a step with a gradient of zeros."""
-        for k, item in enumerate(self.items):
-            self.steps[k] += 1
-            dtype = item.dtype if isinstance(item, _Layer) else self.dtype
-            self._update(k, list(_elements(item, dtype)), rounding(dtype))
+        for k in range(len(self.items)):
+            self._train(k)
 
-    def _update(self, k: int, pairs: list[tuple[list[float], list[float]]], round_: Any) -> None:
-        raise NotImplementedError
+    def flush(self) -> None:
+        """Nothing is ever behind here."""
 
 
-class SGD(_Optimizer):
-    """w = w - lr g"""
+class SGD(Optimizer):
+    """w = w - lr g, with momentum and L2 decay; dense."""
 
-    def __init__(self, layers_and_parameters: Any, lr: float = 1e-3, *, dtype: str = "float64") -> None:
-        super().__init__(layers_and_parameters, lr, dtype)
-
-    def _update(self, k: int, pairs: list[tuple[list[float], list[float]]], round_: Any) -> None:
-        lr = round_(self.lr)
-        for w, g in pairs:
-            w[:] = [round_(wi - round_(lr * gi)) for wi, gi in zip(w, g, strict=True)]
-
-
-class Adam(_Optimizer):
-    """Adam (Kingma and Ba, 2015) with L2 weight decay, dense over every element.
-
-    With r(x) the rounding to the dtype, t the step's number from 1, and the scalars lr_t = r(lr / (1 - b1^t)),
-    c_t = r(1 / sqrt(1 - b2^t))::
-
-        g = g + wd w                     only if wd is not 0
-        m = b1 m + (1 - b1) g
-        v = b2 v + ((1 - b2) g) g
-        w = w - (lr_t m) / (sqrt(v) c_t + eps)
-    """
+    rule, state_names = "sgd", ("momentum_buffer",)
 
     def __init__(
         self,
-        layers_and_parameters: Any,
+        items: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        dtype: str = "float64",
+        **rows: Any,
+    ) -> None:
+        super().__init__(items, lr, dtype, **rows)
+        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+
+    def scalars(self, k: int, t: int) -> Scalars:
+        lr, momentum, decay, nesterov = (self._option(k, name) for name in ("lr", "momentum", "weight_decay", "nesterov"))
+        return scalars(lr=lr, beta1=momentum, l2=decay, nesterov=float(nesterov))
+
+
+class Adagrad(Optimizer):
+    """w = w - lr / (1 + (t - 1) lr_decay) g / (sqrt(sum of g g) + eps), with L2 decay; dense."""
+
+    rule, state_names = "adagrad", ("sum",)
+
+    def __init__(
+        self,
+        items: Any,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        dtype: str = "float64",
+        **rows: Any,
+    ) -> None:
+        super().__init__(items, lr, dtype, **rows)
+        self.lr_decay, self.weight_decay, self.start, self.eps = lr_decay, weight_decay, initial_accumulator_value, eps
+
+    def scalars(self, k: int, t: int) -> Scalars:
+        lr, lr_decay, decay, eps = (self._option(k, name) for name in ("lr", "lr_decay", "weight_decay", "eps"))
+        return scalars(lr=lr / (1.0 + (t - 1) * lr_decay), eps=eps, l2=decay)
+
+
+class RowWiseAdagrad(Optimizer):
+    """Adagrad with one number of state for a row; the rows of the gradient alone (FBGEMM)."""
+
+    rule, state_names, is_dense = "row_wise_adagrad", ("sum",), False
+
+    def __init__(
+        self,
+        items: Any,
+        lr: float = 1e-2,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        weight_decay_mode: str = "l2",
+        *,
+        dtype: str = "float64",
+        **rows: Any,
+    ) -> None:
+        super().__init__(items, lr, dtype, **rows)
+        self.eps, self.weight_decay, self.weight_decay_mode = eps, weight_decay, weight_decay_mode
+
+    def scalars(self, k: int, t: int) -> Scalars:
+        lr, eps, decay, mode = (self._option(k, name) for name in ("lr", "eps", "weight_decay", "weight_decay_mode"))
+        return scalars(lr=lr, eps=eps, l2=decay) if mode == "l2" else scalars(lr=lr, eps=eps, decay=lr * decay)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015) with L2 decay; dense."""
+
+    rule, state_names = "adam", ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        items: Any,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
         dtype: str = "float64",
+        **rows: Any,
     ) -> None:
-        super().__init__(layers_and_parameters, lr, dtype)
+        super().__init__(items, lr, dtype, **rows)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        self.exp_avg: list[Any] = [None for _ in self.items]
-        self.exp_avg_sq: list[Any] = [None for _ in self.items]
 
-    def _update(self, k: int, pairs: list[tuple[list[float], list[float]]], r: Any) -> None:
-        if self.exp_avg[k] is None:
-            self.exp_avg[k] = [[0.0] * len(w) for w, _ in pairs]
-            self.exp_avg_sq[k] = [[0.0] * len(w) for w, _ in pairs]
-        (beta1, beta2), t = self.betas, self.steps[k]
-        b1, b2, a1, a2 = r(beta1), r(beta2), r(1.0 - beta1), r(1.0 - beta2)
-        lr_t, c_t = r(self.lr / (1.0 - beta1**t)), r(1.0 / math.sqrt(1.0 - beta2**t))
-        eps, wd = r(self.eps), r(self.weight_decay)
-        for (w, gradient), m, v in zip(pairs, self.exp_avg[k], self.exp_avg_sq[k], strict=True):
-            for d, g_d in enumerate(gradient):
-                g = r(g_d + r(wd * w[d])) if self.weight_decay != 0 else g_d
-                m[d] = r(r(b1 * m[d]) + r(a1 * g))
-                v[d] = r(r(b2 * v[d]) + r(r(a2 * g) * g))
-                w[d] = r(w[d] - r(r(lr_t * m[d]) / r(r(r(math.sqrt(v[d])) * c_t) + eps)))
+    def _decay(self, lr: float, decay: float) -> dict[str, float]:
+        return {"l2": decay}
+
+    def scalars(self, k: int, t: int) -> Scalars:
+        lr, (beta1, beta2), eps, decay = (self._option(k, name) for name in ("lr", "betas", "eps", "weight_decay"))
+        return scalars(
+            lr=lr / (1.0 - beta1**t),
+            beta1=beta1,
+            alpha1=1.0 - beta1,
+            beta2=beta2,
+            alpha2=1.0 - beta2,
+            correction=1.0 / math.sqrt(1.0 - beta2**t),
+            eps=eps,
+            **self._decay(lr, decay),
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled decay (Loshchilov and Hutter, 2019): first every element becomes (1 - lr wd) times itself; dense."""
+
+    def __init__(
+        self,
+        items: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        **others: Any,
+    ) -> None:
+        super().__init__(items, lr, betas, eps, weight_decay, **others)
+
+    def _decay(self, lr: float, decay: float) -> dict[str, float]:
+        return {"decay": lr * decay}
+
+
+class SparseAdam(Optimizer):
+    """torch.optim.SparseAdam: the rows of the gradient alone, with one step count for all."""
+
+    rule, state_names, is_dense = "sparse_adam", ("exp_avg", "exp_avg_sq"), False
+
+    def __init__(
+        self,
+        items: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        dtype: str = "float64",
+        **rows: Any,
+    ) -> None:
+        super().__init__(items, lr, dtype, **rows)
+        self.betas, self.eps = betas, eps
+
+    def scalars(self, k: int, t: int) -> Scalars:
+        lr, (beta1, beta2), eps = (self._option(k, name) for name in ("lr", "betas", "eps"))
+        step_size = lr * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        return scalars(lr=step_size, alpha1=1.0 - beta1, alpha2=1.0 - beta2, eps=eps)
+
+
+def clip_grad_norm(items: Any, max_norm: float, dtype: str = "float64") -> float:
+    """Scale all gradients so that their norm, taken together, is at most max_norm; the norm before."""
+    layers = [item for item in items if isinstance(item, Layer)]
+    dense = [item for item in items if isinstance(item, Parameter) and item.grad is not None]
+    grads = [grad for layer in layers for grad in layer.grads().values()]
+    norm = total_norm([row for grad in grads for row in grad.rows] + [row for p in dense for row in _rows(p.grad)])
+    factor = clip_factor(norm, max_norm)
+    if factor < 1:
+        for grad in grads:
+            grad.rows = scaled(grad.rows, factor, rounding(grad.dtype))
+        for p in dense:
+            for row in _rows(p.grad):
+                row[:] = scaled([row], factor, rounding(dtype))[0]
+    return norm

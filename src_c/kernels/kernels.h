@@ -6,12 +6,30 @@
 #ifndef FE_KERNELS_H
 #define FE_KERNELS_H
 
+#include <stddef.h>
+
 #include "../array.h"
 
 static inline char *fe_row(const fe_table *table, int64_t row)
 {
     return table->data + row * table->row_stride;
 }
+
+/* The gradients of one step: items whose rows are sorted, and where the gradient of each lies. */
+typedef struct {
+    const fe_step *now;
+    int32_t n_taken_after; /* recorded steps that a row has taken afterwards */
+    const int64_t *rows;
+    const int32_t *order; /* NULL: item i is gradient i */
+    const fe_array *grads;
+} fe_batch;
+
+static inline const char *fe_gradient(const fe_batch *batch, int64_t item)
+{
+    return fe_array_run(batch->grads, batch->order == NULL ? item : batch->order[item], 1).data;
+}
+
+#define FE_STRIP_SIZE 8192 /* bytes of a row whose gradients are summed at one time, on the stack */
 
 typedef struct {
     const char *isa;
@@ -32,6 +50,17 @@ typedef struct {
     /* for i: dwte[token_rows[i]] += dout[i], dwpe[position_rows[i]] += dout[i], unless no row; dout is read once */
     void (*scatter_add_pair[FE_N_DTYPES])(const fe_table *dwte, const int64_t *token_rows, const fe_table *dwpe,
                                           const int64_t *position_rows, fe_run dout);
+
+    /* for i: row rows[i] of t (row i where rows is NULL) takes every recorded step that it has missed. Unlike other kernels, several threads may
+     * work on one row: one of them does. */
+    void (*catch_up[FE_N_DTYPES])(const fe_trained *t, const int64_t *rows, int64_t first, int64_t end);
+
+    /* Items first .. end - 1 of a batch, which are all that there are of their rows: each row takes the recorded steps that it has missed, and
+     * the batch's step with the sum of its gradients. */
+    void (*train[FE_N_DTYPES])(const fe_trained *t, const fe_batch *batch, int64_t first, int64_t end);
+
+    /* for i: sums[i] = the sum of the squares of row i, in float64 */
+    void (*sum_squares[FE_N_DTYPES])(const fe_table *rows, double *sums, int64_t first, int64_t end);
 } fe_kernels;
 
 /* Null where the compiler does not target that machine. */

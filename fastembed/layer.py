@@ -1,0 +1,246 @@
+"""Layer: what embedding layers share. Tables by name, a row-sparse gradient of each, and rows that may be behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from . import _checks
+from .rowgrad import RowGrad
+from .trained import TrainedTable
+
+if TYPE_CHECKING:
+    from ._typing import Array, ArrayLike
+
+_layers: weakref.WeakSet[Layer] = weakref.WeakSet()
+
+
+class Layer:
+    """Tables by name, a row-sparse gradient for each, the ids of the last call, and whoever trains the tables.
+
+    Rows may be behind: an optimiser lets them take the steps that they missed when they are needed (`trained`). A lock of each
+    layer keeps one thread from reading them while another does that.
+    """
+
+    training: bool
+    _last_ids: tuple[Any, ...] | None
+    _hold: Any  # from SingleLookup or PairLookup
+    _is_behind: bool  # as well: whether look-ups have to let rows catch up first
+    _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
+
+    def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
+        self.tables = tables
+        self._hold(*tables.values())
+        self._last_ids = None
+        self.training = True
+        self.trainable = trainable
+        self.trainable_rows = trainable_rows
+        self.zero_grad()
+        self._trained: dict[str, TrainedTable] = {}
+        self._is_behind = False
+        self.lock = threading.RLock()
+        self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
+        _layers.add(self)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The tables' dtype, in native byte order."""
+        return next(iter(self.tables.values())).dtype.newbyteorder("=")
+
+    def parameters(self) -> list[Array]:
+        """The tables themselves, in the order of `state_dict`, up to date."""
+        return list(self.state_dict().values())
+
+    def state_dict(self) -> dict[str, Array]:
+        """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state."""
+        self.flush()
+        return dict(self.tables)
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
+        """Copy tables into this layer's.
+
+        Parameters
+        ----------
+        state : mapping of name to array_like
+            Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``, ``transformer.wte.weight``).
+        strict : bool
+            Whether a missing or an unexpected name is an error; otherwise such names are passed over.
+
+        Raises
+        ------
+        KeyError
+            A name is missing, unexpected, or there twice. No table is changed.
+        ValueError, TypeError
+            An array has another shape, or a dtype that does not convert. No table is changed.
+        """
+        if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
+        known: dict[str, Any] = {}
+        unexpected = []
+        for key, value in state.items():
+            plain = key.removeprefix("transformer.")
+            name = self._aliases.get(plain, plain)
+            if name not in self.tables:
+                unexpected.append(key)
+            elif name in known:
+                raise KeyError(f"{name} is there twice in {sorted(state)}")
+            else:
+                known[name] = value
+        missing = [name for name in self.tables if name not in known]
+        if strict and (missing or unexpected):
+            raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self.tables)}")
+        arrays = {name: _checks.like(name, value, self.tables[name].shape, self.dtype) for name, value in known.items()}
+        pairs = [(_checks.writable_table(name, self.tables[name]), array) for name, array in arrays.items()]
+        with self.lock:
+            self.flush()
+            _checks.copy_into(pairs)
+
+    def grads(self) -> dict[str, RowGrad]:
+        """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
+        return dict(self._grads)
+
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradients."""
+        self._grads = {name: RowGrad.zeros(table.shape, self.dtype) for name, table in self.tables.items()}
+
+    def train(self, mode: bool = True) -> Self:
+        """Keep a reference to the ids of each call, for `backward`. The default."""
+        self.training = mode
+        if not mode:
+            self._last_ids = None
+        return self
+
+    def eval(self) -> Self:
+        """Keep no ids of a call: `backward` then needs them as an argument."""
+        return self.train(False)
+
+    def _ids_of_last_call(self) -> tuple[Any, ...]:
+        if self._last_ids is None:
+            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
+        return self._last_ids
+
+    def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any) -> None:
+        """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it; all or nothing."""
+        name, some_rows = next(iter(rows_by_name.items()))
+        values = _checks.rows("dout", dout, (*some_rows.shape, self.tables[name].shape[1]), self.dtype)
+        if optimizer is None:
+            self._grads = {name: self._grads[name].accumulate(rows, values) for name, rows in rows_by_name.items()}
+            return
+        if not callable(getattr(optimizer, "train", None)):
+            raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
+        if any(len(grad) for grad in self._grads.values()):
+            raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
+        optimizer.train(self, rows_by_name, values)
+
+    # ---- rows that are behind ----
+
+    @contextlib.contextmanager
+    def trained_by(self, tables: dict[str, TrainedTable]) -> Iterator[None]:
+        """While an optimiser takes a step: nobody else reads or writes the tables, or has steps left to do."""
+        with self.lock:
+            if any(self._trained.get(name) is not table for name, table in tables.items()):
+                self.flush()
+                self._trained = tables
+            self._is_behind = True
+            try:
+                yield
+            finally:
+                self._is_behind = any(table.is_behind for table in tables.values())
+
+    @contextlib.contextmanager
+    def caught_up(self, rows_by_name: dict[str, Array]) -> Iterator[None]:
+        """While these rows (checked int64) are read: they have taken all steps, and nobody trains them."""
+        with self.lock:
+            for name, table in self._trained.items():
+                table.catch_up(rows_by_name[name])
+            yield
+
+    def flush(self) -> None:
+        """Bring all rows up to date: each takes the steps of its optimiser that it has missed so far."""
+        if self._is_behind:
+            with self.lock:
+                for table in self._trained.values():
+                    table.flush()
+                self._is_behind = False
+
+    # ---- size ----
+
+    def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
+        """Give a table ``n`` rows. Rows that remain keep their values, and what every optimiser knows of them.
+
+        The table becomes another array; accumulated gradients of rows that are gone are dropped, and the ids of the last call
+        forgotten.
+
+        Parameters
+        ----------
+        n : int
+        table : str, optional
+            Its name, as in `state_dict`; by default the first.
+        new_rows : array_like, broadcast to (n - V, D)
+            What rows that are added hold; by default zeros.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            There is no such table, or the rows do not fit. Nothing is changed.
+
+        Examples
+        --------
+        >>> import fastembed as fe
+        >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0]])
+        >>> layer.resize(3, new_rows=[5.0, 6.0])
+        >>> layer.weight
+        array([[1., 2.],
+               [5., 6.],
+               [5., 6.]])
+        """
+        name = next(iter(self.tables)) if table is None else table
+        if name not in self.tables:
+            raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
+        n = _checks.size("n", n)
+        with self.lock:
+            self.flush()
+            old = self.tables[name]
+            n_added, n_kept = max(n - len(old), 0), min(n, len(old))
+            added = _checks.rows(
+                "new_rows", 0.0 if new_rows is None else new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True
+            )
+            new = np.empty((n, old.shape[1]), self.dtype)
+            new[:n_kept], new[n_kept:] = old[:n_kept], added
+            puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
+            self._grads[name] = self._grads[name].resized(n)
+            self.tables[name] = new
+            self._hold(*self.tables.values())
+            self._last_ids = None
+            self._trained = {}
+            for put in puts:
+                put()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.flush()
+        own = ("lock", "_trained", "optimizers")  # what a copy has of its own
+        return _restored, (type(self), {name: value for name, value in self.__dict__.items() if name not in own}, self.training)
+
+
+def _new_locks() -> None:
+    """A forked child has no thread that would ever open a lock that another thread held."""
+    for layer in list(_layers):
+        layer.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_locks)
+
+
+def _restored(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
+    """A layer from what `copy` or `pickle` kept of it: everything but the ids of the last call."""
+    layer = cls.__new__(cls)
+    Layer.__init__(layer, state["tables"])
+    layer.__dict__.update(state)
+    return layer.train(training)

@@ -1,0 +1,113 @@
+"""How one row of a table and of its state changes in one step of each optimiser.
+
+``w`` is the row, ``g`` its gradient, ``s`` the step's scalars (float64), ``k`` the multiplier of the row's learning rate, ``r``
+the rounding to the dtype; the others are rows of state. Every operation is rounded once, in the order written here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Row = list[float]
+Scalars = dict[str, float]
+Rounding = Callable[[float], float]
+
+
+def _decayed(w: float, g: float, s: Scalars, r: Rounding) -> float:
+    """The gradient of one element with L2 decay; sums start from +0, so that -0 becomes 0."""
+    g = r(0.0 + g)
+    return r(g + r(r(s["l2"]) * w)) if s["l2"] != 0 else g
+
+
+def sgd(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
+    """torch.optim.SGD: b = mu b + g; g = g + mu b with nesterov, else b; w = w - lr g"""
+    lr, mu = r(s["lr"] * k), r(s["beta1"])
+    for d, w_d in enumerate(w):
+        g_d = _decayed(w_d, g[d], s, r)
+        if s["beta1"] != 0:
+            b = state[0]
+            b[d] = r(r(mu * b[d]) + g_d)
+            g_d = r(g_d + r(mu * b[d])) if s["nesterov"] != 0 else b[d]
+        w[d] = r(w_d - r(lr * g_d))
+
+
+def adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
+    """torch.optim.Adagrad: h = h + g g; w = w - lr g / (sqrt(h) + eps)"""
+    lr, eps, (h,) = r(s["lr"] * k), r(s["eps"]), state
+    for d, w_d in enumerate(w):
+        g_d = _decayed(w_d, g[d], s, r)
+        h[d] = r(h[d] + r(g_d * g_d))
+        w[d] = r(w_d - r(r(lr * g_d) / r(r(math.sqrt(h[d])) + eps)))
+
+
+def row_wise_adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
+    """FBGEMM's rowwise_adagrad: h = h + mean(g g); w = c w - lr / (sqrt(h) + eps) g, where h is one number"""
+    (h,) = state
+    g = [_decayed(w_d, g_d, s, r) for w_d, g_d in zip(w, g, strict=True)]
+    h[0] = r(h[0] + r(sum_squares(g, r) / r(float(len(w))))) if w else h[0]
+    rate, kept = r(r(s["lr"] * k) / r(r(math.sqrt(h[0])) + r(s["eps"]))), r(1.0 - s["decay"] * k)
+    for d, w_d in enumerate(w):
+        w[d] = r((r(kept * w_d) if s["decay"] != 0 else w_d) - r(rate * g[d]))
+
+
+def adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
+    """w = (1 - lr wd) w; m = b1 m + a1 g; v = b2 v + (a2 g) g; w = w - (lr m) / (sqrt(v) c + eps)"""
+    lr, eps, correction, kept = r(s["lr"] * k), r(s["eps"]), r(s["correction"]), r(1.0 - s["decay"] * k)
+    b1, a1, b2, a2 = (r(s[name]) for name in ("beta1", "alpha1", "beta2", "alpha2"))
+    m, v = state
+    for d in range(len(w)):
+        w_d = r(kept * w[d]) if s["decay"] != 0 else w[d]
+        g_d = _decayed(w_d, g[d], s, r)
+        m[d] = r(r(b1 * m[d]) + r(a1 * g_d))
+        v[d] = r(r(b2 * v[d]) + r(r(a2 * g_d) * g_d))
+        w[d] = r(w_d - r(r(lr * m[d]) / r(r(r(math.sqrt(v[d])) * correction) + eps)))
+
+
+def sparse_adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
+    """torch.optim.SparseAdam: m = m + a1 (g - m); v = v + a2 (g g - v); w = w - (lr m) / (sqrt(v) + eps)"""
+    lr, eps, a1, a2 = r(s["lr"] * k), r(s["eps"]), r(s["alpha1"]), r(s["alpha2"])
+    m, v = state
+    for d, w_d in enumerate(w):
+        g_d = r(0.0 + g[d])
+        m[d] = r(m[d] + r(a1 * r(g_d - m[d])))
+        v[d] = r(v[d] + r(a2 * r(r(g_d * g_d) - v[d])))
+        w[d] = r(w_d - r(r(lr * m[d]) / r(r(math.sqrt(v[d])) + eps)))
+
+
+RULES: dict[str, Callable[..., None]] = {
+    "sgd": sgd,
+    "adagrad": adagrad,
+    "row_wise_adagrad": row_wise_adagrad,
+    "adam": adam,
+    "sparse_adam": sparse_adam,
+}
+
+
+def sum_squares(row: Row, r: Rounding = float) -> float:
+    """The sum of a row's squares: 16 sums of every sixteenth element, each from +0 on, joined in pairs."""
+    parts = [0.0] * 16
+    for d, x in enumerate(row):
+        parts[d % 16] = r(parts[d % 16] + r(x * x))
+    for width in (8, 4, 2, 1):
+        parts = [r(parts[j] + parts[j + width]) for j in range(width)]
+    return parts[0]
+
+
+def total_norm(rows: list[Row]) -> float:
+    """The norm of all elements of some rows, in float64: the rows' sums are added exactly and rounded once."""
+    try:
+        return math.sqrt(math.fsum(sum_squares(row) for row in rows))
+    except OverflowError:
+        return math.inf
+
+
+def scaled(rows: list[Row], factor: float, r: Rounding) -> list[Row]:
+    """Rows times a number that is rounded first; sums are never -0."""
+    return [[r(r(x * r(factor)) + 0.0) for x in row] for row in rows]
+
+
+def clip_factor(norm: float, max_norm: Any) -> float:
+    """torch.nn.utils.clip_grad_norm_: what gradients of that norm are multiplied by where it is below 1."""
+    return float(max_norm / (norm + 1e-6))

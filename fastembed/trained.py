@@ -1,0 +1,83 @@
+"""TrainedTable: a table with an optimiser's state, whose rows take the steps that they missed when they are next needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._backend import kernels
+
+if TYPE_CHECKING:
+    from ._typing import Array
+
+MAX_STEPS = 1024  # that a row can miss: then all rows take them, which bounds what one look-up can cost
+
+
+class TrainedTable:
+    """A table, its state arrays, and the steps since the oldest row's last one.
+
+    A step that moves rows without a gradient too is recorded here, and taken at once only by the rows of its batch; any other
+    row takes it, with a gradient of zeros and the scalars of that step, before it is read or written again (docs/training.md).
+
+    Parameters
+    ----------
+    rule : str
+        Which of the kernels' formulas.
+    table : ndarray of shape (V, D)
+    states : list of ndarray
+        Each of the table's shape and dtype, or of shape (V,).
+    """
+
+    def __init__(self, rule: str, table: Array, states: list[Array]) -> None:
+        self._arguments = rule, table, tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states)
+        self._n_taken = np.zeros(len(table), np.int32)
+        self._steps = np.empty((MAX_STEPS, kernels.N_SCALARS))
+        self._n_steps = 0
+        self.multipliers: Array | None = None
+        self._hold()
+
+    def _hold(self) -> None:
+        self._kernel = kernels.Trained(*self._arguments, self._n_taken, self.multipliers, self._steps)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether rows may have steps yet to take."""
+        return self._n_steps > 0
+
+    def set_multipliers(self, multipliers: Array | None) -> None:
+        """What each row's learning rate is multiplied by from now on (float64, shape (V,)); 0 for a row that stays as it is."""
+        if multipliers is not self.multipliers:
+            self.flush()
+            self.multipliers = multipliers
+            self._hold()
+
+    def catch_up(self, rows: Array) -> None:
+        """Let rows (checked int64, any shape) take the steps that they missed."""
+        if self._n_steps > 0:
+            self._kernel.catch_up(self._n_steps, rows.reshape(-1))
+
+    def flush(self) -> None:
+        """Let all rows take the steps that they missed."""
+        if self._n_steps > 0:
+            self._kernel.catch_up(self._n_steps, None)
+            self._n_taken[:] = 0
+            self._n_steps = 0
+
+    def train(self, step: Array, is_recorded: bool, batch: Batch) -> None:
+        """Take one step, with gradients for the rows of a batch and of zeros for all others."""
+        if self._n_steps == MAX_STEPS:
+            self.flush()
+        self._kernel.train(self._n_steps, step, is_recorded, *batch)
+        if is_recorded:
+            self._steps[self._n_steps] = step
+            self._n_steps += 1
+
+
+Batch = tuple[Any, Any, Any]
+"""Sorted row numbers (int64), where the gradient of each lies (int32, or None: in the same order), and the gradients."""
+
+
+def batch_of(rows: Array, n_rows: int, gradients: Array) -> Batch:
+    """The batch of one backward pass: rows as they were looked up (checked int64, overwritten), and their gradients."""
+    return *kernels.sort_rows(rows, n_rows), gradients

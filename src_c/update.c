@@ -1,0 +1,174 @@
+/* The entry points of the optimisers: what the recorded steps allow to skip, and rows shared out between threads. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "array.h"
+#include "dispatch.h"
+#include "pool.h"
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+/* What later steps with a gradient of zeros can at most do, for each recorded step. With SLACK for the roundings on the way (at most
+ * 4,096 steps of half a unit of float32 each), an element w keeps all its bits if u, what a step takes from it, is below w * unit:
+ *
+ *   reach            after this step, no later u is larger than u * reach * unit * kept, if v >= least_v or v == 0
+ *   reach_of_next_m  after this step, no later u is larger than m * reach_of_next_m * unit * kept
+ *   reach_of_m       before this step, neither this nor a later u is larger than m * reach_of_m * unit * kept
+ *
+ * `kept` is what decay leaves of w until the end. See docs/training.md. */
+static void look_ahead(const fe_trained *trained)
+{
+    const double SLACK = 1.01, unit = trained->table.dtype == FE_F32 ? 0x1p-26 : 0x1p-55;
+    const double smallest = trained->table.dtype == FE_F32 ? FLT_MIN : DBL_MIN;
+    double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, kept = 1, reach_of_m = 0;
+    bool all_fade = true; /* the averages shrink, and nothing is added to them */
+    for (fe_step *s = trained->steps + trained->n_steps - 1; s >= trained->steps; s--) {
+        const double growth = s->nesterov != 0 ? lr / (s->lr * s->beta1) : lr / s->lr; /* of the update's numerator */
+        const double shrinkage = larger(s->correction / correction / sqrt(v_kept), s->eps / eps);
+        s->reach = all_fade ? SLACK * larger(growth, 1) * larger(shrinkage, 1) / (kept * unit) : INFINITY;
+        s->least_v = SLACK * smallest / v_kept;
+        s->reach_of_next_m = reach_of_m;
+        lr = larger(lr, s->lr);
+        correction = smaller(correction, s->correction);
+        eps = smaller(eps, s->eps);
+        v_kept *= s->beta2;
+        kept *= larger(1 - s->decay, 0);
+        all_fade = all_fade && s->l2 == 0 && s->beta1 <= 1;
+        s->reach_of_m = reach_of_m = all_fade ? SLACK * ((lr + 1) / eps + 1) / (kept * unit) : INFINITY;
+    }
+}
+
+/* ---- rows shared out between threads ---- */
+
+typedef struct {
+    const fe_trained *trained;
+    const fe_batch *batch; /* NULL: catch up */
+    const int64_t *rows;
+    double *sums;
+    int64_t n_items, n_pieces;
+} update_work;
+
+/* Where a piece begins: never within the items of one row. */
+static int64_t first_item(const update_work *work, int64_t piece)
+{
+    int64_t item = work->n_items / work->n_pieces * piece + work->n_items % work->n_pieces * piece / work->n_pieces;
+    if (work->batch != NULL)
+        while (item > 0 && item < work->n_items && work->batch->rows[item] == work->batch->rows[item - 1])
+            item++;
+    return item;
+}
+
+static fe_status update_piece(const void *of_job, int64_t piece)
+{
+    const update_work *work = of_job;
+    const int64_t first = first_item(work, piece), end = first_item(work, piece + 1);
+    const fe_dtype dtype = work->trained->table.dtype;
+    if (work->sums != NULL)
+        fe_dispatch()->sum_squares[dtype](&work->trained->table, work->sums, first, end);
+    else if (work->batch != NULL)
+        fe_dispatch()->train[dtype](work->trained, work->batch, first, end);
+    else
+        fe_dispatch()->catch_up[dtype](work->trained, work->rows, first, end);
+    return (fe_status){.code = FE_OK};
+}
+
+/* Several pieces for each thread, so that they end together: rows take very different times. One where there is little to do. */
+static void run(update_work *work)
+{
+    enum { LITTLE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes */
+    const fe_table *table = &work->trained->table;
+    const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads(), row_size = table->n_cols * 8 + 1;
+    if (work->n_items == 0)
+        return;
+    work->n_pieces = work->n_items < LITTLE / row_size + 1 ? 1 : n_pieces < work->n_items ? n_pieces : work->n_items;
+    fe_pool_run(update_piece, work, work->n_pieces, NULL);
+}
+
+void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
+{
+    update_work work = {.trained = trained, .rows = rows, .n_items = rows == NULL ? trained->table.n_rows : n_rows};
+    look_ahead(trained);
+    run(&work);
+}
+
+void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const int64_t *rows, const int32_t *order, int64_t n_items,
+              const fe_array *grads)
+{
+    const fe_batch batch = {now, trained->n_steps + is_recorded, rows, order, grads};
+    update_work work = {.trained = trained, .batch = &batch, .n_items = n_items};
+    look_ahead(trained);
+    run(&work);
+}
+
+void fe_sum_squares(const fe_table *rows, double *sums)
+{
+    const fe_trained trained = {.table = *rows};
+    update_work work = {.trained = &trained, .sums = sums, .n_items = rows->n_rows};
+    run(&work);
+}
+
+/* ---- sorting: a radix sort, 11 bits at a time from the lowest on, which keeps the order of equal rows ---- */
+
+enum { RADIX_BITS = 11, N_BUCKETS = 1 << RADIX_BITS };
+
+static void sort_few(const int64_t *rows, int64_t n, int64_t *sorted, int32_t *order)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t row = rows[i];
+        int64_t k = i;
+        for (; k > 0 && sorted[k - 1] > row; k--) {
+            sorted[k] = sorted[k - 1];
+            order[k] = order[k - 1];
+        }
+        sorted[k] = row;
+        order[k] = (int32_t)i;
+    }
+}
+
+static void sort_pass(const int64_t *rows, const int32_t *places, int64_t n, int shift, int64_t *to_rows, int32_t *to_places)
+{
+    int64_t next[N_BUCKETS] = {0}, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        next[rows[i] >> shift & (N_BUCKETS - 1)]++;
+    for (int b = 0; b < N_BUCKETS; b++) {
+        const int64_t count = next[b];
+        next[b] = sum;
+        sum += count;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t to = next[rows[i] >> shift & (N_BUCKETS - 1)]++;
+        to_rows[to] = rows[i];
+        to_places[to] = places == NULL ? (int32_t)i : places[i];
+    }
+}
+
+void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch)
+{
+    enum { FEW = 64 }; /* for which the buckets of one pass take longer */
+    if (n <= FEW) {
+        sort_few(rows, n, sorted, order);
+        return;
+    }
+    int n_passes = 1;
+    while (n_passes * RADIX_BITS < 63 && n_rows > (int64_t)1 << n_passes * RADIX_BITS)
+        n_passes++;
+    sort_pass(rows, NULL, n, 0, sorted, order);
+    for (int pass = 1; pass < n_passes; pass++)
+        if (pass % 2 == 1)
+            sort_pass(sorted, order, n, pass * RADIX_BITS, rows, scratch);
+        else
+            sort_pass(rows, scratch, n, pass * RADIX_BITS, sorted, order);
+    if (n_passes % 2 == 0) {
+        memcpy(sorted, rows, (size_t)n * sizeof *sorted);
+        memcpy(order, scratch, (size_t)n * sizeof *order);
+    }
+}
