@@ -103,7 +103,7 @@ void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
 void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const int64_t *rows, const int32_t *order, int64_t n_items,
               const fe_array *grads)
 {
-    const fe_batch batch = {now, trained->n_steps + is_recorded, rows, order, grads};
+    const fe_batch batch = {now, trained->n_steps + is_recorded, rows, order, grads, n_items};
     update_work work = {.trained = trained, .batch = &batch, .n_items = n_items};
     look_ahead(trained);
     run(&work);

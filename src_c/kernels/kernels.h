@@ -22,7 +22,14 @@ typedef struct {
     const int64_t *rows;
     const int32_t *order; /* NULL: item i is gradient i */
     const fe_array *grads;
+    int64_t n_items;
 } fe_batch;
+
+/* The item to ask for while `item` is worked on. */
+static inline int64_t fe_coming_item(const fe_batch *batch, int64_t item, int64_t ahead)
+{
+    return item + ahead < batch->n_items ? item + ahead : item;
+}
 
 static inline const char *fe_gradient(const fe_batch *batch, int64_t item)
 {

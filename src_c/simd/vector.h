@@ -58,10 +58,10 @@ FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols
     for (; d + LINE_LANES <= n_cols; d += LINE_LANES) {
         if (next_out != NULL)
             fe_prefetch_to_write(next_out + d * (int64_t)sizeof(T));
-        if (next_a != NULL) {
+        if (next_a != NULL)
             fe_prefetch(next_a + d * (int64_t)sizeof(T));
+        if (next_b != NULL)
             fe_prefetch(next_b + d * (int64_t)sizeof(T));
-        }
         for (int64_t k = d; k < d + LINE_LANES; k += LANES) {
             const NAME(vec) sum = NAME(load)(a, k) + NAME(load)(b, k);
             if (stream)
@@ -70,10 +70,10 @@ FE_INLINE void NAME(add)(char *out, const char *a, const char *b, int64_t n_cols
                 NAME(store)(out, k, sum);
         }
     }
-    if (d < n_cols && next_a != NULL) {
+    if (d < n_cols && next_a != NULL)
         fe_prefetch(next_a + d * (int64_t)sizeof(T));
+    if (d < n_cols && next_b != NULL)
         fe_prefetch(next_b + d * (int64_t)sizeof(T));
-    }
     NAME(add_loose)(out, a, b, d, n_cols);
 }
 
