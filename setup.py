@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from glob import glob
 
 import numpy
@@ -9,9 +10,11 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# No contraction and no fast-math: every instruction set must give the same bits.
-CFLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+# No contraction and no fast-math: every instruction set must give the same bits. -O3: 150 KB more, nothing faster.
+CFLAGS = ["-std=gnu11", "-O2", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
+# Without symbols, unless somebody who asks for flags of their own wants to see them.
+LDFLAGS = ["-Wl,-s"] if sys.platform == "linux" and "CFLAGS" not in os.environ else []
 
 
 class BuildExt(build_ext):
@@ -33,6 +36,7 @@ extension = Extension(
         ("FE_CFLAGS", f'"{shlex.join(CFLAGS)}"'),
     ],
     extra_compile_args=CFLAGS,
+    extra_link_args=LDFLAGS,
 )
 
 setup(

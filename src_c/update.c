@@ -24,14 +24,20 @@ static double smaller(double a, double b)
  *   reach_of_next_m  after this step, no later u is larger than m * reach_of_next_m * unit * kept
  *   reach_of_m       before this step, neither this nor a later u is larger than m * reach_of_m * unit * kept
  *
- * `kept` is what decay leaves of w until the end. See docs/training.md. */
-static void look_ahead(const fe_trained *trained)
+ * `kept` is what decay leaves of w until the end. See docs/training.md. Worked out for the steps that some of these rows missed. */
+static void look_ahead(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
 {
+    int32_t oldest = trained->n_steps;
+    for (int64_t i = 0; i < n_rows; i++) {
+        const int64_t row = rows == NULL ? i : rows[i];
+        if (row >= 0 && trained->n_taken[row] < oldest)
+            oldest = trained->n_taken[row];
+    }
     const double SLACK = 1.01, unit = trained->table.dtype == FE_F32 ? 0x1p-26 : 0x1p-55;
     const double smallest = trained->table.dtype == FE_F32 ? FLT_MIN : DBL_MIN;
     double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, kept = 1, reach_of_m = 0;
     bool all_fade = true; /* the averages shrink, and nothing is added to them */
-    for (fe_step *s = trained->steps + trained->n_steps - 1; s >= trained->steps; s--) {
+    for (fe_step *s = trained->steps + trained->n_steps - 1; s >= trained->steps + oldest; s--) {
         const double growth = s->nesterov != 0 ? lr / (s->lr * s->beta1) : lr / s->lr; /* of the update's numerator */
         const double shrinkage = larger(s->correction / correction / sqrt(v_kept), s->eps / eps);
         s->reach = all_fade ? SLACK * larger(growth, 1) * larger(shrinkage, 1) / (kept * unit) : INFINITY;
@@ -96,7 +102,7 @@ static void run(update_work *work)
 void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
 {
     update_work work = {.trained = trained, .rows = rows, .n_items = rows == NULL ? trained->table.n_rows : n_rows};
-    look_ahead(trained);
+    look_ahead(trained, rows, work.n_items);
     run(&work);
 }
 
@@ -105,7 +111,7 @@ void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, c
 {
     const fe_batch batch = {now, trained->n_steps + is_recorded, rows, order, grads, n_items};
     update_work work = {.trained = trained, .batch = &batch, .n_items = n_items};
-    look_ahead(trained);
+    look_ahead(trained, rows, n_items);
     run(&work);
 }
 

@@ -31,7 +31,7 @@ static inline int64_t fe_coming_item(const fe_batch *batch, int64_t item, int64_
     return item + ahead < batch->n_items ? item + ahead : item;
 }
 
-static inline const char *fe_gradient(const fe_batch *batch, int64_t item)
+__attribute__((returns_nonnull)) static inline const char *fe_gradient(const fe_batch *batch, int64_t item)
 {
     return fe_array_run(batch->grads, batch->order == NULL ? item : batch->order[item], 1).data;
 }
