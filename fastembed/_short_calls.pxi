@@ -47,13 +47,21 @@ cdef bint plain_start(int64_t *first, object start) noexcept:
     return not overflow and -FAR < first[0] < FAR
 
 
-cdef bint is_apart(cnp.ndarray out, const _c.fe_table *table) noexcept:
-    """Whether a contiguous array lies wholly before or after the memory that a table spans."""
-    cdef int64_t span = (table.n_rows - 1) * table.row_stride
-    cdef char *first = table.data + (span if span < 0 else 0)
-    cdef char *last = table.data + (span if span > 0 else 0) + table.n_cols * 8
-    cdef char *begin = <char *>cnp.PyArray_DATA(out)
-    return table.n_rows == 0 or begin >= last or begin + cnp.PyArray_NBYTES(out) <= first
+cdef inline cnp.npy_intp row_bytes(const _c.fe_table *table) noexcept:
+    return table.n_cols * (4 if table.dtype == _c.FE_F32 else 8)
+
+
+cdef bint is_apart(cnp.ndarray out, const char *data, int64_t n_rows, int64_t row_stride, int64_t row_size) noexcept:
+    """Whether a contiguous array lies wholly before or after the memory that rows span. To the byte: neighbours are common."""
+    cdef int64_t span = (n_rows - 1) * row_stride
+    cdef const char *first = data + (span if span < 0 else 0)
+    cdef const char *last = data + (span if span > 0 else 0) + row_size
+    cdef const char *begin = <char *>cnp.PyArray_DATA(out)
+    return n_rows == 0 or begin >= last or begin + cnp.PyArray_NBYTES(out) <= first
+
+
+cdef bint is_apart_from_table(cnp.ndarray out, const _c.fe_table *table) noexcept:
+    return is_apart(out, table.data, table.n_rows, table.row_stride, row_bytes(table))
 
 
 cdef bint plain_out(object out, PlainIds *tokens, object token_ids, const _c.fe_table *wte, const _c.fe_table *wpe) noexcept:
@@ -66,14 +74,12 @@ cdef bint plain_out(object out, PlainIds *tokens, object token_ids, const _c.fe_
     for k in range(tokens.n_dims + 1):
         if cnp.PyArray_DIM(out, k) != tokens.shape[k]:
             return False
-    if not is_apart(out, wte) or (wpe != NULL and not is_apart(out, wpe)):
+    if not is_apart_from_table(out, wte) or (wpe != NULL and not is_apart_from_table(out, wpe)):
         return False
     if not cnp.PyArray_CheckExact(token_ids):
         return True
-    cdef _c.fe_table ids  # as one row, to ask where it lies
-    ids.data, ids.n_rows, ids.row_stride = <char *>cnp.PyArray_DATA(token_ids), 1, 0
-    ids.n_cols = cnp.PyArray_SIZE(token_ids)
-    return cnp.PyArray_IS_C_CONTIGUOUS(token_ids) and is_apart(out, &ids)
+    return cnp.PyArray_IS_C_CONTIGUOUS(token_ids) and is_apart(out, <char *>cnp.PyArray_DATA(token_ids), 1, 0,
+                                                               cnp.PyArray_NBYTES(token_ids))
 
 
 cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, object position_ids, object start,
@@ -84,7 +90,7 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
     cdef _c.fe_status status
     cdef _c.fe_stop stop = NULL
     cdef bint is_new = out is None
-    cdef cnp.npy_intp row_size = wte.n_cols * (4 if wte.dtype == _c.FE_F32 else 8)
+    cdef cnp.npy_intp row_size = row_bytes(wte)
     if position_ids is not None or not plain_ids(&tokens, token_ids):
         return None
     cdef int n_dims = tokens.n_dims

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "array.h"
+#include "dispatch.h"
 
 static inline uint8_t swap8(uint8_t x) { return x; }
 static inline uint16_t swap16(uint16_t x) { return (uint16_t)(x << 8 | x >> 8); }
@@ -44,20 +45,38 @@ DEFINE_LOAD(uint64, 64)
 static void (*const load_run[])(const char *, int64_t, bool, int64_t, int64_t *) = {load_int8,   load_uint8,  load_int16, load_uint16,
                                                                                   load_int32,  load_uint32, load_int64, load_uint64};
 
+/* start + i % period for i from first on. Whole periods are copied from what is there, twice as many each time. */
+static void load_arange(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loaded)
+{
+    const int64_t offset = first < ids->period ? first : first % ids->period, to_end = ids->period - offset;
+    int64_t n_loaded = n_ids < to_end ? n_ids : to_end;
+    fe_dispatch()->count_ids(loaded, n_loaded, ids->start + offset);
+    if (n_loaded == n_ids)
+        return;
+    loaded += n_loaded;
+    n_ids -= n_loaded;
+    n_loaded = n_ids < ids->period ? n_ids : ids->period;
+    fe_dispatch()->count_ids(loaded, n_loaded, ids->start);
+    for (int64_t n; n_loaded < n_ids; n_loaded += n) {
+        n = n_ids - n_loaded < n_loaded ? n_ids - n_loaded : n_loaded;
+        memcpy(loaded + n_loaded, loaded, (size_t)n * sizeof *loaded);
+    }
+}
+
+static bool is_plain(const fe_ids *ids, int64_t stride)
+{
+    return ids->type == FE_I64 && stride == sizeof(int64_t) && !ids->swapped;
+}
+
 static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loaded)
 {
     if (ids->type == FE_ARANGE) {
-        int64_t offset = first < ids->period ? first : first % ids->period;
-        for (int64_t i = 0; i < n_ids; offset = 0) {
-            const int64_t end = n_ids - i < ids->period - offset ? n_ids : i + ids->period - offset;
-            for (const int64_t id = ids->start + offset - i; i < end; i++)
-                loaded[i] = id + i;
-        }
+        load_arange(ids, first, n_ids, loaded);
         return;
     }
     while (n_ids > 0) {
         const fe_run run = fe_array_run(&ids->array, first, n_ids);
-        if (ids->type == FE_I64 && run.stride == sizeof(int64_t) && !ids->swapped)
+        if (is_plain(ids, run.stride))
             memcpy(loaded, run.data, (size_t)run.n_items * sizeof(int64_t));
         else
             load_run[ids->type](run.data, run.stride, ids->swapped, run.n_items, loaded);
@@ -72,12 +91,7 @@ fe_status fe_ids_read(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n
     load(ids, first, n_ids, rows);
     if (ids->type == FE_ARANGE && ids->start >= 0 && ids->start <= n_rows - ids->period)
         return (fe_status){.code = FE_OK};
-    /* One pass without a branch or a comparison, which SSE2 lacks for 64 bits, finds out whether a second one is needed: an id outside
-     * is negative, or what is left to the last row is. */
-    uint64_t signs = 0;
-    for (int64_t i = 0; i < n_ids; i++)
-        signs |= (uint64_t)rows[i] | ((uint64_t)n_rows - 1 - (uint64_t)rows[i]);
-    if (signs >> 63 == 0)
+    if (fe_dispatch()->ids_in_range(rows, n_ids, n_rows))
         return (fe_status){.code = FE_OK};
     for (int64_t i = 0; i < n_ids; i++) {
         const int64_t id = rows[i];

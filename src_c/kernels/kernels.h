@@ -41,6 +41,12 @@ __attribute__((returns_nonnull)) static inline const char *fe_gradient(const fe_
 typedef struct {
     const char *isa;
 
+    /* whether 0 <= ids[i] < n_rows for all i */
+    bool (*ids_in_range)(const int64_t *ids, int64_t n_ids, int64_t n_rows);
+
+    /* for i: ids[i] = start + i */
+    void (*count_ids)(int64_t *ids, int64_t n_ids, int64_t start);
+
     /* for i: out[i] = table[rows[i]], zeros for no row; row_size is in bytes, a copy needs no dtype. [1]: out goes past the cache. */
     void (*gather[2])(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out);
 

@@ -34,12 +34,18 @@ FE_INLINE void NAME(put)(char *row, int64_t d, T x)
     *(NAME(any) *)(row + d * (int64_t)sizeof(T)) = x;
 }
 
+/* out = a + b, 16 bytes of each */
+FE_INLINE void NAME(add_quad)(char *out, const char *a, const char *b, int64_t byte)
+{
+    *(NAME(quad) *)(out + byte) = *(const NAME(quad) *)(a + byte) + *(const NAME(quad) *)(b + byte);
+}
+
 /* out = a + b from element d to element end, which are not a whole line */
 FE_INLINE int64_t NAME(add_loose)(char *out, const char *a, const char *b, int64_t d, int64_t end)
 {
     const int64_t size = sizeof(T);
     for (; d + QUAD_LANES <= end; d += QUAD_LANES)
-        *(NAME(quad) *)(out + d * size) = *(const NAME(quad) *)(a + d * size) + *(const NAME(quad) *)(b + d * size);
+        NAME(add_quad)(out, a, b, d * size);
     for (; d < end; d++)
         NAME(put)(out, d, NAME(get)(a, d) + NAME(get)(b, d));
     return d;
