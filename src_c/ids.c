@@ -63,35 +63,33 @@ static void load_arange(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t
     }
 }
 
-static bool is_plain(const fe_ids *ids, int64_t stride)
+/* Loads ids; whether all are in range. */
+static bool load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n_rows, int64_t *loaded)
 {
-    return ids->type == FE_I64 && stride == sizeof(int64_t) && !ids->swapped;
-}
-
-static void load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t *loaded)
-{
+    const fe_kernels *kernels = fe_dispatch();
+    bool in_range = true;
     if (ids->type == FE_ARANGE) {
         load_arange(ids, first, n_ids, loaded);
-        return;
+        if (ids->start >= 0 && ids->start <= n_rows - ids->period)
+            return true;
+        return kernels->copy_ids(loaded, (const char *)loaded, n_ids, n_rows);
     }
     while (n_ids > 0) {
         const fe_run run = fe_array_run(&ids->array, first, n_ids);
-        if (is_plain(ids, run.stride))
-            memcpy(loaded, run.data, (size_t)run.n_items * sizeof(int64_t));
-        else
+        const bool is_plain = ids->type == FE_I64 && run.stride == sizeof(int64_t) && !ids->swapped;
+        if (!is_plain)
             load_run[ids->type](run.data, run.stride, ids->swapped, run.n_items, loaded);
+        in_range &= kernels->copy_ids(loaded, is_plain ? run.data : (const char *)loaded, run.n_items, n_rows);
         first += run.n_items;
         loaded += run.n_items;
         n_ids -= run.n_items;
     }
+    return in_range;
 }
 
 fe_status fe_ids_read(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n_rows, fe_bounds bounds, int64_t *rows)
 {
-    load(ids, first, n_ids, rows);
-    if (ids->type == FE_ARANGE && ids->start >= 0 && ids->start <= n_rows - ids->period)
-        return (fe_status){.code = FE_OK};
-    if (fe_dispatch()->ids_in_range(rows, n_ids, n_rows))
+    if (load(ids, first, n_ids, n_rows, rows))
         return (fe_status){.code = FE_OK};
     for (int64_t i = 0; i < n_ids; i++) {
         const int64_t id = rows[i];

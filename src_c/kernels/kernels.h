@@ -41,8 +41,8 @@ __attribute__((returns_nonnull)) static inline const char *fe_gradient(const fe_
 typedef struct {
     const char *isa;
 
-    /* whether 0 <= ids[i] < n_rows for all i */
-    bool (*ids_in_range)(const int64_t *ids, int64_t n_ids, int64_t n_rows);
+    /* for i: to[i] = from[i], at any alignment; to may be from. Whether all are 0 <= id < n_rows. */
+    bool (*copy_ids)(int64_t *to, const char *from, int64_t n_ids, int64_t n_rows);
 
     /* for i: ids[i] = start + i */
     void (*count_ids)(int64_t *ids, int64_t n_ids, int64_t start);
