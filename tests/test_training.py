@@ -1,0 +1,325 @@
+"""Optimisers: the reference's bits over instruction sets and threads; exact ones, the bits of an update of every element."""
+
+import math
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+from common import DTYPES, lists, same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastembed as fe
+from fastembed import _backend, reference
+
+EXACT = ("Adam", "AdamW")
+OPTIONS = {
+    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02}, {"weight_decay": 0.1}],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6}],
+    "RowWiseAdagrad": [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4}],
+    "Adam": [{}, {"weight_decay": 0.01}, {"betas": (0.0, 0.5), "eps": 1e-3}, {"betas": (0.95, 0.6)}],
+    "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9)}],
+    "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4}],
+}
+CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
+
+
+@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+def isa(request):
+    """Each instruction set, for the length of a test."""
+    if request.param is None:
+        yield
+        return
+    before = _backend.kernels.build_info()["isa"]
+    _backend.kernels.select_isa(request.param)
+    yield
+    _backend.kernels.select_isa(before)
+
+
+def zipf(rng, n_rows, size):
+    p = 1 / (np.arange(n_rows) + 2.7)
+    return rng.choice(n_rows, size=size, p=p / p.sum())
+
+
+def gradients(rng, shape, dtype):
+    """Numbers of many sizes, with zeros of both signs among them."""
+    values = rng.standard_normal(shape) * 10.0 ** rng.integers(-7, 2, shape)
+    return np.where(rng.random(shape) < 0.1, rng.choice([0.0, -0.0], shape), values).astype(dtype)
+
+
+# The reference
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("width", [1, 16, 65])
+def test_the_reference_to_the_bit(isa, dtype, name, options, width):
+    rng = np.random.default_rng(width)
+    wte, wpe = rng.standard_normal((7, width)).astype(dtype), rng.standard_normal((3, width)).astype(dtype)
+    layer, like = (
+        fe.TokenPositionEmbedding.from_arrays(wte, wpe),
+        reference.TokenPositionEmbedding.from_arrays(*lists(wte, wpe), dtype=dtype),
+    )
+    opt, like_opt = getattr(fe.optim, name)(layer, **options), getattr(reference.optim, name)(like, **options, dtype=dtype)
+    for step in range(12):
+        opt.lr = like_opt.lr = 0.0 if step == 5 else 0.3 / (step + 1)
+        ids = zipf(rng, 7, (2, 3))
+        dout = gradients(rng, (2, 3, width), dtype)
+        if step % 3 == 2:  # accumulated over two passes
+            for half in (dout, dout):
+                layer.backward(half, ids)
+                like.backward(*lists(half, ids))
+            opt.step(), like_opt.step()
+            opt.zero_grad(), like_opt.zero_grad()
+        else:
+            layer.backward(dout, ids, optimizer=opt)
+            like.backward(*lists(dout, ids), optimizer=like_opt)
+    for k, (table, expected) in enumerate(((layer.wte, like.wte), (layer.wpe, like.wpe))):
+        assert same_bits(table, np.array(expected, dtype)), ("wte", "wpe")[k]
+    states, of_items = like_opt.state(0), opt.state_dict()["items"][0]
+    for state in set(of_items) - {"step"}:
+        for table in ("wte", "wpe"):
+            got = of_items[state][table]
+            assert same_bits(got, np.array(states[state][table], dtype).reshape(got.shape)), (state, table)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", list(OPTIONS))
+def test_bits_do_not_depend_on_threads(isa, dtype, name):
+    """Tables of which each step is shared out between threads."""
+
+    def trained(n_threads):
+        rng = np.random.default_rng(0)
+        layer = fe.TokenPositionEmbedding(900, 50, 193, dtype=dtype, rng=1)
+        opt = getattr(fe.optim, name)(layer, **OPTIONS[name][-1])
+        with fe.threads(n_threads):
+            for _ in range(6):
+                ids = zipf(rng, 900, (20, 50))
+                layer.backward(gradients(rng, (20, 50, 193), dtype), ids, optimizer=opt)
+            opt.flush()
+        return layer.wte, layer.wpe
+
+    if _backend.name == "reference":
+        pytest.skip("the reference has one thread")
+    expected = trained(1)
+    for n_threads in (2, 3, 8):
+        assert all(map(same_bits, trained(n_threads), expected))
+
+
+# The meaning of exact
+
+
+def dense_adam(w, m, v, g, t, lr, betas, eps, l2, decay):
+    """One step of every element, in the order of operations of the reference."""
+    r, (b1, b2) = w.dtype.type, betas
+    if decay:
+        w *= r(1.0 - lr * decay)
+    if l2:
+        g = g + r(l2) * w
+    m *= r(b1)
+    m += r(1 - b1) * g
+    v *= r(b2)
+    v += r(1 - b2) * g * g
+    w -= r(lr / (1 - b1**t)) * m / (np.sqrt(v) * r(1 / math.sqrt(1 - b2**t)) + r(eps))
+
+
+class Pair:
+    """A layer with an exact optimiser, and a dense update of a copy beside it."""
+
+    def __init__(self, name, dtype, shape, weight_decay, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.layer = fe.Embedding(*shape, dtype=dtype, rng=seed)
+        self.layer.weight[0] = 0
+        self.layer.weight[1] *= 1e-37 if dtype == "float32" else 1e-300
+        self.opt = getattr(fe.optim, name)(self.layer, weight_decay=weight_decay)
+        self.decays = (weight_decay, 0.0) if name == "Adam" else (0.0, weight_decay)
+        self.w = self.layer.weight.copy()
+        self.m, self.v, self.t = np.zeros_like(self.w), np.zeros_like(self.w), 0
+
+    def step(self, ids, dout, fused=True):
+        self.t += 1
+        if fused:
+            self.layer.backward(dout, ids, optimizer=self.opt)
+        else:
+            self.layer.backward(dout, ids)
+            self.opt.step()
+            self.opt.zero_grad()
+        g = np.zeros_like(self.w)
+        np.add.at(g, ids, dout)
+        dense_adam(self.w, self.m, self.v, g, self.t, self.opt.lr, self.opt.betas, self.opt.eps, *self.decays)
+
+    def check(self):
+        state = self.opt.state_dict()["items"][0]
+        assert same_bits(self.layer.tables["weight"], self.w)
+        assert same_bits(state["exp_avg"]["weight"], self.m)
+        assert same_bits(state["exp_avg_sq"]["weight"], self.v)
+
+
+SCHEDULES = {
+    "random": lambda rng, t: 0.1 * rng.random(),
+    "with zeros": lambda rng, t: 0.1 * rng.random() if t % 7 else 0.0,
+    "warm restarts": lambda rng, t: 0.05 * (1 + math.cos(math.pi * (t % 60) / 60)),
+    "warm-up": lambda rng, t: 0.1 * min(1.0, t / 300) ** 8,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("name", "weight_decay"), [("Adam", 0.0), ("Adam", 0.01), ("AdamW", 0.0), ("AdamW", 0.3)])
+def test_exact_optimisers_are_the_dense_update_to_the_bit(dtype, schedule, name, weight_decay):
+    pair = Pair(name, dtype, (60, 19), weight_decay)
+    rng = pair.rng
+    for t in range(1, 501):
+        pair.opt.lr = SCHEDULES[schedule](rng, t)
+        if t % 125 == 0:
+            pair.opt.betas, pair.opt.eps = (rng.random(), rng.random()), 10.0 ** rng.integers(-12, -2)
+        ids = zipf(rng, 60, 4)
+        assert same_bits(pair.layer(ids), pair.w[ids])  # what is read mid-run is up to date
+        pair.step(ids, gradients(rng, (4, 19), dtype), fused=t % 3 != 0)
+        if t % 100 == 50:
+            assert same_bits(pair.layer.weight, pair.w)
+    pair.opt.flush()
+    pair.check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", EXACT)
+def test_rows_that_miss_thousands_of_steps(dtype, name):
+    """More than are recorded; averages pass through the subnormals until they move no more."""
+    pair = Pair(name, dtype, (12, 5), 0.0)
+    pair.opt.lr = 0.01
+    pair.step(np.arange(12), gradients(pair.rng, (12, 5), dtype))
+    for _ in range(2500):
+        pair.step(np.array([3]), np.ones((1, 5), dtype))
+    assert same_bits(pair.layer([7, 3]), pair.w[[7, 3]])
+    pair.check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_infinite_and_missing_numbers_go_where_the_dense_update_takes_them(dtype):
+    pair = Pair("Adam", dtype, (8, 6), 0.0)
+    with np.errstate(all="ignore"):
+        for k, bad in enumerate((np.inf, -np.inf, np.nan, np.finfo(dtype).max)):
+            dout = np.ones((1, 6), dtype)
+            dout[0, k] = bad
+            pair.step(np.array([k]), dout)
+        for _ in range(30):
+            pair.step(np.array([6]), np.ones((1, 6), dtype))
+    pair.check()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.data())
+def test_any_schedule_of_steps(data):
+    """Learning rates, betas, gaps and sizes drawn freely, so that each test for skipping is met from both sides."""
+    dtype = data.draw(st.sampled_from(DTYPES))
+    pair = Pair(
+        data.draw(st.sampled_from(EXACT)),
+        dtype,
+        (5, data.draw(st.sampled_from([1, 4, 17]))),
+        data.draw(st.sampled_from([0, 0.1])),
+    )
+    rates = st.sampled_from([0.0, 1e-9, 1e-3, 0.1, 10.0])
+    for _ in range(data.draw(st.integers(1, 6))):
+        pair.opt.betas = data.draw(st.sampled_from([(0.9, 0.999), (0.0, 0.9), (0.99, 0.1), (0.5, 0.0)]))
+        size = 10.0 ** data.draw(st.integers(-40 if dtype == "float32" else -300, 3))
+        row = data.draw(st.integers(0, 4))
+        pair.opt.lr = data.draw(rates)
+        pair.step(np.array([row]), (size * np.ones((1, pair.w.shape[1]))).astype(dtype))
+        later = data.draw(rates)
+        for _ in range(data.draw(st.integers(0, 60))):
+            pair.opt.lr = later
+            pair.step(np.array([4]), np.ones((1, pair.w.shape[1]), dtype))
+    pair.check()
+
+
+# Other libraries
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {}),
+        ("Adam", {"weight_decay": 0.02, "betas": (0.8, 0.99)}),
+        ("AdamW", {"weight_decay": 0.05}),
+        ("SGD", {}),
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        ("Adagrad", {"lr_decay": 0.01, "weight_decay": 0.01}),
+        ("SparseAdam", {}),
+    ],
+)
+def test_pytorch_to_rounding(name, options):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    layer = fe.Embedding(40, 9, dtype="float64", rng=0)
+    weight = torch.tensor(layer.weight.copy(), requires_grad=True)
+    opt, theirs = getattr(fe.optim, name)(layer, lr=0.1, **options), getattr(torch.optim, name)([weight], lr=0.1, **options)
+    for t in range(500):
+        opt.lr = theirs.param_groups[0]["lr"] = 0.1 * rng.random()
+        ids, dout = zipf(rng, 40, 6), rng.standard_normal((6, 9))
+        layer.backward(dout, ids, optimizer=opt)
+        looked_up = torch.nn.functional.embedding(torch.tensor(ids), weight, sparse=name == "SparseAdam")
+        weight.grad = None
+        looked_up.backward(torch.tensor(dout))
+        theirs.step()
+        if t % 100 == 99:
+            assert np.allclose(layer.weight, weight.detach().numpy(), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["l2", "decoupled"])
+def test_row_wise_adagrad_is_the_published_formula(mode):
+    rng = np.random.default_rng(0)
+    layer = fe.Embedding(9, 21, dtype="float64", rng=0)
+    opt = fe.optim.RowWiseAdagrad(layer, lr=0.1, eps=1e-3, weight_decay=0.2, weight_decay_mode=mode)
+    w, h = layer.weight.copy(), np.zeros(9)
+    for _ in range(20):
+        ids, dout = rng.integers(0, 9, 4), rng.standard_normal((4, 21))
+        layer.backward(dout, ids, optimizer=opt)
+        for row in np.unique(ids):
+            g = dout[ids == row].sum(axis=0) + (0.2 * w[row] if mode == "l2" else 0)
+            h[row] += (g * g).mean()
+            w[row] = (1 if mode == "l2" else 1 - 0.1 * 0.2) * w[row] - 0.1 / (np.sqrt(h[row]) + 1e-3) * g
+    assert np.allclose(layer.weight, w, rtol=1e-12)
+
+
+# Readers, memory
+
+
+def test_readers_in_other_threads_see_whole_steps():
+    """Rows that many threads ask for while they are behind are brought up to date once."""
+    pair = Pair("Adam", "float32", (400, 64), 0.0)
+    wrong = []
+
+    def read(seed):
+        ids = np.random.default_rng(seed).integers(0, 400, 300)
+        for _ in range(20):
+            if not same_bits(pair.layer(ids), pair.w[ids]):
+                wrong.append(seed)
+
+    pair.layer.eval()
+    for _ in range(3):
+        for _ in range(20):
+            pair.step(zipf(pair.rng, 400, 16), gradients(pair.rng, (16, 64), "float32"))
+        readers = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
+    pair.check()
+
+
+@pytest.mark.skipif(_backend.name != "c", reason="the reference makes lists")
+def test_a_fused_step_takes_40_bytes_an_id():
+    layer = fe.Embedding(200_000, 32, dtype="float32", rng=0)
+    ids = zipf(np.random.default_rng(0), 200_000, 20_000)
+    dout = np.ones((20_000, 32), np.float32)
+    opt = fe.optim.Adam(layer)
+    layer.backward(dout, ids, optimizer=opt)  # its state is made
+    tracemalloc.start()
+    for _ in range(3):
+        layer.backward(dout, ids, optimizer=opt)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 40 * ids.size + 100_000
