@@ -6,6 +6,7 @@ What is returned is ready for a kernel. Nothing is written here.
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import sys
 from collections.abc import Iterable
@@ -279,3 +280,36 @@ def apart(name: str, written: np.ndarray[Any, Any], **others: np.ndarray[Any, An
             shared = True
         if shared:
             raise ValueError(f"{name} must not overlap {other_name}")
+
+
+# Options of the optimisers
+
+_LARGEST = 3.4028234663852886e38  # of float32; np.finfo takes a millisecond of the import
+_SMALLEST = 1.1754943508222875e-38  # above 0 in every dtype: without it a row that was never touched gives 0 / 0
+
+
+def non_negative(name: str, value: Any) -> float:
+    return number(name, value, 0.0, _LARGEST)
+
+
+def eps(name: str, value: Any) -> float:
+    return number(name, value, _SMALLEST, _LARGEST)
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def betas(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be two numbers, got {value!r}")
+    below_one = math.nextafter(1.0, 0.0)
+    return number(f"{name}[0]", value[0], 0.0, below_one), number(f"{name}[1]", value[1], 0.0, below_one)
+
+
+def weight_decay_mode(name: str, value: Any) -> str:
+    if value not in ("l2", "decoupled"):
+        raise ValueError(f"{name} must be l2 or decoupled, got {value!r}")
+    return str(value)

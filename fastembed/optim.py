@@ -7,50 +7,16 @@ which.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from . import _checks
-from .layer import Layer
-from .optimizer import Item, Optimizer, Options, Parameter, scalars
-from .rowgrad import clip_factor, norm_of
+from .optimizer import Checks, Optimizer, Options, scalars
+from .parameter import Parameter, clip_grad_norm
 
 if TYPE_CHECKING:
     from ._typing import Array
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Parameter", "RowWiseAdagrad", "SparseAdam", "clip_grad_norm"]
-
-_LARGEST = 3.4028234663852886e38  # of float32; np.finfo takes a millisecond of the import
-_SMALLEST = 1.1754943508222875e-38  # above 0 in every dtype: without it a row that was never touched gives 0 / 0
-
-
-def _number(name: str, value: Any) -> float:
-    return _checks.number(name, value, 0.0, _LARGEST)
-
-
-def _eps(name: str, value: Any) -> float:
-    return _checks.number(name, value, _SMALLEST, _LARGEST)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def _betas(name: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{name} must be two numbers, got {value!r}")
-    below_one = math.nextafter(1.0, 0.0)
-    return _checks.number(f"{name}[0]", value[0], 0.0, below_one), _checks.number(f"{name}[1]", value[1], 0.0, below_one)
-
-
-def _mode(name: str, value: Any) -> str:
-    if value not in ("l2", "decoupled"):
-        raise ValueError(f"{name} must be l2 or decoupled, got {value!r}")
-    return str(value)
 
 
 class SGD(Optimizer):
@@ -91,9 +57,12 @@ class SGD(Optimizer):
     """
 
     rule = "sgd"
-    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
-        "lr": _number, "momentum": _number, "weight_decay": _number, "nesterov": _flag
-    }  # fmt: skip
+    options: ClassVar[Checks] = {
+        "lr": _checks.non_negative,
+        "momentum": _checks.non_negative,
+        "weight_decay": _checks.non_negative,
+        "nesterov": _checks.flag,
+    }
     lr: float
 
     def __init__(
@@ -152,9 +121,13 @@ class Adagrad(Optimizer):
     """
 
     rule = "adagrad"
-    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
-        "lr": _number, "lr_decay": _number, "weight_decay": _number, "initial_accumulator_value": _number, "eps": _eps
-    }  # fmt: skip
+    options: ClassVar[Checks] = {
+        "lr": _checks.non_negative,
+        "lr_decay": _checks.non_negative,
+        "weight_decay": _checks.non_negative,
+        "initial_accumulator_value": _checks.non_negative,
+        "eps": _checks.eps,
+    }
     lr: float
 
     def __init__(
@@ -222,9 +195,12 @@ class RowWiseAdagrad(Optimizer):
     """
 
     rule = "row_wise_adagrad"
-    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
-        "lr": _number, "eps": _eps, "weight_decay": _number, "weight_decay_mode": _mode
-    }  # fmt: skip
+    options: ClassVar[Checks] = {
+        "lr": _checks.non_negative,
+        "eps": _checks.eps,
+        "weight_decay": _checks.non_negative,
+        "weight_decay_mode": _checks.weight_decay_mode,
+    }
     lr: float
 
     def __init__(
@@ -289,9 +265,12 @@ class Adam(Optimizer):
     """
 
     rule = "adam"
-    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
-        "lr": _number, "betas": _betas, "eps": _eps, "weight_decay": _number
-    }  # fmt: skip
+    options: ClassVar[Checks] = {
+        "lr": _checks.non_negative,
+        "betas": _checks.betas,
+        "eps": _checks.eps,
+        "weight_decay": _checks.non_negative,
+    }
     lr: float
     betas: tuple[float, float]
 
@@ -401,7 +380,11 @@ class SparseAdam(Optimizer):
     """
 
     rule = "sparse_adam"
-    options: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": _number, "betas": _betas, "eps": _eps}
+    options: ClassVar[Checks] = {
+        "lr": _checks.non_negative,
+        "betas": _checks.betas,
+        "eps": _checks.eps,
+    }
     lr: float
     betas: tuple[float, float]
 
@@ -424,46 +407,3 @@ class SparseAdam(Optimizer):
         beta1, beta2 = options["betas"]
         lr = options["lr"] * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
         return scalars(lr=lr, alpha1=1.0 - beta1, alpha2=1.0 - beta2, eps=options["eps"])
-
-
-def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float) -> float:
-    """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
-
-    Parameters
-    ----------
-    layers_and_parameters : layer, Parameter, or iterable of them
-    max_norm : float
-
-    Returns
-    -------
-    float
-        The norm before, of all elements of all gradients, computed in float64.
-
-    Notes
-    -----
-    torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6) where that is below 1.
-
-    Examples
-    --------
-    >>> import fastembed as fe
-    >>> layer = fe.Embedding(5, 2, rng=0)
-    >>> layer.backward([[3.0, 4.0]], ids=[1])
-    >>> fe.optim.clip_grad_norm([layer], max_norm=1.0)
-    5.0
-    >>> layer.grads()["weight"].rows.round(3)
-    array([[0.6, 0.8]], dtype=float32)
-    """
-    items = [layers_and_parameters] if isinstance(layers_and_parameters, Item) else list(layers_and_parameters)
-    for k, item in enumerate(items):
-        if not isinstance(item, Item):
-            raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
-    dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
-    sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
-    norm = norm_of([*(grad.rows for grad in sparse), *dense.values()])
-    factor = clip_factor(norm, max_norm)
-    if factor < 1:
-        for grad in sparse:
-            grad.scale_(factor)
-        for k, array in dense.items():
-            items[k].grad = array * array.dtype.type(factor) + array.dtype.type(0)  # type: ignore[union-attr]
-    return norm

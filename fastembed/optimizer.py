@@ -10,59 +10,15 @@ import numpy as np
 from . import _checks
 from ._backend import kernels
 from .layer import Layer
+from .parameter import Item, Parameter
 from .trained import Batch, TrainedTable, batch_of
 
 if TYPE_CHECKING:
-    from ._typing import Array, ArrayLike
+    from ._typing import Array
 
 
-class Parameter:
-    """A dense array that an optimiser updates beside the layers.
-
-    Parameters
-    ----------
-    array : array_like of float32 or float64
-        Kept as it is, without a copy, if it is an array that can be written in place.
-
-    Attributes
-    ----------
-    data : ndarray
-    grad : ndarray of the shape of ``data``, or None for zeros
-
-    Examples
-    --------
-    >>> import numpy as np, fastembed as fe
-    >>> w = fe.Parameter(np.ones(2))
-    >>> w.grad = np.array([1.0, 2.0])
-    >>> fe.optim.SGD([w], lr=0.5).step()
-    >>> w.data
-    array([0.5, 0. ])
-    """
-
-    def __init__(self, array: ArrayLike) -> None:
-        self._data = _checks.writable("array", array if isinstance(array, np.ndarray) else np.array(array))
-        self.grad: Array | None = None
-
-    @property
-    def data(self) -> Array:
-        """The array itself: write into it to change it."""
-        return self._data
-
-    def zero_grad(self) -> None:
-        """Forget the gradient."""
-        self.grad = None
-
-    def checked_grad(self) -> Array:
-        """The gradient as an array of the dtype and shape of ``data``."""
-        grad = np.zeros_like(self.data) if self.grad is None else self.grad
-        return np.asarray(_checks.like("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
-
-    def __repr__(self) -> str:
-        return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
-
-
-Item = Layer | Parameter
 Options = dict[str, Any]
+Checks = dict[str, Callable[[str, Any], Any]]
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov")
 _ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 
@@ -95,7 +51,7 @@ class Optimizer:
     """What to update, how far each item has come, and the state arrays of each. Subclasses say how one step goes."""
 
     rule: ClassVar[str]
-    options: ClassVar[dict[str, Callable[[str, Any], Any]]]  # each option, and what checks a value for it
+    options: ClassVar[Checks]  # each option, and what checks a value for it
 
     def __init__(self, layers_and_parameters: Any, options: Options, trainable_rows: Any, lr_multipliers: Any) -> None:
         for name, value in options.items():

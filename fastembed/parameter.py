@@ -1,0 +1,106 @@
+"""Parameter: a dense array beside the layers; and the norm of the gradients of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import _checks
+from .layer import Layer
+from .rowgrad import clip_factor, norm_of
+
+if TYPE_CHECKING:
+    from ._typing import Array, ArrayLike
+
+
+class Parameter:
+    """A dense array that an optimiser updates beside the layers.
+
+    Parameters
+    ----------
+    array : array_like of float32 or float64
+        Kept as it is, without a copy, if it is an array that can be written in place.
+
+    Attributes
+    ----------
+    data : ndarray
+    grad : ndarray of the shape of ``data``, or None for zeros
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> w = fe.Parameter(np.ones(2))
+    >>> w.grad = np.array([1.0, 2.0])
+    >>> fe.optim.SGD([w], lr=0.5).step()
+    >>> w.data
+    array([0.5, 0. ])
+    """
+
+    def __init__(self, array: ArrayLike) -> None:
+        self._data = _checks.writable("array", array if isinstance(array, np.ndarray) else np.array(array))
+        self.grad: Array | None = None
+
+    @property
+    def data(self) -> Array:
+        """The array itself: write into it to change it."""
+        return self._data
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    def checked_grad(self) -> Array:
+        """The gradient as an array of the dtype and shape of ``data``."""
+        grad = np.zeros_like(self.data) if self.grad is None else self.grad
+        return np.asarray(_checks.like("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
+
+
+Item = Layer | Parameter
+
+
+def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float) -> float:
+    """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
+
+    Parameters
+    ----------
+    layers_and_parameters : layer, Parameter, or iterable of them
+    max_norm : float
+
+    Returns
+    -------
+    float
+        The norm before, of all elements of all gradients, computed in float64.
+
+    Notes
+    -----
+    torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6) where that is below 1.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding(5, 2, rng=0)
+    >>> layer.backward([[3.0, 4.0]], ids=[1])
+    >>> fe.optim.clip_grad_norm([layer], max_norm=1.0)
+    5.0
+    >>> layer.grads()["weight"].rows.round(3)
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    items = [layers_and_parameters] if isinstance(layers_and_parameters, Item) else list(layers_and_parameters)
+    for k, item in enumerate(items):
+        if not isinstance(item, Item):
+            raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
+    dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
+    sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
+    norm = norm_of([*(grad.rows for grad in sparse), *dense.values()])
+    factor = clip_factor(norm, max_norm)
+    if factor < 1:
+        for grad in sparse:
+            grad.scale_(factor)
+        for k, array in dense.items():
+            items[k].grad = array * array.dtype.type(factor) + array.dtype.type(0)  # type: ignore[union-attr]
+    return norm
