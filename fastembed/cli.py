@@ -91,7 +91,9 @@ def _parser() -> _Parser:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="which (default: all; see --list)")
+    bench.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help="which (default: all that do not take minutes; see --list)"
+    )
     bench.add_argument("--list", action="store_true", help="show the workloads, and the peers with their versions")
     bench.add_argument("--peers", type=_names, default=["all"], metavar="NAME,...", help="whom to compare with (default: all)")
     bench.add_argument("--threads", type=_names, default=["1", "all"], metavar="N,...", help="settings (default: 1,all)")
@@ -233,7 +235,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         print(bench.listing())
         return
     plan = bench.Plan(
-        _known("workload", arguments.workloads or ["all"], bench.WORKLOADS),
+        _known("workload", arguments.workloads or bench.USUAL, bench.WORKLOADS),
         _known("peer", arguments.peers, bench.PEERS),
         _thread_counts(arguments.threads),
         arguments.runs or (3 if arguments.quick else 11),

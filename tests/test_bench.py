@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastembed import bench
-from fastembed.bench import report, suite, timing, workloads
+from fastembed.bench import peers, report, suite, timing, workloads
 from fastembed.bench.peers import PEERS, Contender
 from fastembed.bench.suite import CaseResult, Entry, Plan, WorkloadResult
 
@@ -57,7 +57,7 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
     assert "absent: No module named 'torch'" in result.stdout
     with open(tmp_path / "out.json", encoding="ascii") as file:
         written = json.load(file)
-    assert {workload["id"] for workload in written["workloads"]} == set(bench.WORKLOADS)
+    assert {workload["id"] for workload in written["workloads"]} == set(bench.USUAL) == set(bench.WORKLOADS) - {"long-run"}
     assert written["machine"]["fastembed"]["backend"] in ("c", "reference")
     assert written["quick"] is True
     assert written["verdict"]
@@ -73,6 +73,42 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
                 optional = other["peer"] not in ("numpy", "python", "copy")
                 assert other["status"] == ("absent" if optional else "ok"), other
                 assert ("median" in other) != optional
+
+
+def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):
+    """Small here; the peer's tables are compared with updates of every element."""
+    monkeypatch.setattr(workloads, "_LONG_RUN_STEPS", 50)
+    long_run = workloads.Workload(
+        "long-run", "small", workloads._long_run, peers.long_run_answer(50), peers.long_run(50), takes_minutes=True
+    )
+    monkeypatch.setitem(suite.WORKLOADS, "long-run", long_run)
+    (result,) = bench.run(Plan(["long-run"], ["torch"], [1], runs=5, quick=True))
+    ours, torchs = result.cases[0].entries
+    assert (ours.status, len(ours.seconds)) == ("ok", 1)
+    assert torchs.status in ("ok", "absent")
+
+
+@pytest.mark.parametrize("name", ["gpt2-step-sgd", "gpt2-step-rowwise-adagrad", "gpt2-step-sparse-adam", "gpt2-step-adamw"])
+def test_steps_are_timed_after_a_warm_up_and_peers_give_the_same_tables(name):
+    workload = bench.WORKLOADS[name]
+    case = next(workload.cases(True))
+    expected = workload.answer(case.inputs)
+    for contender in workload.contenders:
+        entry, ready = suite._set_up(contender, case, expected)
+        assert entry.status in ("ok", "absent"), (entry.name, entry.detail)
+        if ready is not None:
+            assert ready.seconds([5]) > 0
+
+
+def test_a_warm_up_comes_once_and_off_the_clock():
+    seen = []
+    ready = timing.ready_steps(seen.append, lambda: (np.zeros(1),), 10, 3, warmup=4)
+    ready.answer(0)
+    assert seen == [0, 1, 2]
+    ready.seconds([5])
+    assert seen[3:] == [6, 7, 8, 9, 5]
+    ready.seconds([6, 7])
+    assert seen[8:] == [6, 7]
 
 
 def plan_of(monkeypatch, contenders, peers=("numpy",)):

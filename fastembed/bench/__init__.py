@@ -7,6 +7,6 @@ as absent. Importing this loads nothing but NumPy.
 from .peers import PEERS
 from .report import as_text, check_outputs, listing, write_outputs, wrong_answers
 from .suite import Plan, run
-from .workloads import WORKLOADS
+from .workloads import USUAL, WORKLOADS
 
-__all__ = ["PEERS", "WORKLOADS", "Plan", "as_text", "check_outputs", "listing", "run", "write_outputs", "wrong_answers"]
+__all__ = ["PEERS", "USUAL", "WORKLOADS", "Plan", "as_text", "check_outputs", "listing", "run", "write_outputs", "wrong_answers"]

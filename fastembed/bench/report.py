@@ -34,7 +34,8 @@ def machine() -> dict[str, Any]:
 def listing() -> str:
     """The workloads, and the peers with their versions."""
     lines = ["workloads:"]
-    lines += [f"  {workload.id:<22} {workload.what}" for workload in WORKLOADS.values()]
+    for workload in WORKLOADS.values():
+        lines.append(f"  {workload.id:<26} {workload.what}{' (minutes: only if named)' * workload.takes_minutes}")
     lines += ["peers:"]
     lines += [f"  {peer:<22} {number or 'absent'}" for peer, number in versions().items()]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import numpy as np
 from .. import get_num_threads, set_num_threads
 from .peers import OURS, PEERS, Contender, set_threads
 from .timing import Answer, Array, Ready, copy_limit, measure
-from .workloads import WORKLOADS, Case, Workload
+from .workloads import USUAL, WORKLOADS, Case, Workload
 
 COPY = "copy"  # the contender that only copies; it sets the limit, and is no peer
 # How far a peer's answer may be from the expected one: it may sum in another order. Ours must have the bits.
@@ -35,7 +35,7 @@ class Plan:
         Small sizes, to see that all works.
     """
 
-    workloads: Sequence[str] = tuple(WORKLOADS)
+    workloads: Sequence[str] = USUAL
     peers: Sequence[str] = tuple(PEERS)
     threads: Sequence[int] = (1,)
     runs: int = 11
@@ -155,12 +155,13 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
     if case.n_bytes is not None:
         entries.append(Entry(COPY, f"of as many bytes by {n_threads} thread{'s' * (n_threads > 1)}"))
         ready.append((entries[-1], copy_limit(case.n_bytes, n_threads)))
-    slow = workload.id == "import"
+    slow = workload.id == "import" or workload.takes_minutes
+    once = slow and plan.quick
     times = measure(
         [made for _, made in ready],
         n_batches=len(case.inputs.ids),
-        runs=1 if slow and plan.quick else plan.runs,
-        warmup=0 if slow and plan.quick else 1 if plan.quick else 3,
+        runs=1 if once else min(plan.runs, 3) if workload.takes_minutes else plan.runs,
+        warmup=0 if once or workload.takes_minutes else 1 if plan.quick else 3,
         calls=min(case.calls, 10) if plan.quick else case.calls,
         settle=not slow,
         rest=0.02 if n_threads > 1 and workload.threaded and not plan.quick else 0.0,  # OpenMP's threads spin for about 5 ms

@@ -62,6 +62,43 @@ def ready_call(call: Call) -> Ready:
     return Ready(answer, seconds)
 
 
+def ready_steps(step: Call, tables: Callable[[], Answer], n_batches: int, n_checked: int, warmup: int = 0) -> Ready:
+    """A contender that goes on training: its answer is the tables after some steps; the clock starts after ``warmup`` more."""
+    timed, left = ready_call(step), warmup
+
+    def answer(batch: int) -> Answer:
+        for k in range(n_checked):
+            step((batch + k) % n_batches)
+        return tables()
+
+    def seconds(batches: Sequence[int]) -> float:
+        nonlocal left
+        for k in range(left):
+            step((batches[0] + 1 + k) % n_batches)
+        left = 0
+        return timed.seconds(batches)
+
+    return Ready(answer, seconds)
+
+
+def ready_run(train: Callable[[], Answer]) -> Ready:
+    """A contender that trains from the beginning in each call: the run that gives its answer is the first that counts."""
+    timed: list[float] = []
+
+    def answer(batch: int) -> Answer:
+        began = time.perf_counter()
+        result = train()
+        timed.append(time.perf_counter() - began)
+        return result
+
+    def seconds(batches: Sequence[int]) -> float:
+        if not timed:
+            answer(0)
+        return timed.pop()
+
+    return Ready(answer, seconds)
+
+
 def ready_statement(statement: str, names: Mapping[str, Any], number: int = 20_000) -> Ready:
     """A contender that is an expression too short to be timed through a function; its names are local variables of the loop."""
     scope = {"names": dict(names)}

@@ -6,7 +6,7 @@ V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ class Workload:
         Whether the number of threads can matter; if not, it runs at one setting.
     shows : {"speed", "wins", "growth"}
         What its summary says.
+    takes_minutes : bool
+        One call does: it is timed three times at most, and only where it is named.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Workload:
     contenders: tuple[Contender, ...]
     threaded: bool = True
     shows: str = "speed"
+    takes_minutes: bool = False
 
 
 # Inputs
@@ -201,6 +204,20 @@ def _gpt2(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]
     return cases
 
 
+def _gpt2_steps(quick: bool) -> Iterator[Case]:
+    for case in _gpt2(zipf, True)(quick):
+        yield replace(case, n_bytes=None)
+
+
+_LONG_RUN_STEPS = 2_000
+
+
+def _long_run(quick: bool) -> Iterator[Case]:
+    n_rows, width, n_ids = (5_000, 8, 64) if quick else (1_000_000, 64, 8_192)
+    inputs = _inputs((n_ids,), n_rows, width, draw=zipf, backward=True)
+    yield Case(f"V {n_rows:,}, C {width}, {_LONG_RUN_STEPS:,} steps of {n_ids:,} ids, float32", inputs)
+
+
 def _read_sizes(quick: bool) -> Iterator[Case]:
     n_rows, width = (2_000, 64) if quick else (V, C)
     for n_ids in (64, 1_024) if quick else (64, 256, 1_024, 4_096, 16_384, 65_536):
@@ -270,6 +287,24 @@ _LIST = (
     ),
     Workload("gpt2-backward-zipf", "both gradients, ids as in text", _gpt2(zipf, True), backward_answer, peers.BACKWARD),
     Workload("gpt2-backward-uniform", "both gradients, uniform ids", _gpt2(uniform, True), backward_answer, peers.BACKWARD),
+    *(
+        Workload(f"gpt2-step-{id}", f"forward, backward, {name}", _gpt2_steps, peers.step_answer(name), peers.STEP[name])
+        for id, name in (
+            ("sgd", "SGD"),
+            ("rowwise-adagrad", "RowWiseAdagrad"),
+            ("sparse-adam", "SparseAdam"),
+            ("adam", "Adam"),
+            ("adamw", "AdamW"),
+        )
+    ),
+    Workload(
+        "long-run",
+        f"{_LONG_RUN_STEPS:,} steps of exact Adam, the final tables compared",
+        _long_run,
+        peers.long_run_answer(_LONG_RUN_STEPS),
+        peers.long_run(_LONG_RUN_STEPS),
+        takes_minutes=True,
+    ),
     Workload("import", "import after NumPy, in a fresh process", _no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",
@@ -287,5 +322,14 @@ _LIST = (
         _only(peers.BACKWARD, peers.OURS, "torch"),
         shows="growth",
     ),
+    Workload(
+        "growth-step",
+        "the same of a step of SparseAdam",
+        _growth(True),
+        peers.step_answer("SparseAdam"),
+        _only(peers.STEP["SparseAdam"], peers.OURS, "torch"),
+        shows="growth",
+    ),
 )
 WORKLOADS = {workload.id: workload for workload in _LIST}
+USUAL = tuple(workload.id for workload in _LIST if not workload.takes_minutes)  # what runs where none is named

@@ -4,6 +4,7 @@ from .backward import BACKWARD
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
+from .step import STEP, long_run, long_run_answer, step_answer
 
 __all__ = [
     "BACKWARD",
@@ -16,9 +17,13 @@ __all__ = [
     "PEERS",
     "POSITION",
     "READ",
+    "STEP",
     "TOKEN",
     "Contender",
     "Inputs",
+    "long_run",
+    "long_run_answer",
     "set_threads",
+    "step_answer",
     "version",
 ]

@@ -68,8 +68,8 @@ def _torch_index_select(inputs: Inputs) -> Call:
     return call
 
 
-def _fbgemm_table(table: Array) -> Any:
-    """fbgemm's table-batched embedding on the CPU, holding one table."""
+def fbgemm_table(table: Array, optimizer: str = "EXACT_SGD", **options: Any) -> Any:
+    """fbgemm's table-batched embedding on the CPU, holding one table, with one of its optimisers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.ERROR)  # the constructor logs each of its settings
@@ -82,7 +82,7 @@ def _fbgemm_table(table: Array) -> Any:
         )
 
         spec = [(*table.shape, EmbeddingLocation.HOST, ComputeDevice.CPU)]
-        bags = SplitTableBatchedEmbeddingBagsCodegen(spec, optimizer=EmbOptimType.EXACT_SGD, learning_rate=0.0)
+        bags = SplitTableBatchedEmbeddingBagsCodegen(spec, optimizer=EmbOptimType[optimizer], **options)
         bags.split_embedding_weights()[0].copy_(torch.from_numpy(table))
     return bags
 
@@ -91,7 +91,7 @@ def _fbgemm_table(table: Array) -> Any:
 def _fbgemm_pairs(inputs: Inputs) -> Call:
     import torch
 
-    bags, shape = _fbgemm_table(inputs.stacked), (*inputs.ids[0].shape, inputs.wte.shape[1])
+    bags, shape = fbgemm_table(inputs.stacked), (*inputs.ids[0].shape, inputs.wte.shape[1])
     pairs, offsets = [torch.from_numpy(pair.ravel()) for pair in inputs.pairs], torch.arange(len(inputs.pairs[0]) + 1) * 2
 
     def call(k: int) -> Any:
@@ -105,7 +105,7 @@ def _fbgemm_pairs(inputs: Inputs) -> Call:
 def _fbgemm_single(inputs: Inputs) -> Call:
     import torch
 
-    bags, shape = _fbgemm_table(inputs.wte), (*inputs.ids[0].shape, inputs.wte.shape[1])
+    bags, shape = fbgemm_table(inputs.wte), (*inputs.ids[0].shape, inputs.wte.shape[1])
     ids, offsets = [torch.from_numpy(ids.ravel()) for ids in inputs.ids], torch.arange(inputs.ids[0].size + 1)
     wpe = torch.from_numpy(inputs.positions())
 
