@@ -79,9 +79,16 @@ cdef extern from "fastembed.h" nogil:
         fe_step *steps
         int32_t n_steps
 
+    ctypedef struct fe_batch:
+        const int64_t *rows
+        const int32_t *order
+        const double *factors
+        int64_t n_items
+        const fe_array *grads
+
     void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows) noexcept
-    void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const int64_t *rows, const int32_t *order,
-                  int64_t n_items, const fe_array *grads) noexcept
+    void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
+    void fe_add_rows(const fe_table *sums, const fe_batch *batch) noexcept
     void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
     void fe_sum_squares(const fe_table *rows, double *sums) noexcept
 

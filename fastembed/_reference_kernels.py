@@ -146,18 +146,25 @@ class Trained:
                 self._take(row, step, [0.0] * self._table.shape[1])
             self._n_taken[row] = n_steps
 
-    def train(self, n_steps: int, now: Array, is_recorded: bool, rows: Array, order: Array | None, grads: Array) -> None:
-        gradients = grads.reshape(len(rows), -1) if len(rows) else grads
-        sums: dict[int, list[float]] = {}
-        round_ = reference.rounding(str(self._table.dtype))
-        for i, row in enumerate(rows.tolist()):
-            of_row = sums.setdefault(row, [0.0] * self._table.shape[1])
-            values = gradients[i if order is None else order[i]].tolist()
-            of_row[:] = [round_(a + b) for a, b in zip(of_row, values, strict=True)]
-        for row, gradient in sums.items():
+    def train(
+        self, n_steps: int, now: Array, is_recorded: bool, rows: Array, order: Array | None, factors: Array | None, grads: Array
+    ) -> None:
+        distinct, compact = np.unique(rows, return_inverse=True)
+        sums = np.zeros((len(distinct), self._table.shape[1]), self._table.dtype)
+        add_rows(sums, compact, order, factors, grads)
+        for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
             self.catch_up(n_steps, np.array([row]))
             self._take(row, now, gradient)
             self._n_taken[row] = n_steps + is_recorded
+
+
+def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, grads: Array) -> None:
+    width = sums.shape[1]
+    gradients = grads.reshape(-1, width) if grads.size else np.zeros((len(rows), width), sums.dtype)
+    values = gradients[: len(rows)] if order is None else gradients[order]
+    table = sums.tolist()
+    reference.accumulate(table, rows.tolist(), values.reshape(-1).tolist(), str(sums.dtype), _lists(factors))
+    _store(sums, table)
 
 
 def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:

@@ -55,25 +55,55 @@ cdef class Trained:
             _c.fe_catch_up(&self.c, c_rows, n_rows)
 
     def train(self, int32_t n_steps, const double[::1] now not None, bint is_recorded, const int64_t[::1] rows not None,
-              const int32_t[::1] order, cnp.ndarray grads not None):
-        """One step of the rows (sorted) of a batch, each of which first takes those of `steps` that it has missed."""
+              const int32_t[::1] order, const double[::1] factors, cnp.ndarray grads not None):
+        """One step of the rows of a batch, each of which first takes those of `steps` that it has missed."""
+        cdef _c.fe_batch batch
         cdef _c.fe_array c_grads
-        cdef int n_dims = cnp.PyArray_NDIM(grads) - 1
-        cdef int64_t n_items = rows.shape[0]
-        cdef const int32_t *c_order = NULL
-        if n_items == 0:
-            return
-        if n_dims < 0 or cnp.PyArray_TYPE(grads) != numpy_type(&self.c.table) or grads.size != n_items * self.c.table.n_cols:
-            raise ValueError(f"{n_items} gradients of {self.c.table.n_cols} columns are needed, got {np.shape(grads)} of {grads.dtype}")
-        if now.shape[0] != N_SCALARS or (order is not None and order.shape[0] != n_items):
-            raise ValueError("a step has as many scalars, and an order as many items, as there are")
-        _c.fe_array_init(&c_grads, <char *>cnp.PyArray_DATA(grads), n_dims, <const int64_t *>cnp.PyArray_DIMS(grads),
-                         <const int64_t *>cnp.PyArray_STRIDES(grads))
-        if order is not None:
-            c_order = &order[0]
+        need_batch(&batch, &c_grads, &self.c.table, rows, order, factors, grads)
+        if now.shape[0] != N_SCALARS:
+            raise ValueError(f"a step has {N_SCALARS} scalars")
         self.c.n_steps = n_steps
         with nogil:
-            _c.fe_train(&self.c, <const _c.fe_step *>&now[0], is_recorded, &rows[0], c_order, n_items, &c_grads)
+            _c.fe_train(&self.c, <const _c.fe_step *>&now[0], is_recorded, &batch)
+
+
+cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table *table, const int64_t[::1] rows,
+                    const int32_t[::1] order, const double[::1] factors, cnp.ndarray grads) except -1:
+    """Rows of that table, sorted (not checked here), and the gradient of each."""
+    cdef int n_dims = cnp.PyArray_NDIM(grads) - 1
+    cdef int64_t n_items = rows.shape[0], i
+    cdef int32_t largest = -1
+    if n_dims < 0 or cnp.PyArray_TYPE(grads) != numpy_type(table) or cnp.PyArray_DIM(grads, n_dims) != table.n_cols:
+        raise ValueError(f"gradients of {table.n_cols} columns are needed, got {np.shape(grads)} of {grads.dtype}")
+    _c.fe_array_init(c_grads, <char *>cnp.PyArray_DATA(grads), n_dims, <const int64_t *>cnp.PyArray_DIMS(grads),
+                     <const int64_t *>cnp.PyArray_STRIDES(grads))
+    if order is None:
+        largest = n_items - 1
+    else:
+        for i in range(order.shape[0]):
+            largest = max(largest, order[i]) if order[i] >= 0 else 0x7FFFFFFF
+    if (order is not None and order.shape[0] != n_items) or (factors is not None and factors.shape[0] != n_items):
+        raise ValueError(f"{n_items} items need as many places and factors")
+    if largest >= c_grads.n_items:
+        raise ValueError(f"there are {c_grads.n_items} gradients, and one more was to be read")
+    batch.rows = &rows[0] if n_items > 0 else NULL
+    batch.order = &order[0] if order is not None and n_items > 0 else NULL
+    batch.factors = &factors[0] if factors is not None and n_items > 0 else NULL
+    batch.n_items = n_items
+    batch.grads = c_grads
+    return 0
+
+
+def add_rows(cnp.ndarray sums not None, const int64_t[::1] rows not None, const int32_t[::1] order, const double[::1] factors,
+             cnp.ndarray grads not None):
+    """sums[rows[i]] += grads[order[i]] * factors[i] for sorted rows."""
+    cdef _c.fe_table table
+    cdef _c.fe_batch batch
+    cdef _c.fe_array c_grads
+    need_table(&table, sums)
+    need_batch(&batch, &c_grads, &table, rows, order, factors, grads)
+    with nogil:
+        _c.fe_add_rows(&table, &batch)
 
 
 def sort_rows(cnp.ndarray rows not None, int64_t n_rows):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from . import _checks
-from .rowgrad import RowGrad
+from .rowgrad import Batch, RowGrad, batch_of
 from .trained import TrainedTable
 
 if TYPE_CHECKING:
@@ -129,14 +129,18 @@ class Layer:
         """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it; all or nothing."""
         name, some_rows = next(iter(rows_by_name.items()))
         values = _checks.rows("dout", dout, (*some_rows.shape, self.tables[name].shape[1]), self.dtype)
+        self._learn({name: batch_of(rows, len(self.tables[name]), values) for name, rows in rows_by_name.items()}, optimizer)
+
+    def _learn(self, batches: dict[str, Batch], optimizer: Any) -> None:
+        """Add the batches to the gradients, or let an optimiser take a step with them; all or nothing."""
         if optimizer is None:
-            self._grads = {name: self._grads[name].accumulate(rows, values) for name, rows in rows_by_name.items()}
+            self._grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
             return
         if not callable(getattr(optimizer, "train", None)):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
         if any(len(grad) for grad in self._grads.values()):
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
-        optimizer.train(self, rows_by_name, values)
+        optimizer.train(self, batches)
 
     # ---- rows that are behind ----
 

@@ -11,7 +11,8 @@ from . import _checks
 from ._backend import kernels
 from .layer import Layer
 from .parameter import Item, Parameter
-from .trained import Batch, TrainedTable, batch_of
+from .rowgrad import Batch
+from .trained import TrainedTable
 
 if TYPE_CHECKING:
     from ._typing import Array
@@ -198,20 +199,19 @@ class Optimizer:
         for k, item in enumerate(prepared):
             self._take(k, *item)
 
-    def train(self, layer: Layer, rows: dict[str, Array], values: Array) -> None:
-        """Take one step of one layer with the gradients of a call, and the rows that it looked up (checked, overwritten here)."""
+    def train(self, layer: Layer, batches: dict[str, Batch]) -> None:
+        """Take one step of one layer with the gradients of a call."""
         found = [k for k, item in enumerate(self.items) if item is layer]
         if not found:
             raise ValueError(f"optimizer does not hold this layer: {layer!r}")
-        batches = {name: [batch_of(of_table, len(layer.tables[name]), values)] for name, of_table in rows.items()}
-        self._take(found[0], *self._prepared(found[0], batches))
+        self._take(found[0], *self._prepared(found[0], {name: [batch] for name, batch in batches.items()}))
 
     def _batches(self, item: Item) -> dict[str, list[Batch]]:
         """The accumulated gradient of an item."""
         if isinstance(item, Layer):
             return {name: [grad.checked(item.tables[name])] for name, grad in item.grads().items()}
         grads = _matrices(item.checked_grad())
-        return {"data": [(np.arange(len(grad)), None, np.ascontiguousarray(grad)) for grad in grads]}
+        return {"data": [(np.arange(len(grad)), None, None, np.ascontiguousarray(grad)) for grad in grads]}
 
     def _prepared(self, k: int, batches: dict[str, list[Batch]]) -> tuple[Array, bool, list[tuple[TrainedTable, Batch]]]:
         """The scalars of the next step of item k, whether it is recorded, and each of its arrays with its batch."""

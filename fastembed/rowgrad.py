@@ -15,6 +15,34 @@ if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
 
+Batch = tuple[Any, Any, Any, Any]
+"""Gradients of some rows of a table, as kernels take them: sorted row numbers (int64), where the gradient of each lies (int32, or
+None: in the same order), what each is multiplied by (float64, or None), and the gradients."""
+
+
+def batch_of(rows: Array, n_rows: int, gradients: Array, places: Array | None = None, factors: Array | None = None) -> Batch:
+    """The batch of one backward pass.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        As they were looked up, checked; -1 for no row. Overwritten.
+    n_rows : int
+    gradients : ndarray of shape (..., D)
+    places : ndarray of int32, optional
+        Which gradient is that of each row; by default there is one for each.
+    factors : ndarray of float64, optional
+        What the gradient of each row is multiplied by.
+    """
+    rows = rows.reshape(-1)
+    rows[rows < 0] = n_rows
+    in_order, order = kernels.sort_rows(rows, n_rows + 1)
+    n_items = int(np.searchsorted(in_order, n_rows))
+    in_order, order = in_order[:n_items], order[:n_items]
+    in_place = order if places is None else places[order]
+    return in_order, in_place, None if factors is None else factors[order], gradients
+
+
 class RowGrad:
     """A row-sparse gradient: the rows that were touched, each with its sum.
 
@@ -47,18 +75,19 @@ class RowGrad:
         """The gradient of a table that no batch has touched: no rows."""
         return cls(np.empty(0, np.int64), np.empty((0, shape[1]), dtype), shape)
 
-    def accumulate(self, rows: Array, values: Array) -> RowGrad:
-        """A new gradient with ``values[i]`` added to row ``rows[i]``, in C order, going on from the sums that are there.
-
-        ``rows`` (int64, shape S) are row numbers, already checked; ``values`` have the shape S + (D,).
-        """
-        ids = np.union1d(self.ids, rows)
+    def accumulate(self, batch: Batch) -> RowGrad:
+        """A new gradient with that of a batch added, row by row, going on from the sums that are there."""
+        rows, *gradients = batch
+        ids = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
+        if len(self.ids):
+            ids = np.union1d(self.ids, ids)
         sums = np.zeros((len(ids), self.shape[1]), self.rows.dtype)
         sums[np.searchsorted(ids, self.ids)] = self.rows
-        ops.scatter_add(sums, np.searchsorted(ids, rows), values)
+        compact: Array = np.asarray(np.searchsorted(ids, rows))
+        kernels.add_rows(sums, compact, *gradients)
         return RowGrad(ids, sums, self.shape)
 
-    def checked(self, table: Array) -> tuple[Array, None, Array]:
+    def checked(self, table: Array) -> Batch:
         """Its rows, as an optimiser takes them for that table.
 
         Raises
@@ -71,7 +100,7 @@ class RowGrad:
             raise ValueError(f"a gradient of {self.shape} with ids of {ids.dtype} does not go with a table of {table.shape}")
         if len(ids) and (ids[0] < 0 or ids[-1] >= len(table) or np.any(ids[1:] <= ids[:-1])):
             raise ValueError(f"ids of a gradient must be sorted, distinct and within the {len(table)} rows of the table")
-        return ids, None, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), table.dtype)
+        return ids, None, None, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), table.dtype)
 
     def resized(self, n_rows: int) -> RowGrad:
         """The gradient of a table of ``n_rows``: without the rows that it does not have."""
@@ -127,7 +156,7 @@ class RowGrad:
             raise ValueError(
                 f"gradients must be of one table, got {self.shape} of {self.rows.dtype} and {other.shape} of {other.rows.dtype}"
             )
-        return self.accumulate(other.ids, other.rows)
+        return self.accumulate((other.ids, None, None, other.rows))
 
     def scale(self, factor: float) -> RowGrad:
         """This gradient times a number, which is rounded to the gradient's dtype first."""

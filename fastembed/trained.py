@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ._backend import kernels
 
 if TYPE_CHECKING:
     from ._typing import Array
+    from .rowgrad import Batch
 
 MAX_STEPS = 1024  # that a row can miss: then all rows take them, which bounds what one look-up can cost
 
@@ -72,12 +73,3 @@ class TrainedTable:
         if is_recorded:
             self._steps[self._n_steps] = step
             self._n_steps += 1
-
-
-Batch = tuple[Any, Any, Any]
-"""Sorted row numbers (int64), where the gradient of each lies (int32, or None: in the same order), and the gradients."""
-
-
-def batch_of(rows: Array, n_rows: int, gradients: Array) -> Batch:
-    """The batch of one backward pass: rows as they were looked up (checked int64, overwritten), and their gradients."""
-    return *kernels.sort_rows(rows, n_rows), gradients

@@ -116,13 +116,25 @@ typedef struct {
     int32_t n_steps;
 } fe_trained;
 
+/* The gradients of some rows of a table. Rows are sorted; item i has the gradient grads[order[i]] * factors[i], rounded. order NULL:
+ * grads[i]; factors NULL: no product. */
+typedef struct {
+    const int64_t *rows;
+    const int32_t *order;
+    const double *factors; /* rounded to the gradients' dtype when they are used */
+    int64_t n_items;
+    const fe_array *grads;
+} fe_batch;
+
 /* for i: row rows[i], or every row where rows is NULL, takes the steps that it missed. */
 void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows);
 
-/* One step, `now`, of the rows of a batch: each catches up and takes it with the sum of grads[order[i]] over all i with rows[i] == row,
- * in the order of i. Rows are sorted; order NULL: grads[i]. n_taken becomes n_steps, + 1 if the step is going to be recorded. */
-void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const int64_t *rows, const int32_t *order,
-              int64_t n_items, const fe_array *grads);
+/* One step, `now`, of the rows of a batch: each catches up and takes it with the sum of its gradients, in the order of the items.
+ * n_taken becomes n_steps, + 1 if the step is going to be recorded. */
+void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const fe_batch *batch);
+
+/* for i: sums row(rows[i]) += item i's gradient */
+void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
 /* sorted = rows in ascending order, order = where each was, equal ones in their order. 0 <= rows[i] < n_rows. rows and scratch, of n items,
  * are overwritten. */

@@ -55,9 +55,15 @@ static void look_ahead(const fe_trained *trained, const int64_t *rows, int64_t n
 
 /* ---- rows shared out between threads ---- */
 
+typedef enum { CATCH_UP, TRAIN, ADD_ROWS, SUM_SQUARES } update_kind;
+
 typedef struct {
+    update_kind kind;
+    const fe_table *table;
     const fe_trained *trained;
-    const fe_batch *batch; /* NULL: catch up */
+    const fe_step *now;
+    int32_t n_taken;
+    const fe_batch *batch;
     const int64_t *rows;
     double *sums;
     int64_t n_items, n_pieces;
@@ -77,49 +83,51 @@ static fe_status update_piece(const void *of_job, int64_t piece)
 {
     const update_work *work = of_job;
     const int64_t first = first_item(work, piece), end = first_item(work, piece + 1);
-    const fe_dtype dtype = work->trained->table.dtype;
-    if (work->sums != NULL)
-        fe_dispatch()->sum_squares[dtype](&work->trained->table, work->sums, first, end);
-    else if (work->batch != NULL)
-        fe_dispatch()->train[dtype](work->trained, work->batch, first, end);
+    const fe_kernels *kernels = fe_dispatch();
+    const fe_dtype dtype = work->table->dtype;
+    if (work->kind == CATCH_UP)
+        kernels->catch_up[dtype](work->trained, work->rows, first, end);
+    else if (work->kind == TRAIN)
+        kernels->train[dtype](work->trained, work->now, work->n_taken, work->batch, first, end);
+    else if (work->kind == ADD_ROWS)
+        kernels->add_rows[dtype](work->table, work->batch, first, end);
     else
-        fe_dispatch()->catch_up[dtype](work->trained, work->rows, first, end);
+        kernels->sum_squares[dtype](work->table, work->sums, first, end);
     return (fe_status){.code = FE_OK};
 }
 
 /* Several pieces for each thread, so that they end together: rows take very different times. One where there is little to do. */
-static void run(update_work *work)
+static void run(update_work work)
 {
     enum { LITTLE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes */
-    const fe_table *table = &work->trained->table;
-    const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads(), row_size = table->n_cols * 8 + 1;
-    if (work->n_items == 0)
+    const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads(), row_size = work.table->n_cols * 8 + 1;
+    if (work.n_items == 0)
         return;
-    work->n_pieces = work->n_items < LITTLE / row_size + 1 ? 1 : n_pieces < work->n_items ? n_pieces : work->n_items;
-    fe_pool_run(update_piece, work, work->n_pieces, NULL);
+    work.n_pieces = work.n_items < LITTLE / row_size + 1 ? 1 : n_pieces < work.n_items ? n_pieces : work.n_items;
+    fe_pool_run(update_piece, &work, work.n_pieces, NULL);
 }
 
 void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
 {
-    update_work work = {.trained = trained, .rows = rows, .n_items = rows == NULL ? trained->table.n_rows : n_rows};
-    look_ahead(trained, rows, work.n_items);
-    run(&work);
+    const int64_t n_items = rows == NULL ? trained->table.n_rows : n_rows;
+    look_ahead(trained, rows, n_items);
+    run((update_work){CATCH_UP, &trained->table, .trained = trained, .rows = rows, .n_items = n_items});
 }
 
-void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const int64_t *rows, const int32_t *order, int64_t n_items,
-              const fe_array *grads)
+void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const fe_batch *batch)
 {
-    const fe_batch batch = {now, trained->n_steps + is_recorded, rows, order, grads, n_items};
-    update_work work = {.trained = trained, .batch = &batch, .n_items = n_items};
-    look_ahead(trained, rows, n_items);
-    run(&work);
+    look_ahead(trained, batch->rows, batch->n_items);
+    run((update_work){TRAIN, &trained->table, trained, now, trained->n_steps + is_recorded, batch, .n_items = batch->n_items});
+}
+
+void fe_add_rows(const fe_table *sums, const fe_batch *batch)
+{
+    run((update_work){ADD_ROWS, sums, .batch = batch, .n_items = batch->n_items});
 }
 
 void fe_sum_squares(const fe_table *rows, double *sums)
 {
-    const fe_trained trained = {.table = *rows};
-    update_work work = {.trained = &trained, .sums = sums, .n_items = rows->n_rows};
-    run(&work);
+    run((update_work){SUM_SQUARES, rows, .sums = sums, .n_items = rows->n_rows});
 }
 
 /* ---- sorting: a radix sort, 11 bits at a time from the lowest on, which keeps the order of equal rows ---- */

@@ -7,13 +7,14 @@ quotient and root is rounded. Generators are `random.Random`. Everything else in
 from . import optim, rules
 from ._nested import rounding
 from .layers import Embedding, Parameter, RowGrad, TokenPositionEmbedding
-from .ops import gather, gather_add, gather_add_backward, resolve_ids, scatter_add
+from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 
 __all__ = [
     "Embedding",
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
+    "accumulate",
     "gather",
     "gather_add",
     "gather_add_backward",

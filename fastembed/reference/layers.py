@@ -40,7 +40,7 @@ class RowGrad:
         self.ids = sorted(sums)
         self.rows = [sums[r] for r in self.ids]
         place = {r: k for k, r in enumerate(self.ids)}
-        ops._accumulate(self.rows, [None if r is None else place[r] for r in rows], values, self.dtype)
+        ops.accumulate(self.rows, [None if r is None else place[r] for r in rows], values, self.dtype)
 
     def __add__(self, other: RowGrad) -> RowGrad:
         """These sums, then the other's."""

@@ -97,21 +97,23 @@ def gather_add(
     return _finish(rows, token_ids, out)
 
 
-def _accumulate(table: Table, rows: list[int | None], values: list[float], dtype: str) -> None:
-    """table[rows[i]] += values[i], in order."""
+def accumulate(table: Table, rows: list[int | None], values: list[float], dtype: str, factors: list[float] | None = None) -> None:
+    """table[rows[i]] += values[i] in order, or += values[i] * factors[i]."""
     round_ = rounding(dtype)
     width = _width(table)
     for i, r in enumerate(rows):
         if r is not None:
-            for d in range(width):
-                table[r][d] = round_(table[r][d] + values[i * width + d])
+            of_row = values[i * width : (i + 1) * width]
+            if factors is not None:
+                of_row = [round_(x * round_(factors[i])) for x in of_row]
+            table[r] = [round_(a + b) for a, b in zip(table[r], of_row, strict=True)]
 
 
 def scatter_add(table: Table, ids: Any, values: Any, *, bounds: str = "raise", dtype: str = "float64") -> None:
     """table[ids[i]] += values[i] in place, in C order of the ids; values broadcast to S + (D,)."""
     rows = resolve_ids(ids, len(table), bounds)
     if rows:  # an empty nested list cannot tell its shape
-        _accumulate(table, rows, broadcast(values, (*shape(ids), _width(table))), dtype)
+        accumulate(table, rows, broadcast(values, (*shape(ids), _width(table))), dtype)
 
 
 def gather_add_backward(
@@ -129,5 +131,5 @@ def gather_add_backward(
     token_rows = resolve_ids(token_ids, len(dwte), bounds, "token id")
     position_rows = resolve_ids(positions(token_ids, position_ids, start), len(dwpe), bounds, "position id")
     values = list(flat(dout))
-    _accumulate(dwte, token_rows, values, dtype)
-    _accumulate(dwpe, position_rows, values, dtype)
+    accumulate(dwte, token_rows, values, dtype)
+    accumulate(dwpe, position_rows, values, dtype)

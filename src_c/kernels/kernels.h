@@ -15,15 +15,14 @@ static inline char *fe_row(const fe_table *table, int64_t row)
     return table->data + row * table->row_stride;
 }
 
-/* The gradients of one step: items whose rows are sorted, and where the gradient of each lies. */
-typedef struct {
-    const fe_step *now;
-    int32_t n_taken_after; /* recorded steps that a row has taken afterwards */
-    const int64_t *rows;
-    const int32_t *order; /* NULL: item i is gradient i */
-    const fe_array *grads;
-    int64_t n_items;
-} fe_batch;
+/* How many of a batch's items, from `item` on, are of one row. */
+static inline int64_t fe_items_of_row(const fe_batch *batch, int64_t item, int64_t end)
+{
+    int64_t n_items = 1;
+    while (item + n_items < end && batch->rows[item + n_items] == batch->rows[item])
+        n_items++;
+    return n_items;
+}
 
 /* The item to ask for while `item` is worked on. */
 static inline int64_t fe_coming_item(const fe_batch *batch, int64_t item, int64_t ahead)
@@ -69,8 +68,11 @@ typedef struct {
     void (*catch_up[FE_N_DTYPES])(const fe_trained *t, const int64_t *rows, int64_t first, int64_t end);
 
     /* Items first .. end - 1 of a batch, which are all that there are of their rows: each row takes the recorded steps that it has missed, and
-     * the batch's step with the sum of its gradients. */
-    void (*train[FE_N_DTYPES])(const fe_trained *t, const fe_batch *batch, int64_t first, int64_t end);
+     * `now` with the sum of its gradients. It has then taken n_taken recorded steps. */
+    void (*train[FE_N_DTYPES])(const fe_trained *t, const fe_step *now, int32_t n_taken, const fe_batch *batch, int64_t first, int64_t end);
+
+    /* Items of that kind: sums row(rows[i]) += item i's gradient. */
+    void (*add_rows[FE_N_DTYPES])(const fe_table *sums, const fe_batch *batch, int64_t first, int64_t end);
 
     /* for i: sums[i] = the sum of the squares of row i, in float64 */
     void (*sum_squares[FE_N_DTYPES])(const fe_table *rows, double *sums, int64_t first, int64_t end);
