@@ -3,21 +3,27 @@
 import importlib
 
 from . import _distribution, optim
-from .embedding import Embedding, TokenPositionEmbedding
+from .bag import EmbeddingBag
+from .bag_ops import embedding_bag, embedding_bag_backward
+from .embedding import Embedding
 from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
 from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
 from .threads import get_num_threads, set_num_threads, threads
+from .token_position import TokenPositionEmbedding
 
 __version__ = _distribution.VERSION
 
 __all__ = [
     "Embedding",
+    "EmbeddingBag",
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
     "__version__",
+    "embedding_bag",
+    "embedding_bag_backward",
     "gather",
     "gather_add",
     "gather_add_backward",

@@ -60,6 +60,22 @@ cdef extern from "fastembed.h" nogil:
     fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                      const fe_ids *position_ids, fe_bounds bounds) noexcept
 
+    ctypedef enum fe_bag_mode:
+        FE_BAG_SUM
+        FE_BAG_MEAN
+        FE_BAG_SQRTN
+        FE_BAG_MAX
+
+    ctypedef struct fe_bags:
+        const int64_t *offsets
+        int64_t n_bags
+        fe_bag_mode mode
+        const char *factors
+        int64_t padding_row
+
+    fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
+                               int64_t *winners, fe_stop stop) noexcept
+
     ctypedef enum fe_rule:
         FE_SGD
         FE_ADAGRAD
@@ -83,6 +99,7 @@ cdef extern from "fastembed.h" nogil:
         const int64_t *rows
         const int32_t *order
         const double *factors
+        bint by_frequency
         int64_t n_items
         const fe_array *grads
 
@@ -90,7 +107,8 @@ cdef extern from "fastembed.h" nogil:
     void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
     void fe_add_rows(const fe_table *sums, const fe_batch *batch) noexcept
     void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
-    void fe_sum_squares(const fe_table *rows, double *sums) noexcept
+    void fe_dots(const fe_table *table, const fe_batch *batch, char *dots) noexcept
+    void fe_sum_powers(const fe_table *rows, double p, double *sums) noexcept
 
     const char *fe_isa_available(int32_t k) noexcept
     bint fe_select_isa(const char *isa) noexcept

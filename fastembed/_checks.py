@@ -71,7 +71,19 @@ def _array(name: str, value: Any) -> np.ndarray[Any, Any]:
     ma = sys.modules.get("numpy.ma")  # np.ma would import it: in a child forked during another thread's import, for ever
     if isinstance(value, getattr(ma, "MaskedArray", ())):
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
     return np.asarray(value)
+
+
+def _is_or_holds_bool(value: Any) -> bool:
+    """Whether there is a boolean in a nested list: NumPy takes them for 0 and 1 among integers."""
+    if isinstance(value, list | tuple):
+        kinds = set(map(type, value))
+        return any(issubclass(kind, bool | np.bool_) for kind in kinds) or (
+            any(issubclass(kind, list | tuple | np.ndarray) for kind in kinds) and any(map(_is_or_holds_bool, value))
+        )
+    return isinstance(value, bool | np.bool_) or (isinstance(value, np.ndarray) and value.dtype.kind == "b")
 
 
 def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]:
@@ -81,8 +93,10 @@ def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]
     """
     array = _array(f"{name}s", value)
     if array.dtype.kind in "iu":
+        if _is_or_holds_bool(value):
+            raise TypeError(f"{name}s must be integers, got booleans among them")
         return array
-    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         raise TypeError(f"{name}s must be integers, got an array of {array.dtype}")
     if array.size == 0:
         return array.astype(np.int64)
@@ -101,6 +115,16 @@ def _fold(name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str) -> n
             raise IndexError(f"{name} {i} at position {index} is out of range for a table of {n_rows} rows")
         folded[index] = i % n_rows if policy == "wrap" and n_rows > 0 else max(-1, min(i, _INT64_MAX))
     return folded
+
+
+def padding_idx(value: Any, n_rows: int) -> int | None:
+    """A row's number, below 0 counted from the end, as one from 0 on; or None."""
+    if value is None:
+        return None
+    index = integer("padding_idx", value)
+    if not -n_rows <= index < n_rows:
+        raise ValueError(f"padding_idx must be from {-n_rows} to {n_rows - 1} for a table of {n_rows} rows, got {index}")
+    return index % n_rows
 
 
 def start(value: Any, n_positions: int) -> int:
@@ -313,3 +337,54 @@ def weight_decay_mode(name: str, value: Any) -> str:
     if value not in ("l2", "decoupled"):
         raise ValueError(f"{name} must be l2 or decoupled, got {value!r}")
     return str(value)
+
+
+# Bags
+
+MODES = ("sum", "mean", "sqrtn", "max")
+
+
+def mode(value: Any) -> str:
+    """How the rows of a bag become one."""
+    if not isinstance(value, str) or value not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {value!r}")
+    return MODES[MODES.index(value)]
+
+
+def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np.ndarray[Any, Any]:
+    """Where each bag begins and where the last one ends, as int64 of its own: from 0 on, not decreasing, within the ids."""
+    if value is None:
+        if len(shape) != 2:
+            raise ValueError(f"offsets must be given unless ids have 2 axes (bags, ids of each), got ids of shape {shape}")
+        return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
+    if len(shape) != 1:
+        raise ValueError(f"offsets go with ids of 1 axis, got ids of shape {shape}")
+    array = ids("offset", value, shape[0] + 1, "raise")
+    if array.ndim != 1:
+        raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
+    if array.size == 0 and (include_last_offset or shape[0] > 0):
+        raise ValueError(f"offsets must start at 0, got none for {shape[0]} ids")
+    outside = np.flatnonzero((array < 0) | (array > shape[0]))
+    if outside.size:
+        k = outside[0]
+        raise ValueError(f"offsets must lie within the {shape[0]} ids, got {array[k]} at position {k}")
+    if array.size and array[0] != 0:
+        raise ValueError(f"offsets must start at 0, got {array[0]}")
+    falling = np.flatnonzero(array[1:] < array[:-1])
+    if falling.size:
+        k = falling[0] + 1
+        raise ValueError(f"offsets must not decrease, got {array[k]} at position {k} after {array[k - 1]}")
+    own = np.empty(array.size + (not include_last_offset), np.int64)
+    own[: array.size] = array
+    if not include_last_offset:
+        own[-1] = shape[0]
+    return own
+
+
+def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: str) -> np.ndarray[Any, Any] | None:
+    """What the row of each id is multiplied by, contiguous; or None."""
+    if value is None:
+        return None
+    if how == "max":
+        raise ValueError("per_sample_weights go with mode sum, mean or sqrtn, got max")
+    return np.ascontiguousarray(like("per_sample_weights", value, shape, to), to)

@@ -28,16 +28,37 @@ class Trained:
     ) -> None: ...
     def catch_up(self, n_steps: int, rows: Array | None) -> None: ...
     def train(
-        self, n_steps: int, now: Array, is_recorded: bool, rows: Array, order: Array | None, factors: Array | None, grads: Array
+        self,
+        n_steps: int,
+        now: Array,
+        is_recorded: bool,
+        rows: Array,
+        order: Array | None,
+        factors: Array | None,
+        by_frequency: bool,
+        grads: Array,
     ) -> None: ...
 
-def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, grads: Array) -> None: ...
+def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None: ...
 def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]: ...
-def sum_squares(rows: Array) -> Array: ...
+def sum_powers(rows: Array, p: float) -> Array: ...
+def embedding_bag(
+    table: Array,
+    ids: Array,
+    offsets: Array,
+    mode: str,
+    factors: Array | None,
+    padding_row: int,
+    out: Array,
+    bounds: str,
+    winners: Array | None,
+) -> None: ...
+def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array: ...
 
 class SingleLookup:
     training: bool
     _is_behind: bool
+    _is_plain: bool
     _last_ids: tuple[Any, ...] | None
     def _hold(self, array: Array) -> None: ...
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array: ...
@@ -45,6 +66,7 @@ class SingleLookup:
 class PairLookup:
     training: bool
     _is_behind: bool
+    _is_plain: bool
     _last_ids: tuple[Any, ...] | None
     def _hold(self, wte: Array, wpe: Array) -> None: ...
     def __call__(self, token_ids: Any, position_ids: Any = None, *, start: int = 0, out: Array | None = None) -> Array: ...

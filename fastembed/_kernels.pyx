@@ -267,3 +267,4 @@ def gather_add_backward(cnp.ndarray dout not None, cnp.ndarray token_ids not Non
 
 include "_short_calls.pxi"
 include "_update.pxi"
+include "_bag.pxi"

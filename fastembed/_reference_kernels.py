@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class SingleLookup:
 
     training: bool
     _is_behind = False
+    _is_plain = True
     _last_ids: Any
     _look_up: Any
 
@@ -60,6 +62,7 @@ class PairLookup:
 
     training: bool
     _is_behind = False
+    _is_plain = True
     _last_ids: Any
     _look_up: Any
 
@@ -147,23 +150,31 @@ class Trained:
             self._n_taken[row] = n_steps
 
     def train(
-        self, n_steps: int, now: Array, is_recorded: bool, rows: Array, order: Array | None, factors: Array | None, grads: Array
+        self,
+        n_steps: int,
+        now: Array,
+        is_recorded: bool,
+        rows: Array,
+        order: Array | None,
+        factors: Array | None,
+        by_frequency: bool,
+        grads: Array,
     ) -> None:
         distinct, compact = np.unique(rows, return_inverse=True)
         sums = np.zeros((len(distinct), self._table.shape[1]), self._table.dtype)
-        add_rows(sums, compact, order, factors, grads)
+        add_rows(sums, compact, order, factors, by_frequency, grads)
         for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
             self.catch_up(n_steps, np.array([row]))
             self._take(row, now, gradient)
             self._n_taken[row] = n_steps + is_recorded
 
 
-def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, grads: Array) -> None:
+def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None:
     width = sums.shape[1]
     gradients = grads.reshape(-1, width) if grads.size else np.zeros((len(rows), width), sums.dtype)
     values = gradients[: len(rows)] if order is None else gradients[order]
     table = sums.tolist()
-    reference.accumulate(table, rows.tolist(), values.reshape(-1).tolist(), str(sums.dtype), _lists(factors))
+    reference.accumulate(table, rows.tolist(), values.reshape(-1).tolist(), str(sums.dtype), _lists(factors), by_frequency)
     _store(sums, table)
 
 
@@ -172,5 +183,45 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
-def sum_squares(rows: Array) -> Array:
-    return np.array([reference.rules.sum_squares(row) for row in rows.tolist()], np.float64)
+def embedding_bag(
+    table: Array,
+    ids: Array,
+    offsets: Array,
+    mode: str,
+    factors: Array | None,
+    padding_row: int,
+    out: Array,
+    bounds: str,
+    winners: Array | None,
+) -> None:
+    flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
+    options: dict[str, Any] = {
+        "mode": mode,
+        "padding_idx": None if padding_row < 0 else padding_row,
+        "include_last_offset": True,
+        "dtype": dtype,
+    }
+    weights = None if factors is None else factors.reshape(-1).tolist()
+    reference.resolve_ids(ids.tolist(), len(table), bounds)  # for the position in an error
+    rows = table.tolist()
+    result = reference.embedding_bag(rows, flat_ids, offsets.tolist(), per_sample_weights=weights, bounds=bounds, **options)
+    if winners is None:
+        _store(out, result)
+        return
+    for bag, d in np.ndindex(winners.shape):
+        for item in range(int(offsets[bag]), int(offsets[bag + 1])):
+            (row,) = reference.resolve_ids([flat_ids[item]], len(table), bounds)
+            x, y = math.nan if row is None else rows[row][d], float(out[bag, d])
+            if row is not None and winners[bag, d] < 0 and reference.rules.same(x, y):
+                winners[bag, d] = item
+
+
+def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:
+    round_ = reference.rounding(str(table.dtype))
+    pairs = zip(rows, places, strict=True)
+    products = [0.0 if r < 0 else reference.rules.dot(table[r].tolist(), grads[p].tolist(), round_) for r, p in pairs]
+    return np.array(products, table.dtype)
+
+
+def sum_powers(rows: Array, p: float) -> Array:
+    return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)

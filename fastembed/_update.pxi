@@ -55,11 +55,11 @@ cdef class Trained:
             _c.fe_catch_up(&self.c, c_rows, n_rows)
 
     def train(self, int32_t n_steps, const double[::1] now not None, bint is_recorded, const int64_t[::1] rows not None,
-              const int32_t[::1] order, const double[::1] factors, cnp.ndarray grads not None):
+              const int32_t[::1] order, const double[::1] factors, bint by_frequency, cnp.ndarray grads not None):
         """One step of the rows of a batch, each of which first takes those of `steps` that it has missed."""
         cdef _c.fe_batch batch
         cdef _c.fe_array c_grads
-        need_batch(&batch, &c_grads, &self.c.table, rows, order, factors, grads)
+        need_batch(&batch, &c_grads, &self.c.table, rows, order, factors, by_frequency, grads)
         if now.shape[0] != N_SCALARS:
             raise ValueError(f"a step has {N_SCALARS} scalars")
         self.c.n_steps = n_steps
@@ -68,7 +68,7 @@ cdef class Trained:
 
 
 cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table *table, const int64_t[::1] rows,
-                    const int32_t[::1] order, const double[::1] factors, cnp.ndarray grads) except -1:
+                    const int32_t[::1] order, const double[::1] factors, bint by_frequency, cnp.ndarray grads) except -1:
     """Rows of that table, sorted (not checked here), and the gradient of each."""
     cdef int n_dims = cnp.PyArray_NDIM(grads) - 1
     cdef int64_t n_items = rows.shape[0], i
@@ -89,19 +89,20 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
     batch.rows = &rows[0] if n_items > 0 else NULL
     batch.order = &order[0] if order is not None and n_items > 0 else NULL
     batch.factors = &factors[0] if factors is not None and n_items > 0 else NULL
+    batch.by_frequency = by_frequency
     batch.n_items = n_items
     batch.grads = c_grads
     return 0
 
 
 def add_rows(cnp.ndarray sums not None, const int64_t[::1] rows not None, const int32_t[::1] order, const double[::1] factors,
-             cnp.ndarray grads not None):
-    """sums[rows[i]] += grads[order[i]] * factors[i] for sorted rows."""
+             bint by_frequency, cnp.ndarray grads not None):
+    """sums[rows[i]] += grads[order[i]] * factors[i], or that / how often the row occurs, for sorted rows."""
     cdef _c.fe_table table
     cdef _c.fe_batch batch
     cdef _c.fe_array c_grads
     need_table(&table, sums)
-    need_batch(&batch, &c_grads, &table, rows, order, factors, grads)
+    need_batch(&batch, &c_grads, &table, rows, order, factors, by_frequency, grads)
     with nogil:
         _c.fe_add_rows(&table, &batch)
 
@@ -123,12 +124,12 @@ def sort_rows(cnp.ndarray rows not None, int64_t n_rows):
     return in_order, order
 
 
-def sum_squares(cnp.ndarray rows not None):
-    """The sum of the squares of each row of a matrix, in float64: 16 sums of every sixteenth element, joined in pairs."""
+def sum_powers(cnp.ndarray rows not None, double p):
+    """The sum of |x|^p over each row of a matrix, in float64: 16 sums of every sixteenth element, joined in pairs; the maximum for inf."""
     cdef _c.fe_table table
     need_table(&table, rows)
     cdef cnp.ndarray sums = np.zeros(table.n_rows)
     cdef double *c_sums = <double *>cnp.PyArray_DATA(sums)
     with nogil:
-        _c.fe_sum_squares(&table, c_sums)
+        _c.fe_sum_powers(&table, p, c_sums)
     return sums

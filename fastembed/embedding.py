@@ -1,93 +1,57 @@
-"""Embedding and TokenPositionEmbedding: thin classes that own tables and gradients.
+"""Embedding, and what it shares with EmbeddingBag: one table and the options of its rows.
 
 All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
 
-V: rows of a token table; P: rows of a position table; D: columns; S: the shape of the ids.
+V: rows of the table; D: columns; S: the shape of the ids.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import math
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import _checks, ops
+from . import _checks, ops, renorm
 from ._backend import kernels
-from .layer import Layer
+from .layer import Layer, normal
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
 
 
-def _normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
-    std = _checks.number("std", std, 0.0, 3.4e38)
-    table = np.empty(shape, dtype)
-    n_block = 4096  # rows that are float64 at one time
-    for first in range(0, shape[0], n_block):
-        block = table[first : first + n_block]
-        block[...] = rng.normal(0.0, std, block.shape)
-    return table
+class OneTable(Layer):
+    """A layer with one table, ``weight``, and the options of its rows, which are those of PyTorch."""
 
-
-class Embedding(Layer, kernels.SingleLookup):
-    """A table whose rows are looked up by id.
-
-    Parameters
-    ----------
-    num_embeddings : int
-        V, the number of rows.
-    embedding_dim : int
-        D, the length of a row.
-    dtype : {"float32", "float64"}
-    std : float
-        Standard deviation of the normal distribution that the table is drawn from (mean 0).
-    rng : numpy.random.Generator, int or None
-        Where the numbers come from: a generator, a seed, or fresh entropy.
-    trainable_rows : array_like, optional
-        Numbers, or a mask, of the rows that optimisers change: all of them by default. Settable at any time.
-
-    Attributes
-    ----------
-    weight : ndarray of shape (V, D)
-
-    Examples
-    --------
-    >>> import fastembed as fe
-    >>> layer = fe.Embedding(10, 3, rng=0)
-    >>> layer([[1, 2, 4], [4, 3, 2]]).shape
-    (2, 3, 3)
-    """
-
-    def __init__(
+    def _set_up(
         self,
-        num_embeddings: int,
-        embedding_dim: int,
+        weight: Array,
+        freeze: bool,
+        trainable_rows: Any,
         *,
-        dtype: DTypeLike = "float32",
-        std: float = 1.0,
-        rng: Rng = None,
-        trainable_rows: Any = None,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        max_norm_in_place: bool = True,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
     ) -> None:
+        """What every way to make such a layer does, once there is a table."""
+        self._padding_idx = _checks.padding_idx(padding_idx, len(weight))
+        self._max_norm = None if max_norm is None else _checks.number("max_norm", max_norm, 0.0, math.inf)
+        self._max_norm_in_place = _checks.flag("max_norm_in_place", max_norm_in_place)
+        self._norm_type = _checks.number("norm_type", norm_type, 5e-324, math.inf)
+        self._scale_grad_by_freq = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
+        if self._max_norm is not None and self._max_norm_in_place:
+            _checks.writable_table("the table, which max_norm changes,", weight)
+        Layer.__init__(self, {"weight": weight}, not freeze, trainable_rows)
+
+    def _draw(self, num_embeddings: int, embedding_dim: int, dtype: DTypeLike, std: float, rng: Rng) -> Array:
+        """A new table of normal numbers."""
         shape = (_checks.size("num_embeddings", num_embeddings), _checks.size("embedding_dim", embedding_dim))
-        weight = _normal(shape, std, np.random.default_rng(rng), _checks.dtype(dtype))
-        super().__init__({"weight": weight}, trainable_rows=trainable_rows)
+        return normal(shape, std, np.random.default_rng(rng), _checks.dtype(dtype))
 
-    @classmethod
-    def from_pretrained(cls, array: ArrayLike, freeze: bool = False, *, trainable_rows: Any = None) -> Self:
-        """A layer around an existing table: no copy, no random draw.
-
-        Parameters
-        ----------
-        array : array_like of shape (V, D), float32 or float64
-        freeze : bool
-            Whether optimisers leave the table as it is.
-        trainable_rows : array_like, optional
-            Numbers, or a mask, of the rows that optimisers change.
-        """
-        layer = cls.__new__(cls)
-        Layer.__init__(layer, {"weight": _checks.table("array", array)}, not freeze, trainable_rows)
-        return layer
+    def _is_special(self) -> bool:
+        return self._max_norm is not None
 
     @property
     def weight(self) -> Array:
@@ -105,12 +69,165 @@ class Embedding(Layer, kernels.SingleLookup):
         """D, the length of a row."""
         return self.tables["weight"].shape[1]
 
+    @property
+    def padding_idx(self) -> int | None:
+        """The row that takes no gradient, counted from 0; or None."""
+        return self._padding_idx
+
+    @property
+    def max_norm(self) -> float | None:
+        """The norm that rows which are looked up have at most, or None."""
+        return self._max_norm
+
+    @property
+    def norm_type(self) -> float:
+        """The p of the p-norm that ``max_norm`` is about."""
+        return self._norm_type
+
+    @property
+    def scale_grad_by_freq(self) -> bool:
+        """Whether the gradient of a row is divided by how often the row occurs in the batch."""
+        return self._scale_grad_by_freq
+
+    def _without_padding(self, rows: Array) -> Array:
+        """The same rows (int64, overwritten), -1 where it is the padding row."""
+        if self._padding_idx is not None:
+            rows[rows == self._padding_idx] = -1
+        return rows
+
+    def _shortened(self, rows: Array) -> tuple[Array, Array]:
+        """Which of these rows are longer than ``max_norm``, and what they become; none without ``max_norm``."""
+        weight = self.tables["weight"]
+        if self._max_norm is None:
+            return np.empty(0, np.int64), weight[:0]
+        return renorm.shortened(weight, rows, self._max_norm, self._norm_type)
+
+    def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
+        if self._padding_idx is not None and _checks.size("n", n) <= self._padding_idx:
+            raise ValueError(f"n must be above padding_idx, which is {self._padding_idx}; got {n}")
+        super().resize(n, table=table, new_rows=new_rows)
+
+    resize.__doc__ = Layer.resize.__doc__
+
+    def _options_shown(self) -> str:
+        """Those that are not as they are by default, as in a call."""
+        shown = {
+            "padding_idx": (self._padding_idx, None),
+            "max_norm": (self._max_norm, None),
+            "max_norm_in_place": (self._max_norm_in_place, True),
+            "norm_type": (self._norm_type, 2.0),
+            "scale_grad_by_freq": (self._scale_grad_by_freq, False),
+        }
+        return "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
+
+
+class Embedding(OneTable, kernels.SingleLookup):
+    """A table whose rows are looked up by id.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        V, the number of rows.
+    embedding_dim : int
+        D, the length of a row.
+    padding_idx : int, optional
+        A row that takes no gradient; below 0 it counts from the end. A new table has zeros there.
+    max_norm : float, optional
+        Rows that are looked up and longer than this are scaled down to it, in the table itself, before they are returned. No
+        gradient flows through that.
+    max_norm_in_place : bool
+        Whether ``max_norm`` changes the table; if not, only what is returned is scaled.
+    norm_type : float
+        The p of the p-norm that ``max_norm`` is about.
+    scale_grad_by_freq : bool
+        Whether the gradient of a row is divided by how often the row occurs in the batch.
+    dtype : {"float32", "float64"}
+    std : float
+        Standard deviation of the normal distribution that the table is drawn from (mean 0).
+    rng : numpy.random.Generator, int or None
+        Where the numbers come from: a generator, a seed, or fresh entropy.
+    trainable_rows : array_like, optional
+        Numbers, or a mask, of the rows that optimisers change: all of them by default. Settable at any time.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (V, D)
+
+    Notes
+    -----
+    The options are those of torch.nn.Embedding. A row longer than ``max_norm``, of norm n, is multiplied by
+    ``max_norm / (n + 1e-7)``.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding(10, 3, rng=0)
+    >>> layer([[1, 2, 4], [4, 3, 2]]).shape
+    (2, 3, 3)
+    >>> fe.Embedding(3, 2, padding_idx=-1, rng=0)([2])
+    array([[0., 0.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        max_norm_in_place: bool = True,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        dtype: DTypeLike = "float32",
+        std: float = 1.0,
+        rng: Rng = None,
+        trainable_rows: Any = None,
+    ) -> None:
+        weight = self._draw(num_embeddings, embedding_dim, dtype, std, rng)
+        self._set_up(
+            weight,
+            False,
+            trainable_rows,
+            padding_idx=padding_idx,
+            max_norm=max_norm,
+            max_norm_in_place=max_norm_in_place,
+            norm_type=norm_type,
+            scale_grad_by_freq=scale_grad_by_freq,
+        )
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = 0
+
+    @classmethod
+    def from_pretrained(cls, array: ArrayLike, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
+        """A layer around an existing table: no copy, no random draw.
+
+        Parameters
+        ----------
+        array : array_like of shape (V, D), float32 or float64
+        freeze : bool
+            Whether optimisers leave the table as it is.
+        trainable_rows : array_like, optional
+            Numbers, or a mask, of the rows that optimisers change.
+        **options
+            ``padding_idx`` (whose row stays as it is), ``max_norm``, ``max_norm_in_place``, ``norm_type`` and
+            ``scale_grad_by_freq``, as in the constructor.
+        """
+        layer = cls.__new__(cls)
+        layer._set_up(_checks.table("array", array), freeze, trainable_rows, **options)
+        return layer
+
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
         weight = self.tables["weight"]
-        if not self._is_behind:
+        if not (self._is_behind or self._is_special()):
             return ops.gather(weight, ids, out=out)
-        with self.caught_up({"weight": ops.resolve_ids(ids, len(weight))}):
-            return ops.gather(weight, ids, out=out)
+        rows = ops.resolve_ids(ids, len(weight))
+        with self.caught_up({"weight": rows}):
+            result = ops.gather(weight, ids, out=out)
+            long_rows, values = self._shortened(rows)
+            if self._max_norm_in_place:
+                weight[long_rows] = values
+            renorm.put(result, rows, long_rows, values)
+        return result
 
     def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:
         """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
@@ -132,148 +249,8 @@ class Embedding(Layer, kernels.SingleLookup):
             As in `fastembed.scatter_add`. Nothing is changed.
         """
         (of_call,) = self._ids_of_last_call() if ids is None else (ids,)
-        self._backward({"weight": ops.resolve_ids(of_call, self.num_embeddings)}, dout, optimizer)
+        rows = self._without_padding(ops.resolve_ids(of_call, self.num_embeddings))
+        self._backward({"weight": rows}, dout, optimizer, by_frequency=self._scale_grad_by_freq)
 
     def __repr__(self) -> str:
-        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype})"
-
-
-class TokenPositionEmbedding(Layer, kernels.PairLookup):
-    """A token table and a position table whose rows are added: the embedding stage of microgpt and GPT-2.
-
-    Parameters
-    ----------
-    vocab_size : int
-        V, rows of the token table.
-    block_size : int
-        P, rows of the position table: the longest sequence.
-    n_embd : int
-        D, the length of a row.
-    dtype : {"float32", "float64"}
-    std : float
-        Standard deviation of the normal distribution that the tables are drawn from (mean 0), ``wte`` first.
-    rng : numpy.random.Generator, int or None
-        Where the numbers come from: a generator, a seed, or fresh entropy.
-    trainable_rows : array_like, or mapping of table name to array_like, optional
-        Numbers, or a mask, of the rows (of ``wte``, if no table is named) that optimisers change: all of them by default.
-        Settable at any time.
-
-    Attributes
-    ----------
-    wte : ndarray of shape (V, D)
-    wpe : ndarray of shape (P, D)
-
-    Examples
-    --------
-    >>> import numpy as np, fastembed as fe
-    >>> emb = fe.TokenPositionEmbedding(27, 8, 16, dtype="float64", rng=0)
-    >>> x = emb(4, 2)  # one token 'e' at position 2
-    >>> x.shape, bool(np.all(x == emb.wte[4] + emb.wpe[2]))
-    ((16,), True)
-    >>> emb([[26, 4, 12], [26, 0, 13]]).shape
-    (2, 3, 16)
-    """
-
-    _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe"}
-
-    def __init__(
-        self,
-        vocab_size: int,
-        block_size: int,
-        n_embd: int,
-        *,
-        dtype: DTypeLike = "float32",
-        std: float = 0.02,
-        rng: Rng = None,
-        trainable_rows: Any = None,
-    ) -> None:
-        n_tokens, n_positions = _checks.size("vocab_size", vocab_size), _checks.size("block_size", block_size)
-        width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), np.random.default_rng(rng)
-        wte = _normal((n_tokens, width), std, generator, to)
-        wpe = _normal((n_positions, width), std, generator, to)
-        super().__init__({"wte": wte, "wpe": wpe}, trainable_rows=trainable_rows)
-
-    @classmethod
-    def from_arrays(cls, wte: ArrayLike, wpe: ArrayLike, *, trainable_rows: Any = None) -> Self:
-        """A layer around two existing tables of one dtype and width: no copy, no random draw."""
-        token_table, position_table = _checks.table("wte", wte), _checks.table("wpe", wpe)
-        if token_table.dtype.newbyteorder("=") != position_table.dtype.newbyteorder("="):
-            raise TypeError(f"wpe must have the dtype of wte, {token_table.dtype}, got {position_table.dtype}")
-        if token_table.shape[1] != position_table.shape[1]:
-            raise ValueError(f"wpe must have shape (rows, {token_table.shape[1]}), got {position_table.shape}")
-        layer = cls.__new__(cls)
-        Layer.__init__(layer, {"wte": token_table, "wpe": position_table}, trainable_rows=trainable_rows)
-        return layer
-
-    @property
-    def wte(self) -> Array:
-        """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
-        self.flush()
-        return self.tables["wte"]
-
-    @property
-    def wpe(self) -> Array:
-        """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
-        self.flush()
-        return self.tables["wpe"]
-
-    @property
-    def vocab_size(self) -> int:
-        """V, rows of the token table."""
-        return len(self.tables["wte"])
-
-    @property
-    def block_size(self) -> int:
-        """P, rows of the position table."""
-        return len(self.tables["wpe"])
-
-    @property
-    def n_embd(self) -> int:
-        """D, the length of a row."""
-        return self.tables["wte"].shape[1]
-
-    def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
-        wte, wpe = self.tables.values()
-        if not self._is_behind:
-            return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
-        token_rows, position_rows = ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe))
-        with self.caught_up({"wte": token_rows, "wpe": position_rows}):
-            return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
-
-    def backward(
-        self,
-        dout: ArrayLike,
-        ids: ArrayLike | None = None,
-        position_ids: ArrayLike | None = None,
-        *,
-        start: int = 0,
-        optimizer: Any = None,
-    ) -> None:
-        """Accumulate the gradient of a call into `grads`, for both tables, or let an optimiser take a step with it.
-
-        Parameters
-        ----------
-        dout : array_like of shape S + (D,)
-            The gradient of what the call returned.
-        ids : array_like of integers, shape S, optional
-            The token ids of that call; by default the arguments of the last call in train mode.
-        position_ids, start
-            As they were in that call; they go with ``ids``.
-        optimizer : one of fastembed.optim, optional
-            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
-
-        Raises
-        ------
-        RuntimeError
-            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
-        IndexError, TypeError, ValueError
-            As in `fastembed.gather_add_backward`. Nothing is changed.
-        """
-        if ids is None and (position_ids is not None or start != 0):
-            raise ValueError("position_ids and start go with ids, and none were given")
-        token_ids, position_ids, start = self._ids_of_last_call() if ids is None else (ids, position_ids, start)
-        token_rows, position_rows = ops.resolve_pair(token_ids, self.vocab_size, position_ids, start, self.block_size)
-        self._backward({"wte": token_rows, "wpe": position_rows}, dout, optimizer)
-
-    def __repr__(self) -> str:
-        return f"TokenPositionEmbedding({self.vocab_size}, {self.block_size}, {self.n_embd}, dtype={self.dtype})"
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype}{self._options_shown()})"

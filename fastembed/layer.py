@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 _layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
+def normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
+    """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
+    std = _checks.number("std", std, 0.0, 3.4e38)
+    table = np.empty(shape, dtype)
+    n_block = 4096  # rows that are float64 at one time
+    for first in range(0, shape[0], n_block):
+        block = table[first : first + n_block]
+        block[...] = rng.normal(0.0, std, block.shape)
+    return table
+
+
 class Layer:
     """Tables by name, a row-sparse gradient for each, the ids of the last call, and whoever trains the tables.
 
@@ -32,6 +43,7 @@ class Layer:
     _last_ids: tuple[Any, ...] | None
     _hold: Any  # from SingleLookup or PairLookup
     _is_behind: bool  # as well: whether look-ups have to let rows catch up first
+    _is_plain: bool
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
@@ -46,7 +58,12 @@ class Layer:
         self._is_behind = False
         self.lock = threading.RLock()
         self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._is_plain = not self._is_special()
         _layers.add(self)
+
+    def _is_special(self) -> bool:
+        """Whether a look-up is more than a look-up: then no call goes to C at once."""
+        return False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -105,6 +122,10 @@ class Layer:
         """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
         return dict(self._grads)
 
+    def dense_grads(self) -> dict[str, Array]:
+        """The same as whole arrays, of the tables' shapes: zeros where no batch touched a row."""
+        return {name: grad.to_dense() for name, grad in self._grads.items()}
+
     def zero_grad(self) -> None:
         """Forget the accumulated gradients."""
         self._grads = {name: RowGrad.zeros(table.shape, self.dtype) for name, table in self.tables.items()}
@@ -125,11 +146,14 @@ class Layer:
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
         return self._last_ids
 
-    def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any) -> None:
+    def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:
         """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it; all or nothing."""
         name, some_rows = next(iter(rows_by_name.items()))
         values = _checks.rows("dout", dout, (*some_rows.shape, self.tables[name].shape[1]), self.dtype)
-        self._learn({name: batch_of(rows, len(self.tables[name]), values) for name, rows in rows_by_name.items()}, optimizer)
+        batches = {
+            name: batch_of(rows, len(self.tables[name]), values, by_frequency=by_frequency) for name, rows in rows_by_name.items()
+        }
+        self._learn(batches, optimizer)
 
     def _learn(self, batches: dict[str, Batch], optimizer: Any) -> None:
         """Add the batches to the gradients, or let an optimiser take a step with them; all or nothing."""
@@ -245,6 +269,7 @@ if hasattr(os, "register_at_fork"):
 def _restored(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
     """A layer from what `copy` or `pickle` kept of it: everything but the ids of the last call."""
     layer = cls.__new__(cls)
-    Layer.__init__(layer, state["tables"])
     layer.__dict__.update(state)
+    Layer.__init__(layer, state["tables"], state["trainable"], state["trainable_rows"])
+    layer._grads = state["_grads"]
     return layer.train(training)

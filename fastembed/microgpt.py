@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _checks
-from .embedding import TokenPositionEmbedding
 from .optim import Parameter
+from .token_position import TokenPositionEmbedding
 
 if TYPE_CHECKING:
     from ._typing import Array

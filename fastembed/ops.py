@@ -43,7 +43,7 @@ def _checked_ids(
     return token_ids, _checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
 
 
-def _touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """A compact table of the rows that were asked for, and the ids into it, -1 for no row.
 
     This is how rows that kernels cannot read in place (other dtypes, byte orders, strided elements) are read: touched rows only.
@@ -102,7 +102,7 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     if out is not None:
         _checks.apart("out", result, table=table, ids=ids)
     if not _checks.in_place(table, dtype):
-        table, ids = _touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
+        table, ids = touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
         bounds = "zero"
     kernels.gather(table, ids, result, bounds)
     return result if out is None else out
@@ -171,8 +171,8 @@ def gather_add(
         _checks.apart("out", result, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
     if not (_checks.in_place(wte, dtype) and _checks.in_place(wpe, dtype)):
         rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = _touched(wte, rows[0], dtype)
-        wpe, position_ids = _touched(wpe, rows[1], dtype)
+        wte, token_ids = touched(wte, rows[0], dtype)
+        wpe, position_ids = touched(wpe, rows[1], dtype)
         start, bounds = 0, "zero"
     kernels.gather_add(wte, token_ids, wpe, position_ids, start, result, bounds)
     return result if out is None else out

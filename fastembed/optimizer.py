@@ -11,7 +11,7 @@ from . import _checks
 from ._backend import kernels
 from .layer import Layer
 from .parameter import Item, Parameter
-from .rowgrad import Batch
+from .rowgrad import Batch, plain_batch
 from .trained import TrainedTable
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Optimizer:
         if isinstance(item, Layer):
             return {name: [grad.checked(item.tables[name])] for name, grad in item.grads().items()}
         grads = _matrices(item.checked_grad())
-        return {"data": [(np.arange(len(grad)), None, None, np.ascontiguousarray(grad)) for grad in grads]}
+        return {"data": [plain_batch(np.arange(len(grad)), np.ascontiguousarray(grad)) for grad in grads]}
 
     def _prepared(self, k: int, batches: dict[str, list[Batch]]) -> tuple[Array, bool, list[tuple[TrainedTable, Batch]]]:
         """The scalars of the next step of item k, whether it is recorded, and each of its arrays with its batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,43 @@ if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
 
-Batch = tuple[Any, Any, Any, Any]
-"""Gradients of some rows of a table, as kernels take them: sorted row numbers (int64), where the gradient of each lies (int32, or
-None: in the same order), what each is multiplied by (float64, or None), and the gradients."""
+class Batch(NamedTuple):
+    """Gradients of some rows of a table, as kernels take them.
+
+    Attributes
+    ----------
+    rows : ndarray of int64
+        Sorted.
+    order : ndarray of int32, or None
+        Where the gradient of each lies; None: in the same order.
+    factors : ndarray of float64, or None
+        What each gradient is multiplied by.
+    by_frequency : bool
+        Whether each is then divided by how often its row occurs.
+    gradients : ndarray of shape (..., D)
+    """
+
+    rows: Array
+    order: Array | None
+    factors: Array | None
+    by_frequency: bool
+    gradients: Array
 
 
-def batch_of(rows: Array, n_rows: int, gradients: Array, places: Array | None = None, factors: Array | None = None) -> Batch:
+def plain_batch(rows: Array, gradients: Array) -> Batch:
+    """One gradient for each of some sorted rows."""
+    return Batch(rows, None, None, False, gradients)
+
+
+def batch_of(
+    rows: Array,
+    n_rows: int,
+    gradients: Array,
+    *,
+    by_frequency: bool = False,
+    places: Array | None = None,
+    factors: Array | None = None,
+) -> Batch:
     """The batch of one backward pass.
 
     Parameters
@@ -29,6 +60,8 @@ def batch_of(rows: Array, n_rows: int, gradients: Array, places: Array | None = 
         As they were looked up, checked; -1 for no row. Overwritten.
     n_rows : int
     gradients : ndarray of shape (..., D)
+    by_frequency : bool
+        Whether each gradient is divided by how often its row occurs.
     places : ndarray of int32, optional
         Which gradient is that of each row; by default there is one for each.
     factors : ndarray of float64, optional
@@ -40,7 +73,7 @@ def batch_of(rows: Array, n_rows: int, gradients: Array, places: Array | None = 
     n_items = int(np.searchsorted(in_order, n_rows))
     in_order, order = in_order[:n_items], order[:n_items]
     in_place = order if places is None else places[order]
-    return in_order, in_place, None if factors is None else factors[order], gradients
+    return Batch(in_order, in_place, None if factors is None else factors[order], by_frequency, gradients)
 
 
 class RowGrad:
@@ -77,15 +110,23 @@ class RowGrad:
 
     def accumulate(self, batch: Batch) -> RowGrad:
         """A new gradient with that of a batch added, row by row, going on from the sums that are there."""
-        rows, *gradients = batch
+        rows = batch.rows
         ids = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
         if len(self.ids):
             ids = np.union1d(self.ids, ids)
         sums = np.zeros((len(ids), self.shape[1]), self.rows.dtype)
         sums[np.searchsorted(ids, self.ids)] = self.rows
         compact: Array = np.asarray(np.searchsorted(ids, rows))
-        kernels.add_rows(sums, compact, *gradients)
+        kernels.add_rows(sums, compact, *batch[1:])
         return RowGrad(ids, sums, self.shape)
+
+    def accumulate_elements(self, rows: Array, cols: Array, values: Array) -> RowGrad:
+        """A new gradient with single elements added, in their order, going on from the sums that are there."""
+        distinct, n_cols = np.union1d(self.ids, rows), self.shape[1]
+        sums = np.zeros((len(distinct), n_cols), self.rows.dtype)
+        sums[np.searchsorted(distinct, self.ids)] = self.rows
+        ops.scatter_add(sums.reshape(-1, 1), np.searchsorted(distinct, rows) * n_cols + cols, values.reshape(-1, 1))
+        return RowGrad(distinct, sums, self.shape)
 
     def checked(self, table: Array) -> Batch:
         """Its rows, as an optimiser takes them for that table.
@@ -100,7 +141,7 @@ class RowGrad:
             raise ValueError(f"a gradient of {self.shape} with ids of {ids.dtype} does not go with a table of {table.shape}")
         if len(ids) and (ids[0] < 0 or ids[-1] >= len(table) or np.any(ids[1:] <= ids[:-1])):
             raise ValueError(f"ids of a gradient must be sorted, distinct and within the {len(table)} rows of the table")
-        return ids, None, None, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), table.dtype)
+        return plain_batch(ids, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), table.dtype))
 
     def resized(self, n_rows: int) -> RowGrad:
         """The gradient of a table of ``n_rows``: without the rows that it does not have."""
@@ -138,10 +179,7 @@ class RowGrad:
         cols = ops.resolve_ids(row_col[1], n_cols, name="column")
         if not rows.shape == cols.shape == values.shape:
             raise ValueError(f"data, rows and columns must be of one length, got {values.shape}, {rows.shape} and {cols.shape}")
-        ids, place = np.unique(rows, return_inverse=True)
-        sums = np.zeros((len(ids), n_cols), values.dtype)
-        ops.scatter_add(sums.reshape(-1, 1), place * n_cols + cols, values.reshape(-1, 1))
-        return cls(ids, sums, (n_rows, n_cols))
+        return cls.zeros((n_rows, n_cols), values.dtype).accumulate_elements(rows, cols, values)
 
     def to_coo(self) -> tuple[Array, tuple[Array, Array]]:
         """``(data, (row, col))`` of the elements that are there: what ``scipy.sparse.coo_matrix`` takes, with ``shape``."""
@@ -156,7 +194,7 @@ class RowGrad:
             raise ValueError(
                 f"gradients must be of one table, got {self.shape} of {self.rows.dtype} and {other.shape} of {other.rows.dtype}"
             )
-        return self.accumulate((other.ids, None, None, other.rows))
+        return self.accumulate(plain_batch(other.ids, other.rows))
 
     def scale(self, factor: float) -> RowGrad:
         """This gradient times a number, which is rounded to the gradient's dtype first."""
@@ -197,7 +235,7 @@ def norm_of(gradients: Iterable[Array]) -> float:
     sums: list[float] = []
     for gradient in gradients:
         rows = np.ascontiguousarray(gradient.reshape(-1, gradient.shape[-1]) if gradient.ndim > 1 else gradient.reshape(1, -1))
-        sums += kernels.sum_squares(rows).tolist()
+        sums += kernels.sum_powers(rows, 2.0).tolist()
     try:
         return math.sqrt(math.fsum(sums))
     except OverflowError:

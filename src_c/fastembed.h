@@ -85,6 +85,25 @@ fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bou
 fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                  const fe_ids *position_ids, fe_bounds bounds);
 
+/* ---- bags ---- */
+
+typedef enum { FE_BAG_SUM, FE_BAG_MEAN, FE_BAG_SQRTN, FE_BAG_MAX } fe_bag_mode;
+
+/* Bag b holds items offsets[b] .. offsets[b + 1] - 1. offsets do not decrease, and their end is within the ids. */
+typedef struct {
+    const int64_t *offsets;
+    int64_t n_bags;
+    fe_bag_mode mode;
+    const char *factors; /* of each item's row, in the table's dtype; or NULL. Not with FE_BAG_MAX */
+    int64_t padding_row; /* whose items count as no row; or -1 */
+} fe_bags;
+
+/* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have a row, divided by their number (mean)
+ * or its root (sqrtn); or their maximum; zeros for none. All ids are checked first.
+ * With `winners` out holds the maxima, and what is written is the first item that has each: winners[b * D + d], of -1 before. */
+fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
+                           int64_t *winners, fe_stop stop);
+
 /* ---- optimisers: the formulas are those of fastembed/reference/optim.py ---- */
 
 typedef enum { FE_SGD, FE_ADAGRAD, FE_ROWWISE_ADAGRAD, FE_ADAM, FE_SPARSE_ADAM, FE_N_RULES } fe_rule;
@@ -116,12 +135,13 @@ typedef struct {
     int32_t n_steps;
 } fe_trained;
 
-/* The gradients of some rows of a table. Rows are sorted; item i has the gradient grads[order[i]] * factors[i], rounded. order NULL:
- * grads[i]; factors NULL: no product. */
+/* The gradients of some rows of a table. Rows are sorted; item i has the gradient grads[order[i]] * factors[i], rounded, or with
+ * by_frequency that / the number of items of its row, rounded. order NULL: grads[i]; factors NULL: no product. */
 typedef struct {
     const int64_t *rows;
     const int32_t *order;
     const double *factors; /* rounded to the gradients' dtype when they are used */
+    bool by_frequency;
     int64_t n_items;
     const fe_array *grads;
 } fe_batch;
@@ -136,12 +156,15 @@ void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, c
 /* for i: sums row(rows[i]) += item i's gradient */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
+/* for i: dots[i] = the sum of the products of row rows[i] and gradient grads[order[i]], in 16 parts; 0 for row -1. Rows need not be sorted. */
+void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
+
 /* sorted = rows in ascending order, order = where each was, equal ones in their order. 0 <= rows[i] < n_rows. rows and scratch, of n items,
  * are overwritten. */
 void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch);
 
-/* for i: sums[i] = the sum of the squares of row i, in float64, whatever the dtype */
-void fe_sum_squares(const fe_table *rows, double *sums);
+/* for i: sums[i] = the sum of |x|^p over the elements of row i, in float64, whatever the dtype; their maximum where p is INFINITY */
+void fe_sum_powers(const fe_table *rows, double p, double *sums);
 
 /* Instruction sets: the k-th that this build holds and this machine runs, the widest first, NULL past the last one; choose one by
  * name (false if it is not among them); the one in use, baseline until one is chosen; the compiler and flags that built them. */

@@ -55,7 +55,7 @@ static void look_ahead(const fe_trained *trained, const int64_t *rows, int64_t n
 
 /* ---- rows shared out between threads ---- */
 
-typedef enum { CATCH_UP, TRAIN, ADD_ROWS, SUM_SQUARES } update_kind;
+typedef enum { CATCH_UP, TRAIN, ADD_ROWS, SUM_POWERS } update_kind;
 
 typedef struct {
     update_kind kind;
@@ -65,7 +65,7 @@ typedef struct {
     int32_t n_taken;
     const fe_batch *batch;
     const int64_t *rows;
-    double *sums;
+    double p, *sums;
     int64_t n_items, n_pieces;
 } update_work;
 
@@ -92,7 +92,7 @@ static fe_status update_piece(const void *of_job, int64_t piece)
     else if (work->kind == ADD_ROWS)
         kernels->add_rows[dtype](work->table, work->batch, first, end);
     else
-        kernels->sum_squares[dtype](work->table, work->sums, first, end);
+        kernels->sum_powers[dtype](work->table, work->p, work->sums, first, end);
     return (fe_status){.code = FE_OK};
 }
 
@@ -125,9 +125,9 @@ void fe_add_rows(const fe_table *sums, const fe_batch *batch)
     run((update_work){ADD_ROWS, sums, .batch = batch, .n_items = batch->n_items});
 }
 
-void fe_sum_squares(const fe_table *rows, double *sums)
+void fe_sum_powers(const fe_table *rows, double p, double *sums)
 {
-    run((update_work){SUM_SQUARES, rows, .sums = sums, .n_items = rows->n_rows});
+    run((update_work){SUM_POWERS, rows, .p = p, .sums = sums, .n_items = rows->n_rows});
 }
 
 /* ---- sorting: a radix sort, 11 bits at a time from the lowest on, which keeps the order of equal rows ---- */

@@ -6,15 +6,19 @@ quotient and root is rounded. Generators are `random.Random`. Everything else in
 
 from . import optim, rules
 from ._nested import rounding
+from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .layers import Embedding, Parameter, RowGrad, TokenPositionEmbedding
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 
 __all__ = [
     "Embedding",
+    "EmbeddingBag",
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
     "accumulate",
+    "embedding_bag",
+    "embedding_bag_backward",
     "gather",
     "gather_add",
     "gather_add_backward",

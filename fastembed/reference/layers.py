@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
 from . import ops
 from ._nested import flat, rounding, shape
 from .ops import Table
-from .rules import clip_factor, scaled, total_norm
+from .rules import clip_factor, norm, scaled, total_norm
 
 
 class Parameter:
@@ -31,7 +32,9 @@ class RowGrad:
         self.dtype = dtype
         self._width = width
 
-    def accumulate(self, rows: list[int | None], values: list[float]) -> None:
+    def accumulate(
+        self, rows: list[int | None], values: list[float], by_frequency: bool = False, factors: list[float] | None = None
+    ) -> None:
         """Goes on from the sums that are there, in the order of ``rows``; new rows start from 0.0."""
         sums = dict(zip(self.ids, self.rows, strict=True))
         for r in rows:
@@ -40,7 +43,8 @@ class RowGrad:
         self.ids = sorted(sums)
         self.rows = [sums[r] for r in self.ids]
         place = {r: k for k, r in enumerate(self.ids)}
-        ops.accumulate(self.rows, [None if r is None else place[r] for r in rows], values, self.dtype)
+        places = [None if r is None else place[r] for r in rows]
+        ops.accumulate(self.rows, places, values, self.dtype, factors, by_frequency)
 
     def __add__(self, other: RowGrad) -> RowGrad:
         """These sums, then the other's."""
@@ -98,12 +102,19 @@ class Layer:
         self.trainable_rows = trainable_rows
         self.zero_grad()
 
-    def _backward(self, rows_by_name: dict[str, list[int | None]], values: list[float], optimizer: Any) -> None:
+    def _backward(
+        self,
+        rows_by_name: dict[str, list[int | None]],
+        values: list[float],
+        optimizer: Any,
+        by_frequency: bool = False,
+        factors: list[float] | None = None,
+    ) -> None:
         """Accumulate, or let an optimiser take a step with this gradient alone."""
         if optimizer is not None and any(grad.ids for grad in self._grads.values()):
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         for name, rows in rows_by_name.items():
-            self._grads[name].accumulate(rows, values)
+            self._grads[name].accumulate(rows, values, by_frequency, factors)
         if optimizer is not None:
             optimizer.train(self)
             self.zero_grad()
@@ -144,12 +155,53 @@ class Layer:
             self.tables[name][:] = [[round_(x) for x in row] for row in table]
 
 
-def _normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
+def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
     round_ = rounding(dtype)
     return [[round_(rng.gauss(0.0, std)) for _ in range(n_cols)] for _ in range(n_rows)]
 
 
-class Embedding(Layer):
+class OneTable(Layer):
+    """A table and the options of its rows."""
+
+    def __init__(
+        self,
+        weight: Table,
+        *,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        max_norm_in_place: bool = True,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        dtype: str = "float64",
+        trainable_rows: Any = None,
+    ) -> None:
+        super().__init__({"weight": weight}, dtype, trainable_rows)
+        self.padding_idx = None if padding_idx is None else padding_idx % len(weight)
+        self.max_norm, self.max_norm_in_place, self.norm_type = max_norm, max_norm_in_place, norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+
+    @property
+    def weight(self) -> Table:
+        return self.tables["weight"]
+
+    def _without_padding(self, rows: list[int | None]) -> list[int | None]:
+        return [None if r == self.padding_idx else r for r in rows]
+
+    def _shortened(self, rows: list[int | None]) -> Table:
+        """The table once each of these rows is at most max_norm long; it becomes the layer's, if it is changed in place."""
+        round_, table = rounding(self.dtype), list(self.weight)
+        limit = math.inf if self.max_norm is None else self.max_norm
+        for r in {r for r in rows if r is not None}:
+            length = norm(table[r], self.norm_type)
+            if length > limit:
+                factor = round_(limit / (length + 1e-7))
+                table[r] = [round_(x * factor) for x in table[r]]
+        if self.max_norm_in_place:
+            self.weight[:] = table
+        return table
+
+
+class Embedding(OneTable):
     """x[i] = weight[ids[i]]."""
 
     def __init__(
@@ -157,32 +209,30 @@ class Embedding(Layer):
         num_embeddings: int,
         embedding_dim: int,
         *,
-        dtype: str = "float32",
         std: float = 1.0,
         rng: random.Random | None = None,
-        trainable_rows: Any = None,
+        dtype: str = "float32",
+        **options: Any,
     ) -> None:
-        weight = _normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
-        super().__init__({"weight": weight}, dtype, trainable_rows)
+        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
+        super().__init__(weight, dtype=dtype, **options)
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = [0.0] * embedding_dim
 
     @classmethod
-    def from_pretrained(cls, array: Table, dtype: str = "float64", trainable_rows: Any = None) -> Embedding:
+    def from_pretrained(cls, array: Table, **options: Any) -> Embedding:
         layer = cls.__new__(cls)
-        Layer.__init__(layer, {"weight": array}, dtype, trainable_rows)
+        OneTable.__init__(layer, array, **options)
         return layer
 
-    @property
-    def weight(self) -> Table:
-        return self.tables["weight"]
-
     def __call__(self, ids: Any) -> Any:
-        out = ops.gather(self.weight, ids, dtype=self.dtype)
+        out = ops.gather(self._shortened(ops.resolve_ids(ids, len(self.weight))), ids, dtype=self.dtype)
         self._ids = ids
         return out
 
     def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
         rows = ops.resolve_ids(self._ids if ids is None else ids, len(self.weight))
-        self._backward({"weight": rows}, list(flat(dout)), optimizer)
+        self._backward({"weight": self._without_padding(rows)}, list(flat(dout)), optimizer, self.scale_grad_by_freq)
 
 
 class TokenPositionEmbedding(Layer):
@@ -200,8 +250,8 @@ class TokenPositionEmbedding(Layer):
         trainable_rows: Any = None,
     ) -> None:
         rng = rng or random.Random()
-        wte = _normal(vocab_size, n_embd, std, rng, dtype)
-        super().__init__({"wte": wte, "wpe": _normal(block_size, n_embd, std, rng, dtype)}, dtype, trainable_rows)
+        wte = normal(vocab_size, n_embd, std, rng, dtype)
+        super().__init__({"wte": wte, "wpe": normal(block_size, n_embd, std, rng, dtype)}, dtype, trainable_rows)
 
     @classmethod
     def from_arrays(cls, wte: Table, wpe: Table, dtype: str = "float64", trainable_rows: Any = None) -> TokenPositionEmbedding:

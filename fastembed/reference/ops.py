@@ -6,6 +6,7 @@ V, P: rows of a table; D: its columns; S: the shape of the ids, any number of ax
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from typing import Any
 
 from ._nested import broadcast, flat, nest, rounding, shape, unravel
@@ -25,6 +26,8 @@ def resolve_ids(ids: Any, n_rows: int, bounds: str = "raise", name: str = "id") 
     """
     rows: list[int | None] = []
     for index, item in enumerate(flat(ids)):
+        if isinstance(item, bool):
+            raise TypeError(f"{name}s must be integers, got booleans among them")
         i = operator.index(item)
         if 0 <= i < n_rows:
             rows.append(i)
@@ -52,7 +55,7 @@ def positions(token_ids: Any, position_ids: Any, start: int) -> Any:
     return nest(broadcast([start + t for t in range(of_shape[-1])] if of_shape else start, of_shape), of_shape)
 
 
-def _width(*tables: Table) -> int:
+def width(*tables: Table) -> int:
     """The number of columns; a nested list without rows cannot tell, and counts as 0 wide."""
     return max((len(table[0]) for table in tables if table), default=0)
 
@@ -68,7 +71,7 @@ def _finish(rows: list[Row], ids: Any, out: Any) -> Any:
 def gather(table: Table, ids: Any, *, out: Any = None, bounds: str = "raise", dtype: str = "float64") -> Any:
     """out[i] = table[ids[i]]; a row of zeros for no row."""
     round_ = rounding(dtype)
-    zeros = [0.0] * _width(table)
+    zeros = [0.0] * width(table)
     rows = resolve_ids(ids, len(table), bounds)
     return _finish([[round_(x) for x in (zeros if r is None else table[r])] for r in rows], ids, out)
 
@@ -86,7 +89,7 @@ def gather_add(
 ) -> Any:
     """out[i] = wte[token_ids[i]] + wpe[position_ids[i]] (microgpt: tok_emb + pos_emb)."""
     round_ = rounding(dtype)
-    zeros = [0.0] * _width(wte, wpe)
+    zeros = [0.0] * width(wte, wpe)
     token_rows = resolve_ids(token_ids, len(wte), bounds, "token id")
     position_rows = resolve_ids(positions(token_ids, position_ids, start), len(wpe), bounds, "position id")
     rows = []
@@ -97,15 +100,24 @@ def gather_add(
     return _finish(rows, token_ids, out)
 
 
-def accumulate(table: Table, rows: list[int | None], values: list[float], dtype: str, factors: list[float] | None = None) -> None:
-    """table[rows[i]] += values[i] in order, or += values[i] * factors[i]."""
+def accumulate(
+    table: Table,
+    rows: list[int | None],
+    values: list[float],
+    dtype: str,
+    factors: list[float] | None = None,
+    by_frequency: bool = False,
+) -> None:
+    """table[rows[i]] += values[i] in order; or += values[i] * factors[i]; or that / how often the row occurs."""
     round_ = rounding(dtype)
-    width = _width(table)
+    n_cols, counts = width(table), Counter(rows)
     for i, r in enumerate(rows):
         if r is not None:
-            of_row = values[i * width : (i + 1) * width]
+            of_row = values[i * n_cols : (i + 1) * n_cols]
             if factors is not None:
                 of_row = [round_(x * round_(factors[i])) for x in of_row]
+            if by_frequency:
+                of_row = [round_(x / counts[r]) for x in of_row]
             table[r] = [round_(a + b) for a, b in zip(table[r], of_row, strict=True)]
 
 
@@ -113,7 +125,7 @@ def scatter_add(table: Table, ids: Any, values: Any, *, bounds: str = "raise", d
     """table[ids[i]] += values[i] in place, in C order of the ids; values broadcast to S + (D,)."""
     rows = resolve_ids(ids, len(table), bounds)
     if rows:  # an empty nested list cannot tell its shape
-        accumulate(table, rows, broadcast(values, (*shape(ids), _width(table))), dtype)
+        accumulate(table, rows, broadcast(values, (*shape(ids), width(table))), dtype)
 
 
 def gather_add_backward(

@@ -46,7 +46,7 @@ def row_wise_adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: 
     """FBGEMM's rowwise_adagrad: h = h + mean(g g); w = c w - lr / (sqrt(h) + eps) g, where h is one number"""
     (h,) = state
     g = [_decayed(w_d, g_d, s, r) for w_d, g_d in zip(w, g, strict=True)]
-    h[0] = r(h[0] + r(sum_squares(g, r) / r(float(len(w))))) if w else h[0]
+    h[0] = r(h[0] + r(sum_powers(g, 2, r) / r(float(len(w))))) if w else h[0]
     rate, kept = r(r(s["lr"] * k) / r(r(math.sqrt(h[0])) + r(s["eps"]))), r(1.0 - s["decay"] * k)
     for d, w_d in enumerate(w):
         w[d] = r((r(kept * w_d) if s["decay"] != 0 else w_d) - r(rate * g[d]))
@@ -85,20 +85,56 @@ RULES: dict[str, Callable[..., None]] = {
 }
 
 
-def sum_squares(row: Row, r: Rounding = float) -> float:
-    """The sum of a row's squares: 16 sums of every sixteenth element, each from +0 on, joined in pairs."""
+def sum_powers(row: Row, p: float, r: Rounding = float) -> float:
+    """The sum of |x|^p over a row: 16 sums of every sixteenth element, from +0 on, joined in pairs; the maximum for infinity."""
+
+    def power(x: float) -> float:
+        return r(x * x) if p == 2 else abs(x) if p in (1, math.inf) else _pow(abs(x), p)
+
+    def join(a: float, b: float) -> float:
+        return r(a + b) if p < math.inf else b if b > a or b != b else a
+
     parts = [0.0] * 16
     for d, x in enumerate(row):
-        parts[d % 16] = r(parts[d % 16] + r(x * x))
+        parts[d % 16] = join(parts[d % 16], power(x))
+    for width in (8, 4, 2, 1):
+        parts = [join(parts[j], parts[j + width]) for j in range(width)]
+    return parts[0]
+
+
+def same(x: float, y: float) -> bool:
+    """Whether two numbers are equal, or both NaN."""
+    return x == y or (math.isnan(x) and math.isnan(y))
+
+
+def dot(a: Row, b: Row, r: Rounding) -> float:
+    """The sum of the products of two rows, in 16 parts as in `sum_powers`."""
+    parts = [0.0] * 16
+    for d, (x, y) in enumerate(zip(a, b, strict=True)):
+        parts[d % 16] = r(parts[d % 16] + r(x * y))
     for width in (8, 4, 2, 1):
         parts = [r(parts[j] + parts[j + width]) for j in range(width)]
     return parts[0]
 
 
+def _pow(x: float, p: float) -> float:
+    """C's pow, which gives infinity where Python raises."""
+    try:
+        return float(x**p)
+    except OverflowError:
+        return math.inf
+
+
+def norm(row: Row, p: float) -> float:
+    """The p-norm of a row, in float64."""
+    total = sum_powers(row, p)
+    return math.sqrt(total) if p == 2 else total if p in (1, math.inf) else _pow(total, 1.0 / p)
+
+
 def total_norm(rows: list[Row]) -> float:
     """The norm of all elements of some rows, in float64: the rows' sums are added exactly and rounded once."""
     try:
-        return math.sqrt(math.fsum(sum_squares(row) for row in rows))
+        return math.sqrt(math.fsum(sum_powers(row, 2) for row in rows))
     except OverflowError:
         return math.inf
 

@@ -37,6 +37,18 @@ __attribute__((returns_nonnull)) static inline const char *fe_gradient(const fe_
 
 #define FE_STRIP_SIZE 8192 /* bytes of a row whose gradients are summed at one time, on the stack */
 
+#define FE_BAG_AHEAD 32 /* items: a bag's row is asked for so much earlier */
+
+/* Some items of a bag. is_first: out holds nothing of it yet. all_kept: none is no row. n_coming: rows that follow these in memory.
+ * divisor: of the sum. */
+typedef struct {
+    fe_bag_mode mode;
+    bool is_first, all_kept;
+    int64_t n_items, n_coming;
+    double divisor;
+    const char *factors;
+} fe_bag_part;
+
 typedef struct {
     const char *isa;
 
@@ -74,8 +86,18 @@ typedef struct {
     /* Items of that kind: sums row(rows[i]) += item i's gradient. */
     void (*add_rows[FE_N_DTYPES])(const fe_table *sums, const fe_batch *batch, int64_t first, int64_t end);
 
-    /* for i: sums[i] = the sum of the squares of row i, in float64 */
-    void (*sum_squares[FE_N_DTYPES])(const fe_table *rows, double *sums, int64_t first, int64_t end);
+    /* for i: sums[i] = the sum of |x|^p over row i, in float64, or the maximum for INFINITY */
+    void (*sum_powers[FE_N_DTYPES])(const fe_table *rows, double p, double *sums, int64_t first, int64_t end);
+
+    /* out = out and part of a bag */
+    void (*bag[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+
+    /* winners[d] = the first item of the part, counted from first_item, whose element is largest[d], unless there is one already */
+    void (*bag_winners[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, int64_t first_item,
+                                     const char *largest, int64_t *winners);
+
+    /* Items first .. end - 1: dots[i] = row rows[i] times gradient i; rows need not be sorted. */
+    void (*dots[FE_N_DTYPES])(const fe_table *table, const fe_batch *batch, char *dots, int64_t first, int64_t end);
 } fe_kernels;
 
 /* Null where the compiler does not target that machine. */

@@ -1,0 +1,63 @@
+# Bags: some rows of a table become one.
+
+_MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN, "max": _c.FE_BAG_MAX}
+
+
+def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const int64_t[::1] offsets not None, str mode not None,
+                  cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None, winners):
+    """out[b] = the rows of bag b as one; with `winners`, an array of int64, the first item instead that each maximum in `out` is from."""
+    cdef _c.fe_table c_table
+    cdef _c.fe_ids c_ids
+    cdef _c.fe_array c_out
+    cdef _c.fe_bags bags
+    cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
+    cdef _c.fe_status status
+    cdef int64_t *c_winners = NULL
+    cdef int64_t n_bags = offsets.shape[0] - 1, n_ids = cnp.PyArray_SIZE(ids), b
+    need_table(&c_table, table)
+    need_ids(&c_ids, ids)
+    need_offsets(offsets, n_ids)
+    need_rows(&c_out, out, &c_table, np.broadcast_to(np.int64(0), (n_bags,)))
+    if factors is not None and (cnp.PyArray_TYPE(factors) != numpy_type(&c_table) or cnp.PyArray_SIZE(factors) != n_ids
+                                or not cnp.PyArray_ISCARRAY_RO(factors)):
+        raise ValueError(f"{n_ids} items need as many factors of the table's dtype, side by side")
+    if winners is not None:
+        if winners.dtype != np.int64 or winners.shape != (n_bags, c_table.n_cols) or not cnp.PyArray_ISCARRAY(winners):
+            raise ValueError("winners must be a contiguous array of int64 of the shape of out")
+        c_winners = <int64_t *>cnp.PyArray_DATA(winners)
+    bags.offsets, bags.n_bags, bags.mode, bags.padding_row = &offsets[0], n_bags, _MODES[mode], padding_row
+    bags.factors = <const char *>cnp.PyArray_DATA(factors) if factors is not None else NULL
+    cdef _c.fe_stop stop = stop_for(n_ids, &c_table)
+    with nogil:
+        status = _c.fe_embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, stop)
+    if status.code != _c.FE_OK:
+        raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+cdef int need_offsets(const int64_t[::1] offsets, int64_t n_ids) except -1:
+    """Where each bag begins, and where the last one ends: not decreasing, and within the ids."""
+    cdef int64_t n = offsets.shape[0], b
+    cdef bint fits = n > 0 and offsets[0] >= 0 and offsets[n - 1] <= n_ids
+    for b in range(1, n):
+        fits = fits and offsets[b] >= offsets[b - 1]
+    if not fits:
+        raise ValueError(f"offsets must not decrease, and lie within the {n_ids} ids")
+    return 0
+
+
+def dots(cnp.ndarray table not None, const int64_t[::1] rows not None, const int32_t[::1] places not None, cnp.ndarray grads not None):
+    """The product of each row (-1: 0) with its gradient, grads[places[i]]."""
+    cdef _c.fe_table c_table
+    cdef _c.fe_batch batch
+    cdef _c.fe_array c_grads
+    cdef int64_t i
+    need_table(&c_table, table)
+    need_batch(&batch, &c_grads, &c_table, rows, places, None, False, grads)
+    for i in range(rows.shape[0]):
+        if rows[i] < -1 or rows[i] >= c_table.n_rows:
+            raise ValueError(f"row {rows[i]} is not one of {c_table.n_rows}")
+    cdef cnp.ndarray products = np.empty(rows.shape[0], table.dtype)
+    cdef char *c_products = <char *>cnp.PyArray_DATA(products)
+    with nogil:
+        _c.fe_dots(&c_table, &batch, c_products)
+    return products

@@ -1,0 +1,194 @@
+"""Bags on nested lists: the rows of each bag of ids become one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from typing import Any
+
+from . import ops
+from ._nested import flat, nest, rounding, shape
+from .layers import OneTable, normal
+from .ops import Row, Table
+from .rules import dot, same
+
+
+def _ends(ids: Any, offsets: Any, include_last_offset: bool) -> list[int]:
+    """Where each bag begins, and where the last one ends."""
+    of_shape = shape(ids)
+    if offsets is None:
+        return [b * of_shape[1] for b in range(of_shape[0] + 1)]
+    ends = list(offsets) + ([] if include_last_offset else [of_shape[0]])
+    if ends[0] != 0 or ends[-1] > of_shape[0] or any(a > b for a, b in itertools.pairwise(ends)):
+        raise ValueError(f"offsets must start at 0, not decrease, and lie within the {of_shape[0]} ids")
+    return ends
+
+
+def _kept(rows: list[int | None], padding_idx: int | None, n_rows: int) -> list[int | None]:
+    return rows if padding_idx is None else [None if r == padding_idx % n_rows else r for r in rows]
+
+
+def _divisor(mode: str, n_kept: int, dtype: str) -> float:
+    divisors = {"sum": 1.0, "max": 1.0, "mean": float(max(n_kept, 1)), "sqrtn": math.sqrt(max(n_kept, 1))}
+    return rounding(dtype)(divisors[mode])
+
+
+def embedding_bag(
+    table: Table,
+    ids: Any,
+    offsets: Any = None,
+    *,
+    mode: str = "mean",
+    per_sample_weights: Any = None,
+    padding_idx: int | None = None,
+    include_last_offset: bool = False,
+    bounds: str = "raise",
+    dtype: str = "float64",
+) -> Table:
+    """out[b] = the sum in order, from 0 on, of weight times row over the items of bag b that have a row; divided by their number
+    (mean) or its root (sqrtn). Or their maximum: the first row, then whatever is larger. Zeros for a bag without rows."""
+    r = rounding(dtype)
+    rows = _kept(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
+    weights = None if per_sample_weights is None else [r(x) for x in flat(per_sample_weights)]
+    ends, out = _ends(ids, offsets, include_last_offset), []
+    for begin, end in itertools.pairwise(ends):
+        bag: Row = [0.0] * ops.width(table)
+        kept = [(i, row) for i, row in zip(range(begin, end), rows[begin:end], strict=True) if row is not None]
+        for k, (i, row) in enumerate(kept):
+            if mode == "max":
+                bag = [r(x) if k == 0 or x > y else y for x, y in zip(table[row], bag, strict=True)]
+            elif weights is None:
+                bag = [r(y + x) for x, y in zip(table[row], bag, strict=True)]
+            else:
+                bag = [r(y + r(weights[i] * x)) for x, y in zip(table[row], bag, strict=True)]
+        out.append([r(x / _divisor(mode, len(kept), dtype)) for x in bag])
+    return out
+
+
+def backward_items(
+    dout: Table,
+    table: Table,
+    ids: Any,
+    offsets: Any,
+    *,
+    mode: str,
+    per_sample_weights: Any,
+    padding_idx: int | None,
+    include_last_offset: bool,
+    bounds: str = "raise",
+    dtype: str,
+) -> tuple[list[int | None], list[float], list[float] | None, list[float] | None]:
+    """What each item gives its row: the rows, the gradients, what these are multiplied by; and the gradient of the weights."""
+    r = rounding(dtype)
+    rows = _kept(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
+    weights = None if per_sample_weights is None else [r(x) for x in flat(per_sample_weights)]
+    ends, width = _ends(ids, offsets, include_last_offset), ops.width(table)
+    rows[ends[-1] :] = [None] * (len(rows) - ends[-1])
+    gradients = [[0.0] * width for _ in rows]
+    of_weights = None if weights is None else [0.0] * len(rows)
+    for b, (begin, end) in enumerate(itertools.pairwise(ends)):
+        kept = [(i, row) for i, row in zip(range(begin, end), rows[begin:end], strict=True) if row is not None]
+        divided = [r(r(x) / _divisor(mode, len(kept), dtype)) for x in dout[b]]
+        taken = [False] * width  # columns of a maximum whose row has been found
+        largest = [math.nan] * width if mode == "max" else []
+        for k, (_, row) in enumerate(kept):
+            largest = [x if k == 0 or x > y else y for x, y in zip(table[row], largest, strict=True)] if largest else []
+        for i, row in kept:
+            gradients[i], won = list(divided), mode != "max"
+            for d in range(width if mode == "max" else 0):
+                wins = not taken[d] and same(table[row][d], largest[d])
+                gradients[i][d] = divided[d] if wins else 0.0
+                taken[d] = taken[d] or wins
+                won = won or wins
+            if not won:
+                rows[i] = None
+            if of_weights is not None:
+                of_weights[i] = dot(table[row], divided, r)
+    return rows, list(flat(gradients)), weights, of_weights
+
+
+def embedding_bag_backward(
+    dout: Table,
+    ids: Any,
+    dtable: Table,
+    offsets: Any = None,
+    *,
+    mode: str = "mean",
+    per_sample_weights: Any = None,
+    padding_idx: int | None = None,
+    include_last_offset: bool = False,
+    scale_grad_by_freq: bool = False,
+    table: Table | None = None,
+    bounds: str = "raise",
+    dtype: str = "float64",
+) -> Any:
+    """What each item of a bag gives its row is added in place, in order; the gradient of the weights, if table is given."""
+    rows, gradients, weights, of_weights = backward_items(
+        dout,
+        dtable if table is None else table,
+        ids,
+        offsets,
+        mode=mode,
+        per_sample_weights=per_sample_weights,
+        padding_idx=padding_idx,
+        include_last_offset=include_last_offset,
+        bounds=bounds,
+        dtype=dtype,
+    )
+    ops.accumulate(dtable, rows, gradients, dtype, weights, scale_grad_by_freq)
+    return None if of_weights is None or table is None else nest(of_weights, shape(ids))
+
+
+class EmbeddingBag(OneTable):
+    """x[b] = the rows of bag b as one."""
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        std: float = 1.0,
+        rng: random.Random | None = None,
+        dtype: str = "float32",
+        mode: str = "mean",
+        include_last_offset: bool = False,
+        **options: Any,
+    ) -> None:
+        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
+        super().__init__(weight, dtype=dtype, **options)
+        self.mode, self.include_last_offset = mode, include_last_offset
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = [0.0] * embedding_dim
+
+    @classmethod
+    def from_pretrained(
+        cls, array: Table, *, mode: str = "mean", include_last_offset: bool = False, **options: Any
+    ) -> EmbeddingBag:
+        layer = cls.__new__(cls)
+        OneTable.__init__(layer, array, **options)
+        layer.mode, layer.include_last_offset = mode, include_last_offset
+        return layer
+
+    def _arguments(self, per_sample_weights: Any) -> dict[str, Any]:
+        return {
+            "mode": self.mode,
+            "per_sample_weights": per_sample_weights,
+            "padding_idx": self.padding_idx,
+            "include_last_offset": self.include_last_offset,
+            "dtype": self.dtype,
+        }
+
+    def __call__(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> Table:
+        table = self._shortened(ops.resolve_ids(ids, len(self.weight)))
+        self._ids = (ids, offsets, per_sample_weights)
+        return embedding_bag(table, ids, offsets, **self._arguments(per_sample_weights))
+
+    def backward(
+        self, dout: Table, ids: Any = None, offsets: Any = None, per_sample_weights: Any = None, *, optimizer: Any = None
+    ) -> None:
+        ids, offsets, per_sample_weights = self._ids if ids is None else (ids, offsets, per_sample_weights)
+        table = self.weight if self.max_norm_in_place else self._shortened(ops.resolve_ids(ids, len(self.weight)))
+        rows, gradients, weights, of_weights = backward_items(dout, table, ids, offsets, **self._arguments(per_sample_weights))
+        self._backward({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, weights)
+        self.per_sample_weights_grad = None if of_weights is None else nest(of_weights, shape(ids))
