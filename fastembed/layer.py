@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import weakref
@@ -18,13 +19,22 @@ from .trained import TrainedTable
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
+_LINE = 64  # bytes
 _layers: weakref.WeakSet[Layer] = weakref.WeakSet()
+
+
+def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """A new table that begins where a line of memory does: a row of whole lines then lies in no line more than it has to."""
+    n_bytes = math.prod(shape) * dtype.itemsize
+    memory = np.empty(n_bytes + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
 def normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
     """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
     std = _checks.number("std", std, 0.0, 3.4e38)
-    table = np.empty(shape, dtype)
+    table = empty_table(shape, dtype)
     n_block = 4096  # rows that are float64 at one time
     for first in range(0, shape[0], n_block):
         block = table[first : first + n_block]
@@ -239,7 +249,7 @@ class Layer:
             added = _checks.rows(
                 "new_rows", 0.0 if new_rows is None else new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True
             )
-            new = np.empty((n, old.shape[1]), self.dtype)
+            new = empty_table((n, old.shape[1]), self.dtype)
             new[:n_kept], new[n_kept:] = old[:n_kept], added
             puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
             self._grads[name] = self._grads[name].resized(n)

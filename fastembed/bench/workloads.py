@@ -209,6 +209,13 @@ def _gpt2_steps(quick: bool) -> Iterator[Case]:
         yield replace(case, n_bytes=None)
 
 
+def _bags(quick: bool) -> Iterator[Case]:
+    n_rows, width, shape = (2_000, 64, (32, 16)) if quick else (1_000_000, 128, (4_096, 32))
+    inputs = _inputs(shape, n_rows, width)
+    n_bytes = (inputs.ids[0].size + shape[0]) * width * 4 + inputs.ids[0].nbytes
+    yield Case(f"V {n_rows:,}, C {width}, {shape[0]:,} bags of {shape[1]}, float32", inputs, n_bytes)
+
+
 _LONG_RUN_STEPS = 2_000
 
 
@@ -304,6 +311,10 @@ _LIST = (
         peers.long_run_answer(_LONG_RUN_STEPS),
         peers.long_run(_LONG_RUN_STEPS),
         takes_minutes=True,
+    ),
+    *(
+        Workload(f"bag-{mode}", f"the {mode} of the rows of each bag, out=", _bags, peers.bag_answer(mode), peers.BAGS[mode])
+        for mode in ("sum", "mean")
     ),
     Workload("import", "import after NumPy, in a fresh process", _no_tables, no_answer, peers.IMPORT, False),
     Workload(

@@ -1,6 +1,7 @@
 """The contenders: fastembed, and each way in which another library does the same work."""
 
 from .backward import BACKWARD
+from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
@@ -8,6 +9,7 @@ from .step import STEP, long_run, long_run_answer, step_answer
 
 __all__ = [
     "BACKWARD",
+    "BAGS",
     "FORWARD",
     "FRESH",
     "IMPORT",
@@ -21,6 +23,7 @@ __all__ = [
     "TOKEN",
     "Contender",
     "Inputs",
+    "bag_answer",
     "long_run",
     "long_run_answer",
     "set_threads",
