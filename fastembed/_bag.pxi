@@ -20,7 +20,7 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const in
     need_rows(&c_out, out, &c_table, np.broadcast_to(np.int64(0), (n_bags,)))
     if factors is not None and (cnp.PyArray_TYPE(factors) != numpy_type(&c_table) or cnp.PyArray_SIZE(factors) != n_ids
                                 or not cnp.PyArray_ISCARRAY_RO(factors)):
-        raise ValueError(f"{n_ids} items need as many factors of the table's dtype, side by side")
+        raise ValueError("ids need as many factors of the table's dtype, side by side")
     if winners is not None:
         if winners.dtype != np.int64 or winners.shape != (n_bags, c_table.n_cols) or not cnp.PyArray_ISCARRAY(winners):
             raise ValueError("winners must be a contiguous array of int64 of the shape of out")
@@ -41,7 +41,7 @@ cdef int need_offsets(const int64_t[::1] offsets, int64_t n_ids) except -1:
     for b in range(1, n):
         fits = fits and offsets[b] >= offsets[b - 1]
     if not fits:
-        raise ValueError(f"offsets must not decrease, and lie within the {n_ids} ids")
+        raise ValueError("offsets must not decrease, and lie within the ids")
     return 0
 
 
@@ -55,7 +55,7 @@ def dots(cnp.ndarray table not None, const int64_t[::1] rows not None, const int
     need_batch(&batch, &c_grads, &c_table, rows, places, None, False, grads)
     for i in range(rows.shape[0]):
         if rows[i] < -1 or rows[i] >= c_table.n_rows:
-            raise ValueError(f"row {rows[i]} is not one of {c_table.n_rows}")
+            raise ValueError("a row outside the table")
     cdef cnp.ndarray products = np.empty(rows.shape[0], table.dtype)
     cdef char *c_products = <char *>cnp.PyArray_DATA(products)
     with nogil:

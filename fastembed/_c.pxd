@@ -1,5 +1,5 @@
 # Mirror of src_c/fastembed.h: the meaning of each function is written there.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 
 cdef extern from "fastembed.h" nogil:
@@ -86,9 +86,19 @@ cdef extern from "fastembed.h" nogil:
     ctypedef struct fe_step:
         double lr
 
+    ctypedef enum fe_storage:
+        FE_AS_DTYPE
+        FE_F16
+        FE_BF16
+
     ctypedef struct fe_trained:
         fe_rule rule
         fe_table table
+        fe_storage storage
+        bint is_stochastic
+        uint64_t seed
+        uint64_t stream
+        fe_table master
         fe_table state[2]
         int32_t *n_taken
         const double *multipliers

@@ -6,6 +6,7 @@ What is returned is ready for a kernel. Nothing is written here.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import operator
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 
 BOUNDS = ("raise", "wrap", "clip", "zero")
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_ALLOWED = "float32, float64, float16 or bfloat16"
 _INT64_MAX = 2**63 - 1
 
 
@@ -26,14 +28,29 @@ def bounds(value: Any) -> str:
     return BOUNDS[BOUNDS.index(value)]  # of str itself, whatever subclass was given
 
 
+def is_half(given: np.dtype[Any]) -> bool:
+    """Whether elements have 2 bytes: float16, or the bfloat16 of ml_dtypes."""
+    return given.itemsize == 2 and given.name in ("float16", "bfloat16")
+
+
+def arithmetic(given: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that sums over a table of that dtype have, its gradients and what optimisers keep of it."""
+    return DTYPES[0] if is_half(given) else given.newbyteorder("=")
+
+
 def dtype(value: Any) -> np.dtype[Any]:
     """A table's dtype, in native byte order."""
+    if isinstance(value, str) and value == "bfloat16":
+        try:
+            importlib.import_module("ml_dtypes")  # gives NumPy the name
+        except ImportError:
+            raise ImportError("bfloat16 needs ml_dtypes: pip install 'microgpt-fastembed[bfloat16]'") from None
     try:
         found = None if value is None else np.dtype(value)
     except TypeError:
         found = None
-    if found is None or found not in DTYPES:
-        raise TypeError(f"dtype must be float32 or float64, got {found or repr(value)}")
+    if found is None or (found not in DTYPES and not (is_half(found) and found.isnative)):
+        raise TypeError(f"dtype must be {_ALLOWED}, got {found or repr(value)}")
     return found
 
 
@@ -149,13 +166,17 @@ def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, po
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """A table that is only read: two axes, float32 or float64, any layout, alignment and byte order."""
+    """A table that is only read: two axes, one of the float dtypes, any layout, alignment and byte order."""
     array = _array(name, value)
-    if array.dtype.kind != "f" or array.dtype.newbyteorder("=") not in DTYPES:
-        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
+    if not _is_table_dtype(array.dtype):
+        raise TypeError(f"{name} must be {_ALLOWED}, got {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
     return array
+
+
+def _is_table_dtype(given: np.dtype[Any]) -> bool:
+    return is_half(given) or (given.kind == "f" and given.newbyteorder("=") in DTYPES)
 
 
 def row_mask(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
@@ -201,7 +222,7 @@ def in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool:
 
 
 def _castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
-    if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, to, "same_kind"):
+    if not (array.dtype.kind in "fiu" or is_half(array.dtype)) or not np.can_cast(array.dtype, to, "same_kind"):
         raise TypeError(f"{name} must be numbers that convert to {to}, got {array.dtype}")
 
 
@@ -250,9 +271,8 @@ def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarr
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is written in place and must be a NumPy array, got {type(value).__name__}")
     value = _array(name, value)
-    allowed = DTYPES if to is None else (to,)
-    if value.dtype not in allowed:
-        raise TypeError(f"{name} must be {' or '.join(map(str, allowed))} in native byte order, got {value.dtype}")
+    if not value.dtype.isnative or not (_is_table_dtype(value.dtype) if to is None else value.dtype == to):
+        raise TypeError(f"{name} must be {_ALLOWED if to is None else to} in native byte order, got {value.dtype}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if not value.flags.aligned:

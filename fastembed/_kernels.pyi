@@ -24,7 +24,16 @@ N_SCALARS: int
 
 class Trained:
     def __init__(
-        self, rule: str, table: Array, states: tuple[Array, ...], n_taken: Array, multipliers: Array | None, steps: Array
+        self,
+        rule: str,
+        table: Array,
+        states: tuple[Array, ...],
+        n_taken: Array,
+        multipliers: Array | None,
+        steps: Array,
+        storage: str | None = None,
+        master: Array | None = None,
+        seed: tuple[int, int] | None = None,
     ) -> None: ...
     def catch_up(self, n_steps: int, rows: Array | None) -> None: ...
     def train(

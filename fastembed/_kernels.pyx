@@ -1,5 +1,5 @@
 # The boundary between Python and C: arrays become C structs, the C call runs without the GIL, its status becomes an exception.
-# Arguments have been checked by _checks.py; what is checked here once more is only what memory safety hangs on.
+# Arguments have been checked by _checks.py; what is checked here once more is only what memory safety hangs on, in few words.
 # A layer's tables are held through typed memoryviews; arrays of one call, of any number of dimensions, come in through NumPy's C API.
 cimport numpy as cnp
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
@@ -59,7 +59,7 @@ cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
 cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1:
     """Two tables that are added or take one gradient: of one dtype and one width."""
     if a.dtype != b.dtype or a.n_cols != b.n_cols:
-        raise ValueError(f"the two tables differ: {a.n_cols} and {b.n_cols} columns, or their dtypes")
+        raise ValueError("two tables of different width or dtype")
     return 0
 
 
@@ -77,7 +77,7 @@ cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *tabl
     if fits and table.n_cols > 1 and cnp.PyArray_SIZE(array) > 0:
         fits = cnp.PyArray_STRIDE(array, n_dims) == cnp.PyArray_ITEMSIZE(array)
     if not fits:
-        raise ValueError(f"rows {array!r} do not go with ids of shape {np.shape(ids)} and a table of {table.n_cols} columns")
+        raise ValueError("rows that do not go with the ids and the table")
     _c.fe_array_init(rows, <char *>cnp.PyArray_DATA(array), n_dims, <const int64_t *>cnp.PyArray_DIMS(array),
                      <const int64_t *>cnp.PyArray_STRIDES(array))
     return 0
@@ -98,7 +98,7 @@ cdef bint init_ids(_c.fe_ids *ids, cnp.ndarray array) noexcept:
 
 cdef int need_ids(_c.fe_ids *ids, cnp.ndarray array) except -1:
     if not init_ids(ids, array):
-        raise TypeError(f"ids must be integers, got {array.dtype}")
+        raise TypeError("ids must be integers")
     return 0
 
 

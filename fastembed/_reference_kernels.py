@@ -120,28 +120,55 @@ def gather_add_backward(
     _store(dwpe, position_rows)
 
 
-N_SCALARS = 14
-_SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov")
+N_SCALARS = 15
+_SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 
 
 class Trained:
     """A table, its state, and the steps that rows have yet to take: one row after the other, one step after the other."""
 
     def __init__(
-        self, rule: str, table: Array, states: tuple[Array, ...], n_taken: Array, multipliers: Array | None, steps: Array
+        self,
+        rule: str,
+        table: Array,
+        states: tuple[Array, ...],
+        n_taken: Array,
+        multipliers: Array | None,
+        steps: Array,
+        storage: str | None = None,
+        master: Array | None = None,
+        seed: tuple[int, int] | None = None,
     ) -> None:
-        self._rule, self._table, self._states = reference.rules.RULES[rule], table, states
-        self._n_taken, self._multipliers, self._steps = n_taken, multipliers, steps
+        self._rule, self._states, self._master, self._seed = reference.rules.RULES[rule], states, master, seed
+        self._table = table if storage is None else table.view(storage)
+        self._n_taken, self._multipliers, self._steps, self._storage = n_taken, multipliers, steps, storage
+        self._dtype = str(table.dtype) if storage is None else "float32"
 
     def _take(self, row: int, step: Array, gradient: list[float]) -> None:
         k = 1.0 if self._multipliers is None else float(self._multipliers[row])
         if k != 0:
-            w, states = self._table[row].tolist(), [state[row].tolist() for state in self._states]
-            round_ = reference.rounding(str(self._table.dtype))
-            self._rule(w, gradient, states, dict(zip(_SCALARS, step.tolist(), strict=False)), k, round_)
-            self._table[row] = w
+            w, states = self._wide(row), [state[row].tolist() for state in self._states]
+            scalars = dict(zip(_SCALARS, step.tolist(), strict=False))
+            self._rule(w, gradient, states, scalars, k, reference.rounding(self._dtype))
+            if self._master is not None:
+                self._master[row] = w
+            self._table[row] = w if self._storage is None else self._rounded(w, row, int(scalars["number"]))
             for state, values in zip(self._states, states, strict=True):
                 state[row] = values
+
+    def _wide(self, row: int) -> list[float]:
+        """A row for arithmetic: its master, unless that does not round to it."""
+        w: list[float] = self._table[row].astype(self._dtype).tolist()
+        if self._master is None or self._storage is None:
+            return w
+        master: list[float] = self._master[row].tolist()
+        return [m if reference.halves.nearest(m, self._storage) == x else x for m, x in zip(master, w, strict=True)]
+
+    def _rounded(self, w: list[float], row: int, step: int) -> list[float]:
+        halves, dtype = reference.halves, str(self._storage)
+        if self._seed is None:
+            return [halves.nearest(x, dtype) for x in w]
+        return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
 
     def catch_up(self, n_steps: int, rows: Array | None) -> None:
         for row in range(len(self._table)) if rows is None else rows.tolist():
@@ -161,7 +188,7 @@ class Trained:
         grads: Array,
     ) -> None:
         distinct, compact = np.unique(rows, return_inverse=True)
-        sums = np.zeros((len(distinct), self._table.shape[1]), self._table.dtype)
+        sums = np.zeros((len(distinct), self._table.shape[1]), self._dtype)
         add_rows(sums, compact, order, factors, by_frequency, grads)
         for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
             self.catch_up(n_steps, np.array([row]))

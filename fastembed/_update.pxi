@@ -10,11 +10,28 @@ _RULES = {
 N_SCALARS = sizeof(_c.fe_step) // sizeof(double)
 
 
+_STORAGES = {None: _c.FE_AS_DTYPE, "float16": _c.FE_F16, "bfloat16": _c.FE_BF16}
+
+
+cdef int need_halves(_c.fe_table *table, cnp.ndarray array) except -1:
+    """A table of 2 bytes an element, for arithmetic in float32."""
+    if cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_TYPE(array) != cnp.NPY_UINT16 or not cnp.PyArray_ISNOTSWAPPED(array):
+        raise ValueError("a table of halves must come as native uint16")
+    table.dtype = _c.FE_F32
+    table.data = <char *>cnp.PyArray_DATA(array)
+    table.n_rows, table.n_cols = cnp.PyArray_DIM(array, 0), cnp.PyArray_DIM(array, 1)
+    table.row_stride = cnp.PyArray_STRIDE(array, 0)
+    if table.n_cols > 1 and table.n_rows > 0 and cnp.PyArray_STRIDE(array, 1) != 2:
+        raise ValueError("the elements of a row must lie side by side")
+    return 0
+
+
 cdef class Trained:
     """A table, its state arrays and what the recorded steps are kept in, held in place for as long as this object lives.
 
     `states` are arrays of the table's shape, or of one number for each row (row-wise Adagrad). `steps` has a row of N_SCALARS
-    float64 for each step that can be recorded.
+    float64 for each step that can be recorded. A table of uint16 holds the bits of `storage` ("float16" or "bfloat16"); its states, and
+    its masters if there are any, are float32. `seed` is None for rounding to the nearest, else (seed, stream).
     """
     cdef _c.fe_trained c
     cdef tuple arrays
@@ -23,20 +40,32 @@ cdef class Trained:
     cdef double[:, ::1] steps
 
     def __cinit__(self, str rule not None, cnp.ndarray table not None, tuple states not None, int32_t[::1] n_taken not None,
-                  const double[::1] multipliers, double[:, ::1] steps not None):
+                  const double[::1] multipliers, double[:, ::1] steps not None, storage=None, cnp.ndarray master=None, seed=None):
         cdef int k
         self.c.rule = _RULES[rule]
-        need_table(&self.c.table, table)
+        self.c.storage = _STORAGES[storage]
+        if storage is None:
+            need_table(&self.c.table, table)
+        else:
+            need_halves(&self.c.table, table)
+        self.c.is_stochastic = seed is not None
+        self.c.seed, self.c.stream = (0, 0) if seed is None else seed
+        self.c.master.data = NULL
+        if master is not None:
+            need_table(&self.c.master, master)
+            if storage is None or master.dtype != np.float32 or np.shape(master) != np.shape(table):
+                raise ValueError("masters that do not go with the table")
+        dtype = np.dtype(np.float32 if self.c.table.dtype == _c.FE_F32 else np.float64)
         self.c.state[0].data = self.c.state[1].data = NULL
         for k, state in enumerate(states):
             need_table(&self.c.state[k], state)
-            if state.dtype != table.dtype or state.shape != (len(table), 1 if rule == "row_wise_adagrad" else self.c.table.n_cols):
-                raise ValueError(f"a state of {state.shape} and {state.dtype} does not go with the table")
+            if state.dtype != dtype or state.shape != (len(table), 1 if rule == "row_wise_adagrad" else self.c.table.n_cols):
+                raise ValueError("a state that does not go with the table")
         if n_taken.shape[0] != len(table) or (multipliers is not None and multipliers.shape[0] != len(table)):
-            raise ValueError(f"one number for each of {len(table)} rows is needed")
+            raise ValueError("one number for each row is needed")
         if steps.shape[1] != N_SCALARS or steps.shape[0] == 0:
-            raise ValueError(f"a step has {N_SCALARS} scalars")
-        self.arrays = (table, states)
+            raise ValueError("a step has N_SCALARS scalars")
+        self.arrays = (table, states, master)
         self.n_taken, self.multipliers, self.steps = n_taken, multipliers, steps
         self.c.n_taken = &n_taken[0] if len(table) > 0 else NULL
         self.c.multipliers = &multipliers[0] if multipliers is not None and len(table) > 0 else NULL
@@ -61,7 +90,7 @@ cdef class Trained:
         cdef _c.fe_array c_grads
         need_batch(&batch, &c_grads, &self.c.table, rows, order, factors, by_frequency, grads)
         if now.shape[0] != N_SCALARS:
-            raise ValueError(f"a step has {N_SCALARS} scalars")
+            raise ValueError("a step has N_SCALARS scalars")
         self.c.n_steps = n_steps
         with nogil:
             _c.fe_train(&self.c, <const _c.fe_step *>&now[0], is_recorded, &batch)
@@ -74,7 +103,7 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
     cdef int64_t n_items = rows.shape[0], i
     cdef int32_t largest = -1
     if n_dims < 0 or cnp.PyArray_TYPE(grads) != numpy_type(table) or cnp.PyArray_DIM(grads, n_dims) != table.n_cols:
-        raise ValueError(f"gradients of {table.n_cols} columns are needed, got {np.shape(grads)} of {grads.dtype}")
+        raise ValueError("gradients that do not go with the table")
     _c.fe_array_init(c_grads, <char *>cnp.PyArray_DATA(grads), n_dims, <const int64_t *>cnp.PyArray_DIMS(grads),
                      <const int64_t *>cnp.PyArray_STRIDES(grads))
     if order is None:
@@ -83,9 +112,9 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
         for i in range(order.shape[0]):
             largest = max(largest, order[i]) if order[i] >= 0 else 0x7FFFFFFF
     if (order is not None and order.shape[0] != n_items) or (factors is not None and factors.shape[0] != n_items):
-        raise ValueError(f"{n_items} items need as many places and factors")
+        raise ValueError("items need as many places and factors")
     if largest >= c_grads.n_items:
-        raise ValueError(f"there are {c_grads.n_items} gradients, and one more was to be read")
+        raise ValueError("a place outside the gradients")
     batch.rows = &rows[0] if n_items > 0 else NULL
     batch.order = &order[0] if order is not None and n_items > 0 else NULL
     batch.factors = &factors[0] if factors is not None and n_items > 0 else NULL

@@ -95,7 +95,7 @@ class EmbeddingBag(OneTable):
 
         Parameters
         ----------
-        array : array_like of shape (V, D), float32 or float64
+        array : array_like of shape (V, D), of any float dtype
         freeze : bool
             Whether optimisers leave the table as it is.
         trainable_rows : array_like, optional
@@ -144,7 +144,7 @@ class EmbeddingBag(OneTable):
             offsets,
             per_sample_weights,
             n_rows=self.num_embeddings,
-            dtype=self.dtype,
+            dtype=self._arithmetic,
             mode=self._mode,
             padding_idx=self._padding_idx,
             include_last_offset=self._include_last_offset,
@@ -155,7 +155,7 @@ class EmbeddingBag(OneTable):
         weight = self.tables["weight"]
         if self._max_norm is None or self._max_norm_in_place:
             return weight, rows
-        compact, places = ops.touched(weight, rows, self.dtype)
+        compact, places = ops.touched(weight, rows, self._arithmetic)
         renorm.put(compact, np.unique(rows[rows >= 0]), *self._shortened(rows))
         return compact, places
 
@@ -217,7 +217,7 @@ class EmbeddingBag(OneTable):
             raise ValueError("offsets and per_sample_weights go with ids, and none were given")
         bags = self._bags(*(self._ids_of_last_call() if ids is None else (ids, offsets, per_sample_weights)))
         rows = bag_ops.rows_of(bags, self.num_embeddings)
-        gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self.dtype)
+        gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)
         with self.lock:
             of_weights = None
             if self._mode == "max" or bags.weights is not None:
@@ -231,7 +231,7 @@ class EmbeddingBag(OneTable):
                 grad = bag_ops.maxima_back(self._grads["weight"], gradients, table, bags, places, rows)
                 self._grads = {"weight": grad}
             else:
-                none = RowGrad.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
+                none = RowGrad.zeros((self.num_embeddings, self.embedding_dim), self._arithmetic)
                 grad = bag_ops.maxima_back(none, gradients, table, bags, places, rows)
                 self._learn({"weight": plain_batch(grad.ids, grad.rows)}, optimizer)
             self.per_sample_weights_grad = of_weights

@@ -67,10 +67,12 @@ def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
 def look_up(table: Array, bags: Bags, result: Array, bounds: str = "raise") -> None:
     """One row for each bag."""
     ids, padding = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx
-    if not _checks.in_place(table, result.dtype):
-        table, ids = ops.touched(table, rows_of(bags, len(table), bounds), result.dtype)
+    dtype = _checks.arithmetic(result.dtype)
+    if not _checks.in_place(table, dtype):
+        table, ids = ops.touched(table, rows_of(bags, len(table), bounds), dtype)
         bounds, padding = "zero", -1
-    kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None)
+    with ops.widened(result) as wide:
+        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, wide, bounds, None)
 
 
 def embedding_bag(
@@ -89,7 +91,7 @@ def embedding_bag(
 
     Parameters
     ----------
-    table : array_like of shape (V, D), float32 or float64
+    table : array_like of shape (V, D), of any float dtype
     ids : array_like of integers, shape (N,), or (B, n) for bags of one length
     offsets : array_like of integers, shape (B,) or with include_last_offset (B + 1,), optional
         Where each bag begins in ``ids`` of one axis: from 0 on, not decreasing, at most N.
@@ -141,7 +143,7 @@ def embedding_bag(
         offsets,
         per_sample_weights,
         n_rows=len(table),
-        dtype=table.dtype.newbyteorder("="),
+        dtype=_checks.arithmetic(table.dtype),
         mode=mode,
         padding_idx=padding_idx,
         include_last_offset=include_last_offset,
@@ -229,7 +231,7 @@ def embedding_bag_backward(
         The gradient of the bags' rows.
     ids, offsets, mode, per_sample_weights, padding_idx, include_last_offset, bounds
         As in `embedding_bag`.
-    dtable : ndarray of shape (V, D), float32 or float64
+    dtable : ndarray of shape (V, D), of any float dtype
         Written in place: native, aligned, with contiguous rows, apart from the inputs. It is not zeroed first.
     scale_grad_by_freq : bool
         Whether what a row gets is divided by how often it occurs in the batch; not with "max".
@@ -262,13 +264,14 @@ def embedding_bag_backward(
     """
     bounds = _checks.bounds(bounds)
     dtable = _checks.writable_table("dtable", dtable)
+    dtype = _checks.arithmetic(dtable.dtype)
     by_frequency = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
     bags = checked(
         ids,
         offsets,
         per_sample_weights,
         n_rows=len(dtable),
-        dtype=dtable.dtype,
+        dtype=dtype,
         mode=mode,
         padding_idx=padding_idx,
         include_last_offset=include_last_offset,
@@ -279,16 +282,16 @@ def embedding_bag_backward(
         raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
     if bags.mode == "max" and known is None:
         raise ValueError("table must be given with mode max: it says which rows the maxima are from")
-    gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtable.dtype)
+    gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtype)
     _checks.apart("dtable", dtable, dout=gradients, ids=bags.ids, per_sample_weights=bags.weights, table=known)
     rows = rows_of(bags, len(dtable), bounds)
     of_weights = None if known is None else weights_back(gradients, known, bags, rows)
+    distinct = np.unique(rows[rows >= 0])
+    grad = RowGrad(distinct, dtable[distinct].astype(dtype), dtable.shape)
     if known is not None and bags.mode == "max":
-        distinct = np.unique(rows[rows >= 0])
-        grad = RowGrad(distinct, dtable[distinct], dtable.shape)
         total = maxima_back(grad, gradients, known, bags, rows, rows)
-        dtable[total.ids] = total.rows
     else:
-        batch = batch_back(gradients, bags, rows, len(dtable), by_frequency)
-        kernels.add_rows(dtable, *batch)
+        total = grad.accumulate(batch_back(gradients, bags, rows, len(dtable), by_frequency))
+    with np.errstate(over="ignore"):
+        dtable[total.ids] = total.rows
     return of_weights

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _checks
+
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
@@ -152,6 +154,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
         The file cannot be read.
     CheckpointError
         It is not a safetensors file, or a damaged one.
+    ImportError
+        It has tensors of bfloat16, and ml_dtypes is not installed.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -161,6 +165,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
         raise OSError(f"{path!r} is not a regular file")
     try:
         with safe_open(os.fsdecode(path), framework="numpy") as file:
+            if any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys()):  # noqa: SIM118 - not a dict
+                _checks.dtype("bfloat16")  # NumPy has to know the name
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             description = json.loads((file.metadata() or {}).get(_KEY, "null"))
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -141,7 +141,8 @@ class Embedding(OneTable, kernels.SingleLookup):
         The p of the p-norm that ``max_norm`` is about.
     scale_grad_by_freq : bool
         Whether the gradient of a row is divided by how often the row occurs in the batch.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "float16", "bfloat16"}
+        Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
         Standard deviation of the normal distribution that the table is drawn from (mean 0).
     rng : numpy.random.Generator, int or None
@@ -203,7 +204,7 @@ class Embedding(OneTable, kernels.SingleLookup):
 
         Parameters
         ----------
-        array : array_like of shape (V, D), float32 or float64
+        array : array_like of shape (V, D), of any float dtype
         freeze : bool
             Whether optimisers leave the table as it is.
         trainable_rows : array_like, optional

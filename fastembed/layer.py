@@ -76,6 +76,11 @@ class Layer:
         return False
 
     @property
+    def _arithmetic(self) -> np.dtype[Any]:
+        """The dtype of gradients: float32 for tables of half precision."""
+        return _checks.arithmetic(self.dtype)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The tables' dtype, in native byte order."""
         return next(iter(self.tables.values())).dtype.newbyteorder("=")
@@ -138,7 +143,7 @@ class Layer:
 
     def zero_grad(self) -> None:
         """Forget the accumulated gradients."""
-        self._grads = {name: RowGrad.zeros(table.shape, self.dtype) for name, table in self.tables.items()}
+        self._grads = {name: RowGrad.zeros(table.shape, self._arithmetic) for name, table in self.tables.items()}
 
     def train(self, mode: bool = True) -> Self:
         """Keep a reference to the ids of each call, for `backward`. The default."""
@@ -159,7 +164,7 @@ class Layer:
     def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:
         """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it; all or nothing."""
         name, some_rows = next(iter(rows_by_name.items()))
-        values = _checks.rows("dout", dout, (*some_rows.shape, self.tables[name].shape[1]), self.dtype)
+        values = _checks.rows("dout", dout, (*some_rows.shape, self.tables[name].shape[1]), self._arithmetic)
         batches = {
             name: batch_of(rows, len(self.tables[name]), values, by_frequency=by_frequency) for name, rows in rows_by_name.items()
         }

@@ -5,6 +5,8 @@ V, P: rows of the tables; D: columns; S: the shape of the ids, any number of axe
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,12 +57,34 @@ def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Arr
     return np.ascontiguousarray(table[distinct[n_missing:]], dtype), compact_ids
 
 
+@contextlib.contextmanager
+def widened(result: Array) -> Iterator[Array]:
+    """Where a kernel may put a result: that array, or for half precision one of float32 that is rounded into it at the end."""
+    if not _checks.is_half(result.dtype):
+        yield result
+        return
+    wide = np.empty(result.shape, np.float32)
+    yield wide
+    with np.errstate(over="ignore"):
+        result[...] = wide
+
+
+@contextlib.contextmanager
+def widened_rows(table: Array, rows: Array) -> Iterator[tuple[Array, Array]]:
+    """Rows of half precision as float32, and the ids into them (-1 for no row); what becomes of them is rounded into the table."""
+    wide, places = touched(table, rows, np.dtype(np.float32))
+    distinct = np.unique(rows)
+    yield wide, places
+    with np.errstate(over="ignore"):
+        table[distinct[distinct >= 0]] = wide
+
+
 def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
     """Select rows of a table: ``out[i] = table[ids[i]]``.
 
     Parameters
     ----------
-    table : array_like of shape (V, D), float32 or float64
+    table : array_like of shape (V, D), of any float dtype
         Read where it is, at any alignment and row stride. Of a table in another byte order or with strided elements only
         the rows asked for are copied.
     ids : array_like of integers, shape S
@@ -97,14 +121,15 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     bounds = _checks.bounds(bounds)
     table = _checks.table("table", table)
     ids = _checks.ids("id", ids, len(table), bounds)
-    dtype = table.dtype.newbyteorder("=")
-    result = _checks.output(out, (*ids.shape, table.shape[1]), dtype)
+    dtype = _checks.arithmetic(table.dtype)
+    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="))
     if out is not None:
         _checks.apart("out", result, table=table, ids=ids)
     if not _checks.in_place(table, dtype):
         table, ids = touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
         bounds = "zero"
-    kernels.gather(table, ids, result, bounds)
+    with widened(result) as wide:
+        kernels.gather(table, ids, wide, bounds)
     return result if out is None else out
 
 
@@ -122,7 +147,7 @@ def gather_add(
 
     Parameters
     ----------
-    wte : array_like of shape (V, D), float32 or float64
+    wte : array_like of shape (V, D), of any float dtype
         The token table.
     token_ids : array_like of integers, shape S
     wpe : array_like of shape (P, D)
@@ -163,10 +188,10 @@ def gather_add(
             return result
     bounds = _checks.bounds(bounds)
     wte = _checks.table("wte", wte)
-    dtype = wte.dtype.newbyteorder("=")
+    dtype = _checks.arithmetic(wte.dtype)
     wpe = _checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
     token_ids, position_ids, start = _checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
-    result = _checks.output(out, (*token_ids.shape, wte.shape[1]), dtype)
+    result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="))
     if out is not None:
         _checks.apart("out", result, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
     if not (_checks.in_place(wte, dtype) and _checks.in_place(wpe, dtype)):
@@ -174,7 +199,8 @@ def gather_add(
         wte, token_ids = touched(wte, rows[0], dtype)
         wpe, position_ids = touched(wpe, rows[1], dtype)
         start, bounds = 0, "zero"
-    kernels.gather_add(wte, token_ids, wpe, position_ids, start, result, bounds)
+    with widened(result) as wide:
+        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds)
     return result if out is None else out
 
 
@@ -183,7 +209,7 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
 
     Parameters
     ----------
-    table : ndarray of shape (V, D), float32 or float64
+    table : ndarray of shape (V, D), of any float dtype
         Written in place: native, aligned, with contiguous rows, apart from the inputs.
     ids : array_like of integers, shape S
         Rows may repeat; every element is summed in C order of ``ids``.
@@ -212,9 +238,13 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
     bounds = _checks.bounds(bounds)
     table = _checks.writable_table("table", table)
     ids = _checks.ids("id", ids, len(table), bounds)
-    values = _checks.rows("values", values, (*ids.shape, table.shape[1]), table.dtype, broadcast=True)
+    values = _checks.rows("values", values, (*ids.shape, table.shape[1]), _checks.arithmetic(table.dtype), broadcast=True)
     _checks.apart("table", table, ids=ids, values=values)
-    kernels.scatter_add(table, ids, values, bounds)
+    if _checks.is_half(table.dtype):
+        with widened_rows(table, resolve_ids(ids, len(table), bounds=bounds)) as (wide, places):
+            kernels.scatter_add(wide, places, values, "zero")
+    else:
+        kernels.scatter_add(table, ids, values, bounds)
 
 
 def gather_add_backward(
@@ -237,7 +267,7 @@ def gather_add_backward(
         The gradient of the sum; another float dtype is converted to that of ``dwte``.
     token_ids, position_ids, start, bounds
         As in `gather_add`; under "zero" an id outside is dropped.
-    dwte : ndarray of shape (V, D), float32 or float64
+    dwte : ndarray of shape (V, D), of any float dtype
     dwpe : ndarray of shape (P, D), of the dtype of ``dwte``
         Both are written in place: native, aligned, with contiguous rows, apart from each other and from the inputs. They are not
         zeroed first.
@@ -265,7 +295,12 @@ def gather_add_backward(
     dwte = _checks.writable_table("dwte", dwte)
     dwpe = _checks.writable_table("dwpe", dwpe, dwte.dtype, dwte.shape[1])
     token_ids, position_ids, start = _checked_ids(token_ids, len(dwte), position_ids, start, len(dwpe), bounds)
-    dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), dwte.dtype)
+    dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), _checks.arithmetic(dwte.dtype))
     _checks.apart("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     _checks.apart("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
-    kernels.gather_add_backward(dout, token_ids, dwte, dwpe, position_ids, start, bounds)
+    if _checks.is_half(dwte.dtype):
+        rows = resolve_pair(token_ids, len(dwte), position_ids, start, len(dwpe), bounds=bounds)
+        with widened_rows(dwte, rows[0]) as (wte, tokens), widened_rows(dwpe, rows[1]) as (wpe, positions):
+            kernels.gather_add_backward(dout, tokens, wte, wpe, positions, 0, "zero")
+    else:
+        kernels.gather_add_backward(dout, token_ids, dwte, dwpe, position_ids, start, bounds)

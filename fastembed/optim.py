@@ -37,6 +37,12 @@ class SGD(Optimizer):
         is a layer's first. A layer's own ``trainable_rows`` count as well.
     lr_multipliers : array_like of shape (V,), or mapping of table name to array_like, optional
         What the learning rate of each row is multiplied by.
+    master_rows : bool, optional
+        Whether rows of half precision are rounded from float32 rows that are kept beside them, so that no step loses anything.
+        A master that does not round to its row, because somebody wrote the row, gives way to it.
+    stochastic_rounding : int, optional
+        A seed: rows of half precision are then rounded at random to one of the two nearest numbers, to the nearer more often, so
+        that small steps are on average kept. What comes of it depends on the seed, the layer, the step and the place alone.
 
     Notes
     -----
@@ -72,12 +78,10 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        *,
-        trainable_rows: Any = None,
-        lr_multipliers: Any = None,
+        **rows: Any,
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
-        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+        super().__init__(layers_and_parameters, options, **rows)
 
     def state_names(self, options: Options) -> tuple[str, ...]:
         return ("momentum_buffer",) if options["momentum"] != 0 else ()
@@ -95,7 +99,7 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    layers_and_parameters, lr, weight_decay, trainable_rows, lr_multipliers
+    layers_and_parameters, lr, weight_decay, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
         As in `SGD`.
     lr_decay : float
     initial_accumulator_value : float
@@ -138,15 +142,13 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        *,
-        trainable_rows: Any = None,
-        lr_multipliers: Any = None,
+        **rows: Any,
     ) -> None:
         options = {
             "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value, "eps": eps,
         }  # fmt: skip
-        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+        super().__init__(layers_and_parameters, options, **rows)
 
     def state_names(self, options: Options) -> tuple[str, ...]:
         return ("sum",)
@@ -167,7 +169,7 @@ class RowWiseAdagrad(Optimizer):
 
     Parameters
     ----------
-    layers_and_parameters, lr, trainable_rows, lr_multipliers
+    layers_and_parameters, lr, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
         As in `SGD`.
     eps : float
         Above 0 in float32.
@@ -210,12 +212,10 @@ class RowWiseAdagrad(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         weight_decay_mode: str = "l2",
-        *,
-        trainable_rows: Any = None,
-        lr_multipliers: Any = None,
+        **rows: Any,
     ) -> None:
         options = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "weight_decay_mode": weight_decay_mode}
-        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+        super().__init__(layers_and_parameters, options, **rows)
 
     def state_names(self, options: Options) -> tuple[str, ...]:
         return ("sum",)
@@ -235,7 +235,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    layers_and_parameters, lr, trainable_rows, lr_multipliers
+    layers_and_parameters, lr, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
         As in `SGD`.
     betas : tuple of float
         Decay rates of the averages of the gradient and of its square, each in [0, 1).
@@ -281,12 +281,10 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        trainable_rows: Any = None,
-        lr_multipliers: Any = None,
+        **rows: Any,
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(layers_and_parameters, options, trainable_rows, lr_multipliers)
+        super().__init__(layers_and_parameters, options, **rows)
 
     def state_names(self, options: Options) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
@@ -316,7 +314,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers
+    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
         As in `Adam`.
     weight_decay : float
         In every step every element becomes ``(1 - lr weight_decay)`` times itself before Adam moves it.
@@ -342,11 +340,8 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        *,
-        trainable_rows: Any = None,
-        lr_multipliers: Any = None,
+        **rows: Any,
     ) -> None:
-        rows = {"trainable_rows": trainable_rows, "lr_multipliers": lr_multipliers}
         super().__init__(layers_and_parameters, lr, betas, eps, weight_decay, **rows)
 
     def _decay(self, options: Options) -> dict[str, float]:
@@ -358,7 +353,7 @@ class SparseAdam(Optimizer):
 
     Parameters
     ----------
-    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers
+    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
         As in `Adam`.
 
     Notes
@@ -394,11 +389,9 @@ class SparseAdam(Optimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        *,
-        trainable_rows: Any = None,
-        lr_multipliers: Any = None,
+        **rows: Any,
     ) -> None:
-        super().__init__(layers_and_parameters, {"lr": lr, "betas": betas, "eps": eps}, trainable_rows, lr_multipliers)
+        super().__init__(layers_and_parameters, {"lr": lr, "betas": betas, "eps": eps}, **rows)
 
     def state_names(self, options: Options) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")

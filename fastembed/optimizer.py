@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 Checks = dict[str, Callable[[str, Any], Any]]
-_SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov")
+_SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 _ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
+_MASTER = "master"
+_STREAMS = 16  # of random numbers, for the tables of one item
 
 
 def scalars(**values: float) -> Array:
@@ -54,17 +56,30 @@ class Optimizer:
     rule: ClassVar[str]
     options: ClassVar[Checks]  # each option, and what checks a value for it
 
-    def __init__(self, layers_and_parameters: Any, options: Options, trainable_rows: Any, lr_multipliers: Any) -> None:
+    def __init__(
+        self,
+        layers_and_parameters: Any,
+        options: Options,
+        *,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+        master_rows: bool = False,
+        stochastic_rounding: int | None = None,
+    ) -> None:
         for name, value in options.items():
             setattr(self, name, value)
         self.trainable_rows = trainable_rows
         self.lr_multipliers = lr_multipliers
+        self._has_masters = _checks.flag("master_rows", master_rows)
+        self._seed = None if stochastic_rounding is None else _checks.size("stochastic_rounding", stochastic_rounding)
+        if self._has_masters and self._seed is not None:
+            raise ValueError("master_rows and stochastic_rounding exclude each other: masters lose nothing")
         self.param_groups = [self._group(given) for given in _groups(layers_and_parameters)]
         self.items: list[Item] = [item for group in self.param_groups for item in group["params"]]
         _check_apart(self.items)
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
         self._steps = [0] * len(self.items)
-        self._state = [self._new_state(item, self._options_of(k)) for k, item in enumerate(self.items)]
+        self._state = [self._new_state(k, self._options_of(k)) for k in range(len(self.items))]
         self._tables: list[dict[str, list[TrainedTable]] | None] = [None] * len(self.items)
         self._row_options: list[Any] = [None] * len(self.items)
         self._attach()
@@ -122,35 +137,46 @@ class Optimizer:
 
     # ---- state ----
 
-    def _new_state(self, item: Item, options: Options) -> dict[str, dict[str, Array]]:
-        start = self.state_start(options)
+    def _state_kinds(self, k: int, options: Options) -> tuple[str, ...]:
+        """The state arrays of item k by name; masters, of rows of half precision alone, come last."""
+        is_half = all(_checks.is_half(array.dtype) for array in _arrays(self.items[k]).values())
+        return (*self.state_names(options), *((_MASTER,) if self._has_masters and is_half else ()))
 
-        def filled(array: Array) -> Array:
-            shape, dtype = self.state_shape(array.shape), array.dtype.newbyteorder("=")
-            return (
-                np.zeros(shape, dtype) if start == 0 else np.full(shape, start, dtype)
-            )  # zeros take no memory before they are used
+    def _new_array(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A state of an array of that shape and dtype. Zeros take no memory before they are used; in a master they mean: not known."""
+        if kind == _MASTER:
+            return np.zeros(shape, np.float32)
+        start, of_state, arithmetic = self.state_start(options), self.state_shape(shape), _checks.arithmetic(dtype)
+        return np.zeros(of_state, arithmetic) if start == 0 else np.full(of_state, start, arithmetic)
 
-        return {state: {name: filled(array) for name, array in _arrays(item).items()} for state in self.state_names(options)}
+    def _new_state(self, k: int, options: Options) -> dict[str, dict[str, Array]]:
+        arrays = _arrays(self.items[k])
+        return {
+            kind: {name: self._new_array(kind, options, array.shape, array.dtype) for name, array in arrays.items()}
+            for kind in self._state_kinds(k, options)
+        }
 
     def _tables_of(self, k: int, options: Options) -> dict[str, list[TrainedTable]]:
         """The arrays of item k with their state, as they are trained."""
-        missing = set(self.state_names(options)) - set(self._state[k])
-        if missing:  # an option was changed to one that needs more
-            self._state[k] |= {state: self._new_state(self.items[k], options)[state] for state in missing}
+        if set(self._state_kinds(k, options)) - set(self._state[k]):  # an option was changed to one that needs more
+            self._state[k] = self._new_state(k, options) | self._state[k]
             self._tables[k] = None
         tables = self._tables[k]
         if tables is None:
             tables = self._tables[k] = {
                 name: [
-                    TrainedTable(self.rule, table, list(states))
+                    self._trained(table, states, None if self._seed is None else (self._seed, _STREAMS * k + place))
                     for table, *states in zip(_matrices(array), *self._state_matrices(k, name, array), strict=True)
                 ]
-                for name, array in _trained_arrays(self.items[k]).items()
+                for place, (name, array) in enumerate(_trained_arrays(self.items[k]).items())
             }
             self._row_options[k] = None
         self._set_multipliers(k, tables)
         return tables
+
+    def _trained(self, table: Array, states: list[Array], seed: tuple[int, int] | None) -> TrainedTable:
+        has_master = self._has_masters and _checks.is_half(table.dtype)
+        return TrainedTable(self.rule, table, states[:-1] if has_master else states, states[-1] if has_master else None, seed)
 
     def _state_matrices(self, k: int, name: str, array: Array) -> list[list[Array]]:
         """Each state of an array, in parts as `_matrices` cuts the array itself."""
@@ -220,9 +246,11 @@ class Optimizer:
             _checks.writable(f"{name} of item {k}", array)
         if not _trained_arrays(item):
             return self.scalars(options, self._steps[k] + 1), False, []
+        step = self.scalars(options, self._steps[k] + 1)
+        step[_SCALARS.index("number")] = self._steps[k] + 1
         parts = [pair for name, tables in self._tables_of(k, options).items() for pair in zip(tables, batches[name], strict=True)]
         is_recorded = isinstance(item, Layer) and self.moves_without_gradient(options)
-        return self.scalars(options, self._steps[k] + 1), is_recorded, parts
+        return step, is_recorded, parts
 
     def _take(self, k: int, step: Array, is_recorded: bool, parts: list[tuple[TrainedTable, Batch]]) -> None:
         item = self.items[k]
@@ -311,7 +339,7 @@ class Optimizer:
                 raise ValueError(f"{name} of item {k} has taken {step} steps, and another table of it {items[k]['step']}")
             items[k]["step"] = step
             for kind in self._state[k]:
-                value = given.get(kind) if given else np.full(self.state_shape(array.shape), self.state_start(options))
+                value = given.get(kind) if given and kind != _MASTER else self._new_array(kind, options, array.shape, array.dtype)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
                 items[k].setdefault(kind, {})[name] = np.asarray(value)
@@ -340,7 +368,7 @@ class Optimizer:
         options, made = self._options_of(k), {}
         for kind, arrays in self._state[k].items():
             old = arrays[name]
-            new = np.full((n_rows, *old.shape[1:]), self.state_start(options), old.dtype)
+            new = self._new_array(kind, options, (n_rows, *layer.tables[name].shape[1:]), layer.dtype)
             new[: len(old)] = old[:n_rows]
             made[kind] = new
 

@@ -39,7 +39,10 @@ class Parameter:
     """
 
     def __init__(self, array: ArrayLike) -> None:
-        self._data = _checks.writable("array", array if isinstance(array, np.ndarray) else np.array(array))
+        given = array if isinstance(array, np.ndarray) else np.array(array)
+        if given.dtype.newbyteorder("=") not in _checks.DTYPES:
+            raise TypeError(f"array must be float32 or float64, got {given.dtype}")
+        self._data = _checks.writable("array", given)
         self.grad: Array | None = None
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import _checks
 from ._backend import kernels
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def shortened(table: Array, rows: Array, max_norm: float, norm_type: float) -> t
     """
     distinct = np.unique(rows)
     distinct = distinct[distinct >= 0]
-    values = np.ascontiguousarray(table[distinct], table.dtype.newbyteorder("="))
+    values = np.ascontiguousarray(table[distinct], _checks.arithmetic(table.dtype))
     lengths = norms(values, norm_type)
     is_long = lengths > max_norm
     factors = (max_norm / (lengths[is_long] + 1e-7)).astype(values.dtype)

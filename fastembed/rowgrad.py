@@ -141,7 +141,9 @@ class RowGrad:
             raise ValueError(f"a gradient of {self.shape} with ids of {ids.dtype} does not go with a table of {table.shape}")
         if len(ids) and (ids[0] < 0 or ids[-1] >= len(table) or np.any(ids[1:] <= ids[:-1])):
             raise ValueError(f"ids of a gradient must be sorted, distinct and within the {len(table)} rows of the table")
-        return plain_batch(ids, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), table.dtype))
+        return plain_batch(
+            ids, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), _checks.arithmetic(table.dtype))
+        )
 
     def resized(self, n_rows: int) -> RowGrad:
         """The gradient of a table of ``n_rows``: without the rows that it does not have."""

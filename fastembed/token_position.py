@@ -30,7 +30,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         P, rows of the position table: the longest sequence.
     n_embd : int
         D, the length of a row.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "float16", "bfloat16"}
+        Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
         Standard deviation of the normal distribution that the tables are drawn from (mean 0), ``wte`` first.
     rng : numpy.random.Generator, int or None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import _checks
 from ._backend import kernels
 
 if TYPE_CHECKING:
@@ -27,11 +28,23 @@ class TrainedTable:
         Which of the kernels' formulas.
     table : ndarray of shape (V, D)
     states : list of ndarray
-        Each of the table's shape and dtype, or of shape (V,).
+        Each of the table's shape and arithmetic dtype, or of shape (V,).
+    master : ndarray of float32, optional
+        What the rows of a table of half precision are rounded from.
+    seed : (int, int), optional
+        Of random rounding, and which of its streams; without it rows of half precision are rounded to the nearest.
     """
 
-    def __init__(self, rule: str, table: Array, states: list[Array]) -> None:
-        self._arguments = rule, table, tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states)
+    def __init__(
+        self, rule: str, table: Array, states: list[Array], master: Array | None = None, seed: tuple[int, int] | None = None
+    ) -> None:
+        storage = table.dtype.name if _checks.is_half(table.dtype) else None
+        self._arguments = (
+            rule,
+            table if storage is None else table.view(np.uint16),
+            tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states),
+        )
+        self._half = storage, master, seed
         self._n_taken = np.zeros(len(table), np.int32)
         self._steps = np.empty((MAX_STEPS, kernels.N_SCALARS))
         self._n_steps = 0
@@ -39,7 +52,7 @@ class TrainedTable:
         self._hold()
 
     def _hold(self) -> None:
-        self._kernel = kernels.Trained(*self._arguments, self._n_taken, self.multipliers, self._steps)
+        self._kernel = kernels.Trained(*self._arguments, self._n_taken, self.multipliers, self._steps, *self._half)
 
     @property
     def is_behind(self) -> bool:

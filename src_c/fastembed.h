@@ -119,15 +119,24 @@ typedef struct {
     double l2;             /* how much of an element is added to its gradient */
     double decay;          /* how much of an element is taken away: lr * weight_decay */
     double nesterov;       /* 0 or 1 */
+    double number;         /* of the step, from 1 on: what random rounding depends on */
     double reach, reach_of_m, reach_of_next_m, least_v;
 } fe_step;
 
+/* How the rows of a trained table lie in memory: as its dtype says, or (dtype is then FE_F32) in 2 bytes an element. */
+typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
+
 /* A table that an optimiser trains, with its state: of no more dtype than the table's, all written, rows apart from each other.
+ * Rows of 2 bytes an element are rounded after every step, to the nearest or at random; or only once, from float32 masters that are kept.
  * Rows may be behind: n_taken[row] of the n_steps recorded steps have been taken by that row. A recorded step is one that moves rows
  * without a gradient too; a row takes those that it missed, with a gradient of zeros, before anything else happens to it. */
 typedef struct {
     fe_rule rule;
     fe_table table;
+    fe_storage storage;
+    bool is_stochastic;
+    uint64_t seed, stream;     /* of the random numbers; each is of seed, stream, step, row and column */
+    fe_table master;           /* float32 rows; data is NULL where there are none */
     fe_table state[2];         /* first and second average, or momentum, or sum of squares; data is NULL where the rule has none */
     int32_t *n_taken;          /* of each row */
     const double *multipliers; /* of each row's learning rate, 0 for a row that does not change; or NULL: all 1 */

@@ -29,12 +29,13 @@ ALLOWED = {
     "__main__": {"cli"},
     "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
     "_reference_kernels": {"reference"},
+    "checkpoint": {"_checks"},
     "ops": {"_checks", "_backend"},
     "rowgrad": {"_backend", "_checks", "ops"},
-    "trained": {"_backend", "rowgrad"},
+    "trained": {"_backend", "_checks", "rowgrad"},
     "layer": {"_checks", "ops", "rowgrad", "trained"},
     "embedding": {"_backend", "_checks", "layer", "ops", "renorm"},
-    "renorm": {"_backend"},
+    "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
     "bag_ops": {"_backend", "_checks", "ops", "rowgrad"},
     "token_position": {"_backend", "_checks", "layer", "ops"},
@@ -58,11 +59,12 @@ ALLOWED = {
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
-    "reference/__init__": {f"reference/{name}" for name in ("_nested", "bags", "layers", "ops", "optim", "rules")},
+    "reference/__init__": {f"reference/{name}" for name in ("_nested", "bags", "halves", "layers", "ops", "optim", "rules")},
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
-    "reference/ops": {"reference/_nested"},
+    "reference/_nested": {"reference/halves"},
+    "reference/ops": {"reference/_nested", "reference/halves"},
     "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
-    "reference/optim": {"reference/layers", "reference/rules", "reference/_nested"},
+    "reference/optim": {"reference/halves", "reference/layers", "reference/rules", "reference/_nested"},
 }
 
 
@@ -109,8 +111,8 @@ def test_only_numpy_and_safetensors_are_required():
     optional = {
         "tqdm": {"cli"},
         "matplotlib": {"bench/plot", "bench/report"},
-        "torch": {f"bench/peers/{name}" for name in ("base", "backward", "forward", "short", "step")},
-        "fbgemm_gpu": {"bench/peers/forward"},
+        "torch": {f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "short", "step")},
+        "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward"},
         "thinc": {"bench/peers/backward", "bench/peers/forward"},
         "numba": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward"},
     }

@@ -232,13 +232,13 @@ def test_short_representations():
     [
         ((-1, 2), {}, ValueError, "num_embeddings must be from 0 to 9223372036854775807, got -1"),
         ((2, 1.5), {}, TypeError, "embedding_dim must be an integer, got 1.5"),
-        ((2, 3), {"dtype": "float16"}, TypeError, "dtype must be float32 or float64, got float16"),
+        ((2, 3), {"dtype": "int16"}, TypeError, "dtype must be float32, float64, float16 or bfloat16, got int16"),
         ((2**70, 3), {}, ValueError, "num_embeddings must be from 0 to 9223372036854775807"),
         ((True, 3), {}, TypeError, "num_embeddings must be an integer, got True"),
         ((2, 3), {"std": float("nan")}, ValueError, "std must be from 0.0"),
         ((2, 3), {"std": "wide"}, TypeError, "std must be a number, got 'wide'"),
-        ((2, 3), {"dtype": None}, TypeError, "dtype must be float32 or float64, got None"),
-        ((2, 3), {"dtype": "nonsense"}, TypeError, "dtype must be float32 or float64, got 'nonsense'"),
+        ((2, 3), {"dtype": None}, TypeError, "dtype must be float32, float64, float16 or bfloat16, got None"),
+        ((2, 3), {"dtype": "nonsense"}, TypeError, "dtype must be float32, float64, float16 or bfloat16, got 'nonsense'"),
     ],
 )
 def test_bad_sizes(arguments, options, error, text):

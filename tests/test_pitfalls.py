@@ -93,8 +93,8 @@ def test_shapes_that_do_not_relate(tables):
         fe.gather(wte, [0, 1], out=np.empty((2, 5)))
     with pytest.raises(ValueError, match="table must have 2 axes"):
         fe.gather(wte[0], [0])
-    for bad in (np.zeros((3, 2), int), np.zeros((3, 2), "f2"), np.zeros((3, 2), complex), np.zeros((3, 2), object), "x", None):
-        with pytest.raises(TypeError, match="table must be float32 or float64"):
+    for bad in (np.zeros((3, 2), int), np.zeros((3, 2), "u2"), np.zeros((3, 2), complex), np.zeros((3, 2), object), "x", None):
+        with pytest.raises(TypeError, match="table must be float32, float64"):
             fe.gather(bad, [0])
     with pytest.raises(TypeError, match="values must be numbers that convert to float64, got complex128"):
         fe.scatter_add(wte.copy(), [0], 1j)

@@ -4,7 +4,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import optim, rules
+from . import halves, optim, rules
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .layers import Embedding, Parameter, RowGrad, TokenPositionEmbedding
@@ -22,6 +22,7 @@ __all__ = [
     "gather",
     "gather_add",
     "gather_add_backward",
+    "halves",
     "optim",
     "resolve_ids",
     "rounding",

@@ -7,17 +7,27 @@ from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_float
 from typing import Any
 
+from .halves import is_half, nearest
+
 
 def rounding(dtype: str) -> Callable[[float], float]:
     """The function that rounds a float64 result to ``dtype``.
 
     Rounding the float64 result of +, -, *, / or sqrt of float32 numbers gives the bits of the float32 operation, because
-    53 >= 2 * 24 + 2 (Figueroa, "When is double rounding innocuous?", 1995).
+    53 >= 2 * 24 + 2 (Figueroa, "When is double rounding innocuous?", 1995). Half precision is for storing: what is rounded to it
+    has been rounded to float32 before.
     """
     roundings: dict[str, Callable[[float], float]] = {"float64": float, "float32": lambda x: c_float(x).value}
+    if is_half(dtype):
+        return lambda x: nearest(c_float(x).value, dtype)
     if dtype not in roundings:
-        raise TypeError(f"dtype must be float64 or float32, got {dtype!r}")
+        raise TypeError(f"dtype must be float64, float32, float16 or bfloat16, got {dtype!r}")
     return roundings[dtype]
+
+
+def arithmetic(dtype: str) -> str:
+    """The dtype of sums over tables of ``dtype``, of their gradients and of what optimisers keep."""
+    return "float32" if is_half(dtype) else dtype
 
 
 def is_list(nested: Any) -> bool:

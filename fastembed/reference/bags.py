@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 from . import ops
-from ._nested import flat, nest, rounding, shape
+from ._nested import arithmetic, flat, nest, rounding, shape
 from .layers import OneTable, normal
 from .ops import Row, Table
 from .rules import dot, same
@@ -31,7 +31,7 @@ def _kept(rows: list[int | None], padding_idx: int | None, n_rows: int) -> list[
 
 def _divisor(mode: str, n_kept: int, dtype: str) -> float:
     divisors = {"sum": 1.0, "max": 1.0, "mean": float(max(n_kept, 1)), "sqrtn": math.sqrt(max(n_kept, 1))}
-    return rounding(dtype)(divisors[mode])
+    return rounding(arithmetic(dtype))(divisors[mode])
 
 
 def embedding_bag(
@@ -48,7 +48,7 @@ def embedding_bag(
 ) -> Table:
     """out[b] = the sum in order, from 0 on, of weight times row over the items of bag b that have a row; divided by their number
     (mean) or its root (sqrtn). Or their maximum: the first row, then whatever is larger. Zeros for a bag without rows."""
-    r = rounding(dtype)
+    r = rounding(arithmetic(dtype))
     rows = _kept(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
     weights = None if per_sample_weights is None else [r(x) for x in flat(per_sample_weights)]
     ends, out = _ends(ids, offsets, include_last_offset), []
@@ -62,7 +62,7 @@ def embedding_bag(
                 bag = [r(y + x) for x, y in zip(table[row], bag, strict=True)]
             else:
                 bag = [r(y + r(weights[i] * x)) for x, y in zip(table[row], bag, strict=True)]
-        out.append([r(x / _divisor(mode, len(kept), dtype)) for x in bag])
+        out.append([rounding(dtype)(r(x / _divisor(mode, len(kept), dtype))) for x in bag])
     return out
 
 
@@ -80,7 +80,7 @@ def backward_items(
     dtype: str,
 ) -> tuple[list[int | None], list[float], list[float] | None, list[float] | None]:
     """What each item gives its row: the rows, the gradients, what these are multiplied by; and the gradient of the weights."""
-    r = rounding(dtype)
+    r = rounding(arithmetic(dtype))
     rows = _kept(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
     weights = None if per_sample_weights is None else [r(x) for x in flat(per_sample_weights)]
     ends, width = _ends(ids, offsets, include_last_offset), ops.width(table)

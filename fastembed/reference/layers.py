@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from . import ops
-from ._nested import flat, rounding, shape
+from ._nested import arithmetic, flat, rounding, shape
 from .ops import Table
 from .rules import clip_factor, norm, scaled, total_norm
 
@@ -128,10 +128,12 @@ class Layer:
         del rows[n:]
         rows += [list(row) for row in new_rows] if new_rows is not None else [[0.0] * width for _ in range(n_added)]
         kept = [(r, row) for r, row in zip(grad.ids, grad.rows, strict=True) if r < n]
-        self._grads[name] = RowGrad(width, self.dtype, [r for r, _ in kept], [row for _, row in kept])
+        self._grads[name] = RowGrad(width, arithmetic(self.dtype), [r for r, _ in kept], [row for _, row in kept])
 
     def zero_grad(self) -> None:
-        self._grads = {name: RowGrad(len(table[0]) if table else 0, self.dtype) for name, table in self.tables.items()}
+        self._grads = {
+            name: RowGrad(len(table[0]) if table else 0, arithmetic(self.dtype)) for name, table in self.tables.items()
+        }
 
     def grads(self) -> dict[str, RowGrad]:
         return self._grads
@@ -189,7 +191,7 @@ class OneTable(Layer):
 
     def _shortened(self, rows: list[int | None]) -> Table:
         """The table once each of these rows is at most max_norm long; it becomes the layer's, if it is changed in place."""
-        round_, table = rounding(self.dtype), list(self.weight)
+        round_, store, table = rounding(arithmetic(self.dtype)), rounding(self.dtype), list(self.weight)
         limit = math.inf if self.max_norm is None else self.max_norm
         for r in {r for r in rows if r is not None}:
             length = norm(table[r], self.norm_type)
@@ -197,7 +199,7 @@ class OneTable(Layer):
                 factor = round_(limit / (length + 1e-7))
                 table[r] = [round_(x * factor) for x in table[r]]
         if self.max_norm_in_place:
-            self.weight[:] = table
+            self.weight[:] = table = [[store(x) for x in row] for row in table]
         return table
 
 

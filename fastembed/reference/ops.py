@@ -9,7 +9,8 @@ import operator
 from collections import Counter
 from typing import Any
 
-from ._nested import broadcast, flat, nest, rounding, shape, unravel
+from ._nested import arithmetic, broadcast, flat, nest, rounding, shape, unravel
+from .halves import is_half
 
 Row = list[float]
 Table = list[Row]
@@ -109,7 +110,7 @@ def accumulate(
     by_frequency: bool = False,
 ) -> None:
     """table[rows[i]] += values[i] in order; or += values[i] * factors[i]; or that / how often the row occurs."""
-    round_ = rounding(dtype)
+    round_ = rounding(arithmetic(dtype))
     n_cols, counts = width(table), Counter(rows)
     for i, r in enumerate(rows):
         if r is not None:
@@ -119,6 +120,8 @@ def accumulate(
             if by_frequency:
                 of_row = [round_(x / counts[r]) for x in of_row]
             table[r] = [round_(a + b) for a, b in zip(table[r], of_row, strict=True)]
+    for r in {r for r in rows if r is not None} if is_half(dtype) else ():
+        table[r] = [rounding(dtype)(x) for x in table[r]]
 
 
 def scatter_add(table: Table, ids: Any, values: Any, *, bounds: str = "raise", dtype: str = "float64") -> None:

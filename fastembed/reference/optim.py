@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ._nested import rounding, shape
+from ._nested import arithmetic, rounding, shape
+from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
 from .rules import RULES, Row, Scalars, clip_factor, scaled, total_norm
 
@@ -50,7 +51,17 @@ class Optimizer:
     is_dense = True  # rows without a gradient take every step with a gradient of zeros
     start = 0.0
 
-    def __init__(self, items: Any, lr: float, dtype: str, trainable_rows: Any = None, lr_multipliers: Any = None) -> None:
+    def __init__(
+        self,
+        items: Any,
+        lr: float,
+        dtype: str,
+        trainable_rows: Any = None,
+        lr_multipliers: Any = None,
+        master_rows: bool = False,
+        stochastic_rounding: int | None = None,
+    ) -> None:
+        self._master_rows, self._seed = master_rows, stochastic_rounding
         parts = list(items) if isinstance(items, list | tuple) else [items]
         are_groups = bool(parts) and all(isinstance(part, dict) for part in parts)
         self.param_groups = [dict(part) for part in parts] if are_groups else [{"params": parts}]
@@ -81,10 +92,12 @@ class Optimizer:
         """The state of each row of a table, which may have got more or fewer rows."""
         rows = self._states[k].setdefault(name, [])
         del rows[len(table) :]
-        r = rounding(self._dtype(k))
+        r = rounding(arithmetic(self._dtype(k)))
         for row in table[len(rows) :]:
             width = 1 if self.rule == "row_wise_adagrad" else len(row)
             rows.append([[r(self.start)] * width for _ in self.state_names])
+            if self._has_master(k):
+                rows[-1].append(list(row))
         return rows
 
     def _dtype(self, k: int) -> str:
@@ -94,7 +107,7 @@ class Optimizer:
     def _train(self, k: int) -> None:
         """One step of item k with its gradients."""
         self.steps[k] += 1
-        item, s, r = self.items[k], self.scalars(k, self.steps[k]), rounding(self._dtype(k))
+        item, s, r = self.items[k], self.scalars(k, self.steps[k]), rounding(arithmetic(self._dtype(k)))
         if isinstance(item, Parameter):
             data = item.data if shape(item.data) else [item.data]
             grads = None if item.grad is None else _rows(item.grad if shape(item.grad) else [item.grad])
@@ -112,7 +125,24 @@ class Optimizer:
             with_gradient = dict(zip(grad.ids, grad.rows, strict=True))
             for i, w in enumerate(table):
                 if factors[i] * of_layer[i] != 0 and (self.is_dense or i in with_gradient):
-                    RULES[self.rule](w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i] * of_layer[i], r)
+                    self._train_row(
+                        k, (place, i), w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i] * of_layer[i]
+                    )
+
+    def _train_row(self, k: int, place: tuple[int, int], w: Row, g: Row, state: list[Row], s: Scalars, multiplier: float) -> None:
+        """One step of row place[1] of table place[0], which half precision rounds: to the nearest, at random, or from a master."""
+        dtype, (table, row) = self._dtype(k), place
+        names = len(self.state_names)
+        master = state[names] if self._has_master(k) else w
+        if [rounding(dtype)(x) for x in master] != w:
+            master[:] = w  # somebody wrote the row
+        RULES[self.rule](master, g, state[:names], s, multiplier, rounding(arithmetic(dtype)))
+        for col, x in enumerate(master if is_half(dtype) else ()):
+            random = None if self._seed is None else random_bits(self._seed, 16 * k + table, self.steps[k], row, col)
+            w[col] = nearest(x, dtype) if random is None else at_random(x, dtype, random)
+
+    def _has_master(self, k: int) -> bool:
+        return self._master_rows and is_half(self._dtype(k))
 
     def train(self, layer: Layer) -> None:
         """One step of one layer."""

@@ -1,0 +1,288 @@
+"""Tables of half precision: the reference's bits, one rounding of what is stored, optimisers that keep what rounding loses."""
+
+import copy
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+from common import lists, same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastembed as fe
+from fastembed import _backend, checkpoint, reference
+
+HALVES = ("float16", "bfloat16")
+DTYPE = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+OPTIMIZERS = {
+    "SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adagrad": {"weight_decay": 0.02}, "RowWiseAdagrad": {"weight_decay": 0.1},
+    "Adam": {"weight_decay": 0.01}, "AdamW": {"weight_decay": 0.1}, "SparseAdam": {},
+}  # fmt: skip
+
+
+def table_of(rng, shape, half, spread=3):
+    return (rng.standard_normal(shape) * 10.0 ** rng.integers(-spread, spread, shape)).astype(DTYPE[half])
+
+
+def rounded(values, half):
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32).astype(DTYPE[half])
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_the_reference_rounds_as_numpy_does(half):
+    rng = np.random.default_rng(0)
+    edges = [
+        0.0,
+        -0.0,
+        65504.0,
+        65519.9,
+        65520.0,
+        1e30,
+        3.3e38,
+        3.4e38,
+        2**-14,
+        2**-15,
+        2**-24,
+        2**-25,
+        1e-40,
+        np.inf,
+        -np.inf,
+        np.nan,
+    ]
+    values = np.concatenate((edges, rng.standard_normal(2_000) * 10.0 ** rng.integers(-42, 38, 2_000))).astype("f4")
+    got = [reference.halves.nearest(float(x), half) for x in values]
+    assert same_bits(np.array(got, "f4"), rounded(values, half).astype("f4"))
+
+
+@pytest.mark.parametrize("half", HALVES)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(("raise", "wrap", "clip", "zero")))
+def test_ops_are_the_reference(half, seed, bounds):
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(0, 40))
+    wte, wpe = table_of(rng, (7, width), half), table_of(rng, (5, width), half)
+    ids, positions = rng.integers(0, 7, (3, 4)), rng.integers(0, 5, (3, 4))
+    if bounds != "raise":
+        ids[0, 0], positions[1, 1] = -1, 77
+    names = {"bounds": bounds, "dtype": half}
+    shape = (3, 4, width)
+    got = fe.gather(wte, ids, bounds=bounds)
+    assert same_bits(got, rounded(reference.gather(*lists(wte, ids), **names), half).reshape(shape))
+    got = fe.gather_add(wte, ids, wpe, positions, bounds=bounds)
+    assert same_bits(got, rounded(reference.gather_add(*lists(wte, ids, wpe, positions), **names), half).reshape(shape))
+    values = rng.standard_normal(shape).astype("f4")
+    rows, position_rows = wte.astype("f8").tolist(), wpe.astype("f8").tolist()
+    reference.scatter_add(rows, *lists(ids, values), **names)
+    changed = wte.copy()
+    fe.scatter_add(changed, ids, values, bounds=bounds)
+    assert same_bits(changed, rounded(rows, half).reshape(7, width))
+    rows = wte.astype("f8").tolist()
+    reference.gather_add_backward(*lists(values, ids), rows, position_rows, positions.tolist(), **names)
+    dwte, dwpe = wte.copy(), wpe.copy()
+    fe.gather_add_backward(values, ids, dwte, dwpe, positions, bounds=bounds)
+    assert same_bits(dwte, rounded(rows, half).reshape(7, width))
+    assert same_bits(dwpe, rounded(position_rows, half).reshape(5, width))
+    for mode in ("sum", "mean", "sqrtn", "max"):
+        weights = None if mode == "max" else rng.standard_normal(ids.shape).astype("f4")
+        got = fe.embedding_bag(wte, ids, mode=mode, per_sample_weights=weights, bounds=bounds)
+        expected = reference.embedding_bag(*lists(wte, ids), mode=mode, per_sample_weights=lists(weights)[0], **names)
+        assert same_bits(got, rounded(expected, half).reshape(3, width))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_results_are_within_one_rounding_of_float64(half):
+    rng = np.random.default_rng(1)
+    wte, wpe = table_of(rng, (50, 64), half, 1), table_of(rng, (20, 64), half, 1)
+    ids = rng.integers(0, 50, (4, 20))
+    unit = float(ml_dtypes.finfo(DTYPE[half]).eps) / 2 * (1 + 1e-3)  # and the rounding of the float32 sum
+    exact = wte.astype("f8")[ids] + wpe.astype("f8")
+    assert np.all(np.abs(fe.gather_add(wte, ids, wpe).astype("f8") - exact) <= unit * np.abs(exact) + 1e-7)
+    exact = wte.astype("f8")[ids].sum(1)
+    largest = np.abs(wte.astype("f8")[ids]).sum(1)
+    got = fe.embedding_bag(wte, ids, mode="sum").astype("f8")
+    assert np.all(np.abs(got - exact) <= unit * np.abs(exact) + 20 * 2.0**-24 * largest + 1e-7)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_five_thousand_ones(half):
+    layer = fe.Embedding(3, 2, dtype=half, rng=0)
+    assert layer.dtype == DTYPE[half]
+    for _ in range(2):
+        layer.backward(np.ones((2_500, 2), DTYPE[half]), np.full(2_500, 1))
+    grad = layer.grads()["weight"]
+    assert grad.rows.dtype == np.float32
+    assert grad.rows.tolist() == [[5_000.0, 5_000.0]]
+    table = np.zeros((3, 2), DTYPE[half])
+    fe.scatter_add(table, np.full(5_000, 1), np.ones((5_000, 2), "f4"))
+    assert same_bits(table[1], rounded([5_000.0, 5_000.0], half))
+
+
+@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+def isa(request):
+    if request.param is None:
+        yield
+        return
+    before = _backend.kernels.build_info()["isa"]
+    _backend.kernels.select_isa(request.param)
+    yield
+    _backend.kernels.select_isa(before)
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("rounding", [{}, {"master_rows": True}, {"stochastic_rounding": 12345}], ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_the_reference(isa, half, rounding, name):
+    rng = np.random.default_rng(3)
+    wte, wpe = table_of(rng, (7, 70), half, 1), table_of(rng, (3, 70), half, 1)
+    layer = fe.TokenPositionEmbedding.from_arrays(wte.copy(), wpe.copy())
+    like = reference.TokenPositionEmbedding.from_arrays(wte.astype("f8").tolist(), wpe.astype("f8").tolist(), dtype=half)
+    opt = getattr(fe.optim, name)(layer, lr=0.1, **OPTIMIZERS[name], **rounding)
+    like_opt = getattr(reference.optim, name)(like, lr=0.1, **OPTIMIZERS[name], **rounding)
+    for step in range(8):
+        opt.lr = like_opt.lr = 0.1 / (step + 1)
+        ids, dout = rng.integers(0, 7, (2, 3)), rng.standard_normal((2, 3, 70)).astype("f4")
+        got, expected = layer(ids), like(ids.tolist())
+        assert same_bits(got, rounded(expected, half))
+        if step % 2:
+            layer.backward(dout, optimizer=opt)
+            like.backward(dout.tolist(), optimizer=like_opt)
+        else:
+            layer.backward(dout)
+            like.backward(dout.tolist())
+            for optimizer in (opt, like_opt):
+                optimizer.step()
+                optimizer.zero_grad()
+    assert same_bits(layer.wte, rounded(like.wte, half))
+    assert same_bits(layer.wpe, rounded(like.wpe, half))
+    for state, arrays in opt.state_dict()["items"][0].items():
+        if state not in ("step", "master"):
+            expected = like_opt.state(0)[state]["wte"]
+            assert same_bits(arrays["wte"].reshape(len(expected), -1), np.array(expected, "f4"))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_threads_do_not_change_random_rounding(half):
+    rng = np.random.default_rng(4)
+    table, batches = table_of(rng, (4_000, 64), half), [rng.integers(0, 4_000, 3_000) for _ in range(4)]
+    douts, results = rng.standard_normal((4, 3_000, 64)).astype("f4"), []
+    for n_threads in (1, 2, 3, 8):
+        with fe.threads(n_threads):
+            layer = fe.Embedding.from_pretrained(table.copy())
+            opt = fe.optim.AdamW(layer, stochastic_rounding=7)
+            for ids, dout in zip(batches, douts, strict=True):
+                layer.backward(dout, ids, optimizer=opt)
+            results.append(layer.weight.copy())
+    assert all(same_bits(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_small_steps_are_kept_by_masters_and_on_average_by_random_rounding(half):
+    """10,000 steps of a hundredth of the distance between neighbours: rounding to the nearest stays where it is."""
+    unit = float(ml_dtypes.finfo(DTYPE[half]).eps)
+    ends = {}
+    for name, rounding in (("nearest", {}), ("master", {"master_rows": True}), ("random", {"stochastic_rounding": 1})):
+        layer = fe.Embedding.from_pretrained(np.ones((1, 2_000), DTYPE[half]))
+        opt = fe.optim.SGD(layer, lr=unit / 100, **rounding)
+        for _ in range(300):
+            layer.backward(np.full((1, 2_000), -1.0, "f4"), [0], optimizer=opt)
+        ends[name] = layer.weight.astype("f8").mean() - 1
+    assert ends["nearest"] == 0
+    assert abs(ends["master"] - 3 * unit) <= unit / 100
+    assert abs(ends["random"] - 3 * unit) <= 0.15 * unit  # 2,000 elements: five standard deviations
+
+
+def test_a_master_gives_way_to_a_row_that_somebody_wrote():
+    layer = fe.Embedding.from_pretrained(np.ones((2, 3), np.float16))
+    opt = fe.optim.SGD(layer, lr=1e-5, master_rows=True)
+    for _ in range(10):
+        layer.backward(np.ones((1, 3), "f4"), [0], optimizer=opt)
+    layer.weight[0] = 5.0
+    layer.backward(np.ones((1, 3), "f4"), [0], optimizer=opt)
+    assert same_bits(opt.state_dict()["items"][0]["master"]["weight"][0], np.full(3, np.float32(5.0) - np.float32(1e-5)))
+    assert (layer.weight[0] == 5).all()
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("rounding", [{"master_rows": True}, {"stochastic_rounding": 3}], ids=str)
+def test_resume_and_resize(half, rounding):
+    rng = np.random.default_rng(5)
+    table, steps = (
+        table_of(rng, (9, 5), half),
+        [(rng.integers(0, 9, 6), rng.standard_normal((6, 5)).astype("f4")) for _ in range(8)],
+    )
+    layer = fe.Embedding.from_pretrained(table.copy())
+    opt = fe.optim.Adam(layer, lr=0.01, **rounding)
+    for k, (ids, dout) in enumerate(steps):
+        if k == 4:
+            again = copy.deepcopy(layer)
+            resumed = fe.optim.Adam(again, **rounding)
+            resumed.load_state_dict(opt.state_dict())
+        layer.backward(dout, ids, optimizer=opt)
+    for ids, dout in steps[4:]:
+        again.backward(dout, ids, optimizer=resumed)
+    assert same_bits(again.weight, layer.weight)
+    kept = layer.weight.copy()
+    layer.resize(12, new_rows=1.5)
+    assert layer.dtype == DTYPE[half]
+    assert same_bits(layer.weight[:9], kept)
+    layer.backward(np.ones((2, 5), "f4"), [11, 0], optimizer=opt)
+    assert (layer.weight[11] < 1.5).any()
+
+
+def test_options_that_cannot_be():
+    layer = fe.Embedding(2, 2, dtype="bfloat16", rng=0)
+    with pytest.raises(ValueError, match="exclude each other"):
+        fe.optim.SGD(layer, master_rows=True, stochastic_rounding=1)
+    with pytest.raises(TypeError, match="master_rows must be True or False"):
+        fe.optim.SGD(layer, master_rows=1)
+    with pytest.raises(TypeError, match="stochastic_rounding must be an integer"):
+        fe.optim.SGD(layer, stochastic_rounding=0.5)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        fe.optim.SGD(layer, masters=True)
+    with pytest.raises(TypeError, match="out must be bfloat16"):
+        layer([0], out=np.empty((1, 2), "f4"))
+    with pytest.raises(TypeError, match="wpe must have the dtype of wte"):
+        fe.TokenPositionEmbedding.from_arrays(layer.weight, np.zeros((2, 2), "f4"))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_options_of_layers(half):
+    rng = np.random.default_rng(6)
+    table = table_of(rng, (5, 6), half, 1)
+    for in_place in (True, False):
+        layer = fe.Embedding.from_pretrained(
+            table.copy(), max_norm=0.5, max_norm_in_place=in_place, padding_idx=1, scale_grad_by_freq=True
+        )
+        like = reference.Embedding.from_pretrained(
+            table.astype("f8").tolist(),
+            dtype=half,
+            max_norm=0.5,
+            max_norm_in_place=in_place,
+            padding_idx=1,
+            scale_grad_by_freq=True,
+        )
+        ids = rng.integers(0, 5, (3, 3))
+        assert same_bits(layer(ids), rounded(like(ids.tolist()), half))
+        dout = rng.standard_normal((3, 3, 6)).astype("f4")
+        layer.backward(dout)
+        like.backward(dout.tolist())
+        assert same_bits(layer.grads()["weight"].rows, np.array(like.grads()["weight"].rows, "f4"))
+        bag = fe.EmbeddingBag.from_pretrained(table.copy(), max_norm=0.5, max_norm_in_place=in_place, mode="sum")
+        like_bag = reference.EmbeddingBag.from_pretrained(
+            table.astype("f8").tolist(), dtype=half, max_norm=0.5, max_norm_in_place=in_place, mode="sum"
+        )
+        assert same_bits(bag(ids), rounded(like_bag(ids.tolist()), half))
+
+
+def test_checkpoints_hold_bfloat16(tmp_path):
+    table = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16)
+    checkpoint.save(tmp_path / "half.safetensors", {"weight": table})
+    script = (
+        f"from fastembed import checkpoint; print(checkpoint.load({str(tmp_path / 'half.safetensors')!r})[0]['weight'].dtype)"
+    )
+    for found, expected in (("", "bfloat16"), ("import sys; sys.modules['ml_dtypes'] = None; ", "bfloat16 needs ml_dtypes")):
+        run = subprocess.run([sys.executable, "-c", found + script], capture_output=True, text=True, check=False)
+        assert expected in run.stdout + run.stderr
