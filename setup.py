@@ -24,8 +24,8 @@ CFLAGS = [
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
 # Without symbols, unless somebody who asks for flags of their own wants to see them.
 LDFLAGS = ["-Wl,-s"] if sys.platform == "linux" and "CFLAGS" not in os.environ else []
-# What nobody asks of a private module: pickled classes, and functions that say what their arguments are. Indices are checked where
-# they come from. Together 25 KB.
+# What nobody asks of a private module: pickled classes, and functions that say what their arguments are. Indices are checked
+# where they come from. Together 25 KB.
 DIRECTIVES = {"auto_pickle": False, "binding": False, "boundscheck": False, "wraparound": False, "initializedcheck": False}
 
 

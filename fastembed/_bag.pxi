@@ -1,4 +1,4 @@
-# Bags: some rows of a table become one.
+# Bags, some rows of a table that become one; norms of rows, and dropout.
 
 _MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN, "max": _c.FE_BAG_MAX}
 
@@ -61,3 +61,25 @@ def dots(cnp.ndarray table not None, const int64_t[::1] rows not None, const int
     with nogil:
         _c.fe_dots(&c_table, &batch, c_products)
     return products
+
+
+def norm_rows(cnp.ndarray rows not None, cnp.ndarray grads, bint is_layer, double eps):
+    """Normalise each row in place; with `grads`, of what the rows become, these become gradients of what they were."""
+    cdef _c.fe_table c_rows, c_grads
+    need_table(&c_rows, rows)
+    if grads is not None:
+        need_table(&c_grads, grads)
+        need_pair(&c_rows, &c_grads)
+        if c_rows.n_rows != c_grads.n_rows:
+            raise ValueError("gradients that do not go with the rows")
+    cdef const _c.fe_table *of_grads = &c_grads if grads is not None else NULL
+    with nogil:
+        _c.fe_norm_rows(&c_rows, of_grads, is_layer, eps)
+
+
+def drop(cnp.ndarray rows not None, double p, uint64_t seed, uint64_t call):
+    """Make elements 0 with probability p and all others 1 / (1 - p) times themselves, in place."""
+    cdef _c.fe_table c_rows
+    need_table(&c_rows, rows)
+    with nogil:
+        _c.fe_drop(&c_rows, p, seed, call)

@@ -117,6 +117,8 @@ cdef extern from "fastembed.h" nogil:
     void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
     void fe_add_rows(const fe_table *sums, const fe_batch *batch) noexcept
     void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
+    void fe_norm_rows(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept
+    void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept
     void fe_dots(const fe_table *table, const fe_batch *batch, char *dots) noexcept
     void fe_sum_powers(const fe_table *rows, double p, double *sums) noexcept
 

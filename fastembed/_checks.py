@@ -359,7 +359,41 @@ def weight_decay_mode(name: str, value: Any) -> str:
     return str(value)
 
 
-# Bags
+# Sequences and bags
+
+
+def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """A value out of a few, by equality."""
+    if not (value is None or isinstance(value, str)) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
+    return value
+
+
+def kept(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any] | None:
+    """Which places of sequences are no padding, by their lengths or by a mask; None if all of them are."""
+    if lengths is None and mask is None:
+        return None
+    if lengths is not None and mask is not None:
+        raise ValueError("lengths and mask exclude each other, got both")
+    if not shape:
+        raise ValueError("lengths and mask go with ids of at least 1 axis, got a single id")
+    if mask is not None:
+        array = _array("mask", mask)
+        if array.dtype != bool:
+            raise TypeError(f"mask must be booleans, got {array.dtype}")
+        try:
+            return np.broadcast_to(array, shape)
+        except ValueError:
+            raise ValueError(f"mask of shape {array.shape} does not broadcast to ids of shape {shape}") from None
+    array = ids("length", lengths, shape[-1] + 1, "raise")
+    if array.shape != shape[:-1]:
+        raise ValueError(f"lengths must have shape {shape[:-1]}, got {array.shape}")
+    outside = np.argwhere((array < 0) | (array > shape[-1]))
+    if len(outside):
+        place = tuple(int(i) for i in outside[0])
+        raise ValueError(f"lengths must be from 0 to {shape[-1]}, got {array[place]} at position {place}")
+    return np.arange(shape[-1]) < array[..., None]
+
 
 MODES = ("sum", "mean", "sqrtn", "max")
 

@@ -62,6 +62,8 @@ def embedding_bag(
     bounds: str,
     winners: Array | None,
 ) -> None: ...
+def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None: ...
+def drop(rows: Array, p: float, seed: int, call: int) -> None: ...
 def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array: ...
 
 class SingleLookup:
@@ -78,4 +80,14 @@ class PairLookup:
     _is_plain: bool
     _last_ids: tuple[Any, ...] | None
     def _hold(self, wte: Array, wpe: Array) -> None: ...
-    def __call__(self, token_ids: Any, position_ids: Any = None, *, start: int = 0, out: Array | None = None) -> Array: ...
+    def __call__(
+        self,
+        token_ids: Any,
+        position_ids: Any = None,
+        *,
+        start: int = 0,
+        lengths: Any = None,
+        mask: Any = None,
+        type_ids: Any = None,
+        out: Array | None = None,
+    ) -> Array: ...

@@ -64,17 +64,24 @@ class PairLookup:
     _is_behind = False
     _is_plain = True
     _last_ids: Any
-    _look_up: Any
+    _call: Any
 
     def _hold(self, wte: Array, wpe: Array) -> None:
         """The reference holds no memory."""
 
-    def __call__(self, token_ids: Any, position_ids: Any = None, *, start: int = 0, out: Array | None = None) -> Any:
-        """Token rows plus position rows, shape S + (D,). See `fastembed.gather_add`."""
-        result = self._look_up(token_ids, position_ids, start, out)
-        if self.training:
-            self._last_ids = (token_ids, position_ids, start)
-        return result
+    def __call__(
+        self,
+        token_ids: Any,
+        position_ids: Any = None,
+        *,
+        start: int = 0,
+        lengths: Any = None,
+        mask: Any = None,
+        type_ids: Any = None,
+        out: Array | None = None,
+    ) -> Any:
+        """Token rows plus position rows, and what the layer's options make of them."""
+        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)
 
 
 def _lists(array: Array | None) -> Any:
@@ -241,6 +248,19 @@ def embedding_bag(
             x, y = math.nan if row is None else rows[row][d], float(out[bag, d])
             if row is not None and winners[bag, d] < 0 and reference.rules.same(x, y):
                 winners[bag, d] = item
+
+
+def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
+    dtype = str(rows.dtype)
+    for i, row in enumerate(rows.tolist()):
+        normed, scale = reference.norms.normalise(row, is_layer, eps, dtype)
+        rows[i] = normed
+        if grads is not None:
+            grads[i] = reference.norms.backward(grads[i].tolist(), normed, scale, is_layer, dtype)
+
+
+def drop(rows: Array, p: float, seed: int, call: int) -> None:
+    rows[...] = np.array(reference.norms.drop(rows.tolist(), p, seed, call, str(rows.dtype)), rows.dtype).reshape(rows.shape)
 
 
 def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:

@@ -313,10 +313,27 @@ cdef class PairLookup(Lookup):
             self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, ZERO
         return result
 
-    def __call__(self, token_ids, position_ids=None, *, start=0, out=None):
-        """Token rows plus position rows, shape S + (D,). See `fastembed.gather_add`."""
-        result = self._look_up(token_ids, position_ids, start, out)
-        if self.training:
-            self._last_ids = (token_ids, position_ids, start)
-        return result
+    def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None):
+        """Token rows plus position rows, and what the layer's options make of them.
+
+        Parameters
+        ----------
+        token_ids : array_like of integers, shape S
+        position_ids : array_like of integers, broadcast to S, optional
+            By default start, start + 1, ... along the last axis.
+        start : int
+            The position of the first token: how many tokens a cache already holds.
+        lengths : array_like of integers, shape S[:-1], optional
+            How many tokens of each sequence count; the places after them are padding.
+        mask : array_like of booleans, broadcast to S, optional
+            False where there is padding. Padded places give zeros and no gradient, whatever their ids are.
+        type_ids : array_like of integers, broadcast to S, optional
+            By default all 0; only in a layer with types.
+        out : ndarray of shape S + (D,), optional
+
+        Returns
+        -------
+        ndarray of shape S + (D,)
+        """
+        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)
 

@@ -71,7 +71,7 @@ def widened(result: Array) -> Iterator[Array]:
 
 @contextlib.contextmanager
 def widened_rows(table: Array, rows: Array) -> Iterator[tuple[Array, Array]]:
-    """Rows of half precision as float32, and the ids into them (-1 for no row); what becomes of them is rounded into the table."""
+    """Rows of half precision as float32, and the ids into them (-1 for no row); they are rounded into the table at the end."""
     wide, places = touched(table, rows, np.dtype(np.float32))
     distinct = np.unique(rows)
     yield wide, places

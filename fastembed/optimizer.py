@@ -143,7 +143,7 @@ class Optimizer:
         return (*self.state_names(options), *((_MASTER,) if self._has_masters and is_half else ()))
 
     def _new_array(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A state of an array of that shape and dtype. Zeros take no memory before they are used; in a master they mean: not known."""
+        """A state of an array of that shape and dtype. Zeros take no memory before they are used; in a master they mean none."""
         if kind == _MASTER:
             return np.zeros(shape, np.float32)
         start, of_state, arithmetic = self.state_start(options), self.state_shape(shape), _checks.arithmetic(dtype)

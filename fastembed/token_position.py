@@ -1,4 +1,4 @@
-"""TokenPositionEmbedding: a token table and a position table whose rows are added.
+"""TokenPositionEmbedding: a token table and a position table whose rows are added, and what models do with the sum.
 
 All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
 
@@ -7,20 +7,32 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from . import _checks, ops
 from ._backend import kernels
 from .layer import Layer, normal
+from .rowgrad import RowGrad, batch_of
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
 
 
+class Call(NamedTuple):
+    """What a call was told beside ids, and the number of its dropout."""
+
+    start: int
+    lengths: Any
+    mask: Any
+    type_ids: Any
+    number: int
+
+
 class TokenPositionEmbedding(Layer, kernels.PairLookup):
-    """A token table and a position table whose rows are added: the embedding stage of microgpt and GPT-2.
+    """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
 
     Parameters
     ----------
@@ -30,6 +42,17 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         P, rows of the position table: the longest sequence.
     n_embd : int
         D, the length of a row.
+    n_types : int
+        Rows of a third table, ``wtype``, for the type of each token (BERT's segments); 0 for none.
+    token_scale : float
+        What token rows are multiplied by: the square root of D in the Transformer and in Gemma.
+    norm : {"rms", "layer"}, optional
+        What is done to the sum, over D, without gain: x / sqrt(mean(x^2) + norm_eps), or the same once the mean is taken away.
+    norm_eps : float
+    dropout : float
+        The probability that an element of the result is 0, in train mode; others are divided by 1 - dropout.
+    dropout_seed : int
+        Of the random bits, which depend on it, the number of the call and the place alone.
     dtype : {"float32", "float64", "float16", "bfloat16"}
         Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
@@ -44,6 +67,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     ----------
     wte : ndarray of shape (V, D)
     wpe : ndarray of shape (P, D)
+    wtype : ndarray of shape (n_types, D), or None
 
     Examples
     --------
@@ -54,9 +78,11 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     ((16,), True)
     >>> emb([[26, 4, 12], [26, 0, 13]]).shape
     (2, 3, 16)
+    >>> emb([[26, 4, 12], [26, 0, 0]], lengths=[3, 2])[1, 2].any()  # padded places give zeros
+    np.False_
     """
 
-    _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe"}
+    _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
 
     def __init__(
         self,
@@ -64,28 +90,72 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         block_size: int,
         n_embd: int,
         *,
+        n_types: int = 0,
         dtype: DTypeLike = "float32",
         std: float = 0.02,
         rng: Rng = None,
         trainable_rows: Any = None,
+        **options: Any,
     ) -> None:
-        n_tokens, n_positions = _checks.size("vocab_size", vocab_size), _checks.size("block_size", block_size)
+        sizes = (
+            _checks.size(name, n) for name, n in (("vocab_size", vocab_size), ("block_size", block_size), ("n_types", n_types))
+        )
         width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), np.random.default_rng(rng)
-        wte = normal((n_tokens, width), std, generator, to)
-        wpe = normal((n_positions, width), std, generator, to)
-        super().__init__({"wte": wte, "wpe": wpe}, trainable_rows=trainable_rows)
+        wte, wpe, wtype = (normal((n_rows, width), std, generator, to) for n_rows in sizes)
+        self._set_up(wte, wpe, wtype if len(wtype) else None, trainable_rows, **options)
 
     @classmethod
-    def from_arrays(cls, wte: ArrayLike, wpe: ArrayLike, *, trainable_rows: Any = None) -> Self:
-        """A layer around two existing tables of one dtype and width: no copy, no random draw."""
-        token_table, position_table = _checks.table("wte", wte), _checks.table("wpe", wpe)
-        if token_table.dtype.newbyteorder("=") != position_table.dtype.newbyteorder("="):
-            raise TypeError(f"wpe must have the dtype of wte, {token_table.dtype}, got {position_table.dtype}")
-        if token_table.shape[1] != position_table.shape[1]:
-            raise ValueError(f"wpe must have shape (rows, {token_table.shape[1]}), got {position_table.shape}")
+    def from_arrays(
+        cls, wte: ArrayLike, wpe: ArrayLike, wtype: ArrayLike | None = None, *, trainable_rows: Any = None, **options: Any
+    ) -> Self:
+        """A layer around existing tables of one dtype and width: no copy, no random draw.
+
+        Parameters
+        ----------
+        wte, wpe, wtype : array_like of shape (V, D), (P, D) and (n_types, D)
+        trainable_rows : array_like, or mapping of table name to array_like, optional
+        **options
+            ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the constructor.
+        """
+        first = _checks.table("wte", wte)
+        others = {name: _checks.table(name, table) for name, table in (("wpe", wpe), ("wtype", wtype)) if table is not None}
+        for name, table in others.items():
+            if first.dtype.newbyteorder("=") != table.dtype.newbyteorder("="):
+                raise TypeError(f"{name} must have the dtype of wte, {first.dtype}, got {table.dtype}")
+            if first.shape[1] != table.shape[1]:
+                raise ValueError(f"{name} must have shape (rows, {first.shape[1]}), got {table.shape}")
         layer = cls.__new__(cls)
-        Layer.__init__(layer, {"wte": token_table, "wpe": position_table}, trainable_rows=trainable_rows)
+        layer._set_up(first, others["wpe"], others.get("wtype"), trainable_rows, **options)
         return layer
+
+    def _set_up(
+        self,
+        wte: Array,
+        wpe: Array,
+        wtype: Array | None,
+        trainable_rows: Any,
+        *,
+        token_scale: float = 1.0,
+        norm: str | None = None,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        dropout_seed: int = 0,
+    ) -> None:
+        self.token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
+        self.norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
+        self.norm_eps = _checks.eps("norm_eps", norm_eps)
+        self.dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self.dropout_seed = _checks.size("dropout_seed", dropout_seed)
+        self._n_calls = 0
+        self._hidden: Any = None
+        tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
+        Layer.__init__(self, tables, trainable_rows=trainable_rows)
+
+    def _hold(self, wte: Array, wpe: Array, wtype: Array | None = None) -> None:
+        super()._hold(wte, wpe)
+
+    def _is_special(self) -> bool:
+        return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
 
     @property
     def wte(self) -> Array:
@@ -98,6 +168,12 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
         self.flush()
         return self.tables["wpe"]
+
+    @property
+    def wtype(self) -> Array | None:
+        """The table of token types itself, all rows up to date; None without one."""
+        self.flush()
+        return self.tables.get("wtype")
 
     @property
     def vocab_size(self) -> int:
@@ -114,13 +190,108 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """D, the length of a row."""
         return self.tables["wte"].shape[1]
 
+    # ---- forward ----
+
+    def _call(
+        self,
+        token_ids: ArrayLike,
+        position_ids: ArrayLike | None,
+        start: int,
+        lengths: ArrayLike | None,
+        mask: ArrayLike | None,
+        type_ids: ArrayLike | None,
+        out: Array | None,
+    ) -> Array:
+        """A call that takes more than C alone."""
+        call = Call(start, lengths, mask, type_ids, self._n_calls + 1)
+        if not self._is_special() and lengths is None and mask is None and type_ids is None:
+            result = self._look_up(token_ids, position_ids, start, out)
+        else:
+            rows = self._rows(token_ids, position_ids, call)
+            shape = rows["wte"].shape
+            checked = _checks.output(out, (*shape, self.n_embd), self.dtype)
+            if out is not None:
+                _checks.apart("out", checked, **self.tables, token_ids=np.asarray(token_ids))
+            with self.caught_up(rows):
+                x = self._sum(rows)
+            self._finish(x, call.number if self.training and self.dropout else None)
+            with np.errstate(over="ignore"):
+                checked[...] = x.reshape(checked.shape)
+            result = checked if out is None else out
+        if self.training:
+            self._n_calls += 1
+            self._last_ids = (token_ids, position_ids, call)
+        return result
+
     def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
-        wte, wpe = self.tables.values()
+        wte, wpe = self.tables["wte"], self.tables["wpe"]
         if not self._is_behind:
             return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
         token_rows, position_rows = ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe))
         with self.caught_up({"wte": token_rows, "wpe": position_rows}):
             return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+
+    def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
+        """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""
+        ids = _checks.ids(
+            "token id", token_ids, self.vocab_size, "raise" if call.mask is None and call.lengths is None else "zero"
+        )
+        kept = _checks.kept(ids.shape, call.lengths, call.mask)
+        if call.type_ids is not None and "wtype" not in self.tables:
+            raise ValueError("type_ids go with a layer that has types: n_types was 0")
+        if kept is None:
+            token_rows, position_rows = ops.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
+        else:  # ids of padded places need not be ids
+            ids = np.where(kept, ids, ids.dtype.type(0))
+            if position_ids is not None:
+                positions = np.broadcast_to(_checks.ids("position id", position_ids, self.block_size, "zero"), ids.shape)
+                position_ids = np.where(kept, positions, positions.dtype.type(0))
+            n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
+            token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
+            some = (..., slice(0, n_positions))
+            token_rows[some], position_rows[some] = ops.resolve_pair(
+                ids[some], self.vocab_size, None if position_ids is None else position_ids[some], call.start, self.block_size
+            )
+            token_rows[~kept], position_rows[~kept] = -1, -1
+        rows = {"wte": token_rows, "wpe": position_rows}
+        if "wtype" in self.tables:
+            types = _checks.ids("type id", 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"]), "raise")
+            type_rows = ops.resolve_ids(np.broadcast_to(types, token_rows.shape), len(self.tables["wtype"]), name="type id")
+            rows["wtype"] = np.where(token_rows < 0, -1, type_rows)
+        return rows
+
+    def _sum(self, rows: dict[str, Array]) -> Array:
+        """The sum of the rows, in the arithmetic dtype, shape (n_ids, D)."""
+        tables = {name: self._readable(table, rows[name].reshape(-1)) for name, table in self.tables.items()}
+        (wte, tokens), (wpe, positions) = tables["wte"], tables["wpe"]
+        x = np.empty((tokens.size, self.n_embd), self._arithmetic)
+        if self.token_scale == 1:
+            kernels.gather_add(wte, tokens, wpe, positions, 0, x, "zero")
+        else:
+            kernels.gather(wte, tokens, x, "zero")
+            x *= x.dtype.type(self.token_scale)
+            x += self._gathered(wpe, positions)
+        if "wtype" in tables:
+            x += self._gathered(*tables["wtype"])
+        return x
+
+    def _readable(self, table: Array, rows: Array) -> tuple[Array, Array]:
+        """A table that kernels can read, and the numbers that these rows have in it."""
+        return (table, rows) if _checks.in_place(table, self._arithmetic) else ops.touched(table, rows, self._arithmetic)
+
+    def _gathered(self, table: Array, rows: Array) -> Array:
+        result = np.empty((rows.size, self.n_embd), self._arithmetic)
+        kernels.gather(table, rows, result, "zero")
+        return result
+
+    def _finish(self, x: Array, number: int | None) -> None:
+        """Norm and dropout of the sum, in place."""
+        if self.norm is not None:
+            kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
+        if number is not None:
+            kernels.drop(x, self.dropout, self.dropout_seed, number)
+
+    # ---- backward ----
 
     def backward(
         self,
@@ -129,18 +300,21 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         position_ids: ArrayLike | None = None,
         *,
         start: int = 0,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        type_ids: ArrayLike | None = None,
         optimizer: Any = None,
     ) -> None:
-        """Accumulate the gradient of a call into `grads`, for both tables, or let an optimiser take a step with it.
+        """Accumulate the gradient of a call into `grads`, for all tables, or let an optimiser take a step with it.
 
         Parameters
         ----------
         dout : array_like of shape S + (D,)
             The gradient of what the call returned.
         ids : array_like of integers, shape S, optional
-            The token ids of that call; by default the arguments of the last call in train mode.
-        position_ids, start
-            As they were in that call; they go with ``ids``.
+            The token ids of that call; by default the arguments of the last call in train mode, and its dropout.
+        position_ids, start, lengths, mask, type_ids
+            As they were in that call; they go with ``ids``. Nothing is then dropped.
         optimizer : one of fastembed.optim, optional
             That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
 
@@ -151,11 +325,83 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         IndexError, TypeError, ValueError
             As in `fastembed.gather_add_backward`. Nothing is changed.
         """
-        if ids is None and (position_ids is not None or start != 0):
-            raise ValueError("position_ids and start go with ids, and none were given")
-        token_ids, position_ids, start = self._ids_of_last_call() if ids is None else (ids, position_ids, start)
-        token_rows, position_rows = ops.resolve_pair(token_ids, self.vocab_size, position_ids, start, self.block_size)
-        self._backward({"wte": token_rows, "wpe": position_rows}, dout, optimizer)
+        is_given = position_ids is not None or start != 0 or any(value is not None for value in (lengths, mask, type_ids))
+        if ids is None and is_given:
+            raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
+        call: Any = Call(start, lengths, mask, type_ids, 0)
+        if ids is None:
+            ids, position_ids, call = self._ids_of_last_call()
+        if not isinstance(call, Call):  # a call that went to C at once
+            call = Call(call, None, None, None, 0)
+        rows = self._rows(ids, position_ids, call)
+        if not self._is_special():
+            self._backward(rows, dout, optimizer)
+            return
+        values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
+        with self.caught_up(rows):
+            values = self._back_through(values.reshape(-1, self.n_embd).copy(), rows, call.number if self.dropout else 0)
+        scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
+        factors = {"wte": scale}
+        batches = {
+            name: batch_of(of_table, len(self.tables[name]), values, factors=factors.get(name)) for name, of_table in rows.items()
+        }
+        self._learn(batches, optimizer)
+
+    def _back_through(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
+        """The gradient of the sum, of that of the result, in place."""
+        if number:
+            kernels.drop(gradients, self.dropout, self.dropout_seed, number)
+        if self.norm is not None:
+            kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
+        return gradients
+
+    # ---- the tied output head ----
+
+    def logits(self, h: ArrayLike) -> Array:
+        """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.
+
+        Parameters
+        ----------
+        h : array_like of shape S + (D,)
+            In train mode a reference to it is kept for `logits_backward`.
+
+        Returns
+        -------
+        ndarray of shape S + (V,), of the arithmetic dtype
+            Through BLAS, so that the last bits depend on it.
+        """
+        hidden = self._hidden_of(h)
+        if self.training:
+            self._hidden = h
+        return np.matmul(hidden, self.wte.astype(self._arithmetic, copy=False).T)
+
+    def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
+        """Add the gradient of `logits` to that of ``wte`` in `grads`, which then has all rows; returns the gradient of ``h``.
+
+        Parameters
+        ----------
+        dlogits : array_like of shape S + (V,)
+        h : array_like of shape S + (D,), optional
+            As it was in that call; by default that of the last call in train mode.
+        """
+        if h is None and self._hidden is None:
+            raise RuntimeError("logits_backward needs h: there was no call of logits in train mode, and none was given")
+        hidden = self._hidden_of(self._hidden if h is None else h)
+        gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], self.vocab_size), self._arithmetic)
+        dh = np.matmul(gradients, self.wte.astype(self._arithmetic, copy=False))
+        dwte = gradients.reshape(-1, self.vocab_size).T @ hidden.reshape(-1, self.n_embd)
+        self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(self.vocab_size), dwte, self.tables["wte"].shape)
+        return dh
+
+    def _hidden_of(self, h: ArrayLike) -> Array:
+        return _checks.rows("h", h, (*np.shape(h)[:-1], self.n_embd), self._arithmetic)
 
     def __repr__(self) -> str:
-        return f"TokenPositionEmbedding({self.vocab_size}, {self.block_size}, {self.n_embd}, dtype={self.dtype})"
+        shown = {
+            "n_types": (len(self.tables.get("wtype", ())), 0),
+            "token_scale": (self.token_scale, 1.0),
+            "norm": (self.norm, None),
+            "dropout": (self.dropout, 0.0),
+        }
+        options = "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
+        return f"TokenPositionEmbedding({self.vocab_size}, {self.block_size}, {self.n_embd}, dtype={self.dtype}{options})"

@@ -104,6 +104,15 @@ typedef struct {
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
+/* ---- norms of rows, and dropout ---- */
+
+/* for i: row i becomes (row - mean) / sqrt(mean of squares of that + eps), where the mean is 0 but for a layer norm. With grads, gradients
+ * of what the rows become, these become the gradients of what the rows were. */
+void fe_norm_rows(const fe_table *rows, const fe_table *grads, bool is_layer, double eps);
+
+/* for i, d: an element becomes 0 with probability p, else 1 / (1 - p) times itself: by random bits of seed, call, i and d alone */
+void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call);
+
 /* ---- optimisers: the formulas are those of fastembed/reference/optim.py ---- */
 
 typedef enum { FE_SGD, FE_ADAGRAD, FE_ROWWISE_ADAGRAD, FE_ADAM, FE_SPARSE_ADAM, FE_N_RULES } fe_rule;

@@ -38,7 +38,7 @@ ALLOWED = {
     "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
     "bag_ops": {"_backend", "_checks", "ops", "rowgrad"},
-    "token_position": {"_backend", "_checks", "layer", "ops"},
+    "token_position": {"_backend", "_checks", "layer", "ops", "rowgrad"},
     "parameter": {"_checks", "layer", "rowgrad"},
     "optimizer": {"_backend", "_checks", "layer", "parameter", "rowgrad", "trained"},
     "optim": {"_checks", "optimizer", "parameter"},
@@ -59,9 +59,13 @@ ALLOWED = {
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
-    "reference/__init__": {f"reference/{name}" for name in ("_nested", "bags", "halves", "layers", "ops", "optim", "rules")},
+    "reference/__init__": {
+        f"reference/{name}" for name in ("_nested", "bags", "halves", "layers", "norms", "ops", "optim", "rules", "sequences")
+    },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
     "reference/_nested": {"reference/halves"},
+    "reference/sequences": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
+    "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
     "reference/ops": {"reference/_nested", "reference/halves"},
     "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
     "reference/optim": {"reference/halves", "reference/layers", "reference/rules", "reference/_nested"},

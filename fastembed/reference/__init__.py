@@ -4,11 +4,12 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, optim, rules
+from . import halves, norms, optim, rules
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
-from .layers import Embedding, Parameter, RowGrad, TokenPositionEmbedding
+from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
+from .sequences import TokenPositionEmbedding
 
 __all__ = [
     "Embedding",
@@ -23,6 +24,7 @@ __all__ = [
     "gather_add",
     "gather_add_backward",
     "halves",
+    "norms",
     "optim",
     "resolve_ids",
     "rounding",

@@ -190,5 +190,5 @@ class EmbeddingBag(OneTable):
         ids, offsets, per_sample_weights = self._ids if ids is None else (ids, offsets, per_sample_weights)
         table = self.weight if self.max_norm_in_place else self._shortened(ops.resolve_ids(ids, len(self.weight)))
         rows, gradients, weights, of_weights = backward_items(dout, table, ids, offsets, **self._arguments(per_sample_weights))
-        self._backward({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, weights)
+        self._backward({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, {"weight": weights})
         self.per_sample_weights_grad = None if of_weights is None else nest(of_weights, shape(ids))

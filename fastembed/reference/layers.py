@@ -1,4 +1,4 @@
-"""Embedding and TokenPositionEmbedding on nested lists, with row-sparse gradients."""
+"""Layers on nested lists, with row-sparse gradients: what all have in common, and Embedding."""
 
 from __future__ import annotations
 
@@ -108,13 +108,13 @@ class Layer:
         values: list[float],
         optimizer: Any,
         by_frequency: bool = False,
-        factors: list[float] | None = None,
+        factors: dict[str, Any] | None = None,
     ) -> None:
         """Accumulate, or let an optimiser take a step with this gradient alone."""
         if optimizer is not None and any(grad.ids for grad in self._grads.values()):
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         for name, rows in rows_by_name.items():
-            self._grads[name].accumulate(rows, values, by_frequency, factors)
+            self._grads[name].accumulate(rows, values, by_frequency, (factors or {}).get(name))
         if optimizer is not None:
             optimizer.train(self)
             self.zero_grad()
@@ -235,48 +235,3 @@ class Embedding(OneTable):
     def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
         rows = ops.resolve_ids(self._ids if ids is None else ids, len(self.weight))
         self._backward({"weight": self._without_padding(rows)}, list(flat(dout)), optimizer, self.scale_grad_by_freq)
-
-
-class TokenPositionEmbedding(Layer):
-    """x[i] = wte[token_ids[i]] + wpe[position_ids[i]]."""
-
-    def __init__(
-        self,
-        vocab_size: int,
-        block_size: int,
-        n_embd: int,
-        *,
-        dtype: str = "float32",
-        std: float = 0.02,
-        rng: random.Random | None = None,
-        trainable_rows: Any = None,
-    ) -> None:
-        rng = rng or random.Random()
-        wte = normal(vocab_size, n_embd, std, rng, dtype)
-        super().__init__({"wte": wte, "wpe": normal(block_size, n_embd, std, rng, dtype)}, dtype, trainable_rows)
-
-    @classmethod
-    def from_arrays(cls, wte: Table, wpe: Table, dtype: str = "float64", trainable_rows: Any = None) -> TokenPositionEmbedding:
-        layer = cls.__new__(cls)
-        Layer.__init__(layer, {"wte": wte, "wpe": wpe}, dtype, trainable_rows)
-        return layer
-
-    @property
-    def wte(self) -> Table:
-        return self.tables["wte"]
-
-    @property
-    def wpe(self) -> Table:
-        return self.tables["wpe"]
-
-    def __call__(self, token_ids: Any, position_ids: Any = None, *, start: int = 0) -> Any:
-        out = ops.gather_add(self.wte, token_ids, self.wpe, position_ids, start=start, dtype=self.dtype)
-        self._ids = (token_ids, position_ids, start)
-        return out
-
-    def backward(self, dout: Any, ids: Any = None, position_ids: Any = None, *, start: int = 0, optimizer: Any = None) -> None:
-        token_ids, position_ids, start = self._ids if ids is None else (ids, position_ids, start)
-        token_rows = ops.resolve_ids(token_ids, len(self.wte), name="token id")
-        all_positions = ops.positions(token_ids, position_ids, start)
-        position_rows = ops.resolve_ids(all_positions, len(self.wpe), name="position id")
-        self._backward({"wte": token_rows, "wpe": position_rows}, list(flat(dout)), optimizer)

@@ -130,7 +130,7 @@ class Optimizer:
                     )
 
     def _train_row(self, k: int, place: tuple[int, int], w: Row, g: Row, state: list[Row], s: Scalars, multiplier: float) -> None:
-        """One step of row place[1] of table place[0], which half precision rounds: to the nearest, at random, or from a master."""
+        """One step of row place[1] of table place[0], which half precision rounds: to the nearest, at random, from a master."""
         dtype, (table, row) = self._dtype(k), place
         names = len(self.state_names)
         master = state[names] if self._has_master(k) else w

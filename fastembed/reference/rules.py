@@ -117,6 +117,11 @@ def dot(a: Row, b: Row, r: Rounding) -> float:
     return parts[0]
 
 
+def sum_of(a: Row, r: Rounding) -> float:
+    """The sum of a row, in 16 parts as in `sum_powers`."""
+    return dot(a, [1.0] * len(a), r)
+
+
 def _pow(x: float, p: float) -> float:
     """C's pow, which gives infinity where Python raises."""
     try:
