@@ -212,11 +212,13 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             checked = _checks.output(out, (*shape, self.n_embd), self.dtype)
             if out is not None:
                 _checks.apart("out", checked, **self.tables, token_ids=np.asarray(token_ids))
+            in_place = checked.flags.c_contiguous and checked.dtype == self._arithmetic
             with self.caught_up(rows):
-                x = self._sum(rows)
+                x = self._sum(rows, checked.reshape(rows["wte"].size, self.n_embd) if in_place else None)
             self._finish(x, call.number if self.training and self.dropout else None)
-            with np.errstate(over="ignore"):
-                checked[...] = x.reshape(checked.shape)
+            if not in_place:
+                with np.errstate(over="ignore"):
+                    checked[...] = x.reshape(checked.shape)
             result = checked if out is None else out
         if self.training:
             self._n_calls += 1
@@ -260,11 +262,11 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             rows["wtype"] = np.where(token_rows < 0, -1, type_rows)
         return rows
 
-    def _sum(self, rows: dict[str, Array]) -> Array:
+    def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of the rows, in the arithmetic dtype, shape (n_ids, D)."""
         tables = {name: self._readable(table, rows[name].reshape(-1)) for name, table in self.tables.items()}
         (wte, tokens), (wpe, positions) = tables["wte"], tables["wpe"]
-        x = np.empty((tokens.size, self.n_embd), self._arithmetic)
+        x = np.empty((tokens.size, self.n_embd), self._arithmetic) if into is None else into
         if self.token_scale == 1:
             kernels.gather_add(wte, tokens, wpe, positions, 0, x, "zero")
         else:
@@ -339,7 +341,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
         with self.caught_up(rows):
-            values = self._back_through(values.reshape(-1, self.n_embd).copy(), rows, call.number if self.dropout else 0)
+            values = self._back_through(values.reshape(rows["wte"].size, self.n_embd).copy(), rows, call.number if self.dropout else 0)
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {
