@@ -341,7 +341,9 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
         with self.caught_up(rows):
-            values = self._back_through(values.reshape(rows["wte"].size, self.n_embd).copy(), rows, call.number if self.dropout else 0)
+            values = self._back_through(
+                values.reshape(rows["wte"].size, self.n_embd).copy(), rows, call.number if self.dropout else 0
+            )
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {

@@ -204,9 +204,14 @@ def _gpt2(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]
     return cases
 
 
-def _gpt2_steps(quick: bool) -> Iterator[Case]:
-    for case in _gpt2(zipf, True)(quick):
-        yield replace(case, n_bytes=None)
+def _gpt2_untold(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
+    """The same, of work that has no one number of bytes."""
+
+    def cases(quick: bool) -> Iterator[Case]:
+        for case in _gpt2(draw, backward)(quick):
+            yield replace(case, n_bytes=None)
+
+    return cases
 
 
 def _bags(quick: bool) -> Iterator[Case]:
@@ -292,10 +297,13 @@ _LIST = (
         _only(peers.FORWARD, peers.OURS, "numpy", "torch"),
         shows="wins",
     ),
+    Workload("gpt2-forward-norm", "forward and RMSNorm, ids as in text, out=", _gpt2_untold(zipf), peers.norm_answer, peers.NORM),
     Workload("gpt2-backward-zipf", "both gradients, ids as in text", _gpt2(zipf, True), backward_answer, peers.BACKWARD),
     Workload("gpt2-backward-uniform", "both gradients, uniform ids", _gpt2(uniform, True), backward_answer, peers.BACKWARD),
     *(
-        Workload(f"gpt2-step-{id}", f"forward, backward, {name}", _gpt2_steps, peers.step_answer(name), peers.STEP[name])
+        Workload(
+            f"gpt2-step-{id}", f"forward, backward, {name}", _gpt2_untold(zipf, True), peers.step_answer(name), peers.STEP[name]
+        )
         for id, name in (
             ("sgd", "SGD"),
             ("rowwise-adagrad", "RowWiseAdagrad"),
