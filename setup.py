@@ -1,9 +1,11 @@
 """Builds the C extension; everything else about the project is in pyproject.toml."""
 
+import gzip
 import os
 import shlex
 import sys
 from glob import glob
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
@@ -21,6 +23,8 @@ CFLAGS = [
     "-fno-asynchronous-unwind-tables",
     "-g0",
 ]
+if sys.platform == "linux":  # 20 KB of padding that nothing gains from
+    CFLAGS += ["-falign-functions=1", "-falign-jumps=1", "-falign-loops=1", "-falign-labels=1"]
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
 # Without symbols, unless somebody who asks for flags of their own wants to see them.
 LDFLAGS = ["-Wl,-s"] if sys.platform == "linux" and "CFLAGS" not in os.environ else []
@@ -30,7 +34,15 @@ DIRECTIVES = {"auto_pickle": False, "binding": False, "boundscheck": False, "wra
 
 
 class BuildExt(build_ext):
-    """Leaves out the library paths of the machine that built Python: they must not end up in the extension."""
+    """Leaves out the library paths of the machine that built Python, which are not for it; packs the names beside it."""
+
+    def run(self):
+        super().run()
+        package = Path(self.get_ext_fullpath("fastembed._kernels")).parent
+        names = Path(__file__).parent / "fastembed" / "data" / "names.txt"
+        packed = package / "data" / "names.txt.gz"  # a third of the size, and that a fifth of the package's
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        packed.write_bytes(gzip.compress(names.read_bytes(), mtime=0))
 
     def build_extensions(self):
         linker = self.compiler.linker_so
