@@ -73,8 +73,8 @@ fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, in
 
 enum {
     /* Bytes from which results go past the cache: they would not stay there until they are read, and a line that is written
-     * in the usual way is fetched first. Below 16 MiB that loses more, when the result is read next, than it gains. */
-    STREAM_SIZE = 1 << 24,
+     * in the usual way is fetched first. At 6 MB that loses more, when the result is read next, than it gains; at 12 MB it gains. */
+    STREAM_SIZE = 1 << 23,
     STREAM_ROW_SIZE = 512, /* a shorter row has too few whole lines */
 
     /* Bytes of position rows that do not stay in a second-level cache from one document to the next, and of those that do. */

@@ -13,6 +13,7 @@
 typedef T NAME(any) __attribute__((aligned(1), may_alias));
 typedef T NAME(vec) __attribute__((vector_size(VEC_BYTES), aligned(1), may_alias));
 typedef T NAME(quad) __attribute__((vector_size(16), aligned(1), may_alias)); /* for the loose ends of a row */
+typedef T NAME(oct) __attribute__((vector_size(32), aligned(1), may_alias));  /* for narrow rows: two quads where there is no such vector */
 
 FE_INLINE NAME(vec) NAME(load)(const char *row, int64_t d)
 {
@@ -38,6 +39,12 @@ FE_INLINE void NAME(put)(char *row, int64_t d, T x)
 FE_INLINE void NAME(add_quad)(char *out, const char *a, const char *b, int64_t byte)
 {
     *(NAME(quad) *)(out + byte) = *(const NAME(quad) *)(a + byte) + *(const NAME(quad) *)(b + byte);
+}
+
+/* the same, 32 bytes */
+FE_INLINE void NAME(add_oct)(char *out, const char *a, const char *b, int64_t byte)
+{
+    *(NAME(oct) *)(out + byte) = *(const NAME(oct) *)(a + byte) + *(const NAME(oct) *)(b + byte);
 }
 
 /* out = a + b from element d to element end, which are not a whole line */
