@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from common import BOUNDS, DTYPES, ID_DTYPES, READ_LAYOUTS, assert_same, floats, lists, outcome, relaid, same_bits
+from common import BOUNDS, DTYPES, ID_DTYPES, READ_LAYOUTS, assert_same, floats, lists, on_threads, outcome, relaid, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +109,7 @@ def test_layers_train_as_the_reference_does(dtype, mode, options, seed, name):
     assert same_bits(layer.weight, np.array(like.weight, dtype))
 
 
+@on_threads
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_long_bags_on_any_number_of_threads(dtype):
     """Bags that span several blocks of ids, at widths around the vectors' and tiles', against NumPy's sums in order."""

@@ -7,7 +7,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from common import lists, same_bits
+from common import lists, on_threads, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,6 +163,7 @@ def test_training_is_the_reference(isa, half, rounding, name):
             assert same_bits(arrays["wte"].reshape(len(expected), -1), np.array(expected, "f4"))
 
 
+@on_threads
 @pytest.mark.parametrize("half", HALVES)
 def test_threads_do_not_change_random_rounding(half):
     rng = np.random.default_rng(4)

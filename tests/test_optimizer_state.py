@@ -6,10 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
-from common import DTYPES, lists, same_bits
+from common import DTYPES, lists, on_threads, same_bits
 
 import fastembed as fe
-from fastembed import _backend, reference
+from fastembed import reference
 
 MAKE = {
     "SGD": lambda items, **rows: fe.optim.SGD(items, lr=0.1, momentum=0.9, weight_decay=0.01, **rows),
@@ -300,7 +300,7 @@ def test_a_pending_gradient_and_a_fused_step_exclude_each_other():
 
 @pytest.mark.fork
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.skipif(_backend.name != "c", reason="the reference has no threads")
+@on_threads
 def test_a_forked_child_goes_on_from_rows_that_are_behind():
     rng = np.random.default_rng(0)
     layer = fe.Embedding(3000, 65, rng=0)

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import DTYPES, lists, same_bits
+from common import DTYPES, lists, on_threads, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +84,7 @@ def test_the_reference_to_the_bit(isa, dtype, name, options, width):
             assert same_bits(got, np.array(states[state][table], dtype).reshape(got.shape)), (state, table)
 
 
+@on_threads
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_bits_do_not_depend_on_threads(isa, dtype, name):
@@ -100,8 +101,6 @@ def test_bits_do_not_depend_on_threads(isa, dtype, name):
             opt.flush()
         return layer.wte, layer.wpe
 
-    if _backend.name == "reference":
-        pytest.skip("the reference has one thread")
     expected = trained(1)
     for n_threads in (2, 3, 8):
         assert all(map(same_bits, trained(n_threads), expected))
