@@ -243,6 +243,21 @@ def test_a_second_average_that_becomes_a_nan_reaches_rows_that_had_settled(dtype
     pair.check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_averages_that_underflow_keep_their_sign(dtype):
+    """Halves of the smallest number are -0, and so is their sum; a step without decay would make 0 of it."""
+    pair = Pair("Adam", dtype, (2, 5), 0.01)
+    smallest = np.finfo(dtype).smallest_subnormal
+    pair.opt.betas = (0.5, 0.9)
+    pair.layer.weight[0] = pair.w[0] = -100 * smallest
+    pair.step(np.array([0]), np.full((1, 5), -4 * smallest, dtype))
+    for _ in range(12):
+        pair.step(np.array([1]), np.ones((1, 5), dtype))
+    assert np.signbit(pair.m[0]).all()
+    assert not pair.m[0].any()
+    pair.check()
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_schedule_of_steps(data):
