@@ -70,6 +70,14 @@ def integer(name: str, value: Any) -> int:
     raise TypeError(f"{name} must be an integer, got {value!r}")
 
 
+def whole(name: str, value: Any) -> int:
+    """A number of steps, which may come as a float."""
+    x = number(name, value, 0.0, 2.0**53)
+    if not x.is_integer():
+        raise ValueError(f"{name} must be a whole number, got {x}")
+    return int(x)
+
+
 def number(name: str, value: Any, low: float, high: float) -> float:
     """A float within limits, which are allowed themselves."""
     try:

@@ -359,6 +359,24 @@ def test_readers_in_other_threads_see_whole_steps():
     pair.check()
 
 
+def test_threads_that_train_one_layer_take_one_step_after_the_other():
+    layer, alone = (fe.Embedding(300, 64, dtype="float64", rng=0) for _ in range(2))
+    opt, opt_alone = fe.optim.Adam(layer), fe.optim.Adam(alone)
+
+    def work(layer, opt, n):
+        for _ in range(n):
+            layer.backward(np.ones((200, 64)), np.arange(200), optimizer=opt)
+
+    threads = [threading.Thread(target=work, args=(layer, opt, 50)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    work(alone, opt_alone, 200)
+    assert opt.state_dict()["items"][0]["step"] == 200
+    assert same_bits(layer.weight, alone.weight)
+
+
 @pytest.mark.skipif(_backend.name != "c", reason="the reference makes lists")
 def test_a_fused_step_takes_40_bytes_an_id():
     layer = fe.Embedding(200_000, 32, dtype="float32", rng=0)
