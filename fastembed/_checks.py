@@ -70,6 +70,14 @@ def integer(name: str, value: Any) -> int:
     raise TypeError(f"{name} must be an integer, got {value!r}")
 
 
+def whole(name: str, value: Any) -> int:
+    """A number of steps, which may come as a float."""
+    x = number(name, value, 0.0, 2.0**53)
+    if not x.is_integer():
+        raise ValueError(f"{name} must be a whole number, got {x}")
+    return int(x)
+
+
 def number(name: str, value: Any, low: float, high: float) -> float:
     """A float within limits, which are allowed themselves."""
     try:
@@ -324,6 +332,27 @@ def apart(name: str, written: np.ndarray[Any, Any], **others: np.ndarray[Any, An
             shared = True
         if shared:
             raise ValueError(f"{name} must not overlap {other_name}")
+
+
+def matrix_shape(value: Any) -> tuple[int, int]:
+    """The shape of a table: two lengths."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"shape must be two lengths, got {value!r:.80}")
+    return size("shape[0]", value[0]), size("shape[1]", value[1])
+
+
+def row_gradient(given_ids: Any, given_rows: Any, shape: tuple[int, int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The parts of a row-sparse gradient: sorted distinct ids, as int64, and a row of float32 or float64 for each."""
+    ids, rows = _array("ids of the gradient", given_ids), _array("rows of the gradient", given_rows)
+    if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
+        raise ValueError(f"ids of a gradient must be integers of 1 axis, got {ids.dtype} of shape {ids.shape}")
+    if len(ids) and (ids[0] < 0 or ids[-1] >= shape[0] or (ids[1:] <= ids[:-1]).any()):
+        raise ValueError(f"ids of a gradient must be sorted, distinct and within the {shape[0]} rows of the table")
+    if rows.dtype not in DTYPES:
+        raise TypeError(f"rows of the gradient must be float32 or float64, got {rows.dtype}")
+    if rows.shape != (len(ids), shape[1]):
+        raise ValueError(f"rows of the gradient must have shape {(len(ids), shape[1])}, got {rows.shape}")
+    return np.ascontiguousarray(ids, np.int64), rows
 
 
 # Options of the optimisers

@@ -249,9 +249,10 @@ cdef class SingleLookup(Lookup):
 
     cdef object quick(self, PyObject **args, Py_ssize_t n_args):
         cdef object result
-        if n_args != 1 or self._weight is None:
+        cdef HeldTable weight = self._weight  # of this call, whatever a resize in another thread makes of the layer meanwhile
+        if n_args != 1 or weight is None:
             return None
-        result = gather_plain(&self._weight.c, <object>args[0], NULL, None, ZERO, None)
+        result = gather_plain(&weight.c, <object>args[0], NULL, None, ZERO, None)
         if result is not None and self.training:
             self._last_ids = (<object>args[0],)
         return result
@@ -290,22 +291,23 @@ cdef class PairLookup(Lookup):
     cdef object quick(self, PyObject **args, Py_ssize_t n_args):
         cdef object result, position_ids = None
         cdef cnp.ndarray ids
-        if self._wte is None or self._wpe is None:
+        cdef HeldTable wte = self._wte, wpe = self._wpe  # as in SingleLookup
+        if wte is None or wpe is None:
             return None
         cdef int overflow = 0, overflow_2 = 0
         cdef int64_t token = 0, position = 0
         if n_args == 1 and is_few(<object>args[0]):
             ids = <cnp.ndarray>args[0]
-            result = gather_few(&self._wte.c, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, &self._wpe.c, 0)
+            result = gather_few(&wte.c, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, &wpe.c, 0)
         elif n_args == 1:
-            result = gather_plain(&self._wte.c, <object>args[0], &self._wpe.c, None, ZERO, None)
+            result = gather_plain(&wte.c, <object>args[0], &wpe.c, None, ZERO, None)
         elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
             position_ids = <object>args[1]
             token = PyLong_AsLongLongAndOverflow(<object>args[0], &overflow)
             position = PyLong_AsLongLongAndOverflow(position_ids, &overflow_2)
             if overflow != 0 or overflow_2 != 0:
                 return None
-            result = gather_few(&self._wte.c, &token, 1, 0, &self._wpe.c, position)
+            result = gather_few(&wte.c, &token, 1, 0, &wpe.c, position)
         else:
             return None
         if result is not None and self.training:

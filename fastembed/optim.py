@@ -333,6 +333,8 @@ class AdamW(Adam):
            [2.35, 3.3 ]])
     """
 
+    is_decoupled = True
+
     def __init__(
         self,
         layers_and_parameters: Any,

@@ -23,6 +23,7 @@ Checks = dict[str, Callable[[str, Any], Any]]
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 _ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 _MASTER = "master"
+_FOREIGN = ("amsgrad", "maximize", "dampening", "weight_decay")  # options of PyTorch's that change the numbers
 _STREAMS = 16  # of random numbers, for the tables of one item
 
 
@@ -55,6 +56,7 @@ class Optimizer:
 
     rule: ClassVar[str]
     options: ClassVar[Checks]  # each option, and what checks a value for it
+    is_decoupled: ClassVar[bool] = False  # whether weight decay is, where PyTorch has one optimiser for both
 
     def __init__(
         self,
@@ -230,7 +232,8 @@ class Optimizer:
         found = [k for k, item in enumerate(self.items) if item is layer]
         if not found:
             raise ValueError(f"optimizer does not hold this layer: {layer!r}")
-        self._take(found[0], *self._prepared(found[0], {name: [batch] for name, batch in batches.items()}))
+        with layer.lock:  # two threads that train one layer take two steps, not one twice
+            self._take(found[0], *self._prepared(found[0], {name: [batch] for name, batch in batches.items()}))
 
     def _batches(self, item: Item) -> dict[str, list[Batch]]:
         """The accumulated gradient of an item."""
@@ -322,32 +325,45 @@ class Optimizer:
             Something is missing or of another shape, an option is one that there is none of here (amsgrad, maximize), or two
             tables of one layer have taken different numbers of steps. Nothing is changed.
         """
-        arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in _arrays(item).items()]
-        groups, of_params = state["param_groups"], state["state"]
+        groups, of_params = _torch_parts(state)
         numbers = [number for group in groups for number in group["params"]]
+        arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in _arrays(item).items()]
         if len(numbers) != len(arrays) or len(groups) not in (1, len(self.param_groups)):
             raise ValueError(f"a state of {len(numbers)} parameters in {len(groups)} groups is not one of {len(arrays)} arrays")
-        if any(group.get(name) for group in groups for name in ("amsgrad", "maximize", "dampening")):
-            raise ValueError("a state with amsgrad, maximize or dampening cannot be taken over")
+        for group in groups:
+            foreign = [name for name in _FOREIGN if group.get(name) and name not in self.options]
+            if group.get("weight_decay") and group.get("decoupled_weight_decay", self.is_decoupled) != self.is_decoupled:
+                foreign.append(f"decoupled_weight_decay={not self.is_decoupled}")
+            if foreign:
+                raise ValueError(f"a state with {', '.join(foreign)} cannot be taken over by {type(self).__name__}")
         known = [{name: check(name, group[name]) for name, check in self.options.items() if name in group} for group in groups]
         options = {name: getattr(self, name) for name in self.options} | (known[0] if len(groups) == 1 else {})
+        known = known if len(groups) > 1 else [{} for _ in self.param_groups]
         items: list[dict[str, Any]] = [{"step": None} for _ in self.items]
         for number, (k, name, array) in zip(numbers, arrays, strict=True):
             given = of_params.get(number, {})
-            step = int(given.get("step", 0))
+            step = _checks.whole(f"step of parameter {number}", given.get("step", 0))
             if items[k]["step"] not in (None, step):
                 raise ValueError(f"{name} of item {k} has taken {step} steps, and another table of it {items[k]['step']}")
             items[k]["step"] = step
-            for kind in self._state[k]:
+            for kind in self._state_for(k, options, known):
                 value = given.get(kind) if given and kind != _MASTER else self._new_array(kind, options, array.shape, array.dtype)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
                 items[k].setdefault(kind, {})[name] = np.asarray(value)
-        self._load(items, options, known if len(groups) > 1 else [{} for _ in self.param_groups])
+        self._load(items, options, known)
+
+    def _state_for(self, k: int, options: Options, groups: list[Options]) -> dict[str, dict[str, Array]]:
+        """The state arrays of item k, new ones among them if options that are about to be loaded need more."""
+        own = next(new for group, new in zip(self.param_groups, groups, strict=True) if group is self._group_of[k])
+        coming = options | {name: self._group_of[k][name] for name in options if name in self._group_of[k]} | own
+        mine = self._state[k]
+        return mine if set(self._state_kinds(k, coming)) <= set(mine) else self._new_state(k, coming) | mine
 
     def _load(self, items: list[Any], options: Options, groups: list[Options]) -> None:
+        states = [self._state_for(k, options, groups) for k in range(len(self.items))]
         steps, loaded = [], []
-        for k, (mine, given) in enumerate(zip(self._state, items, strict=True)):
+        for k, (mine, given) in enumerate(zip(states, items, strict=True)):
             _same_names(f"item {k}", given, {*mine, "step"})
             steps.append(_checks.size(f"step of item {k}", given["step"]))
             for kind, arrays in mine.items():
@@ -359,7 +375,10 @@ class Optimizer:
             setattr(self, name, value)
         for group, changed in zip(self.param_groups, groups, strict=True):
             group.update(changed)
-        self._steps = steps
+        self._tables = [
+            tables if new is old else None for tables, new, old in zip(self._tables, states, self._state, strict=True)
+        ]
+        self._state, self._steps = states, steps
         _checks.copy_into(loaded)
 
     def resized(self, layer: Layer, name: str, n_rows: int) -> Callable[[], None]:
@@ -421,6 +440,16 @@ def _same_names(what: str, given: Mapping[str, Any], expected: set[str]) -> None
         raise TypeError(f"{what} must be a mapping, got {type(given).__name__}")
     if set(given) != expected:
         raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(map(str, given))}")
+
+
+def _torch_parts(state: Any) -> tuple[list[Mapping[str, Any]], Mapping[Any, Any]]:
+    """The groups and the states of parameters of PyTorch's ``state_dict``."""
+    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state) or not isinstance(state["state"], Mapping):
+        raise TypeError(f"a state of PyTorch is a mapping with state, a mapping, and param_groups, got {state!r:.80}")
+    groups = state["param_groups"]
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) and "params" in group for group in groups):
+        raise TypeError(f"param_groups of a state of PyTorch must be mappings with params, got {groups!r:.80}")
+    return list(groups), state["state"]
 
 
 def _list_of(what: str, given: Any, length: int) -> list[Any]:

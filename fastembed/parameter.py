@@ -99,7 +99,7 @@ def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float
             raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
     dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
     sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
-    norm = norm_of([*(grad.rows for grad in sparse), *dense.values()])
+    norm = norm_of([*(grad.parts()[1] for grad in sparse), *dense.values()])
     factor = clip_factor(norm, max_norm)
     if factor < 1:
         for grad in sparse:

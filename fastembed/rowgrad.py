@@ -79,13 +79,24 @@ def batch_of(
 class RowGrad:
     """A row-sparse gradient: the rows that were touched, each with its sum.
 
-    Attributes
+    Parameters
     ----------
-    ids : ndarray of int64, shape (n_rows,)
+    ids : array_like of integers, shape (n_rows,)
         Sorted and distinct.
-    rows : ndarray of shape (n_rows, D), float32 or float64
+    rows : array_like of shape (n_rows, D), float32 or float64
     shape : tuple of int
         (V, D), the shape of the table.
+
+    Attributes
+    ----------
+    ids : ndarray of int64
+    rows : ndarray
+    shape : tuple of int
+
+    Raises
+    ------
+    ValueError, TypeError
+        The parts are no gradient of such a table; by the methods too, where the attributes have been changed to something else.
 
     Examples
     --------
@@ -98,27 +109,39 @@ class RowGrad:
            [4., 4.]]))
     """
 
-    def __init__(self, ids: Array, rows: Array, shape: tuple[int, int]) -> None:
-        self.ids = ids
-        self.rows = rows
-        self.shape = shape
+    def __init__(self, ids: ArrayLike, rows: ArrayLike, shape: tuple[int, int]) -> None:
+        self.shape = _checks.matrix_shape(shape)
+        self.ids, self.rows = _checks.row_gradient(ids, rows, self.shape)
+
+    @classmethod
+    def _of(cls, ids: Array, rows: Array, shape: tuple[int, int]) -> RowGrad:
+        """A gradient of parts that need no check: they would take half as long as a short backward."""
+        grad = cls.__new__(cls)
+        grad.ids, grad.rows, grad.shape = ids, rows, shape
+        return grad
+
+    def parts(self) -> tuple[Array, Array]:
+        """Its ids and rows, checked again: they are attributes that anybody can change."""
+        self.ids, self.rows = _checks.row_gradient(self.ids, self.rows, self.shape)
+        return self.ids, self.rows
 
     @classmethod
     def zeros(cls, shape: tuple[int, int], dtype: Any) -> RowGrad:
         """The gradient of a table that no batch has touched: no rows."""
-        return cls(np.empty(0, np.int64), np.empty((0, shape[1]), dtype), shape)
+        return cls._of(np.empty(0, np.int64), np.empty((0, shape[1]), dtype), shape)
 
     def accumulate(self, batch: Batch) -> RowGrad:
         """A new gradient with that of a batch added, row by row, going on from the sums that are there."""
         rows = batch.rows
         ids = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
-        if len(self.ids):
-            ids = np.union1d(self.ids, ids)
-        sums = np.zeros((len(ids), self.shape[1]), self.rows.dtype)
-        sums[np.searchsorted(ids, self.ids)] = self.rows
+        own_ids, own_rows = self.parts() if len(self.ids) else (self.ids, self.rows)
+        if len(own_ids):
+            ids = np.union1d(own_ids, ids)
+        sums = np.zeros((len(ids), self.shape[1]), own_rows.dtype)
+        sums[np.searchsorted(ids, own_ids)] = own_rows
         compact: Array = np.asarray(np.searchsorted(ids, rows))
         kernels.add_rows(sums, compact, *batch[1:])
-        return RowGrad(ids, sums, self.shape)
+        return self._of(ids, sums, self.shape)
 
     def accumulate_elements(self, rows: Array, cols: Array, values: Array) -> RowGrad:
         """A new gradient with single elements added, in their order, going on from the sums that are there."""
@@ -126,7 +149,7 @@ class RowGrad:
         sums = np.zeros((len(distinct), n_cols), self.rows.dtype)
         sums[np.searchsorted(distinct, self.ids)] = self.rows
         ops.scatter_add(sums.reshape(-1, 1), np.searchsorted(distinct, rows) * n_cols + cols, values.reshape(-1, 1))
-        return RowGrad(distinct, sums, self.shape)
+        return self._of(distinct, sums, self.shape)
 
     def checked(self, table: Array) -> Batch:
         """Its rows, as an optimiser takes them for that table.
@@ -136,24 +159,22 @@ class RowGrad:
         ValueError, TypeError
             The attributes have been changed to something that is no gradient of such a table.
         """
-        ids = np.ascontiguousarray(self.ids)
-        if ids.dtype != np.int64 or ids.ndim != 1 or self.shape != table.shape:
-            raise ValueError(f"a gradient of {self.shape} with ids of {ids.dtype} does not go with a table of {table.shape}")
-        if len(ids) and (ids[0] < 0 or ids[-1] >= len(table) or np.any(ids[1:] <= ids[:-1])):
-            raise ValueError(f"ids of a gradient must be sorted, distinct and within the {len(table)} rows of the table")
-        return plain_batch(
-            ids, _checks.rows("rows of the gradient", self.rows, (len(ids), table.shape[1]), _checks.arithmetic(table.dtype))
-        )
+        ids, rows = self.parts()
+        if self.shape != table.shape:
+            raise ValueError(f"a gradient of {self.shape} does not go with a table of {table.shape}")
+        return plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, _checks.arithmetic(table.dtype)))
 
     def resized(self, n_rows: int) -> RowGrad:
         """The gradient of a table of ``n_rows``: without the rows that it does not have."""
-        n_kept = int(np.searchsorted(self.ids, n_rows))
-        return RowGrad(self.ids[:n_kept], self.rows[:n_kept], (n_rows, self.shape[1]))
+        ids, rows = self.parts()
+        n_kept = int(np.searchsorted(ids, n_rows))
+        return self._of(ids[:n_kept], rows[:n_kept], (n_rows, self.shape[1]))
 
     def to_dense(self) -> Array:
         """The gradient of the whole table, shape (V, D): zeros where no batch touched it."""
-        dense = np.zeros(self.shape, self.rows.dtype)
-        dense[self.ids] = self.rows
+        ids, rows = self.parts()
+        dense = np.zeros(self.shape, rows.dtype)
+        dense[ids] = rows
         return dense
 
     @classmethod
@@ -173,8 +194,10 @@ class RowGrad:
         IndexError, ValueError, TypeError
             A place is outside the shape, or the lengths differ.
         """
-        n_rows, n_cols = (_checks.size(name, n) for name, n in zip(("shape[0]", "shape[1]"), shape, strict=True))
+        n_rows, n_cols = _checks.matrix_shape(shape)
         values = np.asarray(data)
+        if not isinstance(row_col, tuple | list) or len(row_col) != 2:
+            raise TypeError(f"row_col must be two arrays, rows and columns, got {row_col!r:.80}")
         if values.dtype not in _checks.DTYPES or values.ndim != 1:
             raise TypeError(f"data must be float32 or float64 of one axis, got {values.dtype} of shape {values.shape}")
         rows = ops.resolve_ids(row_col[0], n_rows, name="row")
@@ -185,32 +208,35 @@ class RowGrad:
 
     def to_coo(self) -> tuple[Array, tuple[Array, Array]]:
         """``(data, (row, col))`` of the elements that are there: what ``scipy.sparse.coo_matrix`` takes, with ``shape``."""
-        n_cols = self.shape[1]
-        return self.rows.ravel(), (np.repeat(self.ids, n_cols), np.tile(np.arange(n_cols), len(self.ids)))
+        (ids, rows), n_cols = self.parts(), self.shape[1]
+        return rows.ravel(), (np.repeat(ids, n_cols), np.tile(np.arange(n_cols), len(ids)))
 
     def __add__(self, other: RowGrad) -> RowGrad:
         """The sum of two gradients of one table, row by row: these sums, then the other's."""
         if not isinstance(other, RowGrad):
             return NotImplemented
-        if (self.shape, self.rows.dtype) != (other.shape, other.rows.dtype):
+        (_, mine), (ids, rows) = self.parts(), other.parts()
+        if (self.shape, mine.dtype) != (other.shape, rows.dtype):
             raise ValueError(
-                f"gradients must be of one table, got {self.shape} of {self.rows.dtype} and {other.shape} of {other.rows.dtype}"
+                f"gradients must be of one table, got {self.shape} of {mine.dtype} and {other.shape} of {rows.dtype}"
             )
-        return self.accumulate(plain_batch(other.ids, other.rows))
+        return self.accumulate(plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, rows.dtype)))
 
     def scale(self, factor: float) -> RowGrad:
         """This gradient times a number, which is rounded to the gradient's dtype first."""
-        return RowGrad(self.ids.copy(), self.rows.copy(), self.shape).scale_(factor)
+        ids, rows = self.parts()
+        return self._of(ids.copy(), rows.copy(), self.shape).scale_(factor)
 
     def scale_(self, factor: float) -> RowGrad:
         """The same in place; returns itself."""
-        self.rows *= self.rows.dtype.type(factor)
-        self.rows += self.rows.dtype.type(0)  # sums are never -0
+        _, rows = self.parts()
+        rows *= rows.dtype.type(_checks.number("factor", factor, -math.inf, math.inf))
+        rows += rows.dtype.type(0)  # sums are never -0
         return self
 
     def norm(self) -> float:
         """The root of the sum of the squares of all elements, computed in float64."""
-        return norm_of([self.rows])
+        return norm_of([self.parts()[1]])
 
     def clip_(self, max_norm: float) -> float:
         """Scale in place so that the norm is at most ``max_norm``; returns the norm before (torch.nn.utils.clip_grad_norm_)."""
@@ -222,8 +248,9 @@ class RowGrad:
 
     def clip_value_(self, limit: float) -> None:
         """Bring every element to within ``-limit .. limit`` in place."""
-        bound = self.rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
-        np.clip(self.rows, -bound, bound, out=self.rows)
+        _, rows = self.parts()
+        bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
+        np.clip(rows, -bound, bound, out=rows)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -49,7 +49,7 @@ static void look_ahead(const fe_trained *trained, const int64_t *rows, int64_t n
         v_kept *= s->beta2;
         kept *= larger(1 - s->decay, 0);
         all_fade = all_fade && s->l2 == 0 && s->beta1 <= 1;
-        s->reach_of_m = reach_of_m = all_fade ? SLACK * ((lr + 1) / eps + 1) / (kept * unit) : INFINITY;
+        s->reach_of_m = reach_of_m = all_fade ? SLACK * ((lr + 1) / smaller(eps, 1) + 1) / (kept * unit) : INFINITY; /* nor may lr * m overflow */
     }
 }
 

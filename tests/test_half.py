@@ -206,6 +206,24 @@ def test_a_master_gives_way_to_a_row_that_somebody_wrote():
     assert (layer.weight[0] == 5).all()
 
 
+def test_a_master_gives_way_element_by_element():
+    """In the reference too: what nobody wrote keeps what rounding would lose."""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((2, 4)).astype(np.float16)
+    layer = fe.Embedding.from_pretrained(table.copy())
+    like = reference.Embedding.from_pretrained(table.astype(float).tolist(), dtype="float16")
+    opt = fe.optim.SGD(layer, lr=1e-4, master_rows=True)
+    like_opt = reference.optim.SGD(like, lr=1e-4, master_rows=True, dtype="float16")
+    for step in range(12):
+        if step == 6:
+            layer.weight[0, 1] = like.weight[0][1] = 5.0
+        layer.backward(np.ones((1, 4), "f4"), [0], optimizer=opt)
+        like.backward(np.ones((1, 4)).tolist(), [0], optimizer=like_opt)
+    assert same_bits(layer.weight, rounded(like.weight, "float16"))
+    master = np.array(like_opt._states[0]["weight"][0][-1], "f4")
+    assert same_bits(opt.state_dict()["items"][0]["master"]["weight"][0], master)
+
+
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("rounding", [{"master_rows": True}, {"stochastic_rounding": 3}], ids=str)
 def test_resume_and_resize(half, rounding):

@@ -217,6 +217,48 @@ def test_a_state_of_pytorch_is_taken_over(name, options):
         opt.load_torch_state_dict(state)
 
 
+def torch_state(options, **of_parameter):
+    """What PyTorch's state_dict() gives for one parameter."""
+    return {"state": {0: of_parameter} if of_parameter else {}, "param_groups": [{"params": [0], **options}]}
+
+
+def test_a_state_of_pytorch_brings_arrays_that_were_not_there():
+    """Momentum that comes with the state comes with its buffer; it was dropped once, without a word."""
+    layer = fe.Embedding(3, 2, dtype="float64", rng=0)
+    before, buffer = layer.weight.copy(), np.arange(6.0).reshape(3, 2)
+    opt = fe.optim.SGD(layer, lr=1.0)
+    opt.load_torch_state_dict(torch_state({"lr": 0.5, "momentum": 0.5}, momentum_buffer=buffer))
+    opt.step()
+    assert same_bits(layer.weight, before - 0.5 * (0.5 * buffer))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text", "state"),
+    [
+        ("Adam", ValueError, "amsgrad", torch_state({"amsgrad": True})),
+        ("SGD", ValueError, "dampening", torch_state({"dampening": 0.1})),
+        ("SparseAdam", ValueError, "weight_decay", torch_state({"weight_decay": 0.1})),
+        ("Adam", ValueError, "decoupled", torch_state({"weight_decay": 0.1, "decoupled_weight_decay": True})),
+        ("AdamW", ValueError, "decoupled", torch_state({"weight_decay": 0.1, "decoupled_weight_decay": False})),
+        ("Adam", ValueError, "whole", torch_state({}, step=2.5, exp_avg=np.zeros((3, 2)), exp_avg_sq=np.zeros((3, 2)))),
+        ("Adam", TypeError, "step of parameter 0", torch_state({}, step="2")),
+        ("Adam", KeyError, "exp_avg", torch_state({}, step=2)),
+        ("Adam", ValueError, "shape", torch_state({}, step=2, exp_avg=np.zeros((3, 2)), exp_avg_sq=np.zeros((2, 2)))),
+        ("Adam", TypeError, "state of PyTorch", {"state": []}),
+        ("Adam", TypeError, "param_groups", {"state": {}, "param_groups": [{}]}),
+        ("Adam", ValueError, "0 parameters", {"state": {}, "param_groups": []}),
+    ],
+)
+def test_a_state_of_pytorch_that_does_not_fit_changes_nothing(name, error, text, state):
+    layer = fe.Embedding(3, 2, dtype="float64", rng=0)
+    opt = MAKE[name](layer)
+    train(layer, opt, [([1], np.ones((1, 2)))])
+    before = snapshot(layer, opt), opt.lr
+    with pytest.raises(error, match=text):
+        opt.load_torch_state_dict(state)
+    assert (snapshot(layer, opt), opt.lr) == before
+
+
 # Groups, several optimisers
 
 

@@ -102,6 +102,8 @@ def test_coo_of_scipy():
         (TypeError, "data must be float32 or float64", ([1], ([0], [1]), (7, 2))),
         (TypeError, "integers", ([1.0], ([0.5], [1]), (7, 2))),
         (ValueError, r"shape\[0\]", ([1.0], ([0], [1]), (-7, 2))),
+        (ValueError, "two lengths", ([1.0], ([0], [1]), (7,))),
+        (TypeError, "row_col", ([1.0], ([0],), (7, 2))),
     ],
 )
 def test_bad_triples(error, text, arguments):
@@ -121,6 +123,62 @@ def test_attributes_that_are_no_gradient_are_refused_by_a_step():
         layer.zero_grad()
     assert same_bits(layer.weight, before)
     assert opt.state_dict()["items"][0]["step"] == 0
+
+
+PARTS_THAT_ARE_NO_GRADIENT = [
+    (ValueError, "sorted, distinct", [3, 1], np.ones((2, 2)), (5, 2)),
+    (ValueError, "sorted, distinct", [1, 1], np.ones((2, 2)), (5, 2)),
+    (ValueError, "within the 5 rows", [1, 5], np.ones((2, 2)), (5, 2)),
+    (ValueError, "within the 5 rows", [-1, 1], np.ones((2, 2)), (5, 2)),
+    (ValueError, "integers of 1 axis", [0.5, 1.5], np.ones((2, 2)), (5, 2)),
+    (ValueError, "integers of 1 axis", [[0], [1]], np.ones((2, 2)), (5, 2)),
+    (ValueError, r"shape \(1, 2\), got \(2, 2\)", [1], np.ones((2, 2)), (5, 2)),
+    (ValueError, r"shape \(2, 3\), got \(2, 2\)", [0, 1], np.ones((2, 2)), (5, 3)),
+    (TypeError, "float32 or float64, got int64", [0, 1], np.ones((2, 2), int), (5, 2)),
+    (ValueError, "two lengths", [0, 1], np.ones((2, 2)), (5,)),
+]
+
+
+@pytest.mark.parametrize(("error", "text", "ids", "rows", "shape"), PARTS_THAT_ARE_NO_GRADIENT)
+def test_parts_that_are_no_gradient_are_refused(error, text, ids, rows, shape):
+    with pytest.raises(error, match=text):
+        fe.RowGrad(ids, rows, shape)
+
+
+@pytest.mark.parametrize(("error", "text", "ids", "rows", "shape"), PARTS_THAT_ARE_NO_GRADIENT[:-2])
+def test_attributes_that_are_no_gradient_are_refused_by_every_method(error, text, ids, rows, shape):
+    """A sum of rows that are out of order was written outside its array once."""
+    layer = fe.Embedding(*shape, dtype="float64", rng=0)
+    layer.backward(np.ones((1, shape[1])), [0])
+    grad, none = layer.grads()["weight"], fe.RowGrad.zeros(shape, np.float64)
+    grad.ids, grad.rows = np.array(ids), rows
+    for call in (
+        lambda: none + grad,
+        lambda: grad + none,
+        lambda: grad.scale(2.0),
+        grad.norm,
+        grad.to_dense,
+        grad.to_coo,
+        lambda: grad.clip_(1.0),
+        lambda: grad.clip_value_(1.0),
+        lambda: fe.optim.clip_grad_norm(layer, 1.0),
+        lambda: layer.backward(np.ones((1, shape[1])), [0]),
+        lambda: layer.resize(2),
+    ):
+        with pytest.raises(error, match=text):
+            call()
+    assert layer.num_embeddings == 5
+
+
+def test_a_gradient_of_ones_own_making():
+    layer = fe.Embedding(5, 2, dtype="float64", rng=0)
+    layer.backward(np.ones((1, 2)), [3])
+    total = layer.grads()["weight"] + fe.RowGrad([1, 3], [[1.0, 2.0], [3.0, 4.0]], (5, 2))
+    assert total.ids.tolist() == [1, 3]
+    assert total.rows.tolist() == [[1.0, 2.0], [4.0, 5.0]]
+    for bad, error in ((float("nan"), ValueError), ("2", TypeError), (None, TypeError)):
+        with pytest.raises(error, match="factor"):
+            total.scale(bad)
 
 
 # Clipping over several items

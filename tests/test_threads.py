@@ -189,6 +189,29 @@ def test_many_callers_at_once():
     assert not wrong
 
 
+@pytest.mark.parametrize("layer", ["fe.Embedding(100_000, 64, rng=0)", "fe.TokenPositionEmbedding(100_000, 500, 64, rng=0)"])
+def test_a_layer_that_is_resized_while_others_look_up(layer):
+    """A call reads the table that it began with, whose memory stays for so long."""
+    script = f"""
+import threading, time, numpy as np, fastembed as fe
+layer, ids, end = {layer}, np.arange(100_000).reshape(200, 500) % 1000, time.monotonic() + 1.5
+def read():
+    while time.monotonic() < end:
+        layer(ids)
+def resize():
+    while time.monotonic() < end:
+        layer.resize(1000)
+        layer.resize(100_000)
+threads = [threading.Thread(target=work) for work in (read, read, resize)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done", flush=True)
+"""
+    assert output_of(script) == "done\n"
+
+
 def test_an_exit_with_calls_in_flight():
     script = """
 import threading, time, numpy as np, fastembed as fe

@@ -208,6 +208,55 @@ def test_infinite_and_missing_numbers_go_where_the_dense_update_takes_them(dtype
     pair.check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_infinite_rows_are_no_reason_to_skip_steps(isa, dtype, weight_decay):
+    """What does not move a row that is infinite may still make a NaN of it: decay into the average, an update without limit."""
+    pair = Pair("Adam", dtype, (6, 128), weight_decay)
+    largest = np.finfo(dtype).max
+    pair.layer.weight[1:4] = pair.w[1:4] = [[np.inf], [-np.inf], [largest / 4]]
+    with np.errstate(all="ignore"):
+        pair.opt.lr, pair.opt.eps = 1e-3, 1e-30
+        sizes = np.array([[1e10], [1e10], [largest**0.5 * 8], [largest**0.5 * 8]], dtype)
+        pair.step(np.array([1, 2, 3, 4]), np.repeat(sizes, 128, axis=1))
+        for betas, lr in (((0.9, 0.999), 1e-3), ((0.9, 0.999), 1e38), ((0.9, 0.0), 1e-3)):  # 0 times infinity is NaN
+            pair.opt.betas, pair.opt.lr = betas, lr
+            for _ in range(20):
+                pair.step(np.array([0]), np.ones((1, 128), dtype))
+            if lr < 1:
+                assert same_bits(pair.layer([1, 2, 3]), pair.w[[1, 2, 3]])
+    pair.check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_second_average_that_becomes_a_nan_reaches_rows_that_had_settled(dtype):
+    """Its root is infinite, so that nothing moves, until a beta2 of 0 makes NaN of it."""
+    pair = Pair("Adam", dtype, (3, 40), 0.0)
+    with np.errstate(all="ignore"):
+        pair.step(np.array([1]), np.full((1, 40), np.finfo(dtype).max ** 0.5 * 64, dtype))
+        for betas in ((0.1, 0.999), (0.1, 0.0)):
+            pair.opt.betas = betas
+            for _ in range(900):
+                pair.step(np.array([0]), np.ones((1, 40), dtype))
+    assert np.isnan(pair.w[1]).all()
+    pair.check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_averages_that_underflow_keep_their_sign(dtype):
+    """Halves of the smallest number are -0, and so is their sum; a step without decay would make 0 of it."""
+    pair = Pair("Adam", dtype, (2, 5), 0.01)
+    smallest = np.finfo(dtype).smallest_subnormal
+    pair.opt.betas = (0.5, 0.9)
+    pair.layer.weight[0] = pair.w[0] = -100 * smallest
+    pair.step(np.array([0]), np.full((1, 5), -4 * smallest, dtype))
+    for _ in range(12):
+        pair.step(np.array([1]), np.ones((1, 5), dtype))
+    assert np.signbit(pair.m[0]).all()
+    assert not pair.m[0].any()
+    pair.check()
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_schedule_of_steps(data):
@@ -307,6 +356,24 @@ def test_readers_in_other_threads_see_whole_steps():
             reader.join()
     assert wrong == []
     pair.check()
+
+
+def test_threads_that_train_one_layer_take_one_step_after_the_other():
+    layer, alone = (fe.Embedding(300, 64, dtype="float64", rng=0) for _ in range(2))
+    opt, opt_alone = fe.optim.Adam(layer), fe.optim.Adam(alone)
+
+    def work(layer, opt, n):
+        for _ in range(n):
+            layer.backward(np.ones((200, 64)), np.arange(200), optimizer=opt)
+
+    threads = [threading.Thread(target=work, args=(layer, opt, 50)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    work(alone, opt_alone, 200)
+    assert opt.state_dict()["items"][0]["step"] == 200
+    assert same_bits(layer.weight, alone.weight)
 
 
 @pytest.mark.skipif(_backend.name != "c", reason="the reference makes lists")
