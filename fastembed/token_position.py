@@ -31,6 +31,11 @@ class Call(NamedTuple):
     number: int
 
 
+def _zero_unless(kept: Array, ids: Array) -> Array:
+    """Ids, of their dtype, but 0 at padded places."""
+    return np.where(kept, ids, ids.dtype.type(0))
+
+
 class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
 
@@ -244,10 +249,11 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if kept is None:
             token_rows, position_rows = ops.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
         else:  # ids of padded places need not be ids
-            ids = np.where(kept, ids, ids.dtype.type(0))
+            ids = _zero_unless(kept, ids)
             if position_ids is not None:
-                positions = np.broadcast_to(_checks.ids("position id", position_ids, self.block_size, "zero"), ids.shape)
-                position_ids = np.where(kept, positions, positions.dtype.type(0))
+                position_ids = _zero_unless(
+                    kept, _checks.ids_like("position id", position_ids, ids.shape, self.block_size, "zero")
+                )
             n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
             token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
             some = (..., slice(0, n_positions))
@@ -257,8 +263,9 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             token_rows[~kept], position_rows[~kept] = -1, -1
         rows = {"wte": token_rows, "wpe": position_rows}
         if "wtype" in self.tables:
-            types = _checks.ids("type id", 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"]), "raise")
-            type_rows = ops.resolve_ids(np.broadcast_to(types, token_rows.shape), len(self.tables["wtype"]), name="type id")
+            given, n_types = 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"])
+            types = _checks.ids_like("type id", given, ids.shape, n_types, "raise" if kept is None else "zero")
+            type_rows = ops.resolve_ids(types if kept is None else _zero_unless(kept, types), n_types, name="type id")
             rows["wtype"] = np.where(token_rows < 0, -1, type_rows)
         return rows
 
