@@ -8,6 +8,7 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -88,6 +89,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
+    _hidden: Any = None  # of the last call of logits
 
     def __init__(
         self,
@@ -146,13 +148,12 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         dropout: float = 0.0,
         dropout_seed: int = 0,
     ) -> None:
-        self.token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
-        self.norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
-        self.norm_eps = _checks.eps("norm_eps", norm_eps)
-        self.dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
-        self.dropout_seed = _checks.size("dropout_seed", dropout_seed)
+        self._token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
+        self._norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
+        self._norm_eps = _checks.eps("norm_eps", norm_eps)
+        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self._dropout_seed = _checks.size("dropout_seed", dropout_seed)
         self._n_calls = 0
-        self._hidden: Any = None
         tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
         Layer.__init__(self, tables, trainable_rows=trainable_rows)
 
@@ -161,6 +162,12 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     def _is_special(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
+
+    token_scale: Any = property(operator.attrgetter("_token_scale"), doc="What token rows are multiplied by.")
+    norm: Any = property(operator.attrgetter("_norm"), doc='What is done to the sum: None, "rms" or "layer".')
+    norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="What is added to the mean of the squares.")
+    dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
 
     @property
     def wte(self) -> Array:
@@ -347,10 +354,10 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             self._backward(rows, dout, optimizer)
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
-        with self.caught_up(rows):
-            values = self._back_through(
-                values.reshape(rows["wte"].size, self.n_embd).copy(), rows, call.number if self.dropout else 0
-            )
+        values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
+        if number or self.norm is not None:
+            with self.caught_up(rows):
+                values = self._back_through(values.copy(), rows, number)
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {
@@ -367,6 +374,13 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         return gradients
 
     # ---- the tied output head ----
+
+    def train(self, mode: bool = True) -> Self:
+        if not mode:
+            self._hidden = None
+        return super().train(mode)
+
+    train.__doc__ = Layer.train.__doc__
 
     def logits(self, h: ArrayLike) -> Array:
         """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.

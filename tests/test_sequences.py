@@ -1,5 +1,7 @@
 """TokenPositionEmbedding with its options: the reference to the bit, finite differences, PyTorch's norms, padding, the head."""
 
+import pickle
+
 import numpy as np
 import pytest
 from common import same_bits
@@ -138,6 +140,20 @@ def test_dropout_is_seeded_and_only_in_train_mode():
             assert same_bits(
                 results[:1], fe.TokenPositionEmbedding.from_arrays(*big.parameters(), dropout=0.25, norm="layer")(ids[None])
             )
+
+
+def test_options_are_read_only_and_eval_keeps_nothing():
+    layer = fe.TokenPositionEmbedding(9, 4, 3, norm="rms", rng=0)
+    for name in ("token_scale", "norm", "norm_eps", "dropout", "dropout_seed"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, getattr(layer, name))
+    layer.logits(np.ones((2, 3), "f4"))
+    again = pickle.loads(pickle.dumps(layer))
+    for kept_nothing in (again, layer.eval()):
+        with pytest.raises(RuntimeError, match="logits_backward needs h"):
+            kept_nothing.logits_backward(np.ones((2, 9), "f4"))
+    assert again.norm == "rms"
+    assert len(pickle.dumps(layer.train())) == len(pickle.dumps(again))
 
 
 def test_the_tied_head():
