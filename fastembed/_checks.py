@@ -166,11 +166,18 @@ def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, po
         return None
     if first != 0:
         raise ValueError(f"start and position_ids exclude each other; got start={first} and position_ids")
-    array = ids("position id", value, n_rows, policy)
+    return ids_like("position id", value, shape, n_rows, policy)
+
+
+def ids_like(name: str, value: Any, shape: tuple[int, ...], n_rows: int, policy: str) -> np.ndarray[Any, Any]:
+    """Ids of another table, broadcast to the shape of the token ids."""
+    array = ids(name, value, n_rows, policy)
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"position_ids of shape {array.shape} do not broadcast to token_ids of shape {shape}") from None
+        raise ValueError(
+            f"{name.replace(' ', '_')}s of shape {array.shape} do not broadcast to token_ids of shape {shape}"
+        ) from None
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
@@ -414,7 +421,7 @@ def kept(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any
             return np.broadcast_to(array, shape)
         except ValueError:
             raise ValueError(f"mask of shape {array.shape} does not broadcast to ids of shape {shape}") from None
-    array = ids("length", lengths, shape[-1] + 1, "raise")
+    array = ids("length", lengths, shape[-1] + 1, "clip")  # beyond 64 bits a limit of them, which is no length either
     if array.shape != shape[:-1]:
         raise ValueError(f"lengths must have shape {shape[:-1]}, got {array.shape}")
     outside = np.argwhere((array < 0) | (array > shape[-1]))
@@ -442,7 +449,7 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
         raise ValueError(f"offsets go with ids of 1 axis, got ids of shape {shape}")
-    array = ids("offset", value, shape[0] + 1, "raise")
+    array = ids("offset", value, shape[0] + 1, "clip")  # as with lengths
     if array.ndim != 1:
         raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
     if array.size == 0 and (include_last_offset or shape[0] > 0):

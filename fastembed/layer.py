@@ -271,7 +271,7 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.flush()
-        own = ("lock", "_trained", "optimizers")  # what a copy has of its own
+        own = ("lock", "_trained", "optimizers", "_last_ids", "_hidden")  # what a copy has of its own, or not at all
         return _restored, (type(self), {name: value for name, value in self.__dict__.items() if name not in own}, self.training)
 
 
@@ -286,7 +286,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _restored(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
-    """A layer from what `copy` or `pickle` kept of it: everything but the ids of the last call."""
+    """A layer from what `copy` or `pickle` kept of it: everything but the arguments of the last calls."""
     layer = cls.__new__(cls)
     layer.__dict__.update(state)
     Layer.__init__(layer, state["tables"], state["trainable"], state["trainable_rows"])

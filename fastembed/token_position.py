@@ -8,6 +8,7 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -29,6 +30,11 @@ class Call(NamedTuple):
     mask: Any
     type_ids: Any
     number: int
+
+
+def _zero_unless(kept: Array, ids: Array) -> Array:
+    """Ids, of their dtype, but 0 at padded places."""
+    return np.where(kept, ids, ids.dtype.type(0))
 
 
 class TokenPositionEmbedding(Layer, kernels.PairLookup):
@@ -83,6 +89,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
+    _hidden: Any = None  # of the last call of logits
 
     def __init__(
         self,
@@ -141,13 +148,12 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         dropout: float = 0.0,
         dropout_seed: int = 0,
     ) -> None:
-        self.token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
-        self.norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
-        self.norm_eps = _checks.eps("norm_eps", norm_eps)
-        self.dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
-        self.dropout_seed = _checks.size("dropout_seed", dropout_seed)
+        self._token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
+        self._norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
+        self._norm_eps = _checks.eps("norm_eps", norm_eps)
+        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self._dropout_seed = _checks.size("dropout_seed", dropout_seed)
         self._n_calls = 0
-        self._hidden: Any = None
         tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
         Layer.__init__(self, tables, trainable_rows=trainable_rows)
 
@@ -156,6 +162,12 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     def _is_special(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
+
+    token_scale: Any = property(operator.attrgetter("_token_scale"), doc="What token rows are multiplied by.")
+    norm: Any = property(operator.attrgetter("_norm"), doc='What is done to the sum: None, "rms" or "layer".')
+    norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="What is added to the mean of the squares.")
+    dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
 
     @property
     def wte(self) -> Array:
@@ -244,10 +256,11 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if kept is None:
             token_rows, position_rows = ops.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
         else:  # ids of padded places need not be ids
-            ids = np.where(kept, ids, ids.dtype.type(0))
+            ids = _zero_unless(kept, ids)
             if position_ids is not None:
-                positions = np.broadcast_to(_checks.ids("position id", position_ids, self.block_size, "zero"), ids.shape)
-                position_ids = np.where(kept, positions, positions.dtype.type(0))
+                position_ids = _zero_unless(
+                    kept, _checks.ids_like("position id", position_ids, ids.shape, self.block_size, "zero")
+                )
             n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
             token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
             some = (..., slice(0, n_positions))
@@ -257,8 +270,9 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             token_rows[~kept], position_rows[~kept] = -1, -1
         rows = {"wte": token_rows, "wpe": position_rows}
         if "wtype" in self.tables:
-            types = _checks.ids("type id", 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"]), "raise")
-            type_rows = ops.resolve_ids(np.broadcast_to(types, token_rows.shape), len(self.tables["wtype"]), name="type id")
+            given, n_types = 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"])
+            types = _checks.ids_like("type id", given, ids.shape, n_types, "raise" if kept is None else "zero")
+            type_rows = ops.resolve_ids(types if kept is None else _zero_unless(kept, types), n_types, name="type id")
             rows["wtype"] = np.where(token_rows < 0, -1, type_rows)
         return rows
 
@@ -340,10 +354,10 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             self._backward(rows, dout, optimizer)
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
-        with self.caught_up(rows):
-            values = self._back_through(
-                values.reshape(rows["wte"].size, self.n_embd).copy(), rows, call.number if self.dropout else 0
-            )
+        values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
+        if number or self.norm is not None:
+            with self.caught_up(rows):
+                values = self._back_through(values.copy(), rows, number)
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {
@@ -360,6 +374,13 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         return gradients
 
     # ---- the tied output head ----
+
+    def train(self, mode: bool = True) -> Self:
+        if not mode:
+            self._hidden = None
+        return super().train(mode)
+
+    train.__doc__ = Layer.train.__doc__
 
     def logits(self, h: ArrayLike) -> Array:
         """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.

@@ -186,6 +186,15 @@ def test_a_maximum_belongs_to_the_first_that_has_it():
     assert layer.dense_grads()["weight"].tolist() == [[1.0, 0.0, 4.0], [8.0, 2.0, 0.0], [0.0, 16.0, 32.0]]
 
 
+def test_a_maximum_leaves_alone_what_has_not_won():
+    table, dtable = np.array([[1.0, 2.0], [0.0, 3.0]]), np.full((2, 2), -0.0)
+    like = dtable.tolist()
+    fe.embedding_bag_backward([[4.0, 5.0]], [[0, 1]], dtable, mode="max", table=table)
+    reference.embedding_bag_backward([[4.0, 5.0]], [[0, 1]], like, mode="max", table=table.tolist())
+    assert same_bits(dtable, np.array([[4.0, -0.0], [-0.0, 5.0]]))
+    assert same_bits(dtable, np.array(like))
+
+
 TABLE = np.ones((5, 3))
 
 
@@ -197,6 +206,7 @@ TABLE = np.ones((5, 3))
         ([0, 1], [1], {}, ValueError, "offsets must start at 0, got 1"),
         ([0, 1], [0, 3], {}, ValueError, "offsets must lie within the 2 ids, got 3 at position 1"),
         ([0, 1], [0, -1], {}, ValueError, "offsets must lie within the 2 ids, got -1 at position 1"),
+        ([0, 1], [0, 2**70], {}, ValueError, "offsets must lie within the 2 ids, got .* at position 1"),
         ([0, 1], [0, 2, 1], {}, ValueError, "offsets must not decrease, got 1 at position 2 after 2"),
         ([0, 1], [], {}, ValueError, "offsets must start at 0, got none"),
         ([], [], {"include_last_offset": True}, ValueError, "offsets must start at 0"),

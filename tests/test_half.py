@@ -225,6 +225,26 @@ def test_a_master_gives_way_element_by_element():
 
 
 @pytest.mark.parametrize("half", HALVES)
+def test_masters_are_judged_element_by_element(half):
+    """A NaN, a zero of the other sign or one element that somebody wrote: the others of the row lose nothing."""
+    table = np.ones((1, 5), DTYPE[half])
+    layer = fe.Embedding.from_pretrained(table.copy())
+    like = reference.Embedding.from_pretrained(table.astype("f8").tolist(), dtype=half)
+    options = {"lr": 1e-4, "master_rows": True}
+    opt, like_opt = fe.optim.SGD(layer, **options), reference.optim.SGD(like, **options)
+    for k in range(40):
+        dout = np.array([[1.0, 2.0, np.nan if k == 3 else 1.0, 1.0, 0.0]], "f4")
+        layer.backward(dout, [0], optimizer=opt)
+        like.backward(dout.tolist(), [0], optimizer=like_opt)
+        if k == 10:
+            layer.weight[0, 3:] = like.weight[0][3:] = [2.0, -0.0]
+        assert same_bits(layer.weight, rounded(like.weight, half))
+    master = opt.state_dict()["items"][0]["master"]["weight"][0]
+    assert np.allclose(master[[0, 1, 3]], [1 - 40e-4, 1 - 80e-4, 2 - 29e-4], atol=1e-6)
+    assert np.isnan(master[2])
+
+
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("rounding", [{"master_rows": True}, {"stochastic_rounding": 3}], ids=str)
 def test_resume_and_resize(half, rounding):
     rng = np.random.default_rng(5)

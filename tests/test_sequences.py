@@ -1,5 +1,7 @@
 """TokenPositionEmbedding with its options: the reference to the bit, finite differences, PyTorch's norms, padding, the head."""
 
+import pickle
+
 import numpy as np
 import pytest
 from common import same_bits
@@ -32,11 +34,11 @@ def draw_call(rng, shape, has_types):
     ids = np.asarray(rng.integers(0, 9, shape))
     call = {}
     if rng.random() < 0.5:
-        call["position_ids"] = rng.integers(0, 6, shape)
+        call["position_ids"] = np.asarray(rng.integers(0, 6, shape))
     elif shape:
         call["start"] = int(rng.integers(0, 7 - shape[-1]))
     if has_types and rng.random() < 0.7:
-        call["type_ids"] = rng.integers(0, 2, shape)
+        call["type_ids"] = np.asarray(rng.integers(0, 2, shape))
     padding = rng.integers(0, 3) if shape else 0
     if padding:
         kept = rng.random(shape) < 0.6
@@ -45,7 +47,8 @@ def draw_call(rng, shape, has_types):
             kept = np.arange(shape[-1]) < call["lengths"][..., None]
         else:
             call["mask"] = kept
-        ids[~kept] = rng.choice([-1, 99])
+        for given in (ids, *(call[name] for name in ("position_ids", "type_ids") if name in call)):
+            given[~kept] = rng.choice([-1, 99])
     return ids, call
 
 
@@ -139,6 +142,20 @@ def test_dropout_is_seeded_and_only_in_train_mode():
             )
 
 
+def test_options_are_read_only_and_eval_keeps_nothing():
+    layer = fe.TokenPositionEmbedding(9, 4, 3, norm="rms", rng=0)
+    for name in ("token_scale", "norm", "norm_eps", "dropout", "dropout_seed"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, getattr(layer, name))
+    layer.logits(np.ones((2, 3), "f4"))
+    again = pickle.loads(pickle.dumps(layer))
+    for kept_nothing in (again, layer.eval()):
+        with pytest.raises(RuntimeError, match="logits_backward needs h"):
+            kept_nothing.logits_backward(np.ones((2, 9), "f4"))
+    assert again.norm == "rms"
+    assert len(pickle.dumps(layer.train())) == len(pickle.dumps(again))
+
+
 def test_the_tied_head():
     rng = np.random.default_rng(2)
     for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-13), ("float16", 1e-5)):
@@ -167,6 +184,8 @@ def test_what_is_refused():
         (ValueError, r"lengths must have shape \(1,\), got \(2,\)", [[1, 2]], {"lengths": [1, 2]}),
         (ValueError, "lengths must be from 0 to 2, got 3", [[1, 2]], {"lengths": [3]}),
         (ValueError, "lengths must be from 0 to 2, got -1", [[1, 2]], {"lengths": [-1]}),
+        (ValueError, "lengths must be from 0 to 2, got .* at position", [[1, 2]], {"lengths": [2**70]}),
+        (ValueError, r"position_ids of shape \(3,\) do not broadcast", [[1, 2]], {"lengths": [1], "position_ids": [1, 2, 3]}),
         (TypeError, "mask must be booleans", [[1, 2]], {"mask": [[1, 0]]}),
         (ValueError, "mask of shape", [[1, 2]], {"mask": [True, False, True]}),
         (ValueError, "lengths and mask go with ids of at least 1 axis", 1, {"mask": True}),
@@ -180,8 +199,11 @@ def test_what_is_refused():
     assert layer([[1] * 9], lengths=[4]).shape == (1, 9, 3)  # padding may lie past the last position
     with pytest.raises(ValueError, match="go with ids, and none were given"):
         layer.backward(np.ones((1, 9, 3), "f4"), lengths=[4])
+    typed = fe.TokenPositionEmbedding(9, 4, 3, n_types=2)
     with pytest.raises(IndexError, match="type id 2"):
-        fe.TokenPositionEmbedding(9, 4, 3, n_types=2)([1], type_ids=[2])
+        typed([1], type_ids=[2])
+    with pytest.raises(ValueError, match=r"type_ids of shape \(3,\) do not broadcast to token_ids of shape \(1,\)"):
+        typed([1], type_ids=[1, 1, 1])
     for options, error in (
         ({"norm": "batch"}, ValueError), ({"dropout": 1.0}, ValueError), ({"dropout": -0.1}, ValueError),
         ({"norm_eps": 0}, ValueError),

@@ -331,6 +331,13 @@ def test_row_wise_adagrad_is_the_published_formula(mode):
     assert np.allclose(layer.weight, w, rtol=1e-12)
 
 
+def test_rows_without_columns_have_nothing_to_learn():
+    layer = fe.Embedding(3, 0, rng=0)
+    opt = fe.optim.RowWiseAdagrad(layer)
+    layer.backward(np.empty((2, 0), "f4"), [0, 2], optimizer=opt)
+    assert opt.state_dict()["items"][0]["sum"]["weight"].tolist() == [0.0] * 3
+
+
 # Readers, memory
 
 

@@ -98,7 +98,7 @@ def backward_items(
             gradients[i], won = list(divided), mode != "max"
             for d in range(width if mode == "max" else 0):
                 wins = not taken[d] and same(table[row][d], largest[d])
-                gradients[i][d] = divided[d] if wins else 0.0
+                gradients[i][d] = divided[d] if wins else -0.0  # which leaves any sum as it is
                 taken[d] = taken[d] or wins
                 won = won or wins
             if not won:

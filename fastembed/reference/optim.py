@@ -11,7 +11,7 @@ from typing import Any
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
-from .rules import RULES, Row, Scalars, clip_factor, scaled, total_norm
+from .rules import RULES, Row, Scalars, clip_factor, same_bits, scaled, total_norm
 
 
 def scalars(**values: float) -> Scalars:
@@ -134,7 +134,7 @@ class Optimizer:
         dtype, (table, row) = self._dtype(k), place
         names = len(self.state_names)
         master = state[names] if self._has_master(k) else w
-        master[:] = [m if rounding(dtype)(m) == x else x for m, x in zip(master, w, strict=True)]  # x: somebody wrote it
+        master[:] = [m if same_bits(rounding(dtype)(m), x) else x for m, x in zip(master, w, strict=True)]  # x: somebody wrote it
         RULES[self.rule](master, g, state[:names], s, multiplier, rounding(arithmetic(dtype)))
         for col, x in enumerate(master if is_half(dtype) else ()):
             random = None if self._seed is None else random_bits(self._seed, 16 * k + table, self.steps[k], row, col)

@@ -107,6 +107,11 @@ def same(x: float, y: float) -> bool:
     return x == y or (math.isnan(x) and math.isnan(y))
 
 
+def same_bits(x: float, y: float) -> bool:
+    """The same, where 0 and -0 are two numbers."""
+    return same(x, y) and math.copysign(1.0, x) == math.copysign(1.0, y)
+
+
 def dot(a: Row, b: Row, r: Rounding) -> float:
     """The sum of the products of two rows, in 16 parts as in `sum_powers`."""
     parts = [0.0] * 16
