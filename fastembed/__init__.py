@@ -6,6 +6,7 @@ from . import _distribution, optim
 from .bag import EmbeddingBag
 from .bag_ops import embedding_bag, embedding_bag_backward
 from .embedding import Embedding
+from .hashed import HashEmbedding, hash_ids
 from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
 from .rowgrad import RowGrad
@@ -18,6 +19,7 @@ __version__ = _distribution.VERSION
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "HashEmbedding",
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
@@ -28,6 +30,7 @@ __all__ = [
     "gather_add",
     "gather_add_backward",
     "get_num_threads",
+    "hash_ids",
     "optim",
     "scatter_add",
     "set_num_threads",
