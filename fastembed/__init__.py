@@ -11,6 +11,7 @@ from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
 from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
+from .statistics import TableStatistics, table_statistics
 from .threads import get_num_threads, set_num_threads, threads
 from .token_position import TokenPositionEmbedding
 
@@ -22,6 +23,7 @@ __all__ = [
     "HashEmbedding",
     "Parameter",
     "RowGrad",
+    "TableStatistics",
     "TokenPositionEmbedding",
     "__version__",
     "embedding_bag",
@@ -36,6 +38,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "show_runtime",
+    "table_statistics",
     "threads",
 ]
 

@@ -263,6 +263,19 @@ def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     return array
 
 
+def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
+    """A number for each row of a table, not negative, as int64 of its own."""
+    array = _array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
+    bad = np.flatnonzero((array < 0) | (array > _INT64_MAX))
+    if bad.size:
+        raise ValueError(f"{name} must be from 0 to {_INT64_MAX}, got {array[bad[0]]} at position {bad[0]}")
+    return np.array(array, np.int64)
+
+
 def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
     """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
     array = _array(name, value)

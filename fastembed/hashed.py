@@ -206,6 +206,7 @@ class HashEmbedding(OneTable):
         sums = result.reshape(shape) if in_place else np.empty(shape, self._arithmetic)
         with self.caught_up({"weight": rows}):
             bag_ops.look_up(weight, self._bags(rows), sums)
+            self._count({"weight": rows})
         number = 0
         if self.training:
             self._n_calls += 1

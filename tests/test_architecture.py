@@ -24,17 +24,19 @@ ALLOWED = {
         "optim",
         "rowgrad",
         "runtime",
+        "statistics",
         "threads",
         "token_position",
     },
     "__main__": {"cli"},
     "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
     "_reference_kernels": {"reference"},
-    "checkpoint": {"_checks"},
+    "checkpoint": {"_checks", "statistics"},
     "ops": {"_checks", "_backend"},
     "rowgrad": {"_backend", "_checks", "ops"},
+    "statistics": {"_backend", "_checks"},
     "trained": {"_backend", "_checks", "rowgrad"},
-    "layer": {"_checks", "ops", "rowgrad", "trained"},
+    "layer": {"_checks", "ops", "rowgrad", "statistics", "trained"},
     "embedding": {"_backend", "_checks", "layer", "ops", "renorm"},
     "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
@@ -67,7 +69,7 @@ ALLOWED = {
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "reference/__init__": {
         f"reference/{name}"
-        for name in ("_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "rules", "sequences")
+        for name in ("_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "rules", "sequences", "statistics")
     },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
     "reference/hashed": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
@@ -76,6 +78,7 @@ ALLOWED = {
     "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
     "reference/ops": {"reference/_nested", "reference/halves"},
     "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
+    "reference/statistics": {"reference/ops", "reference/rules"},
     "reference/optim": {"reference/halves", "reference/layers", "reference/rules", "reference/_nested"},
 }
 

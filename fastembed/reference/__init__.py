@@ -4,7 +4,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, norms, optim, rules
+from . import halves, norms, optim, rules, statistics
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .hashed import HashEmbedding, hash_ids
@@ -33,4 +33,5 @@ __all__ = [
     "rounding",
     "rules",
     "scatter_add",
+    "statistics",
 ]
