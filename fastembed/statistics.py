@@ -129,9 +129,10 @@ def of_blocks(
         total, n_zero, n_finite, least = 0.0, n_rows, n_rows, 0.0
     else:
         total = math.fsum(norms())  # exact, so that the mean does not depend on the blocks
-    of_norms = (least, total / n_finite, most) if n_finite else (None, None, None)
     n_bytes = n_rows * n_cols * dtype.itemsize
-    found = TableStatistics(n_rows, n_cols, dtype.name, n_bytes, *of_norms, n_zero, n_rows - n_finite)
+    found = TableStatistics(n_rows, n_cols, dtype.name, n_bytes, None, None, None, n_zero, n_rows - n_finite)
+    if n_finite:
+        found = found._replace(min_norm=least, mean_norm=total / n_finite, max_norm=most)
     return found if counts is None else found._replace(**_of_counts(counts))
 
 
