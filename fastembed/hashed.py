@@ -41,10 +41,8 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
 
     Raises
     ------
-    TypeError
-        Ids are no integers; or they are strings, and there is no ``hash``.
-    ValueError
-        An id needs more than 64 bits, or another argument is out of range.
+    TypeError, ValueError
+        Ids are no integers, or strings without a ``hash``; or a number is out of range.
 
     Examples
     --------
@@ -124,24 +122,15 @@ class HashEmbedding(OneTable):
         array: ArrayLike,
         freeze: bool = False,
         *,
-        seed: int = 0,
-        hash: Callable[[str], int] | None = None,
-        dropout: float = 0.0,
-        dropout_seed: int = 0,
         trainable_rows: Any = None,
+        **options: Any,
     ) -> Self:
-        """A layer around an existing table: no copy, no random draw.
+        """A layer around an existing table of shape (V, D), of any float dtype: no copy, no random draw.
 
-        Parameters
-        ----------
-        array : array_like of shape (V, D), of any float dtype
-        freeze : bool
-            Whether optimisers leave the table as it is.
-        seed, hash, dropout, dropout_seed, trainable_rows
-            As in the constructor.
+        ``freeze`` says whether optimisers leave it as it is; the others are as in the constructor.
         """
         layer = cls.__new__(cls)
-        layer._set_up_hash(_checks.table("array", array), freeze, trainable_rows, seed, hash, dropout, dropout_seed)
+        layer._set_up_hash(_checks.table("array", array), freeze, trainable_rows, **options)
         return layer
 
     def _set_up_hash(
@@ -149,10 +138,10 @@ class HashEmbedding(OneTable):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
-        seed: int,
-        hash: Callable[[str], int] | None,
-        dropout: float,
-        dropout_seed: int,
+        seed: int = 0,
+        hash: Callable[[str], int] | None = None,
+        dropout: float = 0.0,
+        dropout_seed: int = 0,
     ) -> None:
         _checks.word("the number of rows", len(weight), 1)
         self._seed, self._hash = _checks.word("seed", seed), _checks.function("hash", hash)
@@ -189,14 +178,7 @@ class HashEmbedding(OneTable):
         return mask
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array:
-        """The sum of the four rows of each id, shape S + (D,).
-
-        Parameters
-        ----------
-        ids : array_like of integers or of strings, shape S
-            As in `fastembed.hash_ids`.
-        out : ndarray of shape S + (D,), optional
-        """
+        """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype)
         if out is not None:

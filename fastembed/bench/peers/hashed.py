@@ -68,12 +68,4 @@ def _thinc(inputs: Inputs) -> Call:
     return lambda k: model.predict(ids[k])
 
 
-@contender("thinc", "ops.hash, ops.gather_add")
-def _thinc_ops(inputs: Inputs) -> Call:
-    from thinc.api import NumpyOps
-
-    ops, table, ids = NumpyOps(), inputs.wte.copy(), [ids.view(np.uint64) for ids in inputs.ids]
-    return lambda k: ops.gather_add(table, ops.hash(ids[k], _SEED) % len(table))
-
-
-HASHED = (_ours, _thinc, _thinc_ops, _numpy)
+HASHED = (_ours, _thinc, _numpy)
