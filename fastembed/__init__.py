@@ -6,10 +6,12 @@ from . import _distribution, optim
 from .bag import EmbeddingBag
 from .bag_ops import embedding_bag, embedding_bag_backward
 from .embedding import Embedding
+from .hashed import HashEmbedding, hash_ids
 from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
 from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
+from .statistics import TableStatistics, table_statistics
 from .threads import get_num_threads, set_num_threads, threads
 from .token_position import TokenPositionEmbedding
 
@@ -18,8 +20,10 @@ __version__ = _distribution.VERSION
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "HashEmbedding",
     "Parameter",
     "RowGrad",
+    "TableStatistics",
     "TokenPositionEmbedding",
     "__version__",
     "embedding_bag",
@@ -28,11 +32,13 @@ __all__ = [
     "gather_add",
     "gather_add_backward",
     "get_num_threads",
+    "hash_ids",
     "optim",
     "scatter_add",
     "set_num_threads",
     "show_config",
     "show_runtime",
+    "table_statistics",
     "threads",
 ]
 

@@ -63,6 +63,21 @@ def dots(cnp.ndarray table not None, const int64_t[::1] rows not None, const int
     return products
 
 
+def hash_rows(cnp.ndarray ids not None, uint32_t seed, uint32_t n_rows):
+    """The four rows of a table of n_rows that each id of 64 bits means, int64 of shape S + (4,)."""
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
+    if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(ids)) or cnp.PyArray_ITEMSIZE(ids) != 8 or not cnp.PyArray_ISCARRAY_RO(ids):
+        raise ValueError("ids must be contiguous integers of 64 bits")
+    if n_rows == 0:
+        raise ValueError("a table of at least 1 row is needed")
+    cdef cnp.ndarray rows = np.empty((*np.shape(ids), 4), np.int64)
+    cdef const uint64_t *c_ids = <const uint64_t *>cnp.PyArray_DATA(ids)
+    cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
+    with nogil:
+        _c.fe_hash_rows(c_ids, n_ids, seed, n_rows, c_rows)
+    return rows
+
+
 def norm_rows(cnp.ndarray rows not None, cnp.ndarray grads, bint is_layer, double eps):
     """Normalise each row in place; with `grads`, of what the rows become, these become gradients of what they were."""
     cdef _c.fe_table c_rows, c_grads

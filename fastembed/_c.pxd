@@ -1,5 +1,5 @@
 # Mirror of src_c/fastembed.h: the meaning of each function is written there.
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "fastembed.h" nogil:
@@ -117,6 +117,7 @@ cdef extern from "fastembed.h" nogil:
     void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
     void fe_add_rows(const fe_table *sums, const fe_batch *batch) noexcept
     void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
+    void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept
     void fe_norm_rows(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept
     void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept
     void fe_dots(const fe_table *table, const fe_batch *batch, char *dots) noexcept

@@ -116,6 +116,12 @@ def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]
 
     Python integers beyond 64 bits are resolved by ``policy`` here: no array can carry them to a kernel.
     """
+    array = _integers(name, value)
+    return array if array.dtype.kind in "iu" else _fold(name, array, n_rows, policy)
+
+
+def _integers(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Ids as an array of one of NumPy's integer types, or of Python's integers if no such type holds them all."""
     array = _array(f"{name}s", value)
     if array.dtype.kind in "iu":
         if _is_or_holds_bool(value):
@@ -128,7 +134,7 @@ def ids(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]
     exact = np.array(value, dtype=object)
     if not all(isinstance(i, int | np.integer) and not isinstance(i, bool | np.timedelta64) for i in exact.flat):
         raise TypeError(f"{name}s must be integers, got {array.dtype}")
-    return _fold(name, exact, n_rows, policy)
+    return exact
 
 
 def _fold(name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str) -> np.ndarray[Any, Any]:
@@ -140,6 +146,57 @@ def _fold(name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str) -> n
             raise IndexError(f"{name} {i} at position {index} is out of range for a table of {n_rows} rows")
         folded[index] = i % n_rows if policy == "wrap" and n_rows > 0 else max(-1, min(i, _INT64_MAX))
     return folded
+
+
+def keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
+    """Ids for a hash: contiguous integers of 64 bits, and what ``of_string`` makes of strings."""
+    strings = _strings(value)
+    if strings is None:
+        array = _integers("id", value)
+    elif of_string is None:
+        raise TypeError("ids that are strings need hash=, a function of a string to an integer")
+    else:
+        array = np.empty(strings.shape, object)
+        for index, string in np.ndenumerate(strings):
+            array[index] = integer(f"hash({string!r})", of_string(string))
+    if array.dtype.kind in "iu":
+        return np.require(array, np.int64 if array.dtype.kind == "i" else np.uint64, ["C", "A"])
+    known = np.empty(array.shape, np.uint64)
+    for index, number in np.ndenumerate(array):
+        if not -(2**63) <= number < 2**64:
+            raise ValueError(f"id {number} at position {index} does not fit into 64 bits")
+        known[index] = int(number) & 2**64 - 1
+    return known
+
+
+def _strings(value: Any) -> np.ndarray[Any, Any] | None:
+    """Strings in an array or in nested lists, as an array of objects; None if the first item is no string."""
+    first = value
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if isinstance(first, np.ndarray) and first.dtype.kind in "OUT":
+        first = first.flat[0] if first.size else ""
+    if not isinstance(first, str):
+        return None
+    exact = np.array(value, dtype=object)
+    if not all(isinstance(item, str) for item in exact.flat):
+        raise TypeError("ids must be all integers, or all strings, in lists of one length")
+    return exact
+
+
+def word(name: str, value: Any, low: int = 0) -> int:
+    """A number of 32 bits, not negative: a seed, or with 1 as the lowest the rows of a table that a hash selects from."""
+    found = integer(name, value)
+    if not low <= found < 2**32:
+        raise ValueError(f"{name} must be from {low} to {2**32 - 1}, got {found}")
+    return found
+
+
+def function(name: str, value: Any) -> Any:
+    """Something that can be called, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+    return value
 
 
 def padding_idx(value: Any, n_rows: int) -> int | None:
@@ -219,6 +276,19 @@ def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     if bad.size:
         raise ValueError(f"{name} must be finite and not negative, got {array[bad[0]]} at position {bad[0]}")
     return array
+
+
+def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
+    """A number for each row of a table, not negative, as int64 of its own."""
+    array = _array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
+    bad = np.flatnonzero((array < 0) | (array > _INT64_MAX))
+    if bad.size:
+        raise ValueError(f"{name} must be from 0 to {_INT64_MAX}, got {array[bad[0]]} at position {bad[0]}")
+    return np.array(array, np.int64)
 
 
 def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:

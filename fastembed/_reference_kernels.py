@@ -250,6 +250,10 @@ def embedding_bag(
                 winners[bag, d] = item
 
 
+def hash_rows(ids: Array, seed: int, n_rows: int) -> Array:
+    return np.array(reference.hash_ids(ids.tolist(), n_rows, seed=seed), np.int64).reshape(*ids.shape, 4)
+
+
 def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
     dtype = str(rows.dtype)
     for i, row in enumerate(rows.tolist()):

@@ -176,12 +176,13 @@ class EmbeddingBag(OneTable):
         else:
             all_rows, rows = ops.resolve_ids(bags.ids, len(weight)), bag_ops.rows_of(bags, len(weight))
             with self.caught_up({"weight": all_rows}):
-                if self._max_norm_in_place:
-                    long_rows, values = self._shortened(all_rows)
+                long_rows, values = self._shortened(all_rows)
+                if self._max_norm_in_place and len(long_rows):
                     weight[long_rows] = values
                 table, places = self._seen(rows)
                 seen = bags._replace(ids=places.reshape(bags.ids.shape), padding_idx=None)
                 bag_ops.look_up(table, seen, result, "zero")
+                self._count({"weight": rows})
         if self.training:
             self._last_ids = (ids, offsets, per_sample_weights)
         return result if out is None else out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -9,13 +10,14 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _checks
+from .statistics import LOOKUPS, TableStatistics, of_blocks
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
@@ -157,6 +159,13 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     ImportError
         It has tensors of bfloat16, and ml_dtypes is not installed.
     """
+    with _opened(path) as (file, description):
+        return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118 - not a dict
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """A file as safetensors opens it, and its description. What goes wrong while it is read is one of the errors of `load`."""
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):  # names the file in the error when there is none
@@ -167,11 +176,42 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
         with safe_open(os.fsdecode(path), framework="numpy") as file:
             if any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys()):  # noqa: SIM118 - not a dict
                 _checks.dtype("bfloat16")  # NumPy has to know the name
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            description = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            yield file, json.loads((file.metadata() or {}).get(_KEY, "null"))
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-    return tensors, description
+
+
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics | str], Any]:
+    """What is in a safetensors file, read a block of rows at a time: it may be larger than memory.
+
+    Returns
+    -------
+    found : dict of name to TableStatistics
+        Of every table of floats; with its look-ups, if the file has them (``layer.state_dict(lookups=True)``). Of any other
+        tensor a text: its shape and dtype.
+    description : what `save` was given; None for a file of other origin
+
+    Raises
+    ------
+    OSError, CheckpointError, ImportError
+        As in `load`; or counts of look-ups are below 0.
+    """
+    with _opened(path) as (file, description):
+        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        sizes = {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
+        tables = {name: shape for name, (shape, dtype) in sizes.items() if len(shape) == 2 and dtype in _FLOATS}
+        counted = [name for name, shape in tables.items() if sizes.get(name + LOOKUPS) == (shape[:1], "I64")]
+        found: dict[str, TableStatistics | str] = {}
+        for name in sizes.keys() - {name + LOOKUPS for name in counted} - tables.keys():
+            found[name] = f"shape {sizes[name][0]}, {sizes[name][1]}"
+        for name, shape in tables.items():
+            counts = _checks.counts(name + LOOKUPS, file.get_tensor(name + LOOKUPS), shape[0]) if name in counted else None
+            dtype = _checks.dtype(_FLOATS[sizes[name][1]])
+            found[name] = of_blocks(shape, dtype, tensors[name].__getitem__, counts)
+    return {name: found[name] for name in sorted(found)}, description
 
 
 def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:

@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import io
 import itertools
+import json
 import math
 import os
 import random
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -86,7 +88,8 @@ def _parser() -> _Parser:
     near.add_argument("-k", type=length, default=5, help="how many (default: %(default)s)")
 
     _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
-    commands.add_parser("info", help="versions, backend, instruction set, threads")
+    info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
+    info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
     return parser
 
 
@@ -225,7 +228,20 @@ def _neighbors(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    runtime.show_runtime()
+    if arguments.checkpoint is None:
+        runtime.show_runtime()
+        return
+    found, description = checkpoint.statistics(arguments.checkpoint)
+    about = description if isinstance(description, dict) else {"description": description}
+    for key, value in about.items():
+        print(f"{_plain(key)}: {textwrap.shorten(json.dumps(value), 100, placeholder=' ...')}")
+    for name, what in found.items():
+        print(f"{_plain(name)}: " + str(what).replace("\n", "\n  "))
+
+
+def _plain(name: str) -> str:
+    """A name out of a file, on one line whatever is in it."""
+    return json.dumps(name)[1:-1]
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -295,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"fastembed {arguments.command}: interrupted, nothing is saved", file=sys.stderr)
         return 130
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, ImportError) as error:
         message = " ".join(str(error).split())
         print(f"fastembed {arguments.command}: error: {message or type(error).__name__}", file=sys.stderr)
         return 2

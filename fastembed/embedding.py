@@ -219,15 +219,16 @@ class Embedding(OneTable, kernels.SingleLookup):
 
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
         weight = self.tables["weight"]
-        if not (self._is_behind or self._is_special()):
+        if not (self._is_behind or self._counts or self._is_special()):
             return ops.gather(weight, ids, out=out)
         rows = ops.resolve_ids(ids, len(weight))
         with self.caught_up({"weight": rows}):
             result = ops.gather(weight, ids, out=out)
             long_rows, values = self._shortened(rows)
-            if self._max_norm_in_place:
+            if self._max_norm_in_place and len(long_rows):
                 weight[long_rows] = values
             renorm.put(result, rows, long_rows, values)
+            self._count({"weight": rows})
         return result
 
     def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:

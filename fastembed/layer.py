@@ -14,6 +14,7 @@ import numpy as np
 
 from . import _checks
 from .rowgrad import Batch, RowGrad, batch_of
+from .statistics import LOOKUPS, TableStatistics, table_statistics
 from .trained import TrainedTable
 
 if TYPE_CHECKING:
@@ -68,12 +69,17 @@ class Layer:
         self._is_behind = False
         self.lock = threading.RLock()
         self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._is_plain = not self._is_special()
+        self._set_counts({})
         _layers.add(self)
 
     def _is_special(self) -> bool:
         """Whether a look-up is more than a look-up: then no call goes to C at once."""
         return False
+
+    def _set_counts(self, counts: dict[str, Array]) -> None:
+        """Count look-ups into these arrays from now on; none for not at all."""
+        self._counts = counts
+        self._is_plain = not (counts or self._is_special())
 
     @property
     def _arithmetic(self) -> np.dtype[Any]:
@@ -89,10 +95,14 @@ class Layer:
         """The tables themselves, in the order of `state_dict`, up to date."""
         return list(self.state_dict().values())
 
-    def state_dict(self) -> dict[str, Array]:
-        """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state."""
+    def state_dict(self, *, lookups: bool = False) -> dict[str, Array]:
+        """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state.
+
+        With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for ``weight``.
+        """
         self.flush()
-        return dict(self.tables)
+        counts = {name + LOOKUPS: counts for name, counts in self._counts.items()}
+        return self.tables | (counts if _checks.flag("lookups", lookups) else {})
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Copy tables into this layer's.
@@ -100,7 +110,8 @@ class Layer:
         Parameters
         ----------
         state : mapping of name to array_like
-            Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``, ``transformer.wte.weight``).
+            Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``, ``transformer.wte.weight``). Counts of look-ups
+            need not be there; if they are, the layer goes on counting from them.
         strict : bool
             Whether a missing or an unexpected name is an error; otherwise such names are passed over.
 
@@ -114,24 +125,28 @@ class Layer:
         if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
             raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
         known: dict[str, Any] = {}
+        counted: dict[str, Any] = {}
         unexpected = []
         for key, value in state.items():
-            plain = key.removeprefix("transformer.")
-            name = self._aliases.get(plain, plain)
+            plain = key.removeprefix("transformer.").removesuffix(LOOKUPS)
+            name, found = self._aliases.get(plain, plain), counted if key.endswith(LOOKUPS) else known
             if name not in self.tables:
                 unexpected.append(key)
-            elif name in known:
+            elif name in found:
                 raise KeyError(f"{name} is there twice in {sorted(state)}")
             else:
-                known[name] = value
+                found[name] = value
         missing = [name for name in self.tables if name not in known]
         if strict and (missing or unexpected):
             raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self.tables)}")
         arrays = {name: _checks.like(name, value, self.tables[name].shape, self.dtype) for name, value in known.items()}
+        counts = {name: _checks.counts(name + LOOKUPS, value, len(self.tables[name])) for name, value in counted.items()}
         pairs = [(_checks.writable_table(name, self.tables[name]), array) for name, array in arrays.items()]
         with self.lock:
             self.flush()
             _checks.copy_into(pairs)
+            if counts:
+                self._set_counts(self._zero_counts() | self._counts | counts)
 
     def grads(self) -> dict[str, RowGrad]:
         """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
@@ -216,6 +231,48 @@ class Layer:
                     table.flush()
                 self._is_behind = False
 
+    # ---- statistics ----
+
+    def count_lookups(self, on: bool = True) -> Self:
+        """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
+
+        What counts is what a call reads for its result: every occurrence of an id; nothing at places that lengths, a mask or the
+        padding of a bag leave out; of a hashed id each of its four rows. A call that raises counts nothing, nor does `backward`.
+        While a layer counts, its calls take turns, so that counts are exact with any number of threads.
+
+        Examples
+        --------
+        >>> import fastembed as fe
+        >>> layer = fe.Embedding(4, 2, rng=0).count_lookups()
+        >>> x = layer([[3, 1], [3, 3]])
+        >>> layer.lookup_counts()["weight"]
+        array([0, 1, 0, 3])
+        """
+        is_on = _checks.flag("on", on)
+        with self.lock:
+            self._set_counts(self._zero_counts() | self._counts if is_on else {})
+        return self
+
+    def lookup_counts(self) -> dict[str, Array]:
+        """How often each row of each table was looked up so far, int64 of shape (V,), copied; empty if nobody counts."""
+        with self.lock:
+            return {name: counts.copy() for name, counts in self._counts.items()}
+
+    def statistics(self) -> dict[str, TableStatistics]:
+        """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
+        with self.lock:
+            self.flush()
+            return {name: table_statistics(table, self._counts.get(name)) for name, table in self.tables.items()}
+
+    def _zero_counts(self) -> dict[str, Array]:
+        return {name: np.zeros(len(table), np.int64) for name, table in self.tables.items()}
+
+    def _count(self, rows_by_name: dict[str, Array]) -> None:
+        """Count a look-up of these rows (int64, -1 for none), with the lock held."""
+        for name, counts in self._counts.items():
+            rows = rows_by_name[name]
+            np.add.at(counts, rows[rows >= 0], 1)
+
     # ---- size ----
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
@@ -262,6 +319,8 @@ class Layer:
             new[:n_kept], new[n_kept:] = old[:n_kept], added
             puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
             self._grads[name] = self._grads[name].resized(n)
+            if name in self._counts:
+                self._counts[name] = np.append(self._counts[name][:n_kept], np.zeros(n_added, np.int64))
             self.tables[name] = new
             self._hold(*self.tables.values())
             self._last_ids = None
@@ -291,4 +350,5 @@ def _restored(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
     layer.__dict__.update(state)
     Layer.__init__(layer, state["tables"], state["trainable"], state["trainable_rows"])
     layer._grads = state["_grads"]
+    layer._set_counts({name: counts.copy() for name, counts in state["_counts"].items()})
     return layer.train(training)

@@ -9,7 +9,7 @@ order in which that script uses it, so that losses and samples agree with it.
 
 from __future__ import annotations
 
-import gzip
+import lzma
 import random
 from collections.abc import Iterable
 from importlib import resources
@@ -31,7 +31,7 @@ BOS_NAME = "<BOS>"
 def read_documents(path: str | None = None) -> list[str]:
     """The non-empty stripped lines of a UTF-8 text file; by default those of the embedded names."""
     if path is None:
-        text = gzip.decompress(resources.files("fastembed").joinpath("data/names.txt.gz").read_bytes()).decode("utf-8")
+        text = lzma.decompress(resources.files("fastembed").joinpath("data/names.txt.xz").read_bytes()).decode("utf-8")
     else:
         try:
             with open(path, encoding="utf-8-sig") as file:

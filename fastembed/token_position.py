@@ -227,6 +227,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             in_place = checked.flags.c_contiguous and checked.dtype == self._arithmetic
             with self.caught_up(rows):
                 x = self._sum(rows, checked.reshape(rows["wte"].size, self.n_embd) if in_place else None)
+                self._count(rows)
             self._finish(x, call.number if self.training and self.dropout else None)
             if not in_place:
                 with np.errstate(over="ignore"):
@@ -239,11 +240,13 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
         wte, wpe = self.tables["wte"], self.tables["wpe"]
-        if not self._is_behind:
+        if not (self._is_behind or self._counts):
             return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
-        token_rows, position_rows = ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe))
-        with self.caught_up({"wte": token_rows, "wpe": position_rows}):
-            return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+        rows = dict(zip(("wte", "wpe"), ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
+        with self.caught_up(rows):
+            result = ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+            self._count(rows)
+            return result
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
         """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""

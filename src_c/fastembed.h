@@ -104,6 +104,10 @@ typedef struct {
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
+/* for i: rows[4 i .. 4 i + 3] = the four 32 bits of MurmurHash3 (x64, 128 bits, from seed) of ids[i], the low ones first, each
+ * modulo n_rows, which is not 0 */
+void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
+
 /* ---- norms of rows, and dropout ---- */
 
 /* for i: row i becomes (row - mean) / sqrt(mean of squares of that + eps), where the mean is 0 but for a layer norm. With grads, gradients

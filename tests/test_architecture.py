@@ -19,24 +19,28 @@ ALLOWED = {
         "bag",
         "bag_ops",
         "embedding",
+        "hashed",
         "ops",
         "optim",
         "rowgrad",
         "runtime",
+        "statistics",
         "threads",
         "token_position",
     },
     "__main__": {"cli"},
     "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
     "_reference_kernels": {"reference"},
-    "checkpoint": {"_checks"},
+    "checkpoint": {"_checks", "statistics"},
     "ops": {"_checks", "_backend"},
     "rowgrad": {"_backend", "_checks", "ops"},
+    "statistics": {"_backend", "_checks"},
     "trained": {"_backend", "_checks", "rowgrad"},
-    "layer": {"_checks", "ops", "rowgrad", "trained"},
+    "layer": {"_checks", "ops", "rowgrad", "statistics", "trained"},
     "embedding": {"_backend", "_checks", "layer", "ops", "renorm"},
     "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
+    "hashed": {"_backend", "_checks", "bag_ops", "embedding"},
     "bag_ops": {"_backend", "_checks", "ops", "rowgrad"},
     "token_position": {"_backend", "_checks", "layer", "ops", "rowgrad"},
     "parameter": {"_checks", "layer", "rowgrad"},
@@ -52,23 +56,29 @@ ALLOWED = {
     "bench/report": {"__init__", "bench/peers", "bench/plot", "bench/suite", "bench/workloads"},
     "bench/suite": {"__init__", "bench/peers", "bench/timing", "bench/workloads"},
     "bench/workloads": {"reference", "bench/peers", "bench/timing"},
-    "bench/peers/__init__": {f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "norm", "short", "step")},
+    "bench/peers/__init__": {
+        f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "hashed", "norm", "short", "step")
+    },
     "bench/peers/backward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/bags": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
+    "bench/peers/hashed": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/norm": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/base": {"__init__", "bench/timing"},
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "reference/__init__": {
-        f"reference/{name}" for name in ("_nested", "bags", "halves", "layers", "norms", "ops", "optim", "rules", "sequences")
+        f"reference/{name}"
+        for name in ("_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "rules", "sequences", "statistics")
     },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
+    "reference/hashed": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
     "reference/_nested": {"reference/halves"},
     "reference/sequences": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
     "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
     "reference/ops": {"reference/_nested", "reference/halves"},
     "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
+    "reference/statistics": {"reference/ops", "reference/rules"},
     "reference/optim": {"reference/halves", "reference/layers", "reference/rules", "reference/_nested"},
 }
 
@@ -118,7 +128,7 @@ def test_only_numpy_and_safetensors_are_required():
         "matplotlib": {"bench/plot", "bench/report"},
         "torch": {f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "short", "step")},
         "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward"},
-        "thinc": {"bench/peers/backward", "bench/peers/forward"},
+        "thinc": {"bench/peers/backward", "bench/peers/forward", "bench/peers/hashed"},
         "numba": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward"},
     }
     for name, tree in modules():

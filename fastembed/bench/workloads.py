@@ -221,6 +221,16 @@ def _bags(quick: bool) -> Iterator[Case]:
     yield Case(f"V {n_rows:,}, C {width}, {shape[0]:,} bags of {shape[1]}, float32", inputs, n_bytes)
 
 
+def _hashed(quick: bool) -> Iterator[Case]:
+    """A table of the size that spaCy's pipelines have, and a large one; words as frequent as in text, numbers of 64 bits."""
+    for n_rows, width in ((500, 16),) if quick else ((5_000, 96), (1_000_000, 128)):
+        n_ids, n_words = (256, 1_000) if quick else (8_192, 50_000)
+        words = np.random.default_rng(1).integers(-(2**63), 2**63, n_words)
+        inputs = _inputs((n_ids,), n_rows, width, draw=lambda rng, _, shape, words=words: words[zipf(rng, len(words), shape)])
+        n_bytes = inputs.ids[0].nbytes + 5 * n_ids * width * 4
+        yield Case(f"V {n_rows:,}, C {width}, {n_ids:,} ids of 64 bits, float32", inputs, n_bytes)
+
+
 _LONG_RUN_STEPS = 2_000
 
 
@@ -324,6 +334,7 @@ _LIST = (
         Workload(f"bag-{mode}", f"the {mode} of the rows of each bag, out=", _bags, peers.bag_answer(mode), peers.BAGS[mode])
         for mode in ("sum", "mean")
     ),
+    Workload("hash-embed", "hash each id, sum its four rows, out=", _hashed, peers.hash_answer, peers.HASHED),
     Workload("import", "import after NumPy, in a fresh process", _no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",

@@ -4,9 +4,10 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, norms, optim, rules
+from . import halves, norms, optim, rules, statistics
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
+from .hashed import HashEmbedding, hash_ids
 from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 from .sequences import TokenPositionEmbedding
@@ -14,6 +15,7 @@ from .sequences import TokenPositionEmbedding
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "HashEmbedding",
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
@@ -24,10 +26,12 @@ __all__ = [
     "gather_add",
     "gather_add_backward",
     "halves",
+    "hash_ids",
     "norms",
     "optim",
     "resolve_ids",
     "rounding",
     "rules",
     "scatter_add",
+    "statistics",
 ]

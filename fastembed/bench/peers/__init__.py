@@ -4,6 +4,7 @@ from .backward import BACKWARD
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
+from .hashed import HASHED, hash_answer
 from .norm import NORM, norm_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
@@ -13,6 +14,7 @@ __all__ = [
     "BAGS",
     "FORWARD",
     "FRESH",
+    "HASHED",
     "IMPORT",
     "NORM",
     "ONE_NAME",
@@ -26,6 +28,7 @@ __all__ = [
     "Contender",
     "Inputs",
     "bag_answer",
+    "hash_answer",
     "long_run",
     "long_run_answer",
     "norm_answer",

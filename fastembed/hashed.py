@@ -1,0 +1,242 @@
+"""HashEmbedding: ids of any size, each hashed to four rows of a small table, which are summed.
+
+V: rows of the table; D: columns; S: the shape of the ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from . import _checks, bag_ops
+from ._backend import kernels
+from .embedding import OneTable
+
+if TYPE_CHECKING:
+    from ._typing import Array, ArrayLike, DTypeLike, Rng
+
+
+def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Array:
+    """The four rows that each id means in a table of ``num_rows``.
+
+    Parameters
+    ----------
+    ids : array_like of integers or of strings, shape S
+        Integers of 64 bits; one below 0 counts as its two's complement.
+    num_rows : int
+        V, from 1 to 2**32 - 1.
+    seed : int
+        From 0 to 2**32 - 1: another seed gives other rows.
+    hash : callable, optional
+        Makes an integer of 64 bits of a string.
+
+    Returns
+    -------
+    ndarray of int64, shape S + (4,)
+        The four 32-bit parts of MurmurHash3 (x64, 128 bits) of the 8 bytes of the id, low ones first, modulo V: what thinc's
+        ``ops.hash(ids, seed) % V`` gives. Two of an id's rows may be the same.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Ids are no integers, or strings without a ``hash``; or a number is out of range.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> fe.hash_ids([0, 2**63, -1], 1000)
+    array([[819, 695, 794,  84],
+           [423, 918, 846, 680],
+           [ 99, 458, 871, 177]])
+    """
+    n_rows, start = _checks.word("num_rows", num_rows, 1), _checks.word("seed", seed)
+    return kernels.hash_rows(_checks.keys(ids, _checks.function("hash", hash)), start, n_rows)
+
+
+class HashEmbedding(OneTable):
+    """A look-up by ids that need no table of their own size: four rows that a hash selects are summed.
+
+    Parameters
+    ----------
+    num_rows : int
+        V, the number of rows: from 1 to 2**32 - 1, and usually far fewer than there are ids.
+    embedding_dim : int
+        D, the length of a row.
+    seed : int
+        Of the hash, from 0 to 2**32 - 1: layers beside each other are to have different ones.
+    hash : callable, optional
+        Makes an integer of 64 bits of a string, for ids that are strings. It has to give the same in every process: Python's own
+        ``hash`` does not.
+    dropout : float
+        The probability that a column of the result is 0, in train mode; others are divided by 1 - dropout. One draw for all of a
+        call.
+    dropout_seed : int
+        Of the random bits, which depend on it, the number of the call and the column alone.
+    dtype, rng, trainable_rows
+        As in `Embedding`.
+    std : float
+        Standard deviation of the normal distribution that the table is drawn from (mean 0). That of a sum of four is twice it.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (V, D)
+
+    Notes
+    -----
+    thinc's HashEmbed: the rows of an id are those of `hash_ids`, summed in their order from 0 on.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> layer = fe.HashEmbedding(1000, 4, seed=7, rng=0)
+    >>> x = layer([[3, 2**63], [-1, 12]])
+    >>> x.shape, bool(np.allclose(x[0, 1], layer.weight[layer.rows_of(2**63)].sum(0)))
+    ((2, 2, 4), True)
+    """
+
+    _aliases: ClassVar[dict[str, str]] = {"E": "weight"}
+
+    def __init__(
+        self,
+        num_rows: int,
+        embedding_dim: int,
+        *,
+        seed: int = 0,
+        hash: Callable[[str], int] | None = None,
+        dropout: float = 0.0,
+        dropout_seed: int = 0,
+        dtype: DTypeLike = "float32",
+        std: float = 0.5,
+        rng: Rng = None,
+        trainable_rows: Any = None,
+    ) -> None:
+        weight = self._draw(_checks.word("num_rows", num_rows, 1), embedding_dim, dtype, std, rng)
+        self._set_up_hash(weight, False, trainable_rows, seed, hash, dropout, dropout_seed)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        array: ArrayLike,
+        freeze: bool = False,
+        *,
+        trainable_rows: Any = None,
+        **options: Any,
+    ) -> Self:
+        """A layer around an existing table of shape (V, D), of any float dtype: no copy, no random draw.
+
+        ``freeze`` says whether optimisers leave it as it is; the others are as in the constructor.
+        """
+        layer = cls.__new__(cls)
+        layer._set_up_hash(_checks.table("array", array), freeze, trainable_rows, **options)
+        return layer
+
+    def _set_up_hash(
+        self,
+        weight: Array,
+        freeze: bool,
+        trainable_rows: Any,
+        seed: int = 0,
+        hash: Callable[[str], int] | None = None,
+        dropout: float = 0.0,
+        dropout_seed: int = 0,
+    ) -> None:
+        _checks.word("the number of rows", len(weight), 1)
+        self._seed, self._hash = _checks.word("seed", seed), _checks.function("hash", hash)
+        self.dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self.dropout_seed = _checks.size("dropout_seed", dropout_seed)
+        self._n_calls = 0
+        self._set_up(weight, freeze, trainable_rows)
+
+    def _hold(self, weight: Array) -> None:
+        """Rows are looked up through the checks of `bag_ops`, which keep the table in place."""
+
+    @property
+    def num_rows(self) -> int:
+        """V, the number of rows."""
+        return self.num_embeddings
+
+    @property
+    def seed(self) -> int:
+        """Of the hash."""
+        return self._seed
+
+    def rows_of(self, ids: Any) -> Array:
+        """The four rows of each id, int64 of shape S + (4,). See `fastembed.hash_ids`."""
+        return hash_ids(ids, self.num_rows, seed=self._seed, hash=self._hash)
+
+    def _bags(self, rows: Array) -> bag_ops.Bags:
+        four = rows.reshape(-1, 4)
+        return bag_ops.Bags(four, np.arange(len(four) + 1) * 4, "sum", None, None)
+
+    def _mask(self, number: int) -> Array:
+        """What the columns are multiplied by in that call."""
+        mask = np.ones((1, self.embedding_dim), self._arithmetic)
+        kernels.drop(mask, self.dropout, self.dropout_seed, number)
+        return mask
+
+    def __call__(self, ids: Any, *, out: Array | None = None) -> Array:
+        """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
+        weight, rows = self.tables["weight"], self.rows_of(ids)
+        result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype)
+        if out is not None:
+            _checks.apart("out", result, table=weight, ids=ids if isinstance(ids, np.ndarray) else None)
+        in_place = result.flags.c_contiguous and result.dtype == self._arithmetic
+        shape = rows.size // 4, self.embedding_dim
+        sums = result.reshape(shape) if in_place else np.empty(shape, self._arithmetic)
+        with self.caught_up({"weight": rows}):
+            bag_ops.look_up(weight, self._bags(rows), sums)
+            self._count({"weight": rows})
+        number = 0
+        if self.training:
+            self._n_calls += 1
+            number = self._n_calls if self.dropout else 0
+            self._last_ids = (ids, number)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if number:
+                sums *= self._mask(number)
+            if not in_place:
+                result[...] = sums.reshape(result.shape)
+        return result if out is None else out
+
+    def backward(self, dout: ArrayLike, ids: Any = None, *, optimizer: Any = None) -> None:
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
+
+        Parameters
+        ----------
+        dout : array_like of shape S + (D,)
+            The gradient of what the call returned. Each of the four rows of an id gets it, twice if it is the same row twice.
+        ids : array_like of integers or of strings, shape S, optional
+            The ids of that call; by default those of the last call in train mode, and its dropout. With given ones nothing is
+            dropped.
+        optimizer : one of fastembed.optim, optional
+            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
+
+        Raises
+        ------
+        RuntimeError
+            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
+        TypeError, ValueError
+            As in `fastembed.hash_ids`; or ``dout`` does not fit. Nothing is changed.
+        """
+        of_call, number = self._ids_of_last_call() if ids is None else (ids, 0)
+        rows = self.rows_of(of_call)
+        gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
+        if number:
+            with np.errstate(over="ignore", invalid="ignore"):
+                gradients = gradients * self._mask(number)
+        batch = bag_ops.batch_back(gradients, self._bags(rows), rows, self.num_rows, False)
+        self._learn({"weight": batch}, optimizer)
+
+    def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
+        """Refused with a ValueError: another number of rows would give every id other rows. Train a new layer instead."""
+        raise ValueError(
+            f"a hashed table keeps its {self.num_rows} rows: the rows of an id are its hash modulo their number, so that with "
+            f"{n} of them nearly every id would have other rows"
+        )
+
+    def __repr__(self) -> str:
+        dropout = f", dropout={self.dropout}" if self.dropout else ""
+        return f"HashEmbedding({self.num_rows}, {self.embedding_dim}, seed={self._seed}, dtype={self.dtype}{dropout})"

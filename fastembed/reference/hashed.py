@@ -1,0 +1,109 @@
+"""Ids that are hashed to four rows of a table, whose sum is what a look-up gives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from . import ops
+from ._nested import arithmetic, flat, nest, rounding, shape, unravel
+from .layers import OneTable, normal
+from .norms import drop
+from .ops import Row, Table
+
+_ALL = 2**64 - 1
+
+
+def _finish(h: int) -> int:
+    h = (h ^ h >> 33) * 0xFF51AFD7ED558CCD & _ALL
+    h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53 & _ALL
+    return h ^ h >> 33
+
+
+def murmur(key: int, seed: int) -> list[int]:
+    """MurmurHash3 (x64, 128 bits) of a key of 8 bytes, as four numbers of 32 bits; what thinc hashes ids with."""
+    k = key * 0x87C37B91114253D5 & _ALL
+    k = (k << 31 | k >> 33) * 0x4CF5AD432745937F & _ALL
+    high = seed ^ 8
+    low = (high ^ k) + high & _ALL
+    high = high + low & _ALL
+    low, high = _finish(low), _finish(high)
+    low = low + high & _ALL
+    high = high + low & _ALL
+    return [low & 0xFFFFFFFF, low >> 32, high & 0xFFFFFFFF, high >> 32]
+
+
+def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Any:
+    """The four rows of each id: its hash modulo the number of rows. Ids below 0 are their two's complement in 64 bits."""
+    items = list(flat(ids))
+    for i, item in enumerate(items):
+        items[i] = number = hash(item) if isinstance(item, str) and hash is not None else item
+        if not -(2**63) <= number < 2**64:
+            raise ValueError(f"id {number} at position {unravel(i, shape(ids))} does not fit into 64 bits")
+    return nest([[part % num_rows for part in murmur(item & _ALL, seed)] for item in items], shape(ids))
+
+
+class HashEmbedding(OneTable):
+    """x[i] = the sum of weight[row] over the four rows of ids[i], times a mask of the columns."""
+
+    def __init__(
+        self,
+        num_rows: int,
+        embedding_dim: int,
+        *,
+        std: float = 0.5,
+        rng: random.Random | None = None,
+        dtype: str = "float32",
+        **options: Any,
+    ) -> None:
+        self._set_up(normal(num_rows, embedding_dim, std, rng or random.Random(), dtype), dtype=dtype, **options)
+
+    @classmethod
+    def from_pretrained(cls, array: Table, **options: Any) -> HashEmbedding:
+        layer = cls.__new__(cls)
+        layer._set_up(array, **options)
+        return layer
+
+    def _set_up(
+        self,
+        weight: Table,
+        *,
+        seed: int = 0,
+        hash: Callable[[str], int] | None = None,
+        dropout: float = 0.0,
+        dropout_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        OneTable.__init__(self, weight, **options)
+        self.seed, self.hash, self.dropout, self.dropout_seed = seed, hash, dropout, dropout_seed
+        self._n_calls = 0
+
+    def rows_of(self, ids: Any) -> Any:
+        return hash_ids(ids, len(self.weight), seed=self.seed, hash=self.hash)
+
+    def _mask(self, number: int) -> Row:
+        """0 for the columns that a call drops, else 1 / (1 - dropout); 1 without a number."""
+        ones = [1.0] * ops.width(self.weight)
+        return drop([ones], self.dropout, self.dropout_seed, number, arithmetic(self.dtype))[0] if number else ones
+
+    def __call__(self, ids: Any) -> Any:
+        r, store = rounding(arithmetic(self.dtype)), rounding(self.dtype)
+        self._n_calls += 1
+        self._of_call = ids, self._n_calls if self.dropout else 0
+        rows, mask, out = list(flat(self.rows_of(ids))), self._mask(self._of_call[1]), []
+        for i in range(0, len(rows), 4):
+            x = [0.0] * len(mask)
+            for row in rows[i : i + 4]:
+                x = [r(a + b) for a, b in zip(x, self.weight[row], strict=True)]
+            out.append([store(r(a * m)) for a, m in zip(x, mask, strict=True)])
+        return nest(out, shape(ids))
+
+    def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
+        """Each of the four rows gets the gradient of the sum; ids that are given dropped nothing."""
+        of_call, number = self._of_call if ids is None else (ids, 0)
+        r, mask, width = rounding(arithmetic(self.dtype)), self._mask(number), ops.width(self.weight)
+        values = [r(r(x) * mask[i % width]) for i, x in enumerate(flat(dout))]
+        rows = list(flat(self.rows_of(of_call)))
+        gradients = [x for i in range(len(rows)) for x in values[i // 4 * width : (i // 4 + 1) * width]]
+        self._backward({"weight": rows}, gradients, optimizer)
