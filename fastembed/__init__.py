@@ -12,6 +12,7 @@ from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
 from .threads import get_num_threads, set_num_threads, threads
 from .token_position import TokenPositionEmbedding
+from .vocabulary import Vocabulary
 
 __version__ = _distribution.VERSION
 
@@ -21,6 +22,7 @@ __all__ = [
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
+    "Vocabulary",
     "__version__",
     "embedding_bag",
     "embedding_bag_backward",

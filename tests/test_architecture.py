@@ -25,6 +25,7 @@ ALLOWED = {
         "runtime",
         "threads",
         "token_position",
+        "vocabulary",
     },
     "__main__": {"cli"},
     "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
@@ -33,7 +34,9 @@ ALLOWED = {
     "ops": {"_checks", "_backend"},
     "rowgrad": {"_backend", "_checks", "ops"},
     "trained": {"_backend", "_checks", "rowgrad"},
-    "layer": {"_checks", "ops", "rowgrad", "trained"},
+    "search": {"_backend", "_checks", "ops"},
+    "vocabulary": {"_checks", "ops"},
+    "layer": {"_checks", "rowgrad", "search", "trained", "vocabulary"},
     "embedding": {"_backend", "_checks", "layer", "ops", "renorm"},
     "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
@@ -61,14 +64,16 @@ ALLOWED = {
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "reference/__init__": {
-        f"reference/{name}" for name in ("_nested", "bags", "halves", "layers", "norms", "ops", "optim", "rules", "sequences")
+        f"reference/{name}"
+        for name in ("_nested", "bags", "halves", "layers", "norms", "ops", "optim", "rules", "search", "sequences")
     },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
     "reference/_nested": {"reference/halves"},
     "reference/sequences": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
     "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
     "reference/ops": {"reference/_nested", "reference/halves"},
-    "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
+    "reference/layers": {"reference/ops", "reference/rules", "reference/_nested", "reference/search"},
+    "reference/search": {"reference/ops", "reference/rules", "reference/_nested"},
     "reference/optim": {"reference/halves", "reference/layers", "reference/rules", "reference/_nested"},
 }
 

@@ -9,6 +9,7 @@ from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
+from .search import analogy, nearest
 from .sequences import TokenPositionEmbedding
 
 __all__ = [
@@ -18,12 +19,14 @@ __all__ = [
     "RowGrad",
     "TokenPositionEmbedding",
     "accumulate",
+    "analogy",
     "embedding_bag",
     "embedding_bag_backward",
     "gather",
     "gather_add",
     "gather_add_backward",
     "halves",
+    "nearest",
     "norms",
     "optim",
     "resolve_ids",
