@@ -30,7 +30,7 @@ bench: bench-peers
 # An environment of its own for the peers, which are large (PyTorch) and of no use to anything else here.
 bench-peers: .venv-bench/.installed
 BENCH_BIN := .venv-bench/bin
-PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba
+PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu
 .venv-bench/.installed: $(SOURCES)
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
 	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench]' $(PEERS)

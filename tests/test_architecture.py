@@ -55,12 +55,15 @@ ALLOWED = {
     "bench/report": {"__init__", "bench/peers", "bench/plot", "bench/suite", "bench/workloads"},
     "bench/suite": {"__init__", "bench/peers", "bench/timing", "bench/workloads"},
     "bench/workloads": {"reference", "bench/peers", "bench/timing"},
-    "bench/peers/__init__": {f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "norm", "short", "step")},
+    "bench/peers/__init__": {
+        f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "norm", "search", "short", "step")
+    },
     "bench/peers/backward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/bags": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "bench/peers/norm": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/base": {"__init__", "bench/timing"},
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
+    "bench/peers/search": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "reference/__init__": {
@@ -124,6 +127,8 @@ def test_only_numpy_and_safetensors_are_required():
         "torch": {f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "short", "step")},
         "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward"},
         "thinc": {"bench/peers/backward", "bench/peers/forward"},
+        "faiss": {"bench/peers/base", "bench/peers/search"},
+        "threadpoolctl": {"bench/peers/base"},
         "numba": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward"},
     }
     for name, tree in modules():
@@ -156,7 +161,7 @@ def test_import_loads_nothing_heavy():
 
 
 def test_the_benchmarks_load_no_peer_until_one_runs():
-    peers = ("torch", "fbgemm_gpu", "thinc", "numba", "matplotlib")
+    peers = ("torch", "fbgemm_gpu", "thinc", "numba", "faiss", "matplotlib")
     script = f"import sys, fastembed.bench; print(*(name for name in {peers} if name in sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == "\n"
