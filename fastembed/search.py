@@ -1,8 +1,8 @@
-"""Nearest rows of a table, exact: a matrix product says which rows can be among the nearest, their scores are computed in order.
+"""Nearest rows of a table, exact: products say which rows can be among the nearest, and those are scored once more.
 
 V: rows of the table; D: columns; Q: queries; S: the shape of the queries.
 
-The products, through BLAS and in the table's arithmetic, err by at most ``_slack`` times the lengths of two vectors. Rows that
+The products, by BLAS or in C and in the table's arithmetic, err by at most ``_slack`` times the lengths of two vectors. Rows that
 are worse than the k-th best by more than that are passed over. What is left is scored in float64, by sums of 16 parts, as in the
 reference: no score depends on BLAS, on the size of blocks or on threads, and equal rows have equal scores.
 """
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
 METRICS = ("cosine", "dot", "l2")
-_BLOCK_BYTES = 2 << 20  # of rows that are read at one time: fewer are no work for two threads, more leave the cache
+_BLOCK_BYTES = 4 << 20  # of rows that are read at one time: fewer are no work for two threads, more leave the cache
 _BLOCK_SCORES = 1 << 19  # of products at one time
+_FEW_QUERIES = 4  # up to which one pass over the rows, by products in C, takes less time than BLAS and a pass for their lengths
 _PAIR_BYTES = 2 << 20  # of rows, as float64, that are scored at one time
 _NO_ROW = 2**63 - 1
 # By the bytes of an element: half the distance from 1 to the next number, and the squared lengths that lose nothing on the way.
@@ -204,7 +205,7 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, left_out: Array)
     n_rows, width, shape = source.num_embeddings, source.embedding_dim, vectors.shape[:-1]
     n_queries = math.prod(shape)
     left_out = np.sort(left_out.reshape(n_queries, left_out.shape[-1]), -1)
-    n_out = int((np.diff(left_out, axis=-1, prepend=-1) > 0).sum(-1).max(initial=0))
+    n_out = int((np.diff(left_out, axis=-1, prepend=-1) > 0).sum(-1).max(initial=0)) if left_out.size else 0
     k = _checks.n_nearest(k, n_rows, n_out)
     best = _Best(vectors.reshape(n_queries, width), k, metric)
     n_block = max(_BLOCK_BYTES // max(width * vectors.itemsize, 1), 1)
@@ -248,7 +249,8 @@ class _Best:
 
     def look_at(self, first: int, block: Array, left_out: Array) -> None:
         """Keep what can be among the best of a block of rows, which begins with row ``first``."""
-        squares = np.vecdot(block, block)
+        is_one_pass = len(self.costs) <= _FEW_QUERIES
+        one_pass, squares = kernels.products(block, self.factored) if is_one_pass else (None, np.vecdot(block, block))
         odd = np.flatnonzero(~((squares >= self.least) & (squares <= self.most)))
         odd = odd[block[odd].any(-1)] if odd.size else odd  # what is 0 is plain
         longest = float(np.sqrt(np.delete(squares, odd).max(initial=0.0) if odd.size else squares.max()))
@@ -257,19 +259,21 @@ class _Best:
         n_queries = max(_BLOCK_SCORES // len(block), 1)
         for start in range(0, len(self.costs), n_queries):
             some = slice(start, start + n_queries)
-            costs = self.factored[some] @ block.T
+            costs = self.factored[some] @ block.T if one_pass is None else one_pass[some]
             if self.metric == "cosine":
                 costs *= squares
             elif self.metric == "l2":
                 costs += squares
             if odd.size:
                 costs[:, odd] = np.nan
-            out = np.nonzero((left_out[some] >= first) & (left_out[some] < first + len(block)))
-            out = out[0], left_out[some][out] - first
-            costs[out] = np.inf
-            is_worse = costs >= self._limits(some, costs, longest)[:, None]
-            is_worse[out] = True
-            self._keep(first, block, start, np.flatnonzero(~is_worse))
+            out = np.nonzero((left_out[some] >= first) & (left_out[some] < first + len(block))) if left_out.size else ()
+            if out:
+                out = out[0], left_out[some][out] - first
+                costs[out] = np.inf
+            is_kept = ~(costs >= self._limits(some, costs, longest)[:, None])
+            if out:
+                is_kept[out] = False
+            self._keep(first, block, start, np.flatnonzero(is_kept))
 
     def _limits(self, some: slice, costs: Array, longest: float) -> Array:
         """From which of the products on a row is not among the best; NaN for none."""

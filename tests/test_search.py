@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import DTYPES, READ_LAYOUTS, assert_same, outcome, relaid, same_bits
+from common import DTYPES, READ_LAYOUTS, assert_same, floats, outcome, relaid, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +104,32 @@ def test_an_analogy_in_words():
     king, queen, man = layer.vocabulary.ids(["king", "queen", "man"])
     assert layer.vocabulary.names(layer.analogy(king, queen, man).ids) == ["woman"]
     assert layer.analogy(king, king, man, exclude_queries=False).ids.tolist() == [man]
+
+
+@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+def isa(request):
+    if request.param is None:
+        yield None
+        return
+    before = _backend.kernels.build_info()["isa"]
+    _backend.kernels.select_isa(request.param)
+    yield request.param
+    _backend.kernels.select_isa(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_products_of_the_reference_on_every_instruction_set(isa, n_threads, dtype):
+    rng = np.random.default_rng(8)
+    dot, round_ = reference.rules.dot, reference.rounding(dtype)
+    for n_rows, n_queries, width in ((700, 2, 67), (5, 3, 16), (3, 1, 1), (4, 2, 0), (0, 2, 5), (3, 0, 5), (9, 4, 129)):
+        rows, queries = floats(rng, (n_rows, width), dtype), floats(rng, (n_queries, width), dtype)
+        with fe.threads(n_threads):
+            products, squares = _backend.kernels.products(relaid(rows, "misaligned"), queries)
+        lists = rows.tolist()
+        expected = [[dot(row, query, round_) for row in lists] for query in queries.tolist()]
+        assert same_bits(products, np.array(expected, dtype).reshape(n_queries, n_rows))
+        assert same_bits(squares, np.array([dot(row, row, round_) for row in lists], dtype).reshape(n_rows))
 
 
 # Ties
