@@ -9,9 +9,10 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di]
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
 
+ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half sequences hashed statistics search vocabulary)
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
-	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py tests/test_rowgrad.py tests/test_optimizer_state.py tests/test_options.py tests/test_bags.py tests/test_half.py tests/test_sequences.py tests/test_hashed.py tests/test_statistics.py
+	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest $(ON_REFERENCE)
 
 # What takes minutes: a thousand steps of the names model on single floats.
 test-long: $(VENV)/.test
@@ -30,7 +31,7 @@ bench: bench-peers
 # An environment of its own for the peers, which are large (PyTorch) and of no use to anything else here.
 bench-peers: .venv-bench/.installed
 BENCH_BIN := .venv-bench/bin
-PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba
+PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu
 .venv-bench/.installed: $(SOURCES)
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
 	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench]' $(PEERS)

@@ -14,6 +14,7 @@ from .runtime import show_config, show_runtime
 from .statistics import TableStatistics, table_statistics
 from .threads import get_num_threads, set_num_threads, threads
 from .token_position import TokenPositionEmbedding
+from .vocabulary import Vocabulary
 
 __version__ = _distribution.VERSION
 
@@ -25,6 +26,7 @@ __all__ = [
     "RowGrad",
     "TableStatistics",
     "TokenPositionEmbedding",
+    "Vocabulary",
     "__version__",
     "embedding_bag",
     "embedding_bag_backward",

@@ -121,6 +121,7 @@ cdef extern from "fastembed.h" nogil:
     void fe_norm_rows(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept
     void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept
     void fe_dots(const fe_table *table, const fe_batch *batch, char *dots) noexcept
+    void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept
     void fe_sum_powers(const fe_table *rows, double p, double *sums) noexcept
 
     const char *fe_isa_available(int32_t k) noexcept

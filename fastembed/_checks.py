@@ -548,3 +548,79 @@ def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: s
     if how == "max":
         raise ValueError("per_sample_weights go with mode sum, mean or sqrtn, got max")
     return np.ascontiguousarray(like("per_sample_weights", value, shape, to), to)
+
+
+# Search
+
+
+def query_ids(value: Any) -> Any:
+    """The same value where it stands for ids of rows, as anything does that is no array of floats; None where it is vectors."""
+    array = _array("queries", value)
+    is_empty_list = array.size == 0 and isinstance(value, list | tuple)
+    return None if (array.dtype.kind == "f" or is_half(array.dtype)) and not is_empty_list else value
+
+
+def query_vectors(value: Any, width: int, to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Vectors of shape S + (width,), contiguous, finite once they are converted to ``to``."""
+    with np.errstate(over="ignore"):
+        vectors = np.ascontiguousarray(rows("queries", value, (*np.shape(value)[:-1], width), to), to)
+    return finite_rows("query", vectors)
+
+
+def finite_rows(name: str, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Vectors without infinities and NaN."""
+    bad = np.argwhere(~np.isfinite(vectors))
+    if len(bad):
+        place, value = tuple(int(i) for i in bad[0][:-1]), vectors[tuple(bad[0])]
+        raise ValueError(f"{name} at position {place} must be finite in {vectors.dtype}, got {value}")
+    return vectors
+
+
+def broadcast_ids(names: tuple[str, ...], arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """Arrays of one shape."""
+    try:
+        return list(np.broadcast_arrays(*arrays))
+    except ValueError:
+        shapes = ", ".join(f"{name} of shape {array.shape}" for name, array in zip(names, arrays, strict=True))
+        raise ValueError(f"{shapes} do not broadcast to one shape") from None
+
+
+def n_nearest(value: Any, n_rows: int, n_left_out: int) -> int:
+    """How many rows are asked for: at most those there are."""
+    k = size("k", value)
+    if k > n_rows - n_left_out:
+        left = f", {n_left_out} of them left out" if n_left_out else ""
+        raise ValueError(f"k must be from 0 to {max(n_rows - n_left_out, 0)} for a table of {n_rows} rows{left}; got {k}")
+    return k
+
+
+# Names
+
+
+def some(names: list[str]) -> str:
+    """The first few of many names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
+
+
+def distinct_names(name: str, value: Any) -> list[str]:
+    """Strings of which no two are equal."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be an iterable of strings, got {value!r:.80}")
+    names = list(value)
+    seen: set[str] = set()
+    for place, given in enumerate(names):
+        if not isinstance(given, str):
+            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
+        if given in seen:
+            raise ValueError(f"{name} must be distinct, got {given!r} again at position {place}")
+        seen.add(given)
+    return names
+
+
+def strings(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """A string, or nested lists of strings, as an array of objects."""
+    array = np.array(value, object)
+    for place, given in np.ndenumerate(array):
+        if not isinstance(given, str):
+            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
+    return array

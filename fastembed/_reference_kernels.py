@@ -274,5 +274,12 @@ def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:
     return np.array(products, table.dtype)
 
 
+def products(rows: Array, queries: Array) -> tuple[Array, Array]:
+    round_, lists = reference.rounding(str(rows.dtype)), rows.tolist()
+    with_queries = [[reference.rules.dot(row, query, round_) for row in lists] for query in queries.tolist()]
+    squares = [reference.rules.dot(row, row, round_) for row in lists]
+    return np.array(with_queries, rows.dtype).reshape(len(queries), len(rows)), np.array(squares, rows.dtype)
+
+
 def sum_powers(rows: Array, p: float) -> Array:
     return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)

@@ -153,6 +153,21 @@ def sort_rows(cnp.ndarray rows not None, int64_t n_rows):
     return in_order, order
 
 
+def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
+    """Each row of a matrix times each query, shape (queries, rows), and times itself; summed in 16 parts."""
+    cdef _c.fe_table c_rows, c_queries
+    need_table(&c_rows, rows)
+    need_table(&c_queries, queries)
+    need_pair(&c_rows, &c_queries)
+    cdef cnp.ndarray result = np.empty((c_queries.n_rows, c_rows.n_rows), rows.dtype)
+    cdef cnp.ndarray squares = np.empty(c_rows.n_rows, rows.dtype)
+    cdef char *c_result = <char *>cnp.PyArray_DATA(result)
+    cdef char *c_squares = <char *>cnp.PyArray_DATA(squares)
+    with nogil:
+        _c.fe_products(&c_rows, &c_queries, c_result, c_squares)
+    return result, squares
+
+
 def sum_powers(cnp.ndarray rows not None, double p):
     """The sum of |x|^p over each row of a matrix, in float64: 16 sums of every sixteenth element, joined in pairs; the maximum for inf."""
     cdef _c.fe_table table

@@ -218,14 +218,9 @@ def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[
     """CheckpointError unless the tensors of a file have exactly the expected names, shapes and dtype."""
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
-        raise CheckpointError(f"{path} lacks {_some(missing)} and has {_some(unexpected)} that is not expected")
+        raise CheckpointError(f"{path} lacks {_checks.some(missing)} and has {_checks.some(unexpected)} that is not expected")
     for name, shape in expected.items():
         found = tensors[name]
         if (found.shape, found.dtype) != (shape, dtype):
             wanted = f"{dtype} of shape {shape}, got {found.dtype} of shape {found.shape}"
             raise CheckpointError(f"{name} of {path} must be {wanted}")
-
-
-def _some(names: list[str]) -> str:
-    """The first few of many names."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"

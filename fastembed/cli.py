@@ -19,7 +19,7 @@ from dataclasses import fields
 from typing import Any, NoReturn, TextIO
 
 from . import _distribution, checkpoint, runtime
-from .microgpt import GPT, Tokenizer, neighbors
+from .microgpt import GPT, Tokenizer
 from .threads import get_num_threads
 from .training import Options, Run, load_model
 
@@ -211,8 +211,9 @@ def _show_samples(model: GPT, tokenizer: Tokenizer, rng: random.Random, argument
 
 
 def _show_neighbors(model: GPT, tokenizer: Tokenizer, token_id: int, k: int) -> None:
-    found = neighbors(model.emb.wte, token_id, k)
-    print(f"{tokenizer.name(token_id)}: " + "  ".join(f"{tokenizer.name(i)} {cosine:+.2f}" for i, cosine in found))
+    found = model.emb.nearest(token_id, min(k, tokenizer.vocab_size - 1), exclude_queries=True)
+    pairs = zip(found.ids.tolist(), found.scores.tolist(), strict=True)
+    print(f"{tokenizer.name(token_id)}: " + "  ".join(f"{tokenizer.name(i)} {cosine:+.2f}" for i, cosine in pairs))
 
 
 def _sample(arguments: argparse.Namespace) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 
 from . import _checks
 from .rowgrad import Batch, RowGrad, batch_of
+from .search import SearchedTables
 from .statistics import LOOKUPS, TableStatistics, table_statistics
 from .trained import TrainedTable
+from .vocabulary import NamedRows, Vocabulary
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
@@ -43,7 +45,7 @@ def normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: 
     return table
 
 
-class Layer:
+class Layer(SearchedTables, NamedRows):
     """Tables by name, a row-sparse gradient for each, the ids of the last call, and whoever trains the tables.
 
     Rows may be behind: an optimiser lets them take the steps that they missed when they are needed (`trained`). A lock of each
@@ -58,7 +60,8 @@ class Layer:
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
-        self.tables = tables
+        self.tables = dict(tables)
+        self._vocabulary = None
         self._hold(*tables.values())
         self._last_ids = None
         self.training = True
@@ -278,8 +281,8 @@ class Layer:
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         """Give a table ``n`` rows. Rows that remain keep their values, and what every optimiser knows of them.
 
-        The table becomes another array; accumulated gradients of rows that are gone are dropped, and the ids of the last call
-        forgotten.
+        The table becomes another array; accumulated gradients of rows that are gone are dropped, and so are their names; the ids
+        of the last call are forgotten. A table whose rows have names grows by `add_tokens`.
 
         Parameters
         ----------
@@ -304,29 +307,30 @@ class Layer:
                [5., 6.],
                [5., 6.]])
         """
-        name = next(iter(self.tables)) if table is None else table
-        if name not in self.tables:
-            raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
+        name = self._name_of(table)
         n = _checks.size("n", n)
         with self.lock:
-            self.flush()
-            old = self.tables[name]
-            n_added, n_kept = max(n - len(old), 0), min(n, len(old))
-            added = _checks.rows(
-                "new_rows", 0.0 if new_rows is None else new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True
-            )
-            new = empty_table((n, old.shape[1]), self.dtype)
-            new[:n_kept], new[n_kept:] = old[:n_kept], added
-            puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
-            self._grads[name] = self._grads[name].resized(n)
-            if name in self._counts:
-                self._counts[name] = np.append(self._counts[name][:n_kept], np.zeros(n_added, np.int64))
-            self.tables[name] = new
-            self._hold(*self.tables.values())
-            self._last_ids = None
-            self._trained = {}
-            for put in puts:
-                put()
+            self._resize(name, n, 0.0 if new_rows is None else new_rows, self._names_of(name, n))
+
+    def _resize(self, name: str, n: int, new_rows: ArrayLike, vocabulary: Vocabulary | None) -> None:
+        """Give a table ``n`` rows, and the layer a vocabulary; all or nothing."""
+        self.flush()
+        old = self.tables[name]
+        n_added, n_kept = max(n - len(old), 0), min(n, len(old))
+        added = _checks.rows("new_rows", new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True)
+        new = empty_table((n, old.shape[1]), self.dtype)
+        new[:n_kept], new[n_kept:] = old[:n_kept], added
+        puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
+        self._grads[name] = self._grads[name].resized(n)
+        if name in self._counts:
+            self._counts[name] = np.append(self._counts[name][:n_kept], np.zeros(n_added, np.int64))
+        self.tables[name] = new
+        self._hold(*self.tables.values())
+        self._last_ids = None
+        self._trained = {}
+        self._vocabulary = vocabulary
+        for put in puts:
+            put()
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.flush()
@@ -349,6 +353,7 @@ def _restored(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
     layer = cls.__new__(cls)
     layer.__dict__.update(state)
     Layer.__init__(layer, state["tables"], state["trainable"], state["trainable_rows"])
-    layer._grads = state["_grads"]
+    layer._grads = dict(state["_grads"])
+    layer._vocabulary = state["_vocabulary"]
     layer._set_counts({name: counts.copy() for name, counts in state["_counts"].items()})
     return layer.train(training)

@@ -236,12 +236,3 @@ class GPT:
             tokens.append(token)
         self.emb.train(was_training)
         return "".join(map(tokenizer.name, tokens[1:]))
-
-
-def neighbors(wte: Array, token_id: int, k: int) -> list[tuple[int, float]]:
-    """The k tokens whose rows have the largest cosine with that token's row, nearest first; ties go to the lower id."""
-    rows = wte.astype(np.float64)
-    norms = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float64).tiny)
-    cosines = rows @ rows[token_id] / (norms * norms[token_id])
-    order = [int(i) for i in np.argsort(-cosines, kind="stable") if i != token_id]
-    return [(i, float(cosines[i])) for i in order[:k]]

@@ -188,6 +188,9 @@ void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int
 /* for i: sums[i] = the sum of |x|^p over the elements of row i, in float64, whatever the dtype; their maximum where p is INFINITY */
 void fe_sum_powers(const fe_table *rows, double p, double *sums);
 
+/* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q; in their dtype, summed in 16 parts */
+void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
+
 /* Instruction sets: the k-th that this build holds and this machine runs, the widest first, NULL past the last one; choose one by
  * name (false if it is not among them); the one in use, baseline until one is chosen; the compiler and flags that built them. */
 const char *fe_isa_available(int32_t k);

@@ -27,6 +27,7 @@ ALLOWED = {
         "statistics",
         "threads",
         "token_position",
+        "vocabulary",
     },
     "__main__": {"cli"},
     "_backend": {"_kernels"},  # for type checkers; at run time it imports one of the two by name
@@ -36,7 +37,9 @@ ALLOWED = {
     "rowgrad": {"_backend", "_checks", "ops"},
     "statistics": {"_backend", "_checks"},
     "trained": {"_backend", "_checks", "rowgrad"},
-    "layer": {"_checks", "ops", "rowgrad", "statistics", "trained"},
+    "search": {"_backend", "_checks", "ops"},
+    "vocabulary": {"_checks", "ops"},
+    "layer": {"_checks", "ops", "rowgrad", "search", "statistics", "trained", "vocabulary"},
     "embedding": {"_backend", "_checks", "layer", "ops", "renorm"},
     "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
@@ -57,7 +60,7 @@ ALLOWED = {
     "bench/suite": {"__init__", "bench/peers", "bench/timing", "bench/workloads"},
     "bench/workloads": {"reference", "bench/peers", "bench/timing"},
     "bench/peers/__init__": {
-        f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "hashed", "norm", "short", "step")
+        f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "hashed", "norm", "search", "short", "step")
     },
     "bench/peers/backward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/bags": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
@@ -65,11 +68,14 @@ ALLOWED = {
     "bench/peers/norm": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/base": {"__init__", "bench/timing"},
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
+    "bench/peers/search": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "reference/__init__": {
         f"reference/{name}"
-        for name in ("_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "rules", "sequences", "statistics")
+        for name in (
+            "_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "rules", "search", "sequences", "statistics"
+        )
     },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
     "reference/hashed": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
@@ -77,7 +83,8 @@ ALLOWED = {
     "reference/sequences": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
     "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
     "reference/ops": {"reference/_nested", "reference/halves"},
-    "reference/layers": {"reference/ops", "reference/rules", "reference/_nested"},
+    "reference/layers": {"reference/ops", "reference/rules", "reference/_nested", "reference/search"},
+    "reference/search": {"reference/ops", "reference/rules", "reference/_nested"},
     "reference/statistics": {"reference/ops", "reference/rules"},
     "reference/optim": {"reference/halves", "reference/layers", "reference/rules", "reference/_nested"},
 }
@@ -129,6 +136,8 @@ def test_only_numpy_and_safetensors_are_required():
         "torch": {f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "short", "step")},
         "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward"},
         "thinc": {"bench/peers/backward", "bench/peers/forward", "bench/peers/hashed"},
+        "faiss": {"bench/peers/base", "bench/peers/search"},
+        "threadpoolctl": {"bench/peers/base"},
         "numba": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward"},
     }
     for name, tree in modules():
@@ -161,7 +170,7 @@ def test_import_loads_nothing_heavy():
 
 
 def test_the_benchmarks_load_no_peer_until_one_runs():
-    peers = ("torch", "fbgemm_gpu", "thinc", "numba", "matplotlib")
+    peers = ("torch", "fbgemm_gpu", "thinc", "numba", "faiss", "matplotlib")
     script = f"import sys, fastembed.bench; print(*(name for name in {peers} if name in sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == "\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scalar_gpt import ScalarGPT
 
-from fastembed.microgpt import GPT, Tokenizer, neighbors, read_documents
+from fastembed.microgpt import GPT, Tokenizer, read_documents
 from fastembed.training import Options, Run
 
 
@@ -93,15 +93,13 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, dtype):
     assert [resumed.model.sample(resumed.tokenizer, resumed.rng) for _ in range(5)] == samples
 
 
-def test_tokenizer_and_neighbors():
+def test_tokenizer():
     tokenizer = Tokenizer("hello")
     assert tokenizer.characters == ["e", "h", "l", "o"]
     assert [tokenizer.name(i) for i in tokenizer.encode("hole")] == ["<BOS>", "h", "o", "l", "e", "<BOS>"]
     assert tokenizer.id_of("<BOS>") == 4
     with pytest.raises(ValueError, match="token 'x' is not one of"):
         tokenizer.id_of("x")
-    rows = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
-    assert neighbors(rows, 0, 3) == [(1, 1.0), (4, 1.0), (2, 0.0)]
 
 
 def test_a_model_needs_heads_that_divide_its_width():

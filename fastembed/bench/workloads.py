@@ -231,6 +231,15 @@ def _hashed(quick: bool) -> Iterator[Case]:
         yield Case(f"V {n_rows:,}, C {width}, {n_ids:,} ids of 64 bits, float32", inputs, n_bytes)
 
 
+def _searches(quick: bool) -> Iterator[Case]:
+    """The gradients of a batch serve as queries. Of many queries no one number says what has to be moved."""
+    width = 16 if quick else 128
+    for n_rows, n_queries in ((3_000, 1), (3_000, 20)) if quick else ((100_000, 1), (1_000_000, 1), (100_000, 100)):
+        inputs = _inputs((n_queries,), n_rows, width, backward=True)
+        n_bytes = inputs.wte.nbytes if n_queries == 1 else None
+        yield Case(f"V {n_rows:,}, C {width}, {n_queries} queries, float32", inputs, n_bytes)
+
+
 _LONG_RUN_STEPS = 2_000
 
 
@@ -335,6 +344,10 @@ _LIST = (
         for mode in ("sum", "mean")
     ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", _hashed, peers.hash_answer, peers.HASHED),
+    *(
+        Workload(id, f"the ten rows of largest {name}", _searches, peers.nearest_answer(metric), peers.NEAREST[metric])
+        for id, name, metric in (("nearest", "cosine", "cosine"), ("nearest-dot", "product", "dot"))
+    ),
     Workload("import", "import after NumPy, in a fresh process", _no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",

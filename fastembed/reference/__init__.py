@@ -10,6 +10,7 @@ from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .hashed import HashEmbedding, hash_ids
 from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
+from .search import analogy, nearest
 from .sequences import TokenPositionEmbedding
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "RowGrad",
     "TokenPositionEmbedding",
     "accumulate",
+    "analogy",
     "embedding_bag",
     "embedding_bag_backward",
     "gather",
@@ -27,6 +29,7 @@ __all__ = [
     "gather_add_backward",
     "halves",
     "hash_ids",
+    "nearest",
     "norms",
     "optim",
     "resolve_ids",

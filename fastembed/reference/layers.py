@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from . import ops
+from . import ops, search
 from ._nested import arithmetic, flat, rounding, shape
 from .ops import Table
 from .rules import clip_factor, norm, scaled, total_norm
@@ -96,10 +96,13 @@ class RowGrad:
 class Layer:
     """Tables by name and a RowGrad for each."""
 
+    padding_idx: int | None = None
+
     def __init__(self, tables: dict[str, Table], dtype: str, trainable_rows: Any = None) -> None:
         self.tables = tables
         self.dtype = dtype
         self.trainable_rows = trainable_rows
+        self.names: list[str] | None = None  # of the rows of the first table
         self.zero_grad()
 
     def _backward(
@@ -119,6 +122,23 @@ class Layer:
             optimizer.train(self)
             self.zero_grad()
 
+    def nearest(self, queries: Any, k: int = 10, metric: str = "cosine", *, table: str | None = None, **options: Any) -> Any:
+        return search.nearest(self.tables[table or next(iter(self.tables))], queries, k, metric, dtype=self.dtype, **options)
+
+    def analogy(
+        self,
+        a: Any,
+        b: Any,
+        c: Any,
+        k: int = 1,
+        metric: str = "cosine",
+        *,
+        table: str | None = None,
+        exclude_queries: bool = True,
+    ) -> Any:
+        rows = self.tables[table or next(iter(self.tables))]
+        return search.analogy(rows, a, b, c, k, metric, exclude_queries=exclude_queries, dtype=self.dtype)
+
     def resize(self, n: int, table: str | None = None, new_rows: Any = None) -> None:
         """Rows that are added hold new_rows, or zeros; gradients of rows that are gone are dropped."""
         name = next(iter(self.tables)) if table is None else table
@@ -129,6 +149,19 @@ class Layer:
         rows += [list(row) for row in new_rows] if new_rows is not None else [[0.0] * width for _ in range(n_added)]
         kept = [(r, row) for r, row in zip(grad.ids, grad.rows, strict=True) if r < n]
         self._grads[name] = RowGrad(width, arithmetic(self.dtype), [r for r, _ in kept], [row for _, row in kept])
+
+    def add_tokens(self, names: list[str], init: Any = "mean") -> list[int]:
+        """Named rows at the end of the first table: the mean of the old rows, or those given; their ids."""
+        rows = next(iter(self.tables.values()))
+        if self.names is None and rows:
+            raise ValueError(f"the {len(rows)} rows have no names: set vocabulary to theirs before tokens are added")
+        there = [repr(name) for name in names if name in (self.names or [])]
+        if there:
+            raise ValueError(f"names must be new, and the vocabulary has {there[0]}")
+        n_old, self.names = len(rows), [*(self.names or []), *names]
+        new_rows = [mean_row(rows, self.padding_idx, self.dtype)] * len(names) if init == "mean" else init
+        self.resize(n_old + len(names), new_rows=new_rows)
+        return list(range(n_old, n_old + len(names)))
 
     def zero_grad(self) -> None:
         self._grads = {
@@ -160,6 +193,15 @@ class Layer:
 def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
     round_ = rounding(dtype)
     return [[round_(rng.gauss(0.0, std)) for _ in range(n_cols)] for _ in range(n_rows)]
+
+
+def mean_row(rows: Table, padding_idx: int | None, dtype: str) -> list[float]:
+    """The mean of all rows but the padding row, summed in float64 in their order; zeros if there are none."""
+    kept = [row for r, row in enumerate(rows) if r != padding_idx]
+    sums = [0.0] * ops.width(rows)
+    for row in kept:
+        sums = [x + y for x, y in zip(sums, row, strict=True)]
+    return [rounding(dtype)(x / max(len(kept), 1)) for x in sums]
 
 
 class OneTable(Layer):

@@ -99,6 +99,9 @@ typedef struct {
     /* Items first .. end - 1: dots[i] = row rows[i] times gradient i; rows need not be sorted. */
     void (*dots[FE_N_DTYPES])(const fe_table *table, const fe_batch *batch, char *dots, int64_t first, int64_t end);
 
+    /* As fe_products, for rows first .. end - 1. */
+    void (*products[FE_N_DTYPES])(const fe_table *rows, const fe_table *queries, char *products, char *squares, int64_t first, int64_t end);
+
     /* As fe_norm_rows and fe_drop, for rows first .. end - 1. */
     void (*norm_rows[FE_N_DTYPES])(const fe_table *rows, const fe_table *grads, bool is_layer, double eps, int64_t first, int64_t end);
     void (*drop[FE_N_DTYPES])(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);

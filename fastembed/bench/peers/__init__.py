@@ -6,6 +6,7 @@ from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
 from .norm import NORM, norm_answer
+from .search import NEAREST, nearest_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
 
@@ -16,6 +17,7 @@ __all__ = [
     "FRESH",
     "HASHED",
     "IMPORT",
+    "NEAREST",
     "NORM",
     "ONE_NAME",
     "ONE_TOKEN",
@@ -31,6 +33,7 @@ __all__ = [
     "hash_answer",
     "long_run",
     "long_run_answer",
+    "nearest_answer",
     "norm_answer",
     "set_threads",
     "step_answer",

@@ -27,6 +27,7 @@ PEERS = {
     "fbgemm": ("fbgemm_gpu", "fbgemm-gpu-cpu"),
     "thinc": ("thinc", "thinc"),
     "numba": ("numba", "numba"),
+    "faiss": ("faiss", "faiss-cpu"),
 }
 
 
@@ -115,7 +116,7 @@ def version(peer: str) -> str | None:
 
 
 def set_threads(n_threads: int, peers: Sequence[str]) -> None:
-    """Let ours, and those of the chosen peers that are there and have threads, use this many."""
+    """Let ours, those of the chosen peers that are there and have threads, and those of BLAS (threadpoolctl) be this many."""
     set_num_threads(n_threads)
     if {"torch", "fbgemm"} & set(peers):
         with contextlib.suppress(ImportError, OSError):
@@ -127,6 +128,15 @@ def set_threads(n_threads: int, peers: Sequence[str]) -> None:
             import numba
 
             numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+    if "faiss" in peers:
+        with contextlib.suppress(ImportError, OSError):
+            import faiss
+
+            faiss.omp_set_num_threads(n_threads)
+    with contextlib.suppress(ImportError):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(n_threads, "blas")
 
 
 def contender(peer: str, way: str) -> Callable[[Callable[[Inputs], Call | Ready]], Contender]:

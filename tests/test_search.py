@@ -1,0 +1,414 @@
+"""Nearest rows and analogies: the reference to the bit, ties, odd numbers, every layout, rows that are behind, bounded memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from common import DTYPES, READ_LAYOUTS, assert_same, floats, outcome, relaid, same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastembed as fe
+from fastembed import _backend, reference, search
+
+METRICS = ("cosine", "dot", "l2")
+HALVES = ("float16", "bfloat16")
+each_metric = pytest.mark.parametrize("metric", METRICS)
+large = pytest.mark.skipif(_backend.name == "reference", reason="pure Python scores one pair in 50 us")
+
+
+@pytest.fixture(params=["usual", "tiny"])
+def blocks(request, monkeypatch):
+    """Blocks of two megabytes, and of a few rows."""
+    if request.param == "tiny":
+        monkeypatch.setattr(search, "_BLOCK_BYTES", 200)
+        monkeypatch.setattr(search, "_BLOCK_SCORES", 20)
+        monkeypatch.setattr(search, "_PAIR_BYTES", 500)
+
+
+def drawn_table(rng, kind, n_rows, width, dtype):
+    """Tables of numbers far apart, of many ties, of equal rows, of rows near each other, and of odd numbers."""
+    table = rng.standard_normal((n_rows, width))
+    if kind == "integers":
+        table = rng.integers(-2, 3, (n_rows, width)).astype(np.float64)
+    elif kind == "equal":
+        table = table[rng.integers(0, 1 + n_rows // 9, n_rows)]
+    elif kind == "near":
+        table = 100 + table * 1e-5
+    elif kind == "odd":
+        table *= 10.0 ** rng.integers(-30, 30, (n_rows, 1))
+        table[rng.random(table.shape) < 0.03] = rng.choice([np.nan, np.inf, -np.inf, 0.0, 1e-40, 1e-310])
+    with np.errstate(over="ignore"):
+        return table.astype(dtype)
+
+
+def layer_of(table):
+    return fe.Embedding.from_pretrained(table)
+
+
+def assert_found(got, expected):
+    """A search found what the reference did: the ids, and the bits of the scores, or its exception."""
+    assert got[0] == expected[0], (got, expected)
+    if got[0] == "raised":
+        assert got[1:] == expected[1:]
+        return
+    (ids, scores), (like_ids, like_scores) = got[1], expected[1]
+    assert ids.dtype == np.int64
+    assert ids.tolist() == like_ids
+    assert same_bits(scores, np.array(like_scores, np.float64).reshape(ids.shape))
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@each_metric
+@pytest.mark.parametrize("kind", ["apart", "integers", "equal", "near", "odd"])
+def test_the_reference_to_the_bit(kind, metric, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        n_rows, width = int(rng.integers(1, 60)), int(rng.integers(1, 40))
+        table = drawn_table(rng, kind, n_rows, width, dtype)
+        exclude = bool(rng.integers(2))
+        k = int(rng.integers(0, n_rows + 1 - exclude))
+        ids = rng.integers(0, n_rows, (2, 3))
+        got = outcome(layer_of(table).nearest, ids, k, metric, exclude_queries=exclude)
+        rows = table.astype(np.float64).tolist()
+        like = outcome(reference.nearest, rows, ids.tolist(), k, metric, exclude_queries=exclude, dtype=dtype)
+        assert_found(got, like)
+        vectors = (rng.standard_normal((3, width)) * rng.choice([1, 0, 1e-12, 1e12])).astype(np.float64)
+        assert_found(
+            outcome(layer_of(table).nearest, vectors, k, metric),
+            outcome(reference.nearest, rows, vectors.tolist(), k, metric, dtype=dtype),
+        )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.sampled_from(METRICS), st.sampled_from(DTYPES), st.booleans())
+def test_analogies_of_the_reference(seed, metric, dtype, exclude):
+    rng = np.random.default_rng(seed)
+    table = drawn_table(rng, "integers" if seed % 2 else "apart", 12, 5, dtype)
+    a, b, c = rng.integers(0, 12, (2, 1)), rng.integers(0, 12, 3), int(rng.integers(0, 12))
+    k = int(rng.integers(0, 9))
+    got = outcome(layer_of(table).analogy, a, b, c, k, metric, exclude_queries=exclude)
+    lists = (a.tolist(), b.tolist(), c)
+    assert_found(got, outcome(reference.analogy, table.tolist(), *lists, k, metric, exclude_queries=exclude, dtype=dtype))
+    assert got[1].ids.shape == (2, 3, k)
+    if exclude:
+        assert not (got[1].ids == c).any()
+
+
+def test_an_analogy_in_words():
+    layer = layer_of(np.array([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [9, 9, 9]]))
+    layer.vocabulary = ["king", "queen", "man", "woman", "all"]
+    king, queen, man = layer.vocabulary.ids(["king", "queen", "man"])
+    assert layer.vocabulary.names(layer.analogy(king, queen, man).ids) == ["woman"]
+    assert layer.analogy(king, king, man, exclude_queries=False).ids.tolist() == [man]
+
+
+@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+def isa(request):
+    if request.param is None:
+        yield None
+        return
+    before = _backend.kernels.build_info()["isa"]
+    _backend.kernels.select_isa(request.param)
+    yield request.param
+    _backend.kernels.select_isa(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_products_of_the_reference_on_every_instruction_set(isa, n_threads, dtype):
+    rng = np.random.default_rng(8)
+    dot, round_ = reference.rules.dot, reference.rounding(dtype)
+    for n_rows, n_queries, width in ((700, 2, 67), (5, 3, 16), (3, 1, 1), (4, 2, 0), (0, 2, 5), (3, 0, 5), (9, 4, 129)):
+        rows, queries = floats(rng, (n_rows, width), dtype), floats(rng, (n_queries, width), dtype)
+        with fe.threads(n_threads):
+            products, squares = _backend.kernels.products(relaid(rows, "misaligned"), queries)
+        lists = rows.tolist()
+        expected = [[dot(row, query, round_) for row in lists] for query in queries.tolist()]
+        assert same_bits(products, np.array(expected, dtype).reshape(n_queries, n_rows))
+        assert same_bits(squares, np.array([dot(row, row, round_) for row in lists], dtype).reshape(n_rows))
+
+
+# Ties
+
+
+@large
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_queries", [1, 5])
+@each_metric
+def test_equal_rows_go_by_their_ids_in_every_block(metric, n_queries, dtype):
+    """Rows that BLAS adds up in different orders, at the edges of its tiles and of our blocks."""
+    rng = np.random.default_rng(1)
+    table = rng.standard_normal((30_001, 67)).astype(dtype)
+    places = np.sort(rng.choice(len(table), 40, replace=False))
+    table[places] = table[places[0]]
+    queries = np.repeat(table[places[:1]], n_queries, 0)
+    found = layer_of(table).nearest(queries, 25, metric)
+    if metric == "dot":  # a longer row may come before
+        found = found._replace(ids=np.array([[i for i in ids if i in places][:25] for ids in found.ids.tolist()]))
+    n = found.ids.shape[1]
+    assert n > 15
+    assert (found.ids == places[:n]).all()
+    assert len(set(found.scores[:, -1].tolist())) == 1
+
+
+@large
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_metric
+def test_sums_without_rounding_have_the_order_of_a_stable_sort(metric, dtype):
+    rng = np.random.default_rng(2)
+    table, queries = rng.integers(-3, 4, (20_000, 24)), rng.integers(-3, 4, (7, 24))
+    dots, lengths = queries @ table.T, (table**2).sum(-1)
+    keys = {
+        "dot": -dots,
+        "l2": lengths - 2 * dots,  # and the length of the query, which is the same for all rows
+        "cosine": -dots / np.sqrt(np.maximum(lengths, 1) * (queries**2).sum(-1)[:, None]),
+    }[metric]
+    for k in (1, 10, 3_000):
+        found = layer_of(table.astype(dtype)).nearest(queries.astype(dtype), k, metric)
+        assert (found.ids == np.argsort(keys, axis=-1, kind="stable")[:, :k]).all()
+
+
+@large
+@each_metric
+def test_a_table_of_equal_rows(metric):
+    table = np.full((50_000, 3), 0.1, np.float32)
+    found = layer_of(table).nearest([0, 7], 4, metric)
+    assert found.ids.tolist() == [[0, 1, 2, 3]] * 2
+    assert len(set(found.scores.ravel().tolist())) == 1
+    assert layer_of(table * 0).nearest([[1.0, 2.0, 3.0]], 4, metric).ids.tolist() == [[0, 1, 2, 3]]
+
+
+@large
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_metric
+def test_large_tables_agree_with_a_sort_of_all_scores(metric, dtype):
+    rng = np.random.default_rng(3)
+    table, queries = (rng.standard_normal((n, 48)).astype(dtype) for n in (40_000, 9))
+    wide, wide_queries = table.astype(np.float64), queries.astype(np.float64)
+    scores = wide_queries @ wide.T
+    if metric == "cosine":
+        scores /= np.linalg.norm(wide, axis=1) * np.linalg.norm(wide_queries, axis=1)[:, None]
+    elif metric == "l2":
+        scores = -np.sqrt(((wide_queries[:, None] - wide) ** 2).sum(-1))
+    order = np.argsort(-scores, axis=-1, kind="stable")[:, :50]
+    found = layer_of(table).nearest(queries, 50, metric)
+    assert (found.ids == order).all()
+    expected = np.take_along_axis(scores, order, -1)
+    np.testing.assert_allclose(found.scores, -expected if metric == "l2" else expected, rtol=1e-12)
+
+
+# Odd numbers, sizes and arguments
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_nan_come_last_and_zeros_have_a_cosine_of_0(dtype):
+    table = np.array([[np.nan, 1], [0, 0], [1, 0], [np.inf, 0], [-1, 0], [2, np.nan]], dtype)
+    for metric, order in (("cosine", [2, 1, 4, 0, 3, 5]), ("dot", [3, 2, 1, 4, 0, 5]), ("l2", [2, 1, 4, 3, 0, 5])):
+        found = layer_of(table).nearest(np.array([1.0, 0.0]), 6, metric)
+        assert found.ids.tolist() == order
+        assert np.isnan(found.scores[-2:]).all() or metric == "l2"
+    zeros = layer_of(table).nearest(np.zeros(2), 3)
+    assert zeros.ids.tolist() == [1, 2, 4]
+    assert zeros.scores.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e18, 1e30])
+@each_metric
+def test_rows_and_queries_of_any_size(metric, size, dtype):
+    """Squares of float32 numbers that go to 0 or infinity: float64 holds them."""
+    rng = np.random.default_rng(4)
+    table = (rng.standard_normal((40, 6)) * size).astype(dtype)
+    query = table[17] * dtype_one(dtype, 1.001)
+    wide, of = table.astype(np.float64), query.astype(np.float64)
+    scores = {
+        "cosine": wide @ of / np.sqrt((wide**2).sum(-1) * (of @ of)),
+        "dot": wide @ of,
+        "l2": -np.sqrt(((wide - of) ** 2).sum(-1)),
+    }[metric]
+    assert layer_of(table).nearest(query, 5, metric).ids.tolist() == np.argsort(-scores)[:5].tolist()
+
+
+def dtype_one(dtype, x):
+    return np.dtype(dtype).type(x)
+
+
+def test_a_row_is_its_own_neighbour_with_a_cosine_of_1():
+    layer = fe.Embedding(50, 17, rng=0)
+    found = layer.nearest(np.arange(50), 1)
+    assert found.ids[:, 0].tolist() == list(range(50))
+    assert (found.scores == 1.0).all()
+    assert (layer.nearest(np.arange(50), 1, "l2").scores == 0.0).all()
+    others = layer.nearest(np.arange(50), 49, exclude_queries=True)
+    assert all(i not in ids for i, ids in enumerate(others.ids.tolist()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shapes_and_empty_tables(dtype):
+    layer = fe.Embedding(5, 3, dtype=dtype, rng=0)
+    assert layer.nearest(2, 4).ids.shape == (4,)
+    assert layer.nearest(np.uint8(2), 0).scores.shape == (0,)
+    assert layer.nearest([[1, 2], [3, 4], [0, 0]], 2).ids.shape == (3, 2, 2)
+    assert layer.nearest(np.ones((2, 1, 3)), 2).ids.shape == (2, 1, 2)
+    assert layer.nearest([], 2).ids.shape == (0, 2)
+    assert layer.nearest(np.empty((0, 3)), 2).ids.shape == (0, 2)
+    assert layer.nearest(range(3), 1).ids.shape == (3, 1)
+    empty = fe.Embedding(0, 3, dtype=dtype)
+    assert empty.nearest(np.ones((2, 3)), 0).ids.shape == (2, 0)
+    narrow = fe.Embedding(3, 0, dtype=dtype)
+    assert narrow.nearest([2, 1], 2).ids.tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "call"),
+    [
+        (ValueError, "k must be from 0 to 5 for a table of 5 rows; got 6", lambda e: e.nearest(0, 6)),
+        (
+            ValueError,
+            "k must be from 0 to 4 for a table of 5 rows, 1 of them left out; got 5",
+            lambda e: e.nearest(0, 5, exclude_queries=True),
+        ),
+        (ValueError, "k must be from 0 to 3 for a table of 5 rows, 2 of them left out; got 4", lambda e: e.analogy(0, 0, 1, 4)),
+        (ValueError, "k must be from 0 to 9223372036854775807, got -1", lambda e: e.nearest(0, -1)),
+        (TypeError, "k must be an integer, got 2.0", lambda e: e.nearest(0, 2.0)),
+        (ValueError, "metric must be one of cosine, dot, l2; got 'L2'", lambda e: e.nearest(0, 1, "L2")),
+        (IndexError, r"id 5 at position \(1,\) is out of range for a table of 5 rows", lambda e: e.nearest([0, 5], 1)),
+        (IndexError, r"b id -1 at position \(\) is out of range for a table of 5 rows", lambda e: e.analogy(0, -1, 1)),
+        (TypeError, "ids must be integers, got booleans among them", lambda e: e.nearest([0, True], 1)),
+        (TypeError, "ids must be integers, got <U1", lambda e: e.nearest(["a"], 1)),
+        (ValueError, r"queries must have shape \(3,\), got \(2,\)", lambda e: e.nearest([1.0, 2.0], 1)),
+        (
+            ValueError,
+            r"query at position \(1,\) must be finite in float32, got nan",
+            lambda e: e.nearest([[1.0, 0, 0], [0, np.nan, 0]], 1),
+        ),
+        (ValueError, r"query at position \(\) must be finite in float32, got inf", lambda e: e.nearest([1e300, 0.0, 0.0], 1)),
+        (ValueError, "exclude_queries goes with ids, got vectors", lambda e: e.nearest([1.0, 0, 0], 1, exclude_queries=True)),
+        (TypeError, "exclude_queries must be True or False, got 1", lambda e: e.nearest(0, 1, exclude_queries=1)),
+        (KeyError, r"table must be one of \['weight'\], got 'wte'", lambda e: e.nearest(0, 1, table="wte")),
+        (
+            ValueError,
+            r"a of shape \(2,\), b of shape \(3,\), c of shape \(\) do not broadcast",
+            lambda e: e.analogy([0, 1], [0, 1, 2], 3),
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(error, text, call):
+    with pytest.raises(error, match=text):
+        call(fe.Embedding(5, 3, rng=0))
+
+
+def test_a_query_whose_row_is_not_finite():
+    layer = layer_of(np.array([[1.0, 2.0], [np.nan, 1.0], [np.inf, 0.0]]))
+    for call, text in (
+        (lambda: layer.nearest([0, 1], 1), r"query at position \(1,\) must be finite in float64, got nan"),
+        (lambda: layer.analogy(0, [0, 2], 0), r"b - a \+ c at position \(1,\) must be finite in float64, got inf"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            call()
+
+
+# Tables
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+def test_tables_of_any_layout(layout):
+    rng = np.random.default_rng(5)
+    for dtype in (*DTYPES, "float16"):
+        table = rng.standard_normal((30, 7)).astype(dtype)
+        expected = layer_of(table).nearest([3, 4], 5, "l2")
+        found = layer_of(relaid(table, layout)).nearest(relaid(np.array([3, 4]), layout), 5, "l2")
+        assert (found.ids == expected.ids).all()
+        assert same_bits(found.scores, expected.scores)
+
+
+def test_tables_by_name():
+    emb = fe.TokenPositionEmbedding(9, 6, 4, n_types=3, std=1.0, rng=0)
+    for name, table in emb.state_dict().items():
+        found = emb.nearest([0, 1], 2, "dot", table=name)
+        assert (found.ids == layer_of(table).nearest([0, 1], 2, "dot").ids).all()
+    assert same_bits(emb.nearest(0, 2).scores, emb.nearest(0, 2, table="wte").scores)
+    bag = fe.EmbeddingBag.from_pretrained(emb.wpe)
+    assert bag.analogy(0, 1, 2, 3).ids.tolist() == emb.analogy(0, 1, 2, 3, table="wpe").ids.tolist()
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16"])
+def test_rows_that_are_behind_are_brought_up_to_date(dtype):
+    layer = fe.Embedding(30, 4, dtype=dtype, rng=0)
+    adam = fe.optim.Adam(layer, lr=0.3)
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        layer.backward(rng.standard_normal((3, 4)), rng.integers(0, 30, 3), optimizer=adam)
+    behind = layer.tables["weight"].copy()
+    found = layer.nearest(np.arange(30), 5)
+    assert not same_bits(layer.tables["weight"].view(f"u{behind.itemsize}"), behind.view(f"u{behind.itemsize}"))
+    expected = layer_of(layer.weight.copy()).nearest(np.arange(30), 5)
+    assert (found.ids == expected.ids).all()
+    assert same_bits(found.scores, expected.scores)
+
+
+class Computed(search.Searchable):
+    """A table that is nowhere: rows are made when they are read."""
+
+    num_embeddings, embedding_dim = 100_000, 16
+
+    def __init__(self):
+        self.reads = []
+
+    def _float_rows(self, first, end):
+        self.reads.append((first, end))
+        return np.cos(np.arange(first, end, dtype=np.float32)[:, None] * np.arange(1, 17, dtype=np.float32))
+
+
+@large
+def test_anything_with_rows_can_be_searched_block_by_block():
+    table = Computed()
+    found = table.nearest([5, 99_999], 3, "l2", exclude_queries=True)
+    whole = layer_of(Computed()._float_rows(0, 100_000)).nearest([5, 99_999], 3, "l2", exclude_queries=True)
+    assert (found.ids == whole.ids).all()
+    assert table.analogy(1, 2, 3).ids.shape == (1,)
+    n_most = search._BLOCK_BYTES // (16 * 4)
+    assert all(0 <= end - first <= n_most for first, end in table.reads)
+    blocks = [(first, end) for first, end in table.reads if end - first > 1][: -(-100_000 // n_most)]
+    assert [end for _, end in blocks[:-1]] == [first for first, _ in blocks[1:]]
+    assert blocks[0][0] == 0
+    assert blocks[-1][1] == 100_000
+
+
+@large
+@pytest.mark.parametrize("kind", ["apart", "equal rows"])
+@each_metric
+def test_memory_is_bounded(metric, kind):
+    rng = np.random.default_rng(7)
+    table = rng.standard_normal((100_000, 64)) if kind == "apart" else np.ones((100_000, 64))
+    queries = rng.standard_normal((40, 64)) if kind == "apart" else np.ones((2, 64))
+    layer = layer_of(table)
+    tracemalloc.start()
+    try:
+        layer.nearest(queries, 10, metric)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
+
+
+def test_nothing_is_written():
+    table = np.arange(12.0).reshape(4, 3)
+    queries = np.ones((2, 3))
+    for array in (table, queries):
+        array.flags.writeable = False
+    for metric in METRICS:
+        layer_of(table).nearest(queries, 2, metric)
+
+
+def test_the_reference_refuses_the_same():
+    table = fe.Embedding(5, 3, dtype="float64", rng=0).weight
+    layer, rows = layer_of(table), table.tolist()
+    for arguments in (([0, 5], 1), ([0], 6), ([0], 1, "l1"), ([[0.0, 1.0, np.nan]], 1), ([0, True], 1)):
+        assert_same(outcome(layer.nearest, *arguments), outcome(reference.nearest, rows, *arguments), float, ())
