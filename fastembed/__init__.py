@@ -8,6 +8,7 @@ from .bag_ops import embedding_bag, embedding_bag_backward
 from .embedding import Embedding
 from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
+from .quantized import QuantizedEmbedding
 from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
 from .threads import get_num_threads, set_num_threads, threads
@@ -19,6 +20,7 @@ __all__ = [
     "Embedding",
     "EmbeddingBag",
     "Parameter",
+    "QuantizedEmbedding",
     "RowGrad",
     "TokenPositionEmbedding",
     "__version__",

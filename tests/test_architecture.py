@@ -21,6 +21,7 @@ ALLOWED = {
         "embedding",
         "ops",
         "optim",
+        "quantized",
         "rowgrad",
         "runtime",
         "threads",
@@ -38,6 +39,7 @@ ALLOWED = {
     "renorm": {"_backend", "_checks"},
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
     "bag_ops": {"_backend", "_checks", "ops", "rowgrad"},
+    "quantized": {"_backend", "_checks", "bag_ops", "checkpoint", "embedding", "ops"},
     "token_position": {"_backend", "_checks", "layer", "ops", "rowgrad"},
     "parameter": {"_checks", "layer", "rowgrad"},
     "optimizer": {"_backend", "_checks", "layer", "parameter", "rowgrad", "trained"},
@@ -52,18 +54,23 @@ ALLOWED = {
     "bench/report": {"__init__", "bench/peers", "bench/plot", "bench/suite", "bench/workloads"},
     "bench/suite": {"__init__", "bench/peers", "bench/timing", "bench/workloads"},
     "bench/workloads": {"reference", "bench/peers", "bench/timing"},
-    "bench/peers/__init__": {f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "norm", "short", "step")},
+    "bench/peers/__init__": {
+        f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "norm", "quantized", "short", "step")
+    },
     "bench/peers/backward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/bags": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "bench/peers/norm": {"__init__", "bench/timing", "bench/peers/base"},
+    "bench/peers/quantized": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/base": {"__init__", "bench/timing"},
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/short": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/step": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "reference/__init__": {
-        f"reference/{name}" for name in ("_nested", "bags", "halves", "layers", "norms", "ops", "optim", "rules", "sequences")
+        f"reference/{name}"
+        for name in ("_nested", "bags", "halves", "layers", "norms", "ops", "optim", "quantized", "rules", "sequences")
     },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
+    "reference/quantized": {"reference/_nested", "reference/bags", "reference/ops"},
     "reference/_nested": {"reference/halves"},
     "reference/sequences": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
     "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
@@ -116,8 +123,10 @@ def test_only_numpy_and_safetensors_are_required():
     optional = {
         "tqdm": {"cli"},
         "matplotlib": {"bench/plot", "bench/report"},
-        "torch": {f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "short", "step")},
-        "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward"},
+        "torch": {
+            f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "quantized", "short", "step")
+        },
+        "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward", "bench/peers/quantized"},
         "thinc": {"bench/peers/backward", "bench/peers/forward"},
         "numba": {"bench/peers/base", "bench/peers/backward", "bench/peers/forward"},
     }

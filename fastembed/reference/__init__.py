@@ -4,7 +4,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, norms, optim, rules
+from . import halves, norms, optim, quantized, rules
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .layers import Embedding, Parameter, RowGrad
@@ -26,6 +26,7 @@ __all__ = [
     "halves",
     "norms",
     "optim",
+    "quantized",
     "resolve_ids",
     "rounding",
     "rules",

@@ -90,7 +90,7 @@ typedef struct {
     void (*sum_powers[FE_N_DTYPES])(const fe_table *rows, double p, double *sums, int64_t first, int64_t end);
 
     /* out = out and part of a bag */
-    void (*bag[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+    void (*bag[FE_N_READ_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
 
     /* winners[d] = the first item of the part, counted from first_item, whose element is largest[d], unless there is one already */
     void (*bag_winners[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, int64_t first_item,

@@ -5,6 +5,7 @@ from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .norm import NORM, norm_answer
+from .quantized import QUANTIZED, on_steps, quantized_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
 
@@ -20,6 +21,7 @@ __all__ = [
     "OURS",
     "PEERS",
     "POSITION",
+    "QUANTIZED",
     "READ",
     "STEP",
     "TOKEN",
@@ -29,6 +31,8 @@ __all__ = [
     "long_run",
     "long_run_answer",
     "norm_answer",
+    "on_steps",
+    "quantized_answer",
     "set_threads",
     "step_answer",
     "version",
