@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
 _FLOAT32 = np.dtype(np.float32)
-_TRAILER = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}
+_TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}
 """The dtype of a row's scale and bias."""
 _BLOCK = 1 << 20  # elements that are packed at one time
 _KIND = "QuantizedEmbedding"  # in the description of a checkpoint

@@ -1,6 +1,8 @@
 /* Vectors of 32 bytes. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
 
 #define FE_ISA avx2
 #define FE_TARGET __attribute__((target("avx2,f16c,prfchw")))
@@ -8,9 +10,16 @@
 #define FE_STREAM(to, vector) _mm256_stream_si256((__m256i *)(to), (__m256i)(vector))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_WIDEN_BYTES(from) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from)))
-#define FE_WIDEN_HALVES(from)                                                                                                         \
-    _mm256_and_si256(_mm256_srlv_epi32(_mm256_broadcastd_epi32(_mm_loadu_si32(from)), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)), \
-                     _mm256_set1_epi32(15))
+#define FE_WIDEN_HALVES(from) fe_widen_halves(from)
 #define FE_OF_F16(half) _cvtsh_ss(half)
+
+FE_TARGET __attribute__((always_inline)) static inline __m256i fe_widen_halves(const char *from)
+{
+    int32_t word;
+    memcpy(&word, from, sizeof word);
+    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    return _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shifts), _mm256_set1_epi32(15));
+}
+
 #include "../kernels/body.inc"
 #endif
