@@ -26,8 +26,8 @@ CFLAGS = [
 if sys.platform == "linux":  # 20 KB of padding that nothing gains from
     CFLAGS += ["-falign-functions=1", "-falign-jumps=1", "-falign-loops=1", "-falign-labels=1"]
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
-# Without symbols, unless somebody who asks for flags of their own wants to see them.
-LDFLAGS = ["-Wl,-s"] if sys.platform == "linux" and "CFLAGS" not in os.environ else []
+# Without symbols and the padding between code and data, unless somebody who asks for flags of their own wants to see them.
+LDFLAGS = ["-Wl,-s", "-Wl,-z,noseparate-code"] if sys.platform == "linux" and "CFLAGS" not in os.environ else []
 # What nobody asks of a private module: pickled classes, and functions that say what their arguments are. Indices are checked
 # where they come from. Together 25 KB.
 DIRECTIVES = {"auto_pickle": False, "binding": False, "boundscheck": False, "wraparound": False, "initializedcheck": False}

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
 
 _FLOAT32 = np.dtype(np.float32)
-_TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}
-"""The dtype of a row's scale and bias."""
+_TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}  # of a row's scale and bias
 _BLOCK = 1 << 20  # elements that are packed at one time
 _KIND = "QuantizedEmbedding"  # in the description of a checkpoint
 
@@ -27,14 +26,8 @@ _KIND = "QuantizedEmbedding"  # in the description of a checkpoint
 class QuantizedEmbedding:
     """A table of 8 or 4 bits an element: a quarter or an eighth of the memory, and of what a look-up reads.
 
-    It is made by `from_float`, `from_packed` or `load`, and is not trained. Rows are those of FBGEMM: the elements (of two in a
-    byte the lower half is the first), then the scale and the bias of the row, in float32 for 8 bits and in float16 for 4. An
-    element stands for ``element * scale + bias``, each of both rounded to float32.
-
-    Notes
-    -----
-    src/QuantUtils.cc of FBGEMM; the operators of torch.ops.quantized and of fbgemm_gpu read and write the same bytes. There a
-    bias of zero may be -0.0, and some widths are refused.
+    It is made by `from_float`, `from_packed` or `load`, and is not trained. An element stands for ``element * scale + bias``,
+    each of both rounded to float32, with a scale and a bias of each row. The format is that of FBGEMM (src/QuantUtils.cc).
 
     Examples
     --------
@@ -63,11 +56,6 @@ class QuantizedEmbedding:
         embedding_dim : int
             D, the number of elements of a row.
         bits : {8, 4}
-
-        Raises
-        ------
-        TypeError, ValueError
-            Another dtype or another width.
         """
         return cls(packed, embedding_dim, bits=bits)
 
@@ -99,7 +87,7 @@ class QuantizedEmbedding:
 
     @property
     def packed(self) -> Array:
-        """The rows as they are stored, uint8: D + 8 bytes each, or (D + 1) // 2 + 4 with 4 bits."""
+        """The rows as they are stored, uint8."""
         return self._packed
 
     @property
@@ -204,13 +192,7 @@ class QuantizedEmbedding:
     def error_bound(self) -> Array:
         """How far, at most, an element of each row is from the float32 number that it was made of.
 
-        Half a step of the row, which is its extent / 255 or / 15; with 8 bits also what the 1e-8 takes that is added to the
-        extent, with 4 bits what float16 rounds at either end of the row, where that is more; and what float32 rounds on the way
-        there and back.
-
-        Returns
-        -------
-        ndarray of float64, shape (V,)
+        float64, shape (V,). Half a step of the row, as `fastembed.reference.quantized.error_bound` says.
         """
         n_bytes = _elements_size(self._embedding_dim, self._bits)
         trailers = np.ascontiguousarray(self._packed[:, n_bytes:]).view(_TRAILER[self._bits]).astype(np.float64)
