@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di]
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
 
-ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half sequences hashed statistics search vocabulary)
+ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary)
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest $(ON_REFERENCE)

@@ -9,6 +9,7 @@ from .embedding import Embedding
 from .hashed import HashEmbedding, hash_ids
 from .ops import gather, gather_add, gather_add_backward, scatter_add
 from .optim import Parameter
+from .quantized import QuantizedEmbedding
 from .rowgrad import RowGrad
 from .runtime import show_config, show_runtime
 from .statistics import TableStatistics, table_statistics
@@ -23,6 +24,7 @@ __all__ = [
     "EmbeddingBag",
     "HashEmbedding",
     "Parameter",
+    "QuantizedEmbedding",
     "RowGrad",
     "TableStatistics",
     "TokenPositionEmbedding",

@@ -4,8 +4,9 @@ _MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN
 
 
 def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const int64_t[::1] offsets not None, str mode not None,
-                  cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None, winners):
-    """out[b] = the rows of bag b as one; with `winners`, an array of int64, the first item instead that each maximum in `out` is from."""
+                  cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None, winners, int bits=0):
+    """out[b] = the rows of bag b as one; with `winners`, an array of int64, the first item instead that each maximum in `out` is from.
+    With `bits` the table is a packed one."""
     cdef _c.fe_table c_table
     cdef _c.fe_ids c_ids
     cdef _c.fe_array c_out
@@ -14,7 +15,7 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const in
     cdef _c.fe_status status
     cdef int64_t *c_winners = NULL
     cdef int64_t n_bags = offsets.shape[0] - 1, n_ids = cnp.PyArray_SIZE(ids), b
-    need_table(&c_table, table)
+    need_any_table(&c_table, table, bits, out)
     need_ids(&c_ids, ids)
     need_offsets(offsets, n_ids)
     need_rows(&c_out, out, &c_table, np.broadcast_to(np.int64(0), (n_bags,)))
@@ -22,8 +23,8 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const in
                                 or not cnp.PyArray_ISCARRAY_RO(factors)):
         raise ValueError("ids need as many factors of the table's dtype, side by side")
     if winners is not None:
-        if winners.dtype != np.int64 or winners.shape != (n_bags, c_table.n_cols) or not cnp.PyArray_ISCARRAY(winners):
-            raise ValueError("winners must be a contiguous array of int64 of the shape of out")
+        if bits != 0 or winners.dtype != np.int64 or winners.shape != (n_bags, c_table.n_cols) or not cnp.PyArray_ISCARRAY(winners):
+            raise ValueError("winners must be a contiguous array of int64 of the shape of out, of a table of floats")
         c_winners = <int64_t *>cnp.PyArray_DATA(winners)
     bags.offsets, bags.n_bags, bags.mode, bags.padding_row = &offsets[0], n_bags, _MODES[mode], padding_row
     bags.factors = <const char *>cnp.PyArray_DATA(factors) if factors is not None else NULL

@@ -6,6 +6,8 @@ cdef extern from "fastembed.h" nogil:
     ctypedef enum fe_dtype:
         FE_F32
         FE_F64
+        FE_Q8
+        FE_Q4
 
     ctypedef enum fe_bounds:
         FE_RAISE

@@ -624,3 +624,26 @@ def strings(name: str, value: Any) -> np.ndarray[Any, Any]:
         if not isinstance(given, str):
             raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
     return array
+
+
+# Packed tables
+
+
+def bits(value: Any) -> int:
+    """Of an element of a packed table."""
+    n = integer("bits", value)
+    if n not in (8, 4):
+        raise ValueError(f"bits must be 8 or 4, got {n}")
+    return n
+
+
+def packed(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
+    """A table of bytes that is only read: of so many columns, side by side; any alignment and row stride."""
+    array = _array(name, value)
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} must be uint8, got {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != width:
+        raise ValueError(f"{name} must have shape (rows, {width}) for that embedding_dim and those bits, got {array.shape}")
+    if not in_place(array, array.dtype):
+        raise ValueError(f"{name} must have contiguous rows, got strides {array.strides}")
+    return array

@@ -56,15 +56,31 @@ cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
     return 0
 
 
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, cnp.ndarray out) except -1:
+    """A packed table of uint8, of that many bits an element and as many columns as `out`; with 0 bits one of float32 or float64."""
+    cdef int last = cnp.PyArray_NDIM(out) - 1
+    if bits == 0:
+        return need_table(table, array)
+    if (bits not in (8, 4) or last < 0 or cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_TYPE(array) != cnp.NPY_UINT8
+            or cnp.PyArray_DIM(array, 1) != (cnp.PyArray_DIM(out, last) * bits + 7) // 8 + bits
+            or (cnp.PyArray_SIZE(array) > 0 and cnp.PyArray_STRIDE(array, 1) != 1)):
+        raise ValueError("a packed table that does not go with the result")
+    table.dtype = _c.FE_Q8 if bits == 8 else _c.FE_Q4
+    table.data = <char *>cnp.PyArray_DATA(array)
+    table.n_rows, table.n_cols = cnp.PyArray_DIM(array, 0), cnp.PyArray_DIM(out, last)
+    table.row_stride = cnp.PyArray_STRIDE(array, 0)
+    return 0
+
+
 cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1:
     """Two tables that are added or take one gradient: of one dtype and one width."""
-    if a.dtype != b.dtype or a.n_cols != b.n_cols:
+    if numpy_type(a) != numpy_type(b) or a.n_cols != b.n_cols:
         raise ValueError("two tables of different width or dtype")
     return 0
 
 
 cdef inline int numpy_type(const _c.fe_table *table) noexcept:
-    return cnp.NPY_FLOAT32 if table.dtype == _c.FE_F32 else cnp.NPY_FLOAT64
+    return cnp.NPY_FLOAT64 if table.dtype == _c.FE_F64 else cnp.NPY_FLOAT32
 
 
 cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, cnp.ndarray ids) except -1:
@@ -191,14 +207,14 @@ def resolve_ids(cnp.ndarray ids not None, int64_t n_rows, str bounds not None, s
     return rows
 
 
-def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out not None, str bounds not None):
-    """out[i] = table[ids[i]]"""
+def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out not None, str bounds not None, int bits=0):
+    """out[i] = table[ids[i]]; with `bits`, of a packed table"""
     cdef _c.fe_table c_table
     cdef _c.fe_ids c_ids
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
-    need_table(&c_table, table)
+    need_any_table(&c_table, table, bits, out)
     need_ids(&c_ids, ids)
     need_rows(&c_out, out, &c_table, ids)
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
@@ -209,14 +225,14 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
 
 
 def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.ndarray wpe not None, cnp.ndarray position_ids,
-               int64_t start, cnp.ndarray out not None, str bounds not None):
-    """out[i] = wte[token_ids[i]] + wpe[position_ids[i]]"""
+               int64_t start, cnp.ndarray out not None, str bounds not None, int bits=0):
+    """out[i] = wte[token_ids[i]] + wpe[position_ids[i]]; with `bits`, of a packed wte"""
     cdef _c.fe_table c_wte, c_wpe
     cdef _c.fe_ids c_token_ids, c_position_ids
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
-    need_table(&c_wte, wte)
+    need_any_table(&c_wte, wte, bits, out)
     need_table(&c_wpe, wpe)
     need_pair(&c_wte, &c_wpe)
     need_ids(&c_token_ids, token_ids)

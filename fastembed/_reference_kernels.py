@@ -99,12 +99,19 @@ def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
     return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
 
 
-def gather(table: Array, ids: Array, out: Array, bounds: str) -> None:
-    _store(out, reference.gather(table.tolist(), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+def _rows(table: Array, out: Array, bits: int) -> Any:
+    """A table as lists: with `bits` a packed one, as wide as `out`."""
+    return table.tolist() if bits == 0 else reference.quantized.dequantize(table.tolist(), out.shape[-1], bits)
 
 
-def gather_add(wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str) -> None:
-    arguments = (wte.tolist(), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
+def gather(table: Array, ids: Array, out: Array, bounds: str, bits: int = 0) -> None:
+    _store(out, reference.gather(_rows(table, out, bits), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+
+
+def gather_add(
+    wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str, bits: int = 0
+) -> None:
+    arguments = (_rows(wte, out, bits), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
     _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
 
 
@@ -227,6 +234,7 @@ def embedding_bag(
     out: Array,
     bounds: str,
     winners: Array | None,
+    bits: int = 0,
 ) -> None:
     flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
     options: dict[str, Any] = {
@@ -237,7 +245,7 @@ def embedding_bag(
     }
     weights = None if factors is None else factors.reshape(-1).tolist()
     reference.resolve_ids(ids.tolist(), len(table), bounds)  # for the position in an error
-    rows = table.tolist()
+    rows = _rows(table, out, bits)
     result = reference.embedding_bag(rows, flat_ids, offsets.tolist(), per_sample_weights=weights, bounds=bounds, **options)
     if winners is None:
         _store(out, result)

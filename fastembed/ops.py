@@ -27,7 +27,7 @@ def resolve_pair(
     token_ids: ArrayLike, vocab_size: int, position_ids: ArrayLike | None, start: int, block_size: int, *, bounds: str = "raise"
 ) -> tuple[Array, Array]:
     """The rows that the ids of a look-up in two tables mean, each of the shape of ``token_ids``."""
-    token_ids, position_ids, start = _checked_ids(token_ids, vocab_size, position_ids, start, block_size, bounds)
+    token_ids, position_ids, start = checked_ids(token_ids, vocab_size, position_ids, start, block_size, bounds)
     if position_ids is None:
         n_positions = token_ids.shape[-1] if token_ids.ndim else 1
         arange = np.arange(start, start + n_positions)
@@ -36,7 +36,7 @@ def resolve_pair(
     return token_rows, resolve_ids(position_ids, block_size, bounds=bounds, name="position id")
 
 
-def _checked_ids(
+def checked_ids(
     token_ids: ArrayLike, vocab_size: int, position_ids: ArrayLike | None, start: int, block_size: int, bounds: str
 ) -> tuple[Array, Array | None, int]:
     """The ids of a look-up in two tables, ready for a kernel."""
@@ -190,7 +190,7 @@ def gather_add(
     wte = _checks.table("wte", wte)
     dtype = _checks.arithmetic(wte.dtype)
     wpe = _checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
-    token_ids, position_ids, start = _checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
+    token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="))
     if out is not None:
         _checks.apart("out", result, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
@@ -294,7 +294,7 @@ def gather_add_backward(
     bounds = _checks.bounds(bounds)
     dwte = _checks.writable_table("dwte", dwte)
     dwpe = _checks.writable_table("dwpe", dwpe, dwte.dtype, dwte.shape[1])
-    token_ids, position_ids, start = _checked_ids(token_ids, len(dwte), position_ids, start, len(dwpe), bounds)
+    token_ids, position_ids, start = checked_ids(token_ids, len(dwte), position_ids, start, len(dwpe), bounds)
     dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), _checks.arithmetic(dwte.dtype))
     _checks.apart("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     _checks.apart("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)

@@ -56,7 +56,7 @@ static double divisor_of(fe_bag_mode mode, int64_t n_kept)
 static fe_status bag_piece(const void *of_job, int64_t piece)
 {
     const bag_work *work = of_job;
-    const int64_t *offsets = work->bags->offsets, n_cols = work->table->n_cols, item_size = work->table->dtype == FE_F32 ? 4 : 8;
+    const int64_t *offsets = work->bags->offsets, n_cols = work->table->n_cols, item_size = work->table->dtype == FE_F64 ? 8 : 4;
     const int64_t end = first_bag(work, piece + 1);
     int64_t rows[FE_BLOCK], block = 0, block_end = 0; /* rows of items block .. block_end - 1 */
     for (int64_t bag = first_bag(work, piece); bag < end; bag++) {
@@ -96,7 +96,7 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop)
 {
-    const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags, item_size = table->dtype == FE_F32 ? 4 : 8;
+    const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags, item_size = table->dtype == FE_F64 ? 8 : 4;
     const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads();
     bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, 1};
     if (n_items > LITTLE / (table->n_cols * item_size + 8))

@@ -4,6 +4,9 @@
 #include <cpuid.h>
 #include <stdint.h>
 
+/* Bits of leaf 1, ECX: whether xgetbv may be asked; conversions of float16. */
+#define OSXSAVE_F16C (1u << 27 | 1u << 29)
+
 /* Bits of leaf 7, EBX. */
 #define AVX2 (1u << 5)
 #define AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) /* F, DQ, BW, VL */
@@ -15,7 +18,7 @@
 static bool has(uint32_t features, uint32_t saved)
 {
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27))) /* OSXSAVE: xgetbv may be asked */
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & OSXSAVE_F16C) != OSXSAVE_F16C)
         return false;
     uint32_t xcr0, high;
     __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));

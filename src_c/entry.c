@@ -8,7 +8,9 @@
 #include "ids.h"
 #include "pool.h"
 
-static const int64_t item_size[FE_N_DTYPES] = {[FE_F32] = sizeof(float), [FE_F64] = sizeof(double)};
+/* of an element of a result */
+static const int64_t item_size[FE_N_READ_DTYPES] = {
+    [FE_F32] = sizeof(float), [FE_F64] = sizeof(double), [FE_Q8] = sizeof(float), [FE_Q4] = sizeof(float)};
 
 static int64_t n_pieces_of(int64_t n_items, int64_t items_per_piece)
 {
@@ -93,12 +95,34 @@ typedef struct {
     bool stream;
 } gather_work;
 
+/* A block of a packed table's rows: each is a bag of one item, and its position row is added to that. */
+static fe_status gather_packed(const gather_work *work, const int64_t *token_rows, int64_t first, fe_run out)
+{
+    int64_t position_rows[FE_BLOCK];
+    fe_status status = {.code = FE_OK};
+    if (work->wpe != NULL)
+        status = fe_ids_read(work->position_ids, first, out.n_items, work->wpe->n_rows, work->bounds, position_rows);
+    for (int64_t i = 0; i < out.n_items && status.code == FE_OK; i++) {
+        char *out_i = out.data + i * out.stride;
+        /* the maximum of one row is that row; its sum has +0.0 added, as a position row that is missing would */
+        const bool is_missing = work->wpe != NULL && position_rows[i] < 0;
+        fe_bag_part part = {is_missing ? FE_BAG_SUM : FE_BAG_MAX, .is_first = true, .n_items = 1, .divisor = 1};
+        part.n_coming = out.n_items - i - 1;
+        work->kernels->bag[work->wte->dtype](work->wte, token_rows + i, &part, out_i);
+        if (work->wpe != NULL && !is_missing)
+            work->kernels->add_row[FE_F32](out_i, out_i, fe_row(work->wpe, position_rows[i]), work->wte->n_cols);
+    }
+    return of_operand(status, 1);
+}
+
 static fe_status gather_block(const gather_work *work, int64_t first, fe_run out)
 {
     int64_t token_rows[FE_BLOCK], position_rows[FE_BLOCK];
     fe_status status = fe_ids_read(work->token_ids, first, out.n_items, work->wte->n_rows, work->bounds, token_rows);
     if (status.code != FE_OK)
         return status;
+    if (work->wte->dtype >= FE_N_DTYPES)
+        return gather_packed(work, token_rows, first, out);
     if (work->wpe == NULL) {
         work->kernels->gather[work->stream](work->wte, token_rows, work->row_size, out);
         return status;

@@ -11,7 +11,9 @@
 
 #define FE_MAX_DIMS 64 /* NumPy's own limit */
 
-typedef enum { FE_F32, FE_F64, FE_N_DTYPES } fe_dtype;
+/* FE_Q8 and FE_Q4 are of tables that are only read, by look-ups and bags: packed rows of 8 or 4 bits an element (of two in a byte the lower half
+ * is the first), then a scale and a bias, two float32 or with 4 bits two float16. An element stands for element * scale + bias in float32. */
+typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES } fe_dtype;
 
 /* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; a row of zeros. */
 typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;

@@ -22,6 +22,7 @@ ALLOWED = {
         "hashed",
         "ops",
         "optim",
+        "quantized",
         "rowgrad",
         "runtime",
         "statistics",
@@ -45,6 +46,7 @@ ALLOWED = {
     "bag": {"_checks", "bag_ops", "embedding", "ops", "renorm", "rowgrad"},
     "hashed": {"_backend", "_checks", "bag_ops", "embedding"},
     "bag_ops": {"_backend", "_checks", "ops", "rowgrad"},
+    "quantized": {"_backend", "_checks", "bag_ops", "checkpoint", "embedding", "ops"},
     "token_position": {"_backend", "_checks", "layer", "ops", "rowgrad"},
     "parameter": {"_checks", "layer", "rowgrad"},
     "optimizer": {"_backend", "_checks", "layer", "parameter", "rowgrad", "trained"},
@@ -60,12 +62,14 @@ ALLOWED = {
     "bench/suite": {"__init__", "bench/peers", "bench/timing", "bench/workloads"},
     "bench/workloads": {"reference", "bench/peers", "bench/timing"},
     "bench/peers/__init__": {
-        f"bench/peers/{name}" for name in ("backward", "bags", "base", "forward", "hashed", "norm", "search", "short", "step")
+        f"bench/peers/{name}"
+        for name in ("backward", "bags", "base", "forward", "hashed", "norm", "quantized", "search", "short", "step")
     },
     "bench/peers/backward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/bags": {"__init__", "bench/timing", "bench/peers/base", "bench/peers/forward"},
     "bench/peers/hashed": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/norm": {"__init__", "bench/timing", "bench/peers/base"},
+    "bench/peers/quantized": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/base": {"__init__", "bench/timing"},
     "bench/peers/forward": {"__init__", "bench/timing", "bench/peers/base"},
     "bench/peers/search": {"__init__", "bench/timing", "bench/peers/base"},
@@ -74,11 +78,13 @@ ALLOWED = {
     "reference/__init__": {
         f"reference/{name}"
         for name in (
-            "_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "rules", "search", "sequences", "statistics"
+            *("_nested", "bags", "halves", "hashed", "layers", "norms", "ops", "optim", "quantized"),
+            *("rules", "search", "sequences", "statistics"),
         )
     },
     "reference/bags": {"reference/_nested", "reference/layers", "reference/ops", "reference/rules"},
     "reference/hashed": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
+    "reference/quantized": {"reference/_nested", "reference/bags", "reference/ops"},
     "reference/_nested": {"reference/halves"},
     "reference/sequences": {f"reference/{name}" for name in ("_nested", "layers", "norms", "ops")},
     "reference/norms": {"reference/_nested", "reference/halves", "reference/rules"},
@@ -133,8 +139,10 @@ def test_only_numpy_and_safetensors_are_required():
     optional = {
         "tqdm": {"cli"},
         "matplotlib": {"bench/plot", "bench/report"},
-        "torch": {f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "short", "step")},
-        "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward"},
+        "torch": {
+            f"bench/peers/{name}" for name in ("base", "backward", "bags", "forward", "norm", "quantized", "short", "step")
+        },
+        "fbgemm_gpu": {"bench/peers/bags", "bench/peers/forward", "bench/peers/quantized"},
         "thinc": {"bench/peers/backward", "bench/peers/forward", "bench/peers/hashed"},
         "faiss": {"bench/peers/base", "bench/peers/search"},
         "threadpoolctl": {"bench/peers/base"},

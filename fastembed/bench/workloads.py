@@ -240,6 +240,21 @@ def _searches(quick: bool) -> Iterator[Case]:
         yield Case(f"V {n_rows:,}, C {width}, {n_queries} queries, float32", inputs, n_bytes)
 
 
+def _packed_bags(bits: int) -> Callable[[bool], Iterator[Case]]:
+    """Bags of a table that is quantised row by row."""
+
+    def cases(quick: bool) -> Iterator[Case]:
+        for case in _bags(quick):
+            ids, (n_rows, width) = case.inputs.ids[0], case.inputs.wte.shape
+            peers.on_steps(case.inputs.wte, bits)
+            n_bytes = ids.size * (width * bits // 8 + bits) + len(ids) * width * 4 + ids.nbytes
+            yield replace(
+                case, label=f"V {n_rows:,}, C {width}, {len(ids):,} bags of {ids.shape[1]}, {bits} bits", n_bytes=n_bytes
+            )
+
+    return cases
+
+
 _LONG_RUN_STEPS = 2_000
 
 
@@ -342,6 +357,16 @@ _LIST = (
     *(
         Workload(f"bag-{mode}", f"the {mode} of the rows of each bag, out=", _bags, peers.bag_answer(mode), peers.BAGS[mode])
         for mode in ("sum", "mean")
+    ),
+    *(
+        Workload(
+            f"bag-int{bits}",
+            f"the sum of the rows of each bag, {bits} bits an element, out=",
+            _packed_bags(bits),
+            peers.quantized_answer,
+            peers.QUANTIZED[bits],
+        )
+        for bits in (8, 4)
     ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", _hashed, peers.hash_answer, peers.HASHED),
     *(

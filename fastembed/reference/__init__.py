@@ -4,7 +4,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, norms, optim, rules, statistics
+from . import halves, norms, optim, quantized, rules, statistics
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .hashed import HashEmbedding, hash_ids
@@ -32,6 +32,7 @@ __all__ = [
     "nearest",
     "norms",
     "optim",
+    "quantized",
     "resolve_ids",
     "rounding",
     "rules",

@@ -1,11 +1,25 @@
 /* Vectors of 32 bytes. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
 
 #define FE_ISA avx2
-#define FE_TARGET __attribute__((target("avx2,prfchw")))
+#define FE_TARGET __attribute__((target("avx2,f16c,prfchw")))
 #define VEC_BYTES 32
 #define FE_STREAM(to, vector) _mm256_stream_si256((__m256i *)(to), (__m256i)(vector))
 #define FE_STREAM_END() _mm_sfence()
+#define FE_WIDEN_BYTES(from) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from)))
+#define FE_WIDEN_HALVES(from) fe_widen_halves(from)
+#define FE_OF_F16(half) _cvtsh_ss(half)
+
+FE_TARGET __attribute__((always_inline)) static inline __m256i fe_widen_halves(const char *from)
+{
+    int32_t word;
+    memcpy(&word, from, sizeof word);
+    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    return _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shifts), _mm256_set1_epi32(15));
+}
+
 #include "../kernels/body.inc"
 #endif

@@ -90,7 +90,7 @@ typedef struct {
     void (*sum_powers[FE_N_DTYPES])(const fe_table *rows, double p, double *sums, int64_t first, int64_t end);
 
     /* out = out and part of a bag */
-    void (*bag[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+    void (*bag[FE_N_READ_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
 
     /* winners[d] = the first item of the part, counted from first_item, whose element is largest[d], unless there is one already */
     void (*bag_winners[FE_N_DTYPES])(const fe_table *table, const int64_t *rows, const fe_bag_part *part, int64_t first_item,
@@ -106,6 +106,14 @@ typedef struct {
     void (*norm_rows[FE_N_DTYPES])(const fe_table *rows, const fe_table *grads, bool is_layer, double eps, int64_t first, int64_t end);
     void (*drop[FE_N_DTYPES])(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
 } fe_kernels;
+
+/* Of packed tables: what of `bag` one instruction set may take from another. */
+void fe_bag_q8_baseline(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+void fe_bag_q4_baseline(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+void fe_bag_q8_avx2(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+void fe_bag_q4_avx2(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+void fe_bag_q8_neon(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+void fe_bag_q4_neon(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
 
 /* Null where the compiler does not target that machine. */
 extern const fe_kernels fe_kernels_baseline;

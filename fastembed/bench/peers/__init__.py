@@ -6,6 +6,7 @@ from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
 from .norm import NORM, norm_answer
+from .quantized import QUANTIZED, on_steps, quantized_answer
 from .search import NEAREST, nearest_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
@@ -24,6 +25,7 @@ __all__ = [
     "OURS",
     "PEERS",
     "POSITION",
+    "QUANTIZED",
     "READ",
     "STEP",
     "TOKEN",
@@ -35,6 +37,8 @@ __all__ = [
     "long_run_answer",
     "nearest_answer",
     "norm_answer",
+    "on_steps",
+    "quantized_answer",
     "set_threads",
     "step_answer",
     "version",

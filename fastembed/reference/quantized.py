@@ -1,0 +1,103 @@
+"""Row-quantised tables on lists: FBGEMM's fused rows of 8 or 4 bits an element.
+
+A packed row is a list of bytes: the elements (of two in a byte the lower half is the first), then the scale and the bias of the
+row, in float32 for 8 bits and in float16 for 4. An element stands for element * scale + bias, each of both rounded to float32.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+from . import bags, ops
+from ._nested import rounding
+from .ops import Row, Table
+
+_FORMATS = {8: "<2f", 4: "<2e"}
+"""Of the scale and the bias."""
+
+
+def _trailer(row: list[int], embedding_dim: int, bits: int) -> tuple[float, float]:
+    """The scale and the bias of a packed row."""
+    scale, bias = struct.unpack_from(_FORMATS[bits], bytes(row), (embedding_dim * bits + 7) // 8)
+    return scale, bias
+
+
+def _steps(row: Row, bits: int) -> tuple[float, float, float]:
+    """Scale, bias, and what the distance of an element from the bias is multiplied by."""
+    r, h = rounding("float32"), rounding("float16")
+    low, high = min(row, default=0.0) + 0.0, max(row, default=0.0) + 0.0  # never -0.0
+    if bits == 8:
+        extent = r(high - low)
+        return r(extent / 255), low, r(255 / r(extent + r(1e-8)))
+    low = h(low)
+    scale = h(r(r(high - low) / 15)) or 1.0
+    return scale, low, r(1 / scale)
+
+
+def quantize(table: Table, bits: int) -> list[list[int]]:
+    """FloatOrHalfToFused8BitRowwiseQuantizedSBFloat and FloatOrHalfToFusedNBitRowwiseQuantizedSBHalf of FBGEMM's QuantUtils.cc,
+    for rows of any width; a bias of zero is +0.0."""
+    packed, r = [], rounding("float32")
+    for i, given in enumerate(table):
+        row = [r(x) for x in given]
+        for j, x in enumerate(row):
+            if not math.isfinite(x):
+                raise ValueError(f"row {i} of the table has {x} at column {j}, and only finite numbers can be quantized")
+        scale, bias, inverse = _steps(row, bits)
+        if not (math.isfinite(scale) and math.isfinite(bias)):
+            raise ValueError(f"row {i} of the table goes from {min(row)} to {max(row)}, which is too far for {bits} bits")
+        q = [max(0, min(round(r(r(x - bias) * inverse)), 2**bits - 1)) for x in row]
+        if bits == 4:
+            q = [low | high << 4 for low, high in zip(q[::2], [*q[1::2], 0], strict=False)]
+        packed.append([*q, *struct.pack(_FORMATS[bits], scale, bias)])
+    return packed
+
+
+def dequantize(packed: list[list[int]], embedding_dim: int, bits: int) -> Table:
+    """The rows of float32 that packed rows stand for."""
+    rows, r = [], rounding("float32")
+    for row in packed:
+        scale, bias = _trailer(row, embedding_dim, bits)
+        q = row if bits == 8 else [half for byte in row for half in (byte & 15, byte >> 4)]
+        rows.append([r(r(x * scale) + bias) for x in q[:embedding_dim]])
+    return rows
+
+
+def gather(packed: list[list[int]], embedding_dim: int, bits: int, ids: Any, **options: Any) -> Any:
+    """`ops.gather` of the rows that packed ones stand for."""
+    return ops.gather(dequantize(packed, embedding_dim, bits), ids, dtype="float32", **options)
+
+
+def gather_add(
+    packed: list[list[int]], embedding_dim: int, bits: int, token_ids: Any, wpe: Table, *positions: Any, **options: Any
+) -> Any:
+    """`ops.gather_add`, likewise."""
+    return ops.gather_add(dequantize(packed, embedding_dim, bits), token_ids, wpe, *positions, dtype="float32", **options)
+
+
+def embedding_bag(packed: list[list[int]], embedding_dim: int, bits: int, ids: Any, *offsets: Any, **options: Any) -> Table:
+    """`bags.embedding_bag`, likewise."""
+    return bags.embedding_bag(dequantize(packed, embedding_dim, bits), ids, *offsets, dtype="float32", **options)
+
+
+def _unit(x: float) -> float:
+    """The distance between neighbours of float16 around x."""
+    return 2.0 ** (math.frexp(max(x, 2.0**-14))[1] - 11)
+
+
+def error_bound(packed: list[list[int]], embedding_dim: int, bits: int) -> Row:
+    """How far, at most, what a row stands for is from the float32 numbers that `quantize` was given.
+
+    Half a step, with 8 bits and what the 1e-8 takes that is added to the extent of a row; with 4 bits what float16 rounds at
+    either end of the row, where that is more. And what float32 rounds on the way there and back.
+    """
+    bounds = []
+    for row in packed:
+        scale, bias = (abs(x) for x in _trailer(row, embedding_dim, bits))
+        extent = (2**bits - 1) * scale
+        shrunk = extent * 1e-8 / (extent + 1e-8)
+        step = scale / 2 + shrunk if bits == 8 else max(scale / 2, _unit(bias) / 2, 7.5 * _unit(scale))
+        bounds.append(step + (bias + 16 * extent) * 2.0**-24 + 2.0**-140)
+    return bounds
