@@ -11,7 +11,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
-	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py tests/test_rowgrad.py tests/test_optimizer_state.py tests/test_options.py tests/test_bags.py tests/test_half.py tests/test_sequences.py
+	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py tests/test_rowgrad.py tests/test_optimizer_state.py tests/test_options.py tests/test_bags.py tests/test_half.py tests/test_sequences.py tests/test_mapped.py
 
 # What takes minutes: a thousand steps of the names model on single floats.
 test-long: $(VENV)/.test

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +17,8 @@ from .rowgrad import Batch, RowGrad, batch_of
 from .trained import TrainedTable
 
 if TYPE_CHECKING:
-    from ._typing import Array, ArrayLike
+    from ._typing import Array, ArrayLike, Rng
+    from .mapped import MappedFiles
 
 _LINE = 64  # bytes
 _layers: weakref.WeakSet[Layer] = weakref.WeakSet()
@@ -31,14 +32,19 @@ def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
     return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
-def normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
-    std = _checks.number("std", std, 0.0, 3.4e38)
-    table = empty_table(shape, dtype)
+def normal_rows(n_cols: int, std: float, rng: Rng) -> Callable[[int, int], Array]:
+    """What draws rows first .. end - 1, one block after another: normal numbers in float64, row by row."""
+    std, generator = _checks.number("std", std, 0.0, 3.4e38), np.random.default_rng(rng)
+    return lambda first, end: generator.normal(0.0, std, (end - first, n_cols))
+
+
+def normal(shape: tuple[int, int], std: float, rng: Rng, dtype: np.dtype[Any]) -> Array:
+    """Normal numbers, drawn in float64 and rounded to ``dtype``: one seed gives one table in every dtype."""
+    draw, table = normal_rows(shape[1], std, rng), empty_table(shape, dtype)
     n_block = 4096  # rows that are float64 at one time
     for first in range(0, shape[0], n_block):
         block = table[first : first + n_block]
-        block[...] = rng.normal(0.0, std, block.shape)
+        block[...] = draw(first, first + len(block))
     return table
 
 
@@ -55,6 +61,7 @@ class Layer:
     _is_behind: bool  # as well: whether look-ups have to let rows catch up first
     _is_plain: bool
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
+    files: MappedFiles | None = None  # that the table lies in
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
         self.tables = tables
@@ -91,8 +98,13 @@ class Layer:
 
     def state_dict(self) -> dict[str, Array]:
         """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state."""
-        self.flush()
-        return dict(self.tables)
+        self.settle()
+        return {name: self._shown(name) for name in self.tables}
+
+    def _shown(self, name: str) -> Array:
+        """A table as it is handed out: one in a mapped file is not to be written."""
+        table = self.tables[name]
+        return table if self.files is None else self.files.shown(table)
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Copy tables into this layer's.
@@ -130,7 +142,8 @@ class Layer:
         arrays = {name: _checks.like(name, value, self.tables[name].shape, self.dtype) for name, value in known.items()}
         pairs = [(_checks.writable_table(name, self.tables[name]), array) for name, array in arrays.items()]
         with self.lock:
-            self.flush()
+            self.settle()
+            self._will_write(None)
             _checks.copy_into(pairs)
 
     def grads(self) -> dict[str, RowGrad]:
@@ -188,7 +201,7 @@ class Layer:
         """While an optimiser takes a step: nobody else reads or writes the tables, or has steps left to do."""
         with self.lock:
             if any(self._trained.get(name) is not table for name, table in tables.items()):
-                self.flush()
+                self.settle()
                 self._trained = tables
             self._is_behind = True
             try:
@@ -205,12 +218,27 @@ class Layer:
             yield
 
     def flush(self) -> None:
-        """Bring all rows up to date: each takes the steps of its optimiser that it has missed so far."""
+        """Bring all rows up to date: each takes the steps of its optimiser that it has missed so far.
+
+        What a mapped table has learned is then written into its file, wholly or not at all (docs/mapped.md).
+        """
+        with self.lock:
+            self.settle()
+            if self.files is not None:
+                self.files.flush()
+
+    def settle(self) -> None:
+        """Bring all rows up to date, in memory."""
         if self._is_behind:
             with self.lock:
                 for table in self._trained.values():
                     table.flush()
                 self._is_behind = False
+
+    def _will_write(self, rows: Array | None) -> None:
+        """Rows (None: all) of a table are about to change."""
+        if self.files is not None:
+            self.files.about_to_write(rows)
 
     # ---- size ----
 
@@ -218,7 +246,7 @@ class Layer:
         """Give a table ``n`` rows. Rows that remain keep their values, and what every optimiser knows of them.
 
         The table becomes another array; accumulated gradients of rows that are gone are dropped, and the ids of the last call
-        forgotten.
+        forgotten. A mapped table becomes another file, and is flushed with that.
 
         Parameters
         ----------
@@ -248,14 +276,18 @@ class Layer:
             raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
         n = _checks.size("n", n)
         with self.lock:
-            self.flush()
+            self.settle()
             old = self.tables[name]
             n_added, n_kept = max(n - len(old), 0), min(n, len(old))
             added = _checks.rows(
                 "new_rows", 0.0 if new_rows is None else new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True
             )
-            new = empty_table((n, old.shape[1]), self.dtype)
-            new[:n_kept], new[n_kept:] = old[:n_kept], added
+            if self.files is not None:
+                self.files.resize(n, None if new_rows is None else added)
+                new = self.files.table
+            else:
+                new = empty_table((n, old.shape[1]), self.dtype)
+                new[:n_kept], new[n_kept:] = old[:n_kept], added
             puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
             self._grads[name] = self._grads[name].resized(n)
             self.tables[name] = new
@@ -266,7 +298,11 @@ class Layer:
                 put()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self.flush()
+        if self.files is not None:
+            raise TypeError(
+                f"the table of {self.files.path} is mapped: open it again, or take weight.copy() for a layer in memory"
+            )
+        self.settle()
         own = ("lock", "_trained", "optimizers")  # what a copy has of its own
         return _restored, (type(self), {name: value for name, value in self.__dict__.items() if name not in own}, self.training)
 

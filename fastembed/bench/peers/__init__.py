@@ -4,6 +4,7 @@ from .backward import BACKWARD
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
+from .mapped import MAPPED, mapped_answer
 from .norm import NORM, norm_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
@@ -14,6 +15,7 @@ __all__ = [
     "FORWARD",
     "FRESH",
     "IMPORT",
+    "MAPPED",
     "NORM",
     "ONE_NAME",
     "ONE_TOKEN",
@@ -28,6 +30,7 @@ __all__ = [
     "bag_answer",
     "long_run",
     "long_run_answer",
+    "mapped_answer",
     "norm_answer",
     "set_threads",
     "step_answer",
