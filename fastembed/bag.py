@@ -177,8 +177,7 @@ class EmbeddingBag(OneTable):
         weight = self.tables["weight"]
         bags = self._bags(ids, offsets, per_sample_weights)
         result = bag_ops.output_for(weight, bags, out)
-        if self.files is not None:
-            self._ahead(bag_ops.rows_of(bags, len(weight)))
+        self._ahead(bags.ids)
         if not (self._is_behind or self._is_special()):
             bag_ops.look_up(weight, bags, result)
         else:

@@ -224,10 +224,10 @@ class OneTable(Layer):
         self._will_write(rows)
         self.tables["weight"][rows] = values
 
-    def _ahead(self, rows: Array) -> None:
-        """Rows (checked int64; -1 for none) are about to be looked up."""
+    def _ahead(self, ids: ArrayLike) -> None:
+        """Rows are about to be looked up; some of the ids may be none."""
         if self.files is not None:
-            self.files.ahead(rows)
+            self.files.ahead(ids)
 
     def _is_special(self) -> bool:
         return self._max_norm is not None
@@ -398,13 +398,11 @@ class Embedding(OneTable, kernels.SingleLookup):
 
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
         weight = self.tables["weight"]
-        is_plain = not (self._is_behind or self._is_special())
-        if is_plain and self.files is None:
+        if not (self._is_behind or self._is_special()):
+            self._ahead(ids)
             return ops.gather(weight, ids, out=out)
         rows = ops.resolve_ids(ids, len(weight))
         self._ahead(rows)
-        if is_plain:
-            return ops.gather(weight, ids, out=out)
         with self.caught_up({"weight": rows}):
             result = ops.gather(weight, ids, out=out)
             long_rows, values = self._shortened(rows)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _checks, journal, tensor_file
+from . import _checks, journal, ops, tensor_file
 from ._backend import kernels
 from .checkpoint import CheckpointError, flush_folder, writable_path
 from .journal import beside
@@ -113,9 +113,13 @@ class MappedFiles:
         view.flags.writeable = False
         return view
 
-    def ahead(self, rows: Array) -> None:
-        """Rows (checked int64, any shape) will be looked up: those that are not in memory are read side by side."""
+    def ahead(self, ids: Any) -> None:
+        """Rows will be looked up: those that are not in memory are read side by side."""
         self.check_open()
+        is_plain = (
+            isinstance(ids, np.ndarray) and ids.dtype == np.int64 and ids.flags.c_contiguous
+        )  # what is no row is passed over
+        rows = ids if is_plain else ops.resolve_ids(ids, len(self.table))
         if rows.size >= _FEW:
             _ask_for([self.table], rows.reshape(-1))
 

@@ -47,10 +47,10 @@ bool fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows)
         const int64_t row = rows[n_rows / n * k];
         if (is_row(mapped, row))
             (void)*(volatile const char *)(mapped->data + row * mapped->row_size);
-        if (((k + 1) & k) == 0 && disk_reads() != before) /* after 1, 2, 4, ... rows: the question takes longer than the row */
+        if ((k == 0 || k == 7 || k == n - 1) && disk_reads() != before) /* the question takes longer than a row that is there */
             return true;
     }
-    return disk_reads() != before;
+    return false;
 }
 
 typedef struct {

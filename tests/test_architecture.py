@@ -34,7 +34,7 @@ ALLOWED = {
     "rowgrad": {"_backend", "_checks", "ops"},
     "tensor_file": {"_checks", "checkpoint"},
     "journal": {"checkpoint", "tensor_file"},
-    "mapped": {"_backend", "_checks", "checkpoint", "journal", "tensor_file"},
+    "mapped": {"_backend", "_checks", "checkpoint", "journal", "ops", "tensor_file"},
     "trained": {"_backend", "_checks", "mapped", "rowgrad"},
     "layer": {"_checks", "mapped", "ops", "rowgrad", "trained"},
     "embedding": {"_backend", "_checks", "layer", "mapped", "ops", "renorm"},
