@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,19 @@ _RUN = 2 * 8  # bytes: the first row, and how many
 def beside(path: Path, suffix: str) -> Path:
     """A file that belongs to another one and lies beside it."""
     return path.with_name(f"{path.name}.{suffix}")
+
+
+def open_new(path: Path, like: Path) -> BinaryIO:
+    """What is to take the place of a file when it is whole, for the eyes of those who may read another."""
+    mode = like.stat().st_mode & 0o666 if like.exists() else None
+    file = open(beside(path, "new"), "wb")  # noqa: SIM115 - the caller closes it
+    try:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 class Part(NamedTuple):
@@ -111,11 +124,11 @@ class Journal(NamedTuple):
 def put_record(table: Path, record: Any) -> None:
     """Let the record file say that; whole or not at all."""
     path = beside(table, "optimizer.json")
-    with open(f"{path}.new", "wb") as file:
+    with open_new(path, table) as file:
         file.write(json.dumps(record, indent=1).encode())
         file.flush()
         os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
+    os.replace(beside(path, "new"), path)
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
@@ -139,7 +152,7 @@ def write(table: Path, parts: list[tuple[Part, Array]], rows: Array, record: Any
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)
     blocks: Iterator[Any] = (block.data for _, array in parts for block in _rows_of(array, rows))
-    with open(f"{path}.new", "wb") as file:
+    with open_new(path, table) as file:
         file.write(_MAGIC)
         checksum = 0
         for chunk in itertools.chain((struct.pack("<Q", len(text)), text, runs.data), blocks):
@@ -148,7 +161,7 @@ def write(table: Path, parts: list[tuple[Part, Array]], rows: Array, record: Any
         file.write(struct.pack("<Q", checksum))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
+    os.replace(beside(path, "new"), path)
     flush_folder(table.parent)
     found = read(table)
     assert found is not None

@@ -21,7 +21,7 @@ import numpy as np
 from . import _checks, journal, ops, tensor_file
 from ._backend import kernels
 from .checkpoint import CheckpointError, flush_folder, writable_path
-from .journal import beside
+from .journal import beside, open_new
 from .tensor_file import Fill, Place
 
 try:
@@ -169,7 +169,8 @@ class MappedFiles:
         if new:
             self._finish()
             for name, (shape, dtype, start) in new.items():
-                _new_file(beside(self.path, f"{kind}.{name}"), name, shape, dtype, _constant(shape, start))
+                file = beside(self.path, f"{kind}.{name}")
+                _new_file(file, self.path, name, shape, dtype, _constant(shape, start))
             flushed = self._recorded["step"] if self._recorded["optimizer"] == kind else 0
             journal.put_record(self.path, record | {"step": flushed})
             flush_folder(self.path.parent)
@@ -256,8 +257,7 @@ class MappedFiles:
             for name, (path, place, array) in files.items():
                 new = place._replace(shape=(n_rows, *place.shape[1:]))
                 fill = _constant(new.shape, self._record["states"][name]) if name else _slices(new_rows, n_kept)
-                with open(beside(path, "new"), "wb") as file:
-                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+                with open_new(path, path) as file:
                     made = tensor_file.write(file, new, fill, n_kept, (path, place))
                 parts.append((journal.part_of(path, made), array[:n_kept]))
             lock, rows = _locked(beside(self.path, "new"), "r+"), np.flatnonzero(self._marks[:n_kept])
@@ -299,18 +299,18 @@ def create(path: str | os.PathLike[str], name: str, shape: tuple[int, int], dtyp
     for there in (target, beside(target, "journal"), beside(target, "optimizer.json")):
         if there.exists():
             raise FileExistsError(f"{there} is there already, and is not replaced")
-    _new_file(target, name, shape, dtype, fill)
+    _new_file(target, target, name, shape, dtype, fill)
     return MappedFiles(target, "r+")
 
 
-def _new_file(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
-    place, aside = tensor_file.new_place(path, name, shape, dtype), beside(path, "new")
+def _new_file(path: Path, like: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
+    place = tensor_file.new_place(path, name, shape, dtype)
     try:
-        with open(aside, "wb") as file:
+        with open_new(path, like) as file:
             tensor_file.write(file, place, fill)
-        os.replace(aside, path)
+        os.replace(beside(path, "new"), path)
     finally:
-        aside.unlink(missing_ok=True)
+        beside(path, "new").unlink(missing_ok=True)
     flush_folder(path.parent)
 
 

@@ -845,8 +845,10 @@ def test_journals_that_are_damaged_or_of_another_table(path):
 
 def test_what_lies_beside_a_table_is_checked(path):
     layer = fe.Embedding.create(path, (V, D), rng=1)
+    path.chmod(0o600)
     train(layer, optimizer_of("SparseAdam", layer), range(2))
     layer.close()
+    assert {os.stat(path.parent / name).st_mode & 0o777 for name in os.listdir(path.parent)} == {0o600}
     record = journal.beside(path, "optimizer.json")
     good = record.read_bytes()
     state = journal.beside(path, "SparseAdam.exp_avg")
