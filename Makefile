@@ -13,7 +13,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/test_ops.py tests/test_layers.py tests/test_rowgrad.py tests/test_optimizer_state.py tests/test_options.py tests/test_bags.py tests/test_half.py tests/test_sequences.py tests/test_mapped.py
 
-# What takes minutes: a thousand steps of the names model on single floats.
+# What takes minutes: a thousand steps of the names model on single floats, two hundred kills of a run on a mapped table.
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
 
