@@ -9,12 +9,12 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di]
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
 
-ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary)
+ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary mapped)
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest $(ON_REFERENCE)
 
-# What takes minutes: a thousand steps of the names model on single floats.
+# What takes minutes: a thousand steps of the names model on single floats, two hundred kills of a run on a mapped table.
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
 

@@ -78,6 +78,14 @@ cdef extern from "fastembed.h" nogil:
     fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                                int64_t *winners, fe_stop stop) noexcept
 
+    ctypedef struct fe_mapped:
+        char *data
+        int64_t n_rows
+        int64_t row_size
+
+    bint fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows) noexcept
+    void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, bint is_over) noexcept
+
     ctypedef enum fe_rule:
         FE_SGD
         FE_ADAGRAD

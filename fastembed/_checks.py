@@ -62,6 +62,13 @@ def size(name: str, value: Any) -> int:
     return length
 
 
+def pair(name: str, value: Any) -> tuple[Any, Any]:
+    """Two values of any kind."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be two numbers, got {value!r}")
+    return value[0], value[1]
+
+
 def integer(name: str, value: Any) -> int:
     """An integer of any size, and no boolean."""
     if not isinstance(value, bool | np.bool_):
@@ -453,10 +460,9 @@ def flag(name: str, value: Any) -> bool:
 
 
 def betas(name: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{name} must be two numbers, got {value!r}")
+    first, second = pair(name, value)
     below_one = math.nextafter(1.0, 0.0)
-    return number(f"{name}[0]", value[0], 0.0, below_one), number(f"{name}[1]", value[1], 0.0, below_one)
+    return number(f"{name}[0]", first, 0.0, below_one), number(f"{name}[1]", second, 0.0, below_one)
 
 
 def weight_decay_mode(name: str, value: Any) -> str:

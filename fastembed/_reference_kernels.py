@@ -224,6 +224,14 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
+def is_absent(table: Array, rows: Array) -> bool:
+    return False
+
+
+def advise(table: Array, rows: Array, is_over: bool) -> None:
+    """Advice about memory changes no value: none is given."""
+
+
 def embedding_bag(
     table: Array,
     ids: Array,

@@ -177,3 +177,34 @@ def sum_powers(cnp.ndarray rows not None, double p):
     with nogil:
         _c.fe_sum_powers(&table, p, c_sums)
     return sums
+
+
+# ---- rows of a mapped file ----
+
+cdef int need_mapped(_c.fe_mapped *mapped, cnp.ndarray array) except -1:
+    if cnp.PyArray_NDIM(array) < 1 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        raise ValueError("rows of a mapped file lie side by side")
+    mapped.data, mapped.n_rows = <char *>cnp.PyArray_DATA(array), cnp.PyArray_DIM(array, 0)
+    mapped.row_size = cnp.PyArray_NBYTES(array) // mapped.n_rows if mapped.n_rows > 0 else 0
+    return 0
+
+
+def is_absent(cnp.ndarray table not None, const int64_t[::1] rows not None):
+    """Whether some of these rows of a mapped file seem not to be in memory."""
+    cdef _c.fe_mapped mapped
+    cdef bint result
+    need_mapped(&mapped, table)
+    if rows.shape[0] == 0:
+        return False
+    with nogil:
+        result = _c.fe_is_absent(&mapped, &rows[0], rows.shape[0])
+    return result
+
+
+def advise(cnp.ndarray table not None, const int64_t[::1] rows not None, bint is_over):
+    """These sorted rows of a mapped file will be read soon; or (is_over) they hold what the file holds, and their memory may go."""
+    cdef _c.fe_mapped mapped
+    need_mapped(&mapped, table)
+    if rows.shape[0] > 0:
+        with nogil:
+            _c.fe_advise(&mapped, &rows[0], rows.shape[0], is_over)

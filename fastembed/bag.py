@@ -15,6 +15,7 @@ from .rowgrad import RowGrad, plain_batch
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
+    from .mapped import MappedFiles
 
 
 class EmbeddingBag(OneTable):
@@ -107,6 +108,11 @@ class EmbeddingBag(OneTable):
         layer._set_up_bag(_checks.table("array", array), freeze, trainable_rows, **options)
         return layer
 
+    @classmethod
+    def _around(cls, files: MappedFiles, freeze: bool = False, *, bag_mode: str | None = None, **options: Any) -> Self:
+        """In `open`, whose ``mode`` is that of the file, ``bag_mode`` is that of the bags."""
+        return super()._around(files, freeze, **(options if bag_mode is None else options | {"mode": bag_mode}))
+
     def _set_up_bag(
         self,
         weight: Array,
@@ -171,14 +177,15 @@ class EmbeddingBag(OneTable):
         weight = self.tables["weight"]
         bags = self._bags(ids, offsets, per_sample_weights)
         result = bag_ops.output_for(weight, bags, out)
-        if self._is_plain and not self._is_behind:
+        self._ahead(bags.ids)
+        if not (self._is_behind or self._counts or self._is_special()):
             bag_ops.look_up(weight, bags, result)
         else:
             all_rows, rows = ops.resolve_ids(bags.ids, len(weight)), bag_ops.rows_of(bags, len(weight))
             with self.caught_up({"weight": all_rows}):
                 long_rows, values = self._shortened(all_rows)
                 if self._max_norm_in_place and len(long_rows):
-                    weight[long_rows] = values
+                    self._put(long_rows, values)
                 table, places = self._seen(rows)
                 seen = bags._replace(ids=places.reshape(bags.ids.shape), padding_idx=None)
                 bag_ops.look_up(table, seen, result, "zero")

@@ -85,8 +85,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
         os.replace(temporary, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename needs no flush of it
-        _flush(target.parent, os.O_RDONLY)
+    flush_folder(target.parent)
 
 
 def writable_path(path: str | os.PathLike[str]) -> Path:
@@ -112,6 +111,12 @@ def _encoded(description: Any) -> str:
         return json.dumps(description)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the description cannot be written as JSON: {error}") from error
+
+
+def flush_folder(folder: Path) -> None:
+    """What was renamed in a folder is so on the disk."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename needs no flush of it
+        _flush(folder, os.O_RDONLY)
 
 
 def _flush(path: Path, flags: int) -> None:

@@ -17,6 +17,7 @@ from .embedding import OneTable
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
+    from .vocabulary import Vocabulary
 
 
 def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Array:
@@ -230,8 +231,8 @@ class HashEmbedding(OneTable):
         batch = bag_ops.batch_back(gradients, self._bags(rows), rows, self.num_rows, False)
         self._learn({"weight": batch}, optimizer)
 
-    def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
-        """Refused with a ValueError: another number of rows would give every id other rows. Train a new layer instead."""
+    def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
+        """Refused: another number of rows would give every id other rows."""
         raise ValueError(
             f"a hashed table keeps its {self.num_rows} rows: the rows of an id are its hash modulo their number, so that with "
             f"{n} of them nearly every id would have other rows"

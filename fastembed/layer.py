@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +20,8 @@ from .trained import TrainedTable
 from .vocabulary import NamedRows, Vocabulary
 
 if TYPE_CHECKING:
-    from ._typing import Array, ArrayLike
+    from ._typing import Array, ArrayLike, Rng
+    from .mapped import MappedFiles
 
 _LINE = 64  # bytes
 _layers: weakref.WeakSet[Layer] = weakref.WeakSet()
@@ -34,14 +35,19 @@ def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
     return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
-def normal(shape: tuple[int, int], std: float, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    """Normal numbers drawn in float64, row by row, and rounded to ``dtype``: one seed gives one table in every dtype."""
-    std = _checks.number("std", std, 0.0, 3.4e38)
-    table = empty_table(shape, dtype)
+def normal_rows(n_cols: int, std: float, rng: Rng) -> Callable[[int, int], Array]:
+    """What draws rows first .. end - 1, one block after another: normal numbers in float64, row by row."""
+    std, generator = _checks.number("std", std, 0.0, 3.4e38), np.random.default_rng(rng)
+    return lambda first, end: generator.normal(0.0, std, (end - first, n_cols))
+
+
+def normal(shape: tuple[int, int], std: float, rng: Rng, dtype: np.dtype[Any]) -> Array:
+    """Normal numbers, drawn in float64 and rounded to ``dtype``: one seed gives one table in every dtype."""
+    draw, table = normal_rows(shape[1], std, rng), empty_table(shape, dtype)
     n_block = 4096  # rows that are float64 at one time
     for first in range(0, shape[0], n_block):
         block = table[first : first + n_block]
-        block[...] = rng.normal(0.0, std, block.shape)
+        block[...] = draw(first, first + len(block))
     return table
 
 
@@ -58,6 +64,7 @@ class Layer(SearchedTables, NamedRows):
     _is_behind: bool  # as well: whether look-ups have to let rows catch up first
     _is_plain: bool
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
+    files: MappedFiles | None = None  # that the table lies in
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
         self.tables = dict(tables)
@@ -82,7 +89,7 @@ class Layer(SearchedTables, NamedRows):
     def _set_counts(self, counts: dict[str, Array]) -> None:
         """Count look-ups into these arrays from now on; none for not at all."""
         self._counts = counts
-        self._is_plain = not (counts or self._is_special())
+        self._is_plain = not (counts or self.files is not None or self._is_special())
 
     @property
     def _arithmetic(self) -> np.dtype[Any]:
@@ -103,9 +110,14 @@ class Layer(SearchedTables, NamedRows):
 
         With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for ``weight``.
         """
-        self.flush()
+        self.settle()
         counts = {name + LOOKUPS: counts for name, counts in self._counts.items()}
-        return self.tables | (counts if _checks.flag("lookups", lookups) else {})
+        return {name: self._shown(name) for name in self.tables} | (counts if _checks.flag("lookups", lookups) else {})
+
+    def _shown(self, name: str) -> Array:
+        """A table as it is handed out: one in a mapped file is not to be written."""
+        table = self.tables[name]
+        return table if self.files is None else self.files.shown(table)
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Copy tables into this layer's.
@@ -146,7 +158,8 @@ class Layer(SearchedTables, NamedRows):
         counts = {name: _checks.counts(name + LOOKUPS, value, len(self.tables[name])) for name, value in counted.items()}
         pairs = [(_checks.writable_table(name, self.tables[name]), array) for name, array in arrays.items()]
         with self.lock:
-            self.flush()
+            self.settle()
+            self._will_write(None)
             _checks.copy_into(pairs)
             if counts:
                 self._set_counts(self._zero_counts() | self._counts | counts)
@@ -210,7 +223,7 @@ class Layer(SearchedTables, NamedRows):
         """While an optimiser takes a step: nobody else reads or writes the tables, or has steps left to do."""
         with self.lock:
             if any(self._trained.get(name) is not table for name, table in tables.items()):
-                self.flush()
+                self.settle()
                 self._trained = tables
             self._is_behind = True
             try:
@@ -227,12 +240,27 @@ class Layer(SearchedTables, NamedRows):
             yield
 
     def flush(self) -> None:
-        """Bring all rows up to date: each takes the steps of its optimiser that it has missed so far."""
+        """Bring all rows up to date: each takes the steps of its optimiser that it has missed so far.
+
+        What a mapped table has learned is then written into its file, wholly or not at all (docs/mapped.md).
+        """
+        with self.lock:
+            self.settle()
+            if self.files is not None:
+                self.files.flush()
+
+    def settle(self) -> None:
+        """Bring all rows up to date, in memory."""
         if self._is_behind:
             with self.lock:
                 for table in self._trained.values():
                     table.flush()
                 self._is_behind = False
+
+    def _will_write(self, rows: Array | None) -> None:
+        """Rows (None: all) of a table are about to change."""
+        if self.files is not None:
+            self.files.about_to_write(rows)
 
     # ---- statistics ----
 
@@ -264,7 +292,7 @@ class Layer(SearchedTables, NamedRows):
     def statistics(self) -> dict[str, TableStatistics]:
         """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
         with self.lock:
-            self.flush()
+            self.settle()
             return {name: table_statistics(table, self._counts.get(name)) for name, table in self.tables.items()}
 
     def _zero_counts(self) -> dict[str, Array]:
@@ -282,7 +310,8 @@ class Layer(SearchedTables, NamedRows):
         """Give a table ``n`` rows. Rows that remain keep their values, and what every optimiser knows of them.
 
         The table becomes another array; accumulated gradients of rows that are gone are dropped, and so are their names; the ids
-        of the last call are forgotten. A table whose rows have names grows by `add_tokens`.
+        of the last call are forgotten. A table whose rows have names grows by `add_tokens`. A mapped table becomes another file,
+        and is flushed with that.
 
         Parameters
         ----------
@@ -310,16 +339,22 @@ class Layer(SearchedTables, NamedRows):
         name = self._name_of(table)
         n = _checks.size("n", n)
         with self.lock:
-            self._resize(name, n, 0.0 if new_rows is None else new_rows, self._names_of(name, n))
+            self._resize(name, n, new_rows, self._names_of(name, n))
 
-    def _resize(self, name: str, n: int, new_rows: ArrayLike, vocabulary: Vocabulary | None) -> None:
+    def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
         """Give a table ``n`` rows, and the layer a vocabulary; all or nothing."""
-        self.flush()
+        self.settle()
         old = self.tables[name]
         n_added, n_kept = max(n - len(old), 0), min(n, len(old))
-        added = _checks.rows("new_rows", new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True)
-        new = empty_table((n, old.shape[1]), self.dtype)
-        new[:n_kept], new[n_kept:] = old[:n_kept], added
+        added = _checks.rows(
+            "new_rows", 0.0 if new_rows is None else new_rows, (n_added, old.shape[1]), self.dtype, broadcast=True
+        )
+        if self.files is not None:
+            self.files.resize(n, None if new_rows is None else added)
+            new = self.files.table
+        else:
+            new = empty_table((n, old.shape[1]), self.dtype)
+            new[:n_kept], new[n_kept:] = old[:n_kept], added
         puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
         self._grads[name] = self._grads[name].resized(n)
         if name in self._counts:
@@ -333,7 +368,11 @@ class Layer(SearchedTables, NamedRows):
             put()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self.flush()
+        if self.files is not None:
+            raise TypeError(
+                f"the table of {self.files.path} is mapped: open it again, or take weight.copy() for a layer in memory"
+            )
+        self.settle()
         own = ("lock", "_trained", "optimizers", "_last_ids", "_hidden")  # what a copy has of its own, or not at all
         return _restored, (type(self), {name: value for name, value in self.__dict__.items() if name not in own}, self.training)
 

@@ -16,6 +16,7 @@ from .trained import TrainedTable
 
 if TYPE_CHECKING:
     from ._typing import Array
+    from .mapped import MappedFiles
 
 
 Options = dict[str, Any]
@@ -42,6 +43,11 @@ def _arrays(item: Item) -> dict[str, Array]:
 def _trained_arrays(item: Item) -> dict[str, Array]:
     """What an optimiser may move: nothing of a frozen layer."""
     return _arrays(item) if isinstance(item, Parameter) or item.trainable else {}
+
+
+def _files_of(item: Item) -> MappedFiles | None:
+    """The mapped files that an item is trained in, if it is."""
+    return item.files if isinstance(item, Layer) and item.trainable else None
 
 
 def _matrices(array: Array, n_axes: int = 2) -> list[Array]:
@@ -144,18 +150,30 @@ class Optimizer:
         is_half = all(_checks.is_half(array.dtype) for array in _arrays(self.items[k]).values())
         return (*self.state_names(options), *((_MASTER,) if self._has_masters and is_half else ()))
 
-    def _new_array(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A state of an array of that shape and dtype. Zeros take no memory before they are used; in a master they mean none."""
+    def _spec(
+        self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[tuple[int, ...], np.dtype[Any], float]:
+        """Shape, dtype and first value of a state of an array of that shape and dtype; in a master zeros mean none."""
         if kind == _MASTER:
-            return np.zeros(shape, np.float32)
-        start, of_state, arithmetic = self.state_start(options), self.state_shape(shape), _checks.arithmetic(dtype)
-        return np.zeros(of_state, arithmetic) if start == 0 else np.full(of_state, start, arithmetic)
+            return shape, np.dtype(np.float32), 0.0
+        return self.state_shape(shape), _checks.arithmetic(dtype), self.state_start(options)
+
+    def _new_array(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A state of an array of that shape and dtype. Zeros take no memory before they are used."""
+        shape, dtype, start = self._spec(kind, options, shape, dtype)
+        return np.zeros(shape, dtype) if start == 0 else np.full(shape, start, dtype)
 
     def _new_state(self, k: int, options: Options) -> dict[str, dict[str, Array]]:
-        arrays = _arrays(self.items[k])
+        item, files, kinds = self.items[k], _files_of(self.items[k]), self._state_kinds(k, options)
+        if files is not None:
+            specs = {kind: self._spec(kind, options, files.table.shape, files.table.dtype) for kind in kinds}
+            states = files.states(self, options, specs)
+            self._steps[k] = files.step
+            return {kind: {"weight": states[kind]} for kind in kinds}
         return {
-            kind: {name: self._new_array(kind, options, array.shape, array.dtype) for name, array in arrays.items()}
-            for kind in self._state_kinds(k, options)
+            kind: {name: self._new_array(kind, options, array.shape, array.dtype) for name, array in _arrays(item).items()}
+            for kind in kinds
+            if isinstance(item, Parameter) or item.files is None  # a frozen table in a file may be larger than memory
         }
 
     def _tables_of(self, k: int, options: Options) -> dict[str, list[TrainedTable]]:
@@ -167,7 +185,12 @@ class Optimizer:
         if tables is None:
             tables = self._tables[k] = {
                 name: [
-                    self._trained(table, states, None if self._seed is None else (self._seed, _STREAMS * k + place))
+                    self._trained(
+                        table,
+                        states,
+                        None if self._seed is None else (self._seed, _STREAMS * k + place),
+                        _files_of(self.items[k]),
+                    )
                     for table, *states in zip(_matrices(array), *self._state_matrices(k, name, array), strict=True)
                 ]
                 for place, (name, array) in enumerate(_trained_arrays(self.items[k]).items())
@@ -176,9 +199,11 @@ class Optimizer:
         self._set_multipliers(k, tables)
         return tables
 
-    def _trained(self, table: Array, states: list[Array], seed: tuple[int, int] | None) -> TrainedTable:
-        has_master = self._has_masters and _checks.is_half(table.dtype)
-        return TrainedTable(self.rule, table, states[:-1] if has_master else states, states[-1] if has_master else None, seed)
+    def _trained(
+        self, table: Array, states: list[Array], seed: tuple[int, int] | None, files: MappedFiles | None
+    ) -> TrainedTable:
+        master = states.pop() if self._has_masters and _checks.is_half(table.dtype) else None
+        return TrainedTable(self.rule, table, states, master, seed, files)
 
     def _state_matrices(self, k: int, name: str, array: Array) -> list[list[Array]]:
         """Each state of an array, in parts as `_matrices` cuts the array itself."""
@@ -244,7 +269,9 @@ class Optimizer:
 
     def _prepared(self, k: int, batches: dict[str, list[Batch]]) -> tuple[Array, bool, list[tuple[TrainedTable, Batch]]]:
         """The scalars of the next step of item k, whether it is recorded, and each of its arrays with its batch."""
-        item, options = self.items[k], self._options_of(k)
+        item, options, files = self.items[k], self._options_of(k), _files_of(self.items[k])
+        if files is not None:
+            files.check_owner(self)
         for name, array in _trained_arrays(item).items():
             _checks.writable(f"{name} of item {k}", array)
         if not _trained_arrays(item):
@@ -265,12 +292,22 @@ class Optimizer:
                 for table, batch in parts:
                     table.train(step, is_recorded, batch)
         self._steps[k] += 1
+        self._tell(k)
+
+    def _tell(self, k: int) -> None:
+        """Let the files of item k know how far it has come, if it has any."""
+        files = _files_of(self.items[k])
+        if files is not None:
+            files.steps_taken(self, self._steps[k], self._options_of(k))
 
     def flush(self) -> None:
-        """Bring all rows up to date, and their state: each takes the steps that it has missed so far."""
+        """Bring all rows up to date, and their state: each takes the steps that it has missed so far.
+
+        Mapped files are written by the ``flush`` of their layer.
+        """
         for k, item in enumerate(self.items):
             if isinstance(item, Layer):
-                item.flush()
+                item.settle()
             for tables in (self._tables[k] or {}).values():
                 for table in tables:
                     table.flush()
@@ -287,9 +324,16 @@ class Optimizer:
             to a list of ``{"step": int, state: {name: ndarray}}``.
         """
         self.flush()
-        items = [{"step": step, **state} for step, state in zip(self._steps, self._state, strict=True)]
+        items = [{"step": step, **self._shown_state(k)} for k, step in enumerate(self._steps)]
         groups = [{name: group[name] for name in self.options if name in group} for group in self.param_groups]
         return {name: getattr(self, name) for name in self.options} | {"groups": groups, "items": items}
+
+    def _shown_state(self, k: int) -> dict[str, dict[str, Array]]:
+        """The state arrays of item k as they are handed out: those in mapped files are not to be written."""
+        files = getattr(self.items[k], "files", None)
+        if files is None:
+            return self._state[k]
+        return {kind: {name: files.shown(array) for name, array in arrays.items()} for kind, arrays in self._state[k].items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy what `state_dict` returned into this optimiser.
@@ -363,6 +407,9 @@ class Optimizer:
     def _load(self, items: list[Any], options: Options, groups: list[Options]) -> None:
         states = [self._state_for(k, options, groups) for k in range(len(self.items))]
         steps, loaded = [], []
+        mapped = [files for files in map(_files_of, self.items) if files is not None]
+        for files in mapped:
+            files.check_owner(self)
         for k, (mine, given) in enumerate(zip(states, items, strict=True)):
             _same_names(f"item {k}", given, {*mine, "step"})
             steps.append(_checks.size(f"step of item {k}", given["step"]))
@@ -379,6 +426,10 @@ class Optimizer:
             tables if new is old else None for tables, new, old in zip(self._tables, states, self._state, strict=True)
         ]
         self._state, self._steps = states, steps
+        for files in mapped:
+            files.about_to_write(None)
+        for k in range(len(self.items)):
+            self._tell(k)
         _checks.copy_into(loaded)
 
     def resized(self, layer: Layer, name: str, n_rows: int) -> Callable[[], None]:
@@ -386,6 +437,9 @@ class Optimizer:
         (k,) = (k for k, item in enumerate(self.items) if item is layer)
         options, made = self._options_of(k), {}
         for kind, arrays in self._state[k].items():
+            if layer.files is not None:
+                made[kind] = layer.files.states_now()[kind]
+                continue
             old = arrays[name]
             new = self._new_array(kind, options, (n_rows, *layer.tables[name].shape[1:]), layer.dtype)
             new[: len(old)] = old[:n_rows]

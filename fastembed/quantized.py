@@ -13,6 +13,7 @@ import numpy as np
 from . import _checks, bag_ops, ops
 from ._backend import kernels
 from .embedding import OneTable
+from .search import Searchable
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
@@ -23,7 +24,7 @@ _BLOCK = 1 << 20  # elements that are packed at one time
 _KIND = "QuantizedEmbedding"  # in the description of a checkpoint
 
 
-class QuantizedEmbedding:
+class QuantizedEmbedding(Searchable):
     """A table of 8 or 4 bits an element: a quarter or an eighth of the memory, and of what a look-up reads.
 
     It is made by `from_float`, `from_packed` or `load`, and is not trained. An element stands for ``element * scale + bias``,

@@ -95,7 +95,7 @@ class SearchedTables:
     tables: dict[str, Array]
     lock: Any
 
-    def flush(self) -> None:
+    def settle(self) -> None:
         raise NotImplementedError
 
     def _name_of(self, table: str | None) -> str:
@@ -187,7 +187,7 @@ class SearchedTables:
     def _rows_up_to_date(self, table: str | None) -> _TableRows:
         """While the lock is held nobody trains them."""
         name = self._name_of(table)
-        self.flush()
+        self.settle()
         return _TableRows(self.tables[name])
 
 

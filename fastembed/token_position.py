@@ -172,19 +172,19 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     @property
     def wte(self) -> Array:
         """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
-        self.flush()
+        self.settle()
         return self.tables["wte"]
 
     @property
     def wpe(self) -> Array:
         """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
-        self.flush()
+        self.settle()
         return self.tables["wpe"]
 
     @property
     def wtype(self) -> Array | None:
         """The table of token types itself, all rows up to date; None without one."""
-        self.flush()
+        self.settle()
         return self.tables.get("wtype")
 
     @property

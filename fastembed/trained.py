@@ -11,6 +11,7 @@ from ._backend import kernels
 
 if TYPE_CHECKING:
     from ._typing import Array
+    from .mapped import MappedFiles
     from .rowgrad import Batch
 
 MAX_STEPS = 1024  # that a row can miss: then all rows take them, which bounds what one look-up can cost
@@ -33,10 +34,18 @@ class TrainedTable:
         What the rows of a table of half precision are rounded from.
     seed : (int, int), optional
         Of random rounding, and which of its streams; without it rows of half precision are rounded to the nearest.
+    files : MappedFiles, optional
+        That all these arrays lie in: they are told which rows change.
     """
 
     def __init__(
-        self, rule: str, table: Array, states: list[Array], master: Array | None = None, seed: tuple[int, int] | None = None
+        self,
+        rule: str,
+        table: Array,
+        states: list[Array],
+        master: Array | None = None,
+        seed: tuple[int, int] | None = None,
+        files: MappedFiles | None = None,
     ) -> None:
         storage = table.dtype.name if _checks.is_half(table.dtype) else None
         self._arguments = (
@@ -45,7 +54,8 @@ class TrainedTable:
             tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states),
         )
         self._half = storage, master, seed
-        self._n_taken = np.zeros(len(table), np.int32)
+        self._files = files
+        self._n_taken = (np.zeros if files is None else files.zeros)(len(table), np.dtype(np.int32))
         self._steps = np.empty((MAX_STEPS, kernels.N_SCALARS))
         self._n_steps = 0
         self.multipliers: Array | None = None
@@ -53,6 +63,10 @@ class TrainedTable:
 
     def _hold(self) -> None:
         self._kernel = kernels.Trained(*self._arguments, self._n_taken, self.multipliers, self._steps, *self._half)
+
+    def _will_write(self, rows: Array | None) -> None:
+        if self._files is not None:
+            self._files.about_to_write(rows)
 
     @property
     def is_behind(self) -> bool:
@@ -69,11 +83,13 @@ class TrainedTable:
     def catch_up(self, rows: Array) -> None:
         """Let rows (checked int64, any shape) take the steps that they missed."""
         if self._n_steps > 0:
+            self._will_write(rows)
             self._kernel.catch_up(self._n_steps, rows.reshape(-1))
 
     def flush(self) -> None:
         """Let all rows take the steps that they missed."""
         if self._n_steps > 0:
+            self._will_write(None)
             self._kernel.catch_up(self._n_steps, None)
             self._n_taken[:] = 0
             self._n_steps = 0
@@ -82,6 +98,7 @@ class TrainedTable:
         """Take one step, with gradients for the rows of a batch and of zeros for all others."""
         if self._n_steps == MAX_STEPS:
             self.flush()
+        self._will_write(batch.rows)
         self._kernel.train(self._n_steps, step, is_recorded, *batch)
         if is_recorded:
             self._steps[self._n_steps] = step

@@ -110,6 +110,21 @@ fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds b
  * modulo n_rows, which is not 0 */
 void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
 
+/* ---- rows of a mapped file ---- */
+
+/* Rows of any size that lie side by side in the memory of a mapped file. */
+typedef struct {
+    char *data;
+    int64_t n_rows, row_size;
+} fe_mapped;
+
+/* Whether some of these rows (others are passed over) are not in memory: a few of them are read, one after the other, until one has
+ * to come from the disk. Nothing but advice hangs on the answer. */
+bool fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows);
+
+/* for the pages of rows, which are sorted: they will be read soon; is_over: they hold what the file holds, and may be let go of */
+void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, bool is_over);
+
 /* ---- norms of rows, and dropout ---- */
 
 /* for i: row i becomes (row - mean) / sqrt(mean of squares of that + eps), where the mean is 0 but for a layer norm. With grads, gradients

@@ -344,3 +344,18 @@ def test_the_boundary_refuses_what_would_read_elsewhere():
         kernels.embedding_bag(np.zeros((3, 13), np.uint8), ids, offsets, "max", None, -1, out, "raise", winners, 8)
     with pytest.raises(ValueError, match="a packed table"):
         kernels.gather(np.zeros((3, 13), np.uint8), ids, out, "raise", 2)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_nearest_of_packed_rows_is_that_of_their_floats(bits):
+    """Straight from the packed bytes, block by block; ids, scores and errors of the dequantised table."""
+    table = np.random.default_rng(3).standard_normal((500, 7)).astype("f4")
+    packed = fe.QuantizedEmbedding.from_float(table, bits=bits)
+    floats = fe.Embedding.from_pretrained(packed.dequantize())
+    for metric in ("cosine", "dot", "l2"):
+        found, expected = packed.nearest(table[:20], 5, metric), floats.nearest(table[:20], 5, metric)
+        assert same_bits(found.ids, expected.ids)
+        assert same_bits(found.scores, expected.scores)
+        assert same_bits(packed.nearest(3, 4, metric).ids, floats.nearest(3, 4, metric).ids)
+    assert same_bits(packed.analogy(1, 2, 3).ids, floats.analogy(1, 2, 3).ids)
+    assert outcome(packed.nearest, 500) == outcome(floats.nearest, 500)

@@ -5,6 +5,8 @@ V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -255,6 +257,20 @@ def _packed_bags(bits: int) -> Callable[[bool], Iterator[Case]]:
     return cases
 
 
+def _mapped(quick: bool) -> Iterator[Case]:
+    """A table in a file, each of its rows in the memory of the system; then each of them on the disk alone."""
+    n_rows, width, n_ids = (20_000, 16, 256) if quick else (1_000_000, 64, 8_192)
+    inputs = _inputs((n_ids,), n_rows, width)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/table.npy"
+        np.save(path, inputs.wte)
+        with open(path, "rb") as file:  # what is not on the disk yet cannot be forgotten
+            os.fsync(file.fileno())
+        for is_cold in (False, True):
+            label = f"V {n_rows:,}, C {width}, {n_ids:,} ids, float32, {'cold' if is_cold else 'warm'}"
+            yield Case(label, replace(inputs, path=path, is_cold=is_cold))
+
+
 _LONG_RUN_STEPS = 2_000
 
 
@@ -373,6 +389,7 @@ _LIST = (
         Workload(id, f"the ten rows of largest {name}", _searches, peers.nearest_answer(metric), peers.NEAREST[metric])
         for id, name, metric in (("nearest", "cosine", "cosine"), ("nearest-dot", "product", "dot"))
     ),
+    Workload("mapped-gather", "rows of a table in a mapped file", _mapped, peers.mapped_answer, peers.MAPPED),
     Workload("import", "import after NumPy, in a fresh process", _no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",

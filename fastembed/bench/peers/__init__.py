@@ -5,6 +5,7 @@ from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
+from .mapped import MAPPED, mapped_answer
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, on_steps, quantized_answer
 from .search import NEAREST, nearest_answer
@@ -18,6 +19,7 @@ __all__ = [
     "FRESH",
     "HASHED",
     "IMPORT",
+    "MAPPED",
     "NEAREST",
     "NORM",
     "ONE_NAME",
@@ -35,6 +37,7 @@ __all__ = [
     "hash_answer",
     "long_run",
     "long_run_answer",
+    "mapped_answer",
     "nearest_answer",
     "norm_answer",
     "on_steps",

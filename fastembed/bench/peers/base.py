@@ -41,12 +41,18 @@ class Inputs:
     ids : sequence of int64 ndarray, each of shape (B, T) or of one shape of the workload's own
     douts : sequence of ndarray of shape (B, T, C)
         Gradients, for work that needs them; batch k has the k-th in rotation.
+    path : str
+        Of a file that holds ``wte``, for work on files.
+    is_cold : bool
+        Whether that has to be read from the disk in each call.
     """
 
     wte: Array = field(default_factory=lambda: np.empty((0, 0)))
     wpe: Array = field(default_factory=lambda: np.empty((0, 0)))
     ids: Sequence[Array] = ()
     douts: Sequence[Array] = ()
+    path: str = ""
+    is_cold: bool = False
 
     @functools.cached_property
     def stacked(self) -> Array:
