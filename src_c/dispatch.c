@@ -1,5 +1,6 @@
 #include "dispatch.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "cpu.h"
@@ -26,6 +27,21 @@ static const struct {
 enum { N_BUILT = sizeof built / sizeof *built };
 
 static const fe_kernels *in_use = &fe_kernels_baseline;
+static fe_kernels chosen;
+
+/* Kernels that an instruction set does not have are those of the next lower one that runs here. */
+static void fill_from(const fe_kernels *lower)
+{
+    typedef void (*function)(void);
+    char *to = (char *)&chosen;
+    const char *from = (const char *)lower;
+    for (size_t at = offsetof(fe_kernels, copy_ids); at < sizeof chosen; at += sizeof(function)) {
+        function kernel;
+        memcpy(&kernel, to + at, sizeof kernel);
+        if (kernel == NULL)
+            memcpy(to + at, from + at, sizeof kernel);
+    }
+}
 
 const char *fe_isa_available(int32_t k)
 {
@@ -39,7 +55,11 @@ bool fe_select_isa(const char *isa)
 {
     for (int32_t b = 0; b < N_BUILT; b++)
         if (strcmp(built[b].kernels->isa, isa) == 0 && built[b].runs_here()) {
-            in_use = built[b].kernels;
+            chosen = *built[b].kernels;
+            for (int32_t lower = b + 1; lower < N_BUILT; lower++)
+                if (built[lower].runs_here())
+                    fill_from(built[lower].kernels);
+            in_use = &chosen;
             return true;
         }
     return false;

@@ -7,6 +7,6 @@
 #define VEC_BYTES 64
 #define FE_STREAM(to, vector) _mm512_stream_si512((__m512i *)(to), (__m512i)(vector))
 #define FE_STREAM_END() _mm_sfence()
-#define FE_PACKED_ISA avx2 /* wider vectors have not been shown to be faster: memory is the limit */
+#define FE_FLOAT32_ONLY
 #include "../kernels/body.inc"
 #endif

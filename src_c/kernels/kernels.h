@@ -107,14 +107,6 @@ typedef struct {
     void (*drop[FE_N_DTYPES])(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
 } fe_kernels;
 
-/* Of packed tables: what of `bag` one instruction set may take from another. */
-void fe_bag_q8_baseline(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
-void fe_bag_q4_baseline(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
-void fe_bag_q8_avx2(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
-void fe_bag_q4_avx2(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
-void fe_bag_q8_neon(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
-void fe_bag_q4_neon(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
-
 /* Null where the compiler does not target that machine. */
 extern const fe_kernels fe_kernels_baseline;
 #if defined(__x86_64__)
