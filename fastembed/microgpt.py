@@ -9,7 +9,7 @@ order in which that script uses it, so that losses and samples agree with it.
 
 from __future__ import annotations
 
-import lzma
+import bz2
 import random
 from collections.abc import Iterable
 from importlib import resources
@@ -31,7 +31,7 @@ BOS_NAME = "<BOS>"
 def read_documents(path: str | None = None) -> list[str]:
     """The non-empty stripped lines of a UTF-8 text file; by default those of the embedded names."""
     if path is None:
-        text = lzma.decompress(resources.files("fastembed").joinpath("data/names.txt.xz").read_bytes()).decode("utf-8")
+        text = "\n".join(_names())
     else:
         try:
             with open(path, encoding="utf-8-sig") as file:
@@ -42,6 +42,14 @@ def read_documents(path: str | None = None) -> list[str]:
     if not documents:
         raise ValueError(f"{path} holds no text")
     return documents
+
+
+def _names() -> list[str]:
+    """The embedded names: each is packed as how many characters it shares with the one before, and the rest."""
+    names = [""]
+    for line in bz2.decompress(resources.files("fastembed").joinpath("data/names.bz2").read_bytes()).decode().split("\n"):
+        names.append(names[-1][: ord(line[0]) - ord("0")] + line[1:])
+    return names[1:]
 
 
 class Tokenizer:

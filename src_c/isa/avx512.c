@@ -7,6 +7,6 @@
 #define VEC_BYTES 64
 #define FE_STREAM(to, vector) _mm512_stream_si512((__m512i *)(to), (__m512i)(vector))
 #define FE_STREAM_END() _mm_sfence()
-#define FE_FLOAT32_ONLY
+#define FE_SOME_KERNELS
 #include "../kernels/body.inc"
 #endif
