@@ -36,10 +36,10 @@ DIRECTIVES = {"auto_pickle": False, "binding": False, "boundscheck": False, "wra
 
 
 def front_coded(lines):
-    """Each line as how many characters it shares with the one before, and the rest: 80 KB once it is compressed, instead of 90."""
+    """Each line as how many characters it shares with the one before, and the rest: 80 KB once they are packed, instead of 90."""
     before, coded = "", []
     for line in lines.split("\n"):
-        shared = os.path.commonprefix([before, line])
+        shared = os.path.commonprefix([before, line])  # noqa: RUF071 - of strings
         coded.append(chr(ord("0") + len(shared)) + line.removeprefix(shared))
         before = line
     return "\n".join(coded)
