@@ -58,6 +58,7 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
     const bag_work *work = of_job;
     const int64_t *offsets = work->bags->offsets, n_cols = work->table->n_cols, item_size = work->table->dtype == FE_F64 ? 8 : 4;
     const int64_t end = first_bag(work, piece + 1);
+    const bool keeps_all = work->bounds != FE_ZERO && work->bags->padding_row < 0; /* to count takes 3 per cent of a packed bag */
     int64_t rows[FE_BLOCK], block = 0, block_end = 0; /* rows of items block .. block_end - 1 */
     for (int64_t bag = first_bag(work, piece); bag < end; bag++) {
         char *out = fe_array_run(work->out, bag, 1).data;
@@ -76,7 +77,8 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
             fe_bag_part part = {work->bags->mode, .n_items = stop - item, .n_coming = stop < block_end ? block_end - stop : 0};
             part.is_first = work->bags->mode == FE_BAG_MAX ? n_kept == 0 : is_first;
             const int64_t n_before = n_kept;
-            for (int64_t i = item; i < stop; i++)
+            n_kept += keeps_all ? part.n_items : 0;
+            for (int64_t i = item; i < stop && !keeps_all; i++)
                 n_kept += rows[i - block] >= 0;
             part.all_kept = n_kept - n_before == part.n_items;
             part.divisor = stop < offsets[bag + 1] ? 1 : divisor_of(work->bags->mode, n_kept);

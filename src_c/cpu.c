@@ -4,8 +4,8 @@
 #include <cpuid.h>
 #include <stdint.h>
 
-/* Bits of leaf 1, ECX: whether xgetbv may be asked; conversions of float16. */
-#define OSXSAVE_F16C (1u << 27 | 1u << 29)
+/* Bits of leaf 1, ECX: fused multiply-add; whether xgetbv may be asked; conversions of float16. */
+#define BESIDE_AVX (1u << 12 | 1u << 27 | 1u << 29)
 
 /* Bits of leaf 7, EBX. */
 #define AVX2 (1u << 5)
@@ -18,7 +18,7 @@
 static bool has(uint32_t features, uint32_t saved)
 {
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & OSXSAVE_F16C) != OSXSAVE_F16C)
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & BESIDE_AVX) != BESIDE_AVX)
         return false;
     uint32_t xcr0, high;
     __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));

@@ -5,13 +5,14 @@
 #include <string.h>
 
 #define FE_ISA avx2
-#define FE_TARGET __attribute__((target("avx2,f16c,prfchw")))
+#define FE_TARGET __attribute__((target("avx2,fma,f16c,prfchw")))
 #define VEC_BYTES 32
 #define FE_STREAM(to, vector) _mm256_stream_si256((__m256i *)(to), (__m256i)(vector))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_WIDEN_BYTES(from) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from)))
 #define FE_WIDEN_HALVES(from) fe_widen_halves(from)
 #define FE_OF_F16(half) _cvtsh_ss(half)
+#define FE_FUSED(x, y, z) ((float_vec)_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(z)))
 
 FE_TARGET __attribute__((always_inline)) static inline __m256i fe_widen_halves(const char *from)
 {
