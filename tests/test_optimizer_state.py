@@ -383,6 +383,44 @@ def test_a_state_of_pytorch_that_does_not_fit_changes_nothing(name, error, text,
     assert (snapshot(layer, opt), opt.lr) == before
 
 
+CHANGES = {
+    "SGD": {"momentum": (0.0, 0.5, 0.9), "nesterov": (True, False), "weight_decay": (0.0, 0.01)},
+    "Adagrad": {"lr_decay": (0.0, 0.1), "eps": (1e-10, 1e-3), "weight_decay": (0.0, 0.01)},
+    "Adam": {"betas": ((0.9, 0.999), (0.0, 0.5), (0.5, 0.0)), "eps": (1e-30, 1e-3), "weight_decay": (0.0, 0.01)},
+    "AdamW": {"betas": ((0.9, 0.999), (0.99, 0.1)), "eps": (1e-30, 1e-3), "weight_decay": (0.0, 0.5)},
+}
+
+
+@pytest.mark.parametrize("masters", [False, True])
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16", "bfloat16"])
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_options_tables_and_owners_that_change_in_mid_run(name, dtype, masters):
+    """Rows take the steps that they missed with the options that those had; in between sizes change and runs go on elsewhere."""
+    rng = np.random.default_rng(len(name) + masters)
+    layer = fe.Embedding(7, 5, dtype=dtype, rng=0)
+    like = reference.Embedding.from_pretrained(layer.weight.tolist(), dtype=dtype)
+    opt = getattr(fe.optim, name)(layer, master_rows=masters)
+    like_opt = getattr(reference.optim, name)(like, master_rows=masters)
+    for step in range(60):
+        changed = {"lr": float(rng.choice([0.0, 1e-38, 1e-3, 0.1, 30.0]))}
+        option = list(CHANGES[name])[rng.integers(3)]
+        changed[option] = CHANGES[name][option][rng.integers(len(CHANGES[name][option]))]
+        for key, value in changed.items():
+            opt.param_groups[0][key] = value
+            setattr(like_opt, key, value)
+            assert getattr(opt, key) == value
+        n = len(layer.weight) if step % 20 != 13 else int(rng.integers(3, 9))
+        if n != len(layer.weight):
+            layer.resize(n)
+            like.resize(n)
+        if step % 20 == 7:
+            layer, opt = (resumed_by_pickle, resumed_by_copy)[step % 3 == 0](layer, opt, name)
+        ((ids, dout),) = batches(rng, 1, n, (2,), 5, "float64" if dtype == "float64" else "float32")
+        train(layer, opt, [(ids, dout)], fused=step % 3 != 0)
+        like.backward(*lists(dout, ids), optimizer=like_opt)
+    assert same_bits(layer.weight, np.array(like.weight).astype(layer.dtype))
+
+
 # Groups, several optimisers
 
 
