@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +166,65 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     """
     with _opened(path) as (file, description):
         return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118 - not a dict
+
+
+def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write what ``state_dict()`` of layers and optimisers gives: mappings and lists of arrays and of what JSON knows, nested.
+
+    An array is called by its path, as in ``optimizer.items.0.exp_avg.weight``; the file is one of `save`.
+
+    Raises
+    ------
+    OSError, ValueError
+        As in `save`; or two arrays would have one name.
+
+    Examples
+    --------
+    >>> import tempfile, fastembed as fe
+    >>> from fastembed import checkpoint
+    >>> layer = fe.Embedding(4, 2, rng=0)
+    >>> opt = fe.optim.Adam(layer)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint.save_state(f"{folder}/run.safetensors", {"layer": layer.state_dict(), "optimizer": opt.state_dict()})
+    ...     state = checkpoint.load_state(f"{folder}/run.safetensors")
+    >>> layer.load_state_dict(state["layer"])
+    >>> opt.load_state_dict(state["optimizer"])
+    """
+    leaves: dict[str, Any] = {}
+
+    def without_arrays(name: str, value: Any) -> Any:
+        if leaves.setdefault(name, value) is not value:
+            raise ValueError(f"{name} is there twice")
+        return None if isinstance(value, np.ndarray) else value
+
+    described = _each_leaf(state, "", without_arrays)
+    save(path, {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray)}, {"state": described})
+
+
+def load_state(path: str | os.PathLike[str]) -> Any:
+    """Read what `save_state` wrote; tuples come back as lists.
+
+    Raises
+    ------
+    OSError, CheckpointError, ImportError
+        As in `load`; or the file was written by something else.
+    """
+    with _opened(path) as (file, description):
+        if not isinstance(description, dict) or "state" not in description:
+            raise CheckpointError("save_state did not write it")
+        names = set(file.keys())
+        return _each_leaf(
+            description["state"], "", lambda name, value: file.get_tensor(name) if value is None and name in names else value
+        )
+
+
+def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
+    """Nested mappings and lists with ``leaf(name, value)`` in the place of all else; a name is the path to it."""
+    if isinstance(value, Mapping):
+        return {_checked_name(key): _each_leaf(part, f"{name}.{key}".removeprefix("."), leaf) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_leaf(part, f"{name}.{k}", leaf) for k, part in enumerate(value)]
+    return leaf(name, value)
 
 
 @contextlib.contextmanager

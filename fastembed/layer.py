@@ -16,7 +16,7 @@ from . import _checks
 from .rowgrad import Batch, RowGrad, batch_of
 from .search import SearchedTables
 from .statistics import LOOKUPS, TableStatistics, table_statistics
-from .trained import TrainedTable
+from .trained import OwnRows, TrainedTable
 from .vocabulary import NamedRows, Vocabulary
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Layer(SearchedTables, NamedRows):
     _is_plain: bool
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
     files: MappedFiles | None = None  # that the table lies in
+    trainable_rows = OwnRows()
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
         self.tables = dict(tables)

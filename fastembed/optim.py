@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _checks
-from .optimizer import Checks, Optimizer, Options, scalars
+from .optimizer import Optimizer, scalars
+from .optimizer_state import Checks, Options
 from .parameter import Parameter, clip_grad_norm
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class SGD(Optimizer):
     layers_and_parameters : layer, Parameter, or iterable of them, or of parameter groups
         A group is a mapping with ``"params"``, items, and the options in which they differ.
     lr : float
-        The learning rate. Like every option it can be set at any time, here or in a group of ``param_groups``.
+        The learning rate. Like every option it can be set at any time, here or in a group of ``param_groups`` (docs/training.md).
     momentum : float
     weight_decay : float
         This many times the element is added to its gradient.
@@ -63,13 +64,13 @@ class SGD(Optimizer):
     """
 
     rule = "sgd"
+    state_names = ("momentum_buffer",)
     options: ClassVar[Checks] = {
         "lr": _checks.non_negative,
         "momentum": _checks.non_negative,
         "weight_decay": _checks.non_negative,
         "nesterov": _checks.flag,
     }
-    lr: float
 
     def __init__(
         self,
@@ -83,8 +84,8 @@ class SGD(Optimizer):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(layers_and_parameters, options, **rows)
 
-    def state_names(self, options: Options) -> tuple[str, ...]:
-        return ("momentum_buffer",) if options["momentum"] != 0 else ()
+    def needs_state(self, options: Options) -> bool:
+        return bool(options["momentum"] != 0)
 
     def moves_without_gradient(self, options: Options) -> bool:
         return bool(options["momentum"] != 0 or options["weight_decay"] != 0)
@@ -125,6 +126,7 @@ class Adagrad(Optimizer):
     """
 
     rule = "adagrad"
+    state_names = ("sum",)
     options: ClassVar[Checks] = {
         "lr": _checks.non_negative,
         "lr_decay": _checks.non_negative,
@@ -132,7 +134,6 @@ class Adagrad(Optimizer):
         "initial_accumulator_value": _checks.non_negative,
         "eps": _checks.eps,
     }
-    lr: float
 
     def __init__(
         self,
@@ -149,9 +150,6 @@ class Adagrad(Optimizer):
             "initial_accumulator_value": initial_accumulator_value, "eps": eps,
         }  # fmt: skip
         super().__init__(layers_and_parameters, options, **rows)
-
-    def state_names(self, options: Options) -> tuple[str, ...]:
-        return ("sum",)
 
     def state_start(self, options: Options) -> float:
         return float(options["initial_accumulator_value"])
@@ -197,13 +195,13 @@ class RowWiseAdagrad(Optimizer):
     """
 
     rule = "row_wise_adagrad"
+    state_names = ("sum",)
     options: ClassVar[Checks] = {
         "lr": _checks.non_negative,
         "eps": _checks.eps,
         "weight_decay": _checks.non_negative,
         "weight_decay_mode": _checks.weight_decay_mode,
     }
-    lr: float
 
     def __init__(
         self,
@@ -216,9 +214,6 @@ class RowWiseAdagrad(Optimizer):
     ) -> None:
         options = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "weight_decay_mode": weight_decay_mode}
         super().__init__(layers_and_parameters, options, **rows)
-
-    def state_names(self, options: Options) -> tuple[str, ...]:
-        return ("sum",)
 
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[:-1]
@@ -265,13 +260,13 @@ class Adam(Optimizer):
     """
 
     rule = "adam"
+    state_names = ("exp_avg", "exp_avg_sq")
     options: ClassVar[Checks] = {
         "lr": _checks.non_negative,
         "betas": _checks.betas,
         "eps": _checks.eps,
         "weight_decay": _checks.non_negative,
     }
-    lr: float
     betas: tuple[float, float]
 
     def __init__(
@@ -285,9 +280,6 @@ class Adam(Optimizer):
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(layers_and_parameters, options, **rows)
-
-    def state_names(self, options: Options) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
 
     def moves_without_gradient(self, options: Options) -> bool:
         return True
@@ -377,12 +369,12 @@ class SparseAdam(Optimizer):
     """
 
     rule = "sparse_adam"
+    state_names = ("exp_avg", "exp_avg_sq")
     options: ClassVar[Checks] = {
         "lr": _checks.non_negative,
         "betas": _checks.betas,
         "eps": _checks.eps,
     }
-    lr: float
     betas: tuple[float, float]
 
     def __init__(
@@ -394,9 +386,6 @@ class SparseAdam(Optimizer):
         **rows: Any,
     ) -> None:
         super().__init__(layers_and_parameters, {"lr": lr, "betas": betas, "eps": eps}, **rows)
-
-    def state_names(self, options: Options) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
 
     def scalars(self, options: Options, t: int) -> Array:
         beta1, beta2 = options["betas"]

@@ -66,18 +66,26 @@ class Parameter:
 Item = Layer | Parameter
 
 
-def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float) -> float:
+def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float, *, error_if_nonfinite: bool = True) -> float:
     """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
 
     Parameters
     ----------
     layers_and_parameters : layer, Parameter, or iterable of them
     max_norm : float
+    error_if_nonfinite : bool
+        Whether a norm that is infinite or NaN is an error. Otherwise it does to the gradients what it does in PyTorch, where this
+        is the default: NaN makes NaN of all of them; infinity makes zeros, and NaN of what is infinite.
 
     Returns
     -------
     float
         The norm before, of all elements of all gradients, computed in float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The norm is not finite, or an argument is none. Nothing is scaled.
 
     Notes
     -----
@@ -100,10 +108,10 @@ def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float
     dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
     sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
     norm = norm_of([*(grad.parts()[1] for grad in sparse), *dense.values()])
-    factor = clip_factor(norm, max_norm)
-    if factor < 1:
+    factor = clip_factor(norm, max_norm, error_if_nonfinite)
+    if factor != 1:
         for grad in sparse:
-            grad.scale_(factor)
+            grad._times(factor)
         for k, array in dense.items():
             items[k].grad = array * array.dtype.type(factor) + array.dtype.type(0)  # type: ignore[union-attr]
     return norm

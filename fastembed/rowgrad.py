@@ -229,8 +229,11 @@ class RowGrad:
 
     def scale_(self, factor: float) -> RowGrad:
         """The same in place; returns itself."""
+        return self._times(_checks.number("factor", factor, -math.inf, math.inf))
+
+    def _times(self, factor: float) -> RowGrad:
         _, rows = self.parts()
-        rows *= rows.dtype.type(_checks.number("factor", factor, -math.inf, math.inf))
+        rows *= rows.dtype.type(factor)
         rows += rows.dtype.type(0)  # sums are never -0
         return self
 
@@ -238,12 +241,12 @@ class RowGrad:
         """The root of the sum of the squares of all elements, computed in float64."""
         return norm_of([self.parts()[1]])
 
-    def clip_(self, max_norm: float) -> float:
-        """Scale in place so that the norm is at most ``max_norm``; returns the norm before (torch.nn.utils.clip_grad_norm_)."""
+    def clip_(self, max_norm: float, *, error_if_nonfinite: bool = True) -> float:
+        """Scale in place so that the norm is at most ``max_norm``; returns the norm before. As `optim.clip_grad_norm`."""
         norm = self.norm()
-        factor = clip_factor(norm, max_norm)
-        if factor < 1:
-            self.scale_(factor)
+        factor = clip_factor(norm, max_norm, error_if_nonfinite)
+        if factor != 1:
+            self._times(factor)
         return norm
 
     def clip_value_(self, limit: float) -> None:
@@ -271,6 +274,10 @@ def norm_of(gradients: Iterable[Array]) -> float:
         return math.inf
 
 
-def clip_factor(norm: float, max_norm: float) -> float:
-    """What gradients of that norm are multiplied by where it is below 1."""
-    return _checks.number("max_norm", max_norm, 0.0, math.inf) / (norm + 1e-6)
+def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool) -> float:
+    """What gradients of that norm are multiplied by, 1 for not at all."""
+    limit = _checks.number("max_norm", max_norm, 0.0, math.inf)
+    if _checks.flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
+        raise ValueError(f"gradients whose norm is {norm} cannot be scaled to one of {limit}; error_if_nonfinite=False does it")
+    factor = limit / (norm + 1e-6)
+    return 1.0 if factor > 1 else factor

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +16,30 @@ if TYPE_CHECKING:
     from ._typing import Array
     from .mapped import MappedFiles
     from .rowgrad import Batch
+
+
+def own_rows(value: Any) -> Any:
+    """A copy of what was given for the rows of a table, or of tables by name; its arrays are read-only."""
+    if isinstance(value, Mapping):
+        return {name: own_rows(rows) for name, rows in value.items()}
+    own = tuple(value) if isinstance(value, list) else copy.deepcopy(value)
+    if isinstance(own, np.ndarray):
+        own.flags.writeable = False
+    return own
+
+
+class OwnRows:
+    """An attribute that keeps `own_rows` of what it is set to."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, holder: Any, owner: type) -> Any:
+        return holder.__dict__[self._name]
+
+    def __set__(self, holder: Any, value: Any) -> None:
+        holder.__dict__[self._name] = own_rows(value)
+
 
 MAX_STEPS = 1024  # that a row can miss: then all rows take them, which bounds what one look-up can cost
 
@@ -59,6 +86,7 @@ class TrainedTable:
         self._steps = np.empty((MAX_STEPS, kernels.N_SCALARS))
         self._n_steps = 0
         self.multipliers: Array | None = None
+        self._largest = 1.0
         self._hold()
 
     def _hold(self) -> None:
@@ -78,7 +106,15 @@ class TrainedTable:
         if multipliers is not self.multipliers:
             self.flush()
             self.multipliers = multipliers
+            self._largest = 1.0 if multipliers is None else float(multipliers.max(initial=0.0))
             self._hold()
+
+    def check_rate(self, what: str, rate: float) -> None:
+        """ValueError if the learning rate of a row is infinite in the arithmetic: times a gradient of zero that is NaN."""
+        if self._arguments[1].dtype.itemsize == 8:
+            _checks.number(what, rate * self._largest, 0.0, sys.float_info.max)
+        else:
+            _checks.non_negative(what, rate * self._largest)
 
     def catch_up(self, rows: Array) -> None:
         """Let rows (checked int64, any shape) take the steps that they missed."""

@@ -109,6 +109,29 @@ def test_damaged_files_are_errors(tmp_path):
         checkpoint.load(tmp_path)
 
 
+def test_nested_states_come_back(tmp_path):
+    path, array = tmp_path / "s", np.arange(6.0).reshape(2, 3)
+    state = {"a": {"b": array, "none": None, "n": 3, "x": 0.1}, "of": [{"w": array[0], "text": "t"}, {}], "betas": (0.9, 0.99)}
+    checkpoint.save_state(path, state)
+    loaded = checkpoint.load_state(path)
+    assert same_bits(loaded["a"].pop("b"), array)
+    assert same_bits(loaded["of"][0].pop("w"), array[0])
+    assert loaded == {"a": {"none": None, "n": 3, "x": 0.1}, "of": [{"text": "t"}, {}], "betas": [0.9, 0.99]}
+    assert sorted(checkpoint.load(path)[0]) == ["a.b", "of.0.w"]
+    for error, text, bad in (
+        (ValueError, r"a\.b is there twice", {"a": {"b": array}, "a.b": 1}),
+        (ValueError, "cannot be called 3", {3: array}),
+        (ValueError, "JSON", {"a": object()}),
+    ):
+        with pytest.raises(error, match=text):
+            checkpoint.save_state(path, bad)
+    assert sorted(checkpoint.load(path)[0]) == ["a.b", "of.0.w"]
+    for description in (None, [], {"stat": 1}):
+        checkpoint.save(path, {"a": array}, description)
+        with pytest.raises(CheckpointError, match="save_state did not write it"):
+            checkpoint.load_state(path)
+
+
 def test_names_shapes_and_dtypes_are_checked():
     expected, good = {"a": (2, 3), "b": (2,)}, {"a": np.zeros((2, 3)), "b": np.zeros(2)}
     checkpoint.check("f", good, expected, np.dtype("f8"))

@@ -329,7 +329,7 @@ def test_training_gives_the_bits_of_a_table_in_memory(path, kind, dtype):
         layer = fe.Embedding.open(path, "r+")
         optimizer = optimizer_of(kind, layer)
         assert state_of(layer, optimizer) == state_of(expected, like)
-    names = {f"{path.name}.{kind.split()[0]}.{name}" for name in optimizer.state_names(optimizer._options_of(0))}
+    names = {f"{path.name}.{kind.split()[0]}.{name}" for name in optimizer._state_kinds(0, optimizer._options_of(0))}
     assert set(os.listdir(path.parent)) == {path.name, f"{path.name}.optimizer.json"} | names
     other = "Adagrad" if kind != "Adagrad" and "Adagrad from" not in kind else "RowWiseAdagrad"
     if names:

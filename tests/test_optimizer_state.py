@@ -3,13 +3,14 @@
 import copy
 import os
 import pickle
+import tempfile
 
 import numpy as np
 import pytest
 from common import DTYPES, lists, on_threads, same_bits
 
 import fastembed as fe
-from fastembed import reference
+from fastembed import checkpoint, reference
 
 MAKE = {
     "SGD": lambda items, **rows: fe.optim.SGD(items, lr=0.1, momentum=0.9, weight_decay=0.01, **rows),
@@ -86,6 +87,102 @@ def test_rows_that_begin_to_move_take_no_earlier_step():
     assert np.array_equal(layer.weight[3], before[3] * (1 - 0.1 * 0.5))
 
 
+@pytest.mark.parametrize("given", ["attribute", "group", "written into the group", "mapping", "layer"])
+def test_rows_that_were_given_are_copied(given):
+    """An array that changes later was read again once, when the layer was resized or copied."""
+    mask, factors = np.array([True, True, False, False, True]), np.array([1.0, 0.5, 1.0, 1.0, 2.0])
+    rows = {"trainable_rows": mask, "lr_multipliers": factors}
+    expected = fe.Embedding(5, 2, dtype="float64", rng=0)
+    expected_opt = fe.optim.AdamW(expected, trainable_rows=mask.tolist(), lr_multipliers=factors.tolist())
+    layer = fe.Embedding(5, 2, dtype="float64", rng=0)
+    if given == "attribute":
+        opt = fe.optim.AdamW(layer, **rows)
+    elif given == "group":
+        opt = fe.optim.AdamW([{"params": layer, **rows}])
+    elif given == "mapping":
+        opt = fe.optim.AdamW(layer, **{name: {"weight": array} for name, array in rows.items()})
+    elif given == "layer":
+        layer = fe.Embedding(5, 2, dtype="float64", rng=0, trainable_rows=mask)
+        opt = fe.optim.AdamW(layer, lr_multipliers=factors)
+    else:
+        opt = fe.optim.AdamW(layer)
+        opt.param_groups[0] |= rows
+    some = batches(np.random.default_rng(0), 6, 5, (2,), 2)
+    if given == "written into the group":
+        train(layer, opt, some[:1])  # which takes them
+    else:
+        mask[:], factors[:] = ~mask, 7.0
+        train(layer, opt, some[:1])
+    train(expected, expected_opt, some[:1])
+    mask[:], factors[:] = ~mask, 9.0
+    train(layer, opt, some[1:3])
+    layer, opt = copy.deepcopy((layer, opt))
+    train(layer, opt, some[3:])
+    train(expected, expected_opt, some[1:])
+    assert same_bits(layer.weight, expected.weight)
+    kept = [opt.trainable_rows, opt.lr_multipliers, *opt.param_groups[0].values(), layer.trainable_rows]
+    kept += [array for value in kept if isinstance(value, dict) for array in value.values()]
+    arrays = [value for value in kept if isinstance(value, np.ndarray)]
+    assert len(arrays) == 2
+    for array in arrays:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+TOO_LARGE = [
+    ("SGD", "float32", {"lr": 1e38}, 1e10),
+    ("Adagrad", "float32", {"lr": 1e38}, 1e10),
+    ("RowWiseAdagrad", "float32", {"lr": 1e38, "weight_decay": 0.1}, 4.0),
+    ("SparseAdam", "float16", {"lr": 2e38}, 10.0),
+    ("Adam", "float32", {"lr": 1e38}, 1.0),  # over 1 - beta1
+    ("AdamW", "float32", {"lr": 1e30, "weight_decay": 1e10}, 1.0),
+    ("SGD", "float64", {"lr": 1e38}, 1e300),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "options", "factor"), TOO_LARGE)
+def test_a_learning_rate_that_is_infinite_in_the_dtype_is_refused(name, dtype, options, factor):
+    """Times the zeros of a gradient it is NaN, which rows that no batch touched became in the reference alone."""
+    layer = fe.Embedding(4, 2, dtype=dtype, rng=0)
+    like = reference.Embedding.from_pretrained(layer.weight.tolist(), dtype=dtype)
+    factors = [1.0, factor, 0.5, 0.0]
+    opt, like_opt = (
+        getattr(of, name)(item, **options, lr_multipliers=factors) for of, item in ((fe.optim, layer), (reference.optim, like))
+    )
+    before = snapshot(layer, opt)
+    text = r"the learning rate of step 1 must be from 0\.0 to .*e\+(38|308), got .*"
+    with pytest.raises(ValueError, match=text) as error:
+        layer.backward(np.ones((1, 2)), [2], optimizer=opt)
+    like.backward([[1.0, 1.0]], [2])
+    with pytest.raises(ValueError, match=text) as like_error:
+        like_opt.step()
+    assert str(error.value) == str(like_error.value)
+    assert snapshot(layer, opt) == before
+    assert like.weight == layer.weight.tolist()
+    opt.lr_multipliers = None
+    opt.lr = 0.1 if name != "AdamW" else 1e-12
+    train(layer, opt, [([2], np.ones((1, 2), layer.weight.dtype if dtype != "float16" else "f4"))])
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "Adam", "AdamW"])
+def test_the_largest_learning_rates_agree_with_the_reference(name):
+    rng = np.random.default_rng(0)
+    layer = fe.Embedding(6, 3, rng=0)
+    like = reference.Embedding.from_pretrained(layer.weight.tolist(), dtype="float32")
+    factors = [1.0, 0.0, 3.4, 3.4, 1e-3, 1.0]
+    opt, like_opt = (
+        getattr(of, name)(item, lr=1e37, lr_multipliers=factors, dtype="float32")
+        if of is reference.optim
+        else getattr(of, name)(item, lr=1e37, lr_multipliers=factors)
+        for of, item in ((fe.optim, layer), (reference.optim, like))
+    )
+    with np.errstate(all="ignore"):
+        for ids, dout in batches(rng, 12, 6, (2,), 3, "float32"):
+            layer.backward(dout, ids, optimizer=opt)
+            like.backward(*lists(dout, ids), optimizer=like_opt)
+    assert same_bits(layer.weight, np.array(like.weight, "float32"))
+
+
 @pytest.mark.parametrize(
     ("error", "text", "rows"),
     [
@@ -158,6 +255,17 @@ def resumed_by_state_dict(layer, opt, name):
     return other, again
 
 
+def resumed_by_file(layer, opt, name):
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save_state(f"{folder}/run", {"layer": layer.state_dict(), "optimizer": opt.state_dict()})
+        state = checkpoint.load_state(f"{folder}/run")
+    other = fe.Embedding(*layer.weight.shape, dtype=layer.dtype, rng=1)
+    again = MAKE[name](other)
+    other.load_state_dict(state["layer"])
+    again.load_state_dict(state["optimizer"])
+    return other, again
+
+
 def resumed_by_copy(layer, opt, name):
     return copy.deepcopy((layer, opt))
 
@@ -167,10 +275,10 @@ def resumed_by_pickle(layer, opt, name):
 
 
 @each_optimizer
-@pytest.mark.parametrize("resumed", [resumed_by_state_dict, resumed_by_copy, resumed_by_pickle])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("resumed", [resumed_by_state_dict, resumed_by_file, resumed_by_copy, resumed_by_pickle])
+@pytest.mark.parametrize("dtype", [*DTYPES, "bfloat16"])
 def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(name, resumed, dtype):
-    some = batches(np.random.default_rng(4), 24, 7, (3,), 5, dtype)
+    some = batches(np.random.default_rng(4), 24, 7, (3,), 5, "float32" if dtype == "bfloat16" else dtype)
     whole = fe.Embedding(7, 5, dtype=dtype, rng=0)
     train(whole, MAKE[name](whole), some)
     layer = fe.Embedding(7, 5, dtype=dtype, rng=0)
@@ -183,6 +291,22 @@ def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(name, resumed, dty
     assert same_bits(second.weight, whole.weight)
     train(layer, opt, some[11:])  # what was copied from goes on by itself
     assert same_bits(layer.weight, whole.weight)
+
+
+def test_a_state_keeps_momentum_that_is_switched_off():
+    """A state with a buffer that its options did not need could not be loaded."""
+    some = batches(np.random.default_rng(1), 9, 4, (2,), 2)
+    layer, resumed = (fe.Embedding(4, 2, dtype="float64", rng=0) for _ in range(2))
+    opt, again = fe.optim.SGD(layer, momentum=0.9), fe.optim.SGD(resumed)
+    train(layer, opt, some[:3])
+    opt.momentum = 0.0
+    train(layer, opt, some[3:6])
+    resumed.load_state_dict(layer.state_dict())
+    again.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for each, each_opt in ((layer, opt), (resumed, again)):
+        each_opt.momentum = 0.9
+        train(each, each_opt, some[6:])
+    assert same_bits(resumed.weight, layer.weight)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +383,44 @@ def test_a_state_of_pytorch_that_does_not_fit_changes_nothing(name, error, text,
     assert (snapshot(layer, opt), opt.lr) == before
 
 
+CHANGES = {
+    "SGD": {"momentum": (0.0, 0.5, 0.9), "nesterov": (True, False), "weight_decay": (0.0, 0.01)},
+    "Adagrad": {"lr_decay": (0.0, 0.1), "eps": (1e-10, 1e-3), "weight_decay": (0.0, 0.01)},
+    "Adam": {"betas": ((0.9, 0.999), (0.0, 0.5), (0.5, 0.0)), "eps": (1e-30, 1e-3), "weight_decay": (0.0, 0.01)},
+    "AdamW": {"betas": ((0.9, 0.999), (0.99, 0.1)), "eps": (1e-30, 1e-3), "weight_decay": (0.0, 0.5)},
+}
+
+
+@pytest.mark.parametrize("masters", [False, True])
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16", "bfloat16"])
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_options_tables_and_owners_that_change_in_mid_run(name, dtype, masters):
+    """Rows take the steps that they missed with the options that those had; in between sizes change and runs go on elsewhere."""
+    rng = np.random.default_rng(len(name) + masters)
+    layer = fe.Embedding(7, 5, dtype=dtype, rng=0)
+    like = reference.Embedding.from_pretrained(layer.weight.tolist(), dtype=dtype)
+    opt = getattr(fe.optim, name)(layer, master_rows=masters)
+    like_opt = getattr(reference.optim, name)(like, master_rows=masters)
+    for step in range(60):
+        changed = {"lr": float(rng.choice([0.0, 1e-38, 1e-3, 0.1, 30.0]))}
+        option = list(CHANGES[name])[rng.integers(3)]
+        changed[option] = CHANGES[name][option][rng.integers(len(CHANGES[name][option]))]
+        for key, value in changed.items():
+            opt.param_groups[0][key] = value
+            setattr(like_opt, key, value)
+            assert getattr(opt, key) == value
+        n = len(layer.weight) if step % 20 != 13 else int(rng.integers(3, 9))
+        if n != len(layer.weight):
+            layer.resize(n)
+            like.resize(n)
+        if step % 20 == 7:
+            layer, opt = (resumed_by_pickle, resumed_by_copy)[step % 3 == 0](layer, opt, name)
+        ((ids, dout),) = batches(rng, 1, n, (2,), 5, "float64" if dtype == "float64" else "float32")
+        train(layer, opt, [(ids, dout)], fused=step % 3 != 0)
+        like.backward(*lists(dout, ids), optimizer=like_opt)
+    assert same_bits(layer.weight, np.array(like.weight).astype(layer.dtype))
+
+
 # Groups, several optimisers
 
 
@@ -283,6 +445,39 @@ def test_groups_have_options_of_their_own():
     assert same_bits(a.weight, a_before)
     with pytest.raises(KeyError, match="momentun"):
         fe.optim.SGD([{"params": [a], "momentun": 0.9}])
+
+
+def test_every_group_has_every_option():
+    """What a schedule reads and writes in PyTorch: `param_groups`, whether an option was given or not."""
+    a, b, c = (fe.Embedding(4, 2, dtype="float64", rng=0) for _ in range(3))
+    opt = fe.optim.Adam([{"params": a}, {"params": b, "lr": 0.5}, {"params": c}], lr=0.1, betas=(0.8, 0.9))
+    groups = opt.param_groups
+    assert [group["lr"] for group in groups] == [0.1, 0.5, 0.1]
+    assert all(group["betas"] == (0.8, 0.9) and group["weight_decay"] == 0.0 for group in groups)
+    for group in groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"] * 2
+    assert ([group["lr"] for group in groups], opt.lr) == ([0.2, 1.0, 0.2], 0.2)
+    opt.lr = 0.3
+    assert ([group["lr"] for group in groups], opt.lr) == ([0.3, 1.0, 0.3], 0.3)
+    groups[2]["lr"] = 0.4
+    assert opt.lr == 0.3
+    again = fe.optim.Adam([{"params": x, **y} for x, y in ((copy.copy(a), {}), (copy.deepcopy(b), {"lr": 9.0}))], lr=7.0)
+    with pytest.raises(ValueError, match="groups of the state must be a list of 2"):
+        again.load_state_dict(opt.state_dict())
+    other = [fe.Embedding(4, 2, dtype="float64", rng=0) for _ in range(3)]
+    again = fe.optim.Adam([{"params": other[0], "lr": 5.0}, {"params": other[1]}, {"params": other[2]}])
+    again.load_state_dict(copy.deepcopy(opt.state_dict()))
+    assert [group["lr"] for group in again.param_groups] == [0.3, 1.0, 0.4]
+    copied = copy.deepcopy(opt)
+    copied.lr = 0.6
+    assert [group["lr"] for group in copied.param_groups] == [0.6, 1.0, 0.6]
+    assert [group["lr"] for group in groups] == [0.3, 1.0, 0.4]
+    groups[0]["lr"] = "fast"
+    with pytest.raises(TypeError, match="lr must be a number, got 'fast'"):
+        opt.step()
+    with pytest.raises(AttributeError, match="no learning_rate"):
+        opt.learning_rate  # noqa: B018
 
 
 def test_two_optimisers_take_turns_on_one_layer():

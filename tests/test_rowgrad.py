@@ -1,5 +1,7 @@
 """RowGrad: the reference's sums, norms and clipping; accumulation; COO triples; clipping over several items."""
 
+import re
+
 import numpy as np
 import pytest
 from common import DTYPES, lists, same_bits
@@ -224,6 +226,47 @@ def test_clipping_agrees_with_pytorch():
     assert fe.optim.clip_grad_norm([layer, parameter], 1.0) == pytest.approx(float(norm), rel=1e-14)
     assert np.allclose(layer.grads()["weight"].to_dense(), theirs[0].grad.numpy(), rtol=1e-14)
     assert np.allclose(parameter.grad, theirs[1].grad.numpy(), rtol=1e-14)
+
+
+NOT_FINITE = [([np.nan, 2.0], "nan"), ([np.inf, 2.0], "inf"), ([-np.inf, np.nan], "nan"), ([1e200, 1e200], "inf")]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize(("values", "norm"), NOT_FINITE)
+def test_a_norm_that_is_not_finite(values, norm):
+    """An error, in which nothing is scaled; or what PyTorch makes of it. NaN was passed over without a word."""
+    layer, parameter = fe.Embedding(3, 2, dtype="float64", rng=0), fe.Parameter(np.zeros(2))
+    like = reference.Embedding.from_pretrained(layer.weight.tolist())
+    for _ in range(2):
+        layer.zero_grad(), like.zero_grad()
+        layer.backward([values], [1])
+        like.backward([values], [1])
+        parameter.grad = np.array([1.0, 0.0])
+        grad, like_grad = layer.grads()["weight"], like.grads()["weight"]
+        text = f"gradients whose norm is {norm} cannot be scaled to one of 1.0; error_if_nonfinite=False does it"
+        for call in (
+            lambda: fe.optim.clip_grad_norm([layer, parameter], 1),
+            lambda grad=grad: grad.clip_(1.0),
+            lambda: reference.optim.clip_grad_norm([like], 1.0),
+            lambda grad=like_grad: grad.clip_(1.0),
+        ):
+            with pytest.raises(ValueError, match=re.escape(text)):
+                call()
+        assert np.array_equal(grad.rows, [values], equal_nan=True)
+        assert parameter.grad.tolist() == [1.0, 0.0]
+    assert str(fe.optim.clip_grad_norm([layer, parameter], 1.0, error_if_nonfinite=False)) == norm
+    assert str(reference.optim.clip_grad_norm([like], 1.0, error_if_nonfinite=False)) == norm
+    factor = np.float64(1.0) / (np.float64(norm) + 1e-6)
+    assert same_bits(grad.rows, np.array([values]) * factor)
+    assert same_bits(grad.rows, np.array(like_grad.rows))
+    assert same_bits(parameter.grad, np.array([1.0, 0.0]) * factor)
+    torch = pytest.importorskip("torch")
+    theirs = [torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+    theirs[0].grad, theirs[1].grad = torch.tensor(values, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+    if values[0] != 1e200:  # of which PyTorch knows the norm
+        assert same_bits(grad.rows[0], theirs[0].grad.numpy())
+        assert same_bits(parameter.grad, theirs[1].grad.numpy())
 
 
 def test_bad_limits():

@@ -80,11 +80,12 @@ class RowGrad:
     def norm(self) -> float:
         return total_norm(self.rows)
 
-    def clip_(self, max_norm: float) -> float:
+    def clip_(self, max_norm: float, error_if_nonfinite: bool = True) -> float:
         """Scaled so that the norm is at most max_norm; the norm before."""
         norm = self.norm()
-        if clip_factor(norm, max_norm) < 1:
-            self.rows = scaled(self.rows, clip_factor(norm, max_norm), rounding(self.dtype))
+        factor = clip_factor(norm, max_norm, error_if_nonfinite)
+        if factor != 1:
+            self.rows = scaled(self.rows, factor, rounding(self.dtype))
         return norm
 
     def clip_value_(self, limit: float) -> None:

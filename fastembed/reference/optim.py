@@ -6,7 +6,8 @@ The scalars of a step are computed in float64; `rules` rounds them, and has the 
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import Any, ClassVar
 
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
@@ -49,18 +50,23 @@ class Optimizer:
     rule = ""
     state_names: tuple[str, ...] = ()
     is_dense = True  # rows without a gradient take every step with a gradient of zeros
-    start = 0.0
+    defaults: ClassVar[dict[str, Any]] = {}  # the options, in the order of the arguments
 
     def __init__(
         self,
         items: Any,
-        lr: float,
-        dtype: str,
+        *values: Any,
+        dtype: str = "float64",
         trainable_rows: Any = None,
         lr_multipliers: Any = None,
         master_rows: bool = False,
         stochastic_rounding: int | None = None,
+        **options: Any,
     ) -> None:
+        if len(values) > len(self.defaults) or not set(options) <= set(self.defaults):
+            raise TypeError(f"options must be of {list(self.defaults)}, got {values} and {list(options)}")
+        self.__dict__ |= self.defaults | dict(zip(self.defaults, values, strict=False)) | options
+        self.dtype = dtype
         self._master_rows, self._seed = master_rows, stochastic_rounding
         parts = list(items) if isinstance(items, list | tuple) else [items]
         are_groups = bool(parts) and all(isinstance(part, dict) for part in parts)
@@ -69,7 +75,6 @@ class Optimizer:
             group["params"] = list(group["params"]) if isinstance(group["params"], list | tuple) else [group["params"]]
         self.items = [item for group in self.param_groups for item in group["params"]]
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
-        self.lr, self.dtype = lr, dtype
         self.trainable_rows, self.lr_multipliers = trainable_rows, lr_multipliers
         self.steps = [0 for _ in self.items]
         self._states: list[dict[str, list[list[Row]]]] = [{} for _ in self.items]
@@ -95,7 +100,7 @@ class Optimizer:
         r = rounding(arithmetic(self._dtype(k)))
         for row in table[len(rows) :]:
             width = 1 if self.rule == "row_wise_adagrad" else len(row)
-            rows.append([[r(self.start)] * width for _ in self.state_names])
+            rows.append([[r(getattr(self, "initial_accumulator_value", 0.0))] * width for _ in self.state_names])
             if self._has_master(k):
                 rows[-1].append(list(row))
         return rows
@@ -104,8 +109,28 @@ class Optimizer:
         item = self.items[k]
         return item.dtype if isinstance(item, Layer) else self.dtype
 
+    def _multipliers_of(self, k: int) -> dict[str, list[float]]:
+        """What the learning rate of each row of each table is multiplied by."""
+        item, result = self.items[k], {}
+        for place, (name, table) in enumerate(item.tables.items() if isinstance(item, Layer) else ()):
+            given, mask = self._option(k, "lr_multipliers"), self._option(k, "trainable_rows")
+            factors = _multipliers(given, mask, name, place == 0, len(table))
+            of_layer = _multipliers(None, item.trainable_rows, name, place == 0, len(table))
+            result[name] = [x * y for x, y in zip(factors, of_layer, strict=True)]
+        return result
+
+    def _check_rates(self, k: int) -> None:
+        """ValueError if a learning rate of the next step is infinite in the dtype: times a gradient of zero that is NaN."""
+        dtype, s = arithmetic(self._dtype(k)), self.scalars(k, self.steps[k] + 1)
+        largest = sys.float_info.max if dtype == "float64" else 3.4028234663852886e38
+        for factors in self._multipliers_of(k).values() if isinstance(self.items[k], Layer) else [[1.0]]:
+            rate = max(s["lr"], s["decay"]) * max(factors, default=0.0)
+            if not rate <= largest:
+                raise ValueError(f"the learning rate of step {self.steps[k] + 1} must be from 0.0 to {largest}, got {rate}")
+
     def _train(self, k: int) -> None:
         """One step of item k with its gradients."""
+        self._check_rates(k)
         self.steps[k] += 1
         item, s, r = self.items[k], self.scalars(k, self.steps[k]), rounding(arithmetic(self._dtype(k)))
         if isinstance(item, Parameter):
@@ -116,18 +141,14 @@ class Optimizer:
             if not shape(item.data):
                 item.data = data[0]
             return
+        multipliers = self._multipliers_of(k)
         for place, (name, table) in enumerate(item.tables.items()):
             grad, states = item.grads()[name], self._rows_of_state(k, name, table)
-            factors = _multipliers(
-                self._option(k, "lr_multipliers"), self._option(k, "trainable_rows"), name, place == 0, len(table)
-            )
-            of_layer = _multipliers(None, item.trainable_rows, name, place == 0, len(table))
+            factors = multipliers[name]
             with_gradient = dict(zip(grad.ids, grad.rows, strict=True))
             for i, w in enumerate(table):
-                if factors[i] * of_layer[i] != 0 and (self.is_dense or i in with_gradient):
-                    self._train_row(
-                        k, (place, i), w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i] * of_layer[i]
-                    )
+                if factors[i] != 0 and (self.is_dense or i in with_gradient):
+                    self._train_row(k, (place, i), w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i])
 
     def _train_row(self, k: int, place: tuple[int, int], w: Row, g: Row, state: list[Row], s: Scalars, multiplier: float) -> None:
         """One step of row place[1] of table place[0], which half precision rounds: to the nearest, at random, from a master."""
@@ -155,6 +176,8 @@ class Optimizer:
     def step(self) -> None:
         """One step of every item; without a gradient it is a step with a gradient of zeros."""
         for k in range(len(self.items)):
+            self._check_rates(k)
+        for k in range(len(self.items)):
             self._train(k)
 
     def flush(self) -> None:
@@ -165,20 +188,7 @@ class SGD(Optimizer):
     """w = w - lr g, with momentum and L2 decay; dense."""
 
     rule, state_names = "sgd", ("momentum_buffer",)
-
-    def __init__(
-        self,
-        items: Any,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        dtype: str = "float64",
-        **rows: Any,
-    ) -> None:
-        super().__init__(items, lr, dtype, **rows)
-        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+    defaults: ClassVar = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, momentum, decay, nesterov = (self._option(k, name) for name in ("lr", "momentum", "weight_decay", "nesterov"))
@@ -189,21 +199,7 @@ class Adagrad(Optimizer):
     """w = w - lr / (1 + (t - 1) lr_decay) g / (sqrt(sum of g g) + eps), with L2 decay; dense."""
 
     rule, state_names = "adagrad", ("sum",)
-
-    def __init__(
-        self,
-        items: Any,
-        lr: float = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-        *,
-        dtype: str = "float64",
-        **rows: Any,
-    ) -> None:
-        super().__init__(items, lr, dtype, **rows)
-        self.lr_decay, self.weight_decay, self.start, self.eps = lr_decay, weight_decay, initial_accumulator_value, eps
+    defaults: ClassVar = {"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10}
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, lr_decay, decay, eps = (self._option(k, name) for name in ("lr", "lr_decay", "weight_decay", "eps"))
@@ -214,20 +210,7 @@ class RowWiseAdagrad(Optimizer):
     """Adagrad with one number of state for a row; the rows of the gradient alone (FBGEMM)."""
 
     rule, state_names, is_dense = "row_wise_adagrad", ("sum",), False
-
-    def __init__(
-        self,
-        items: Any,
-        lr: float = 1e-2,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        weight_decay_mode: str = "l2",
-        *,
-        dtype: str = "float64",
-        **rows: Any,
-    ) -> None:
-        super().__init__(items, lr, dtype, **rows)
-        self.eps, self.weight_decay, self.weight_decay_mode = eps, weight_decay, weight_decay_mode
+    defaults: ClassVar = {"lr": 1e-2, "eps": 1e-8, "weight_decay": 0.0, "weight_decay_mode": "l2"}
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, eps, decay, mode = (self._option(k, name) for name in ("lr", "eps", "weight_decay", "weight_decay_mode"))
@@ -238,20 +221,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015) with L2 decay; dense."""
 
     rule, state_names = "adam", ("exp_avg", "exp_avg_sq")
-
-    def __init__(
-        self,
-        items: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        dtype: str = "float64",
-        **rows: Any,
-    ) -> None:
-        super().__init__(items, lr, dtype, **rows)
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+    defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 
     def _decay(self, lr: float, decay: float) -> dict[str, float]:
         return {"l2": decay}
@@ -273,16 +243,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled decay (Loshchilov and Hutter, 2019): first every element becomes (1 - lr wd) times itself; dense."""
 
-    def __init__(
-        self,
-        items: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        **others: Any,
-    ) -> None:
-        super().__init__(items, lr, betas, eps, weight_decay, **others)
+    defaults: ClassVar = Adam.defaults | {"weight_decay": 1e-2}
 
     def _decay(self, lr: float, decay: float) -> dict[str, float]:
         return {"decay": lr * decay}
@@ -292,19 +253,7 @@ class SparseAdam(Optimizer):
     """torch.optim.SparseAdam: the rows of the gradient alone, with one step count for all."""
 
     rule, state_names, is_dense = "sparse_adam", ("exp_avg", "exp_avg_sq"), False
-
-    def __init__(
-        self,
-        items: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        *,
-        dtype: str = "float64",
-        **rows: Any,
-    ) -> None:
-        super().__init__(items, lr, dtype, **rows)
-        self.betas, self.eps = betas, eps
+    defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, (beta1, beta2), eps = (self._option(k, name) for name in ("lr", "betas", "eps"))
@@ -312,14 +261,14 @@ class SparseAdam(Optimizer):
         return scalars(lr=step_size, alpha1=1.0 - beta1, alpha2=1.0 - beta2, eps=eps)
 
 
-def clip_grad_norm(items: Any, max_norm: float, dtype: str = "float64") -> float:
+def clip_grad_norm(items: Any, max_norm: float, dtype: str = "float64", error_if_nonfinite: bool = True) -> float:
     """Scale all gradients so that their norm, taken together, is at most max_norm; the norm before."""
     layers = [item for item in items if isinstance(item, Layer)]
     dense = [item for item in items if isinstance(item, Parameter) and item.grad is not None]
     grads = [grad for layer in layers for grad in layer.grads().values()]
     norm = total_norm([row for grad in grads for row in grad.rows] + [row for p in dense for row in _rows(p.grad)])
-    factor = clip_factor(norm, max_norm)
-    if factor < 1:
+    factor = clip_factor(norm, max_norm, error_if_nonfinite)
+    if factor != 1:
         for grad in grads:
             grad.rows = scaled(grad.rows, factor, rounding(grad.dtype))
         for p in dense:

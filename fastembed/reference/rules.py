@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 Row = list[float]
 Scalars = dict[str, float]
@@ -154,6 +153,10 @@ def scaled(rows: list[Row], factor: float, r: Rounding) -> list[Row]:
     return [[r(r(x * r(factor)) + 0.0) for x in row] for row in rows]
 
 
-def clip_factor(norm: float, max_norm: Any) -> float:
-    """torch.nn.utils.clip_grad_norm_: what gradients of that norm are multiplied by where it is below 1."""
-    return float(max_norm / (norm + 1e-6))
+def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool = True) -> float:
+    """torch.nn.utils.clip_grad_norm_: what gradients of that norm are multiplied by, 1 for not at all."""
+    if error_if_nonfinite and not math.isfinite(norm):
+        limit = float(max_norm)
+        raise ValueError(f"gradients whose norm is {norm} cannot be scaled to one of {limit}; error_if_nonfinite=False does it")
+    factor = float(max_norm) / (norm + 1e-6)
+    return 1.0 if factor > 1 else factor
