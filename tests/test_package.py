@@ -50,7 +50,7 @@ def builder(tmp_path_factory):
     venv.create(folder)
     with open(ROOT / "pyproject.toml", "rb") as file:
         needed = tomllib.load(file)["build-system"]["requires"]
-    pip_for(folder, "install", *needed)
+    pip_for(folder, "install", "--no-compile", *needed)
     return folder / "bin" / "python"
 
 
@@ -86,7 +86,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 def test_the_wheel_works_where_nothing_else_is(wheel, tmp_path):
     environment = tmp_path / "env"
     venv.create(environment)
-    pip_for(environment, "install", wheel)
+    pip_for(environment, "install", "--no-compile", wheel)
     output = checked_run(environment / "bin" / "fastembed", "train", "--steps", 3, "--samples", 2, cwd=tmp_path)
     assert "32033 documents, 27 tokens" in output
     script = "import fastembed as fe; print(fe.__file__, fe.gather([[1.0], [2.0]], [1, 0]).tolist())"
