@@ -406,10 +406,12 @@ def test_memory_is_bounded(metric, kind):
 def test_nothing_is_written():
     table = np.arange(12.0).reshape(4, 3)
     queries = np.ones((2, 3))
+    before = table.tobytes(), queries.tobytes()
     for array in (table, queries):
         array.flags.writeable = False
     for metric in METRICS:
         layer_of(table).nearest(queries, 2, metric)
+        assert (table.tobytes(), queries.tobytes()) == before
 
 
 def test_the_reference_refuses_the_same():
