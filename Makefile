@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di]
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
 
-ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary mapped)
+ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary mapped reference refusals)
 # Two at a time; what runs beside the first says what it found when it is over.
 test: $(VENV)/.test
 	mkdir -p build
