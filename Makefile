@@ -4,15 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di] src_c/*.[ch] src_c/*/*)
 
-.PHONY: run test test-long build lint bench bench-peers c-check sanitize-address sanitize-thread valgrind clean
+.PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers c-check sanitize-address sanitize-thread valgrind clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
 
-ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary mapped)
+ON_REFERENCE := $(patsubst %,tests/test_%.py,ops layers rowgrad optimizer_state options bags half quantized sequences hashed statistics search vocabulary mapped reference refusals)
+# Two at a time; what runs beside the first says what it found when it is over.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
-	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest $(ON_REFERENCE)
+	mkdir -p build
+	$(MAKE) --no-print-directory --keep-going --jobs=2 test-c test-reference test-package
+
+test-c: $(VENV)/.test
+	$(BIN)/python -m pytest --ignore=tests/test_package.py
+
+test-reference: $(VENV)/.test
+	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest $(ON_REFERENCE) $(call SAID_LATER,$@)
+
+test-package: $(VENV)/.test
+	$(BIN)/python -m pytest tests/test_package.py $(call SAID_LATER,$@)
+
+SAID_LATER = > build/$(1).log 2>&1; status=$$?; printf '\n$(1):\n'; cat build/$(1).log; exit $$status
 
 # What takes minutes: a thousand steps of the names model on single floats, two hundred kills of a run on a mapped table.
 test-long: $(VENV)/.test

@@ -181,18 +181,20 @@ def test_threads_do_not_change_random_rounding(half):
 
 @pytest.mark.parametrize("half", HALVES)
 def test_small_steps_are_kept_by_masters_and_on_average_by_random_rounding(half):
-    """10,000 steps of a hundredth of the distance between neighbours: rounding to the nearest stays where it is."""
+    """300 steps of a hundredth of the distance between neighbours: rounding to the nearest stays where it is."""
     unit = float(ml_dtypes.finfo(DTYPE[half]).eps)
+    width = 2_000 if _backend.name == "c" else 200
     ends = {}
     for name, rounding in (("nearest", {}), ("master", {"master_rows": True}), ("random", {"stochastic_rounding": 1})):
-        layer = fe.Embedding.from_pretrained(np.ones((1, 2_000), DTYPE[half]))
+        layer = fe.Embedding.from_pretrained(np.ones((1, width), DTYPE[half]))
         opt = fe.optim.SGD(layer, lr=unit / 100, **rounding)
         for _ in range(300):
-            layer.backward(np.full((1, 2_000), -1.0, "f4"), [0], optimizer=opt)
+            layer.backward(np.full((1, width), -1.0, "f4"), [0], optimizer=opt)
         ends[name] = layer.weight.astype("f8").mean() - 1
     assert ends["nearest"] == 0
     assert abs(ends["master"] - 3 * unit) <= unit / 100
-    assert abs(ends["random"] - 3 * unit) <= 0.15 * unit  # 2,000 elements: five standard deviations
+    deviation = (300 * 0.01 * 0.99 / width) ** 0.5 * unit
+    assert abs(ends["random"] - 3 * unit) <= 3.8 * deviation
 
 
 def test_a_master_gives_way_to_a_row_that_somebody_wrote():

@@ -1,5 +1,6 @@
 """The names model: the scalar script's losses and samples, finite differences, both backends, resuming."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,15 @@ from fastembed.microgpt import GPT, Tokenizer, read_documents
 from fastembed.training import Options, Run
 
 
+@pytest.fixture
+def no_collector():
+    """Scalars refer to one another without circles, and to look through millions of them takes most of the time."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize(
     ("n_steps", "block_size", "n_layer"),
     [

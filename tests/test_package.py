@@ -3,7 +3,9 @@
 import hashlib
 import shutil
 import subprocess
+import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -22,6 +24,11 @@ def checked_run(*command, **options):
     return result.stdout
 
 
+def pip_for(environment, *arguments):
+    """The pip of this Python, at work in an environment without one: to put one there takes seconds."""
+    return checked_run(sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "--quiet", *arguments)
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """The files that git tracks or would, without anything that a build left behind."""
@@ -38,17 +45,18 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
-    """A Python that has what the build needs, and no fastembed."""
+    """A Python that has what pyproject.toml says that the build needs, and nothing else."""
     folder = tmp_path_factory.mktemp("builder")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    checked_run(python, "-m", "pip", "install", "--quiet", "setuptools>=77", "cython>=3.1", "numpy>=2.0")
-    return python
+    venv.create(folder)
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        needed = tomllib.load(file)["build-system"]["requires"]
+    pip_for(folder, "install", "--no-compile", *needed)
+    return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
 def wheel(source, builder, tmp_path_factory):
-    """The wheel that is built from the sdist, in a build environment of its own."""
+    """The wheel that is built from the sdist, in an environment that has what the build needs alone."""
     folder = tmp_path_factory.mktemp("dist")
     script = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
     checked_run(builder, "-c", script, folder, cwd=source)
@@ -58,7 +66,7 @@ def wheel(source, builder, tmp_path_factory):
     assert any(name.endswith("_kernels.pyx") for name in names)
     assert any(name.endswith("src_c/fastembed.h") for name in names)
     assert not any(name.endswith((".so", "_kernels.c")) for name in names)
-    checked_run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, sdist)
+    pip_for(builder.parents[1], "wheel", "--no-build-isolation", "--no-deps", "-w", folder, sdist)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -77,8 +85,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 
 def test_the_wheel_works_where_nothing_else_is(wheel, tmp_path):
     environment = tmp_path / "env"
-    venv.create(environment, with_pip=True)
-    checked_run(environment / "bin" / "pip", "install", "--quiet", wheel)
+    venv.create(environment)
+    pip_for(environment, "install", "--no-compile", wheel)
     output = checked_run(environment / "bin" / "fastembed", "train", "--steps", 3, "--samples", 2, cwd=tmp_path)
     assert "32033 documents, 27 tokens" in output
     script = "import fastembed as fe; print(fe.__file__, fe.gather([[1.0], [2.0]], [1, 0]).tolist())"

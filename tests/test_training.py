@@ -89,15 +89,15 @@ def test_the_reference_to_the_bit(isa, dtype, name, options, width):
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_bits_do_not_depend_on_threads(isa, dtype, name):
     """Tables of which each step is shared out between threads."""
+    rng = np.random.default_rng(0)
+    batches = [(zipf(rng, 900, (20, 50)), gradients(rng, (20, 50, 193), dtype)) for _ in range(6)]
 
     def trained(n_threads):
-        rng = np.random.default_rng(0)
         layer = fe.TokenPositionEmbedding(900, 50, 193, dtype=dtype, rng=1)
         opt = getattr(fe.optim, name)(layer, **OPTIONS[name][-1])
         with fe.threads(n_threads):
-            for _ in range(6):
-                ids = zipf(rng, 900, (20, 50))
-                layer.backward(gradients(rng, (20, 50, 193), dtype), ids, optimizer=opt)
+            for ids, dout in batches:
+                layer.backward(dout, ids, optimizer=opt)
             opt.flush()
         return layer.wte, layer.wpe
 
