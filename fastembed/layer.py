@@ -15,7 +15,7 @@ import numpy as np
 from . import _checks
 from .rowgrad import Batch, RowGrad, batch_of
 from .search import SearchedTables
-from .statistics import LOOKUPS, TableStatistics, table_statistics
+from .statistics import LOOKUPS, CountedLookups
 from .trained import TrainedTable
 from .vocabulary import NamedRows, Vocabulary
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .mapped import MappedFiles
 
 _LINE = 64  # bytes
+_CALLS = "dropout_calls"  # in states
 _layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
@@ -51,7 +52,7 @@ def normal(shape: tuple[int, int], std: float, rng: Rng, dtype: np.dtype[Any]) -
     return table
 
 
-class Layer(SearchedTables, NamedRows):
+class Layer(SearchedTables, NamedRows, CountedLookups):
     """Tables by name, a row-sparse gradient for each, the ids of the last call, and whoever trains the tables.
 
     Rows may be behind: an optimiser lets them take the steps that they missed when they are needed (`trained`). A lock of each
@@ -65,6 +66,8 @@ class Layer(SearchedTables, NamedRows):
     _is_plain: bool
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
     files: MappedFiles | None = None  # that the table lies in
+    dropout: Any = 0.0  # the probability that an element is 0, in train mode
+    _n_calls = 0  # in train mode: of it, and of a seed, what is dropped depends
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
         self.tables = dict(tables)
@@ -86,6 +89,11 @@ class Layer(SearchedTables, NamedRows):
         """Whether a look-up is more than a look-up: then no call goes to C at once."""
         return False
 
+    @property
+    def _only_reads(self) -> bool:
+        """Whether a look-up does nothing but read rows: none is behind, and neither counts nor options add to it."""
+        return not (self._is_behind or self._counts or self._is_special())
+
     def _set_counts(self, counts: dict[str, Array]) -> None:
         """Count look-ups into these arrays from now on; none for not at all."""
         self._counts = counts
@@ -103,16 +111,20 @@ class Layer(SearchedTables, NamedRows):
 
     def parameters(self) -> list[Array]:
         """The tables themselves, in the order of `state_dict`, up to date."""
-        return list(self.state_dict().values())
+        self.settle()
+        return [self._shown(name) for name in self.tables]
 
     def state_dict(self, *, lookups: bool = False) -> dict[str, Array]:
         """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state.
 
-        With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for ``weight``.
+        With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for ``weight``. With dropout so is
+        the number of calls in train mode so far, ``dropout_calls``: a run that is resumed with it drops what this one would.
         """
         self.settle()
-        counts = {name + LOOKUPS: counts for name, counts in self._counts.items()}
-        return {name: self._shown(name) for name in self.tables} | (counts if _checks.flag("lookups", lookups) else {})
+        state = {name: self._shown(name) for name in self.tables}
+        if _checks.flag("lookups", lookups):
+            state |= {name + LOOKUPS: counts for name, counts in self._counts.items()}
+        return state | {_CALLS: np.array(self._n_calls)} if self.dropout else state
 
     def _shown(self, name: str) -> Array:
         """A table as it is handed out: one in a mapped file is not to be written."""
@@ -126,7 +138,7 @@ class Layer(SearchedTables, NamedRows):
         ----------
         state : mapping of name to array_like
             Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``, ``transformer.wte.weight``). Counts of look-ups
-            need not be there; if they are, the layer goes on counting from them.
+            and the number of calls need not be there, ``strict`` or not; if they are, the layer goes on counting from them.
         strict : bool
             Whether a missing or an unexpected name is an error; otherwise such names are passed over.
 
@@ -142,9 +154,12 @@ class Layer(SearchedTables, NamedRows):
         known: dict[str, Any] = {}
         counted: dict[str, Any] = {}
         unexpected = []
+        n_calls = _checks.size(_CALLS, state.get(_CALLS, self._n_calls))
         for key, value in state.items():
             plain = key.removeprefix("transformer.").removesuffix(LOOKUPS)
             name, found = self._aliases.get(plain, plain), counted if key.endswith(LOOKUPS) else known
+            if key == _CALLS:
+                continue
             if name not in self.tables:
                 unexpected.append(key)
             elif name in found:
@@ -161,6 +176,7 @@ class Layer(SearchedTables, NamedRows):
             self.settle()
             self._will_write(None)
             _checks.copy_into(pairs)
+            self._n_calls = n_calls
             if counts:
                 self._set_counts(self._zero_counts() | self._counts | counts)
 
@@ -187,7 +203,10 @@ class Layer(SearchedTables, NamedRows):
         """Keep no ids of a call: `backward` then needs them as an argument."""
         return self.train(False)
 
-    def _ids_of_last_call(self) -> tuple[Any, ...]:
+    def _call_of(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
+        """The arguments of the call that a backward is about: these, or without ids those of the last call in train mode."""
+        if ids is not None:
+            return ids, *others
         if self._last_ids is None:
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
         return self._last_ids
@@ -261,48 +280,6 @@ class Layer(SearchedTables, NamedRows):
         """Rows (None: all) of a table are about to change."""
         if self.files is not None:
             self.files.about_to_write(rows)
-
-    # ---- statistics ----
-
-    def count_lookups(self, on: bool = True) -> Self:
-        """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
-
-        What counts is what a call reads for its result: every occurrence of an id; nothing at places that lengths, a mask or the
-        padding of a bag leave out; of a hashed id each of its four rows. A call that raises counts nothing, nor does `backward`.
-        While a layer counts, its calls take turns, so that counts are exact with any number of threads.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding(4, 2, rng=0).count_lookups()
-        >>> x = layer([[3, 1], [3, 3]])
-        >>> layer.lookup_counts()["weight"]
-        array([0, 1, 0, 3])
-        """
-        is_on = _checks.flag("on", on)
-        with self.lock:
-            self._set_counts(self._zero_counts() | self._counts if is_on else {})
-        return self
-
-    def lookup_counts(self) -> dict[str, Array]:
-        """How often each row of each table was looked up so far, int64 of shape (V,), copied; empty if nobody counts."""
-        with self.lock:
-            return {name: counts.copy() for name, counts in self._counts.items()}
-
-    def statistics(self) -> dict[str, TableStatistics]:
-        """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
-        with self.lock:
-            self.settle()
-            return {name: table_statistics(table, self._counts.get(name)) for name, table in self.tables.items()}
-
-    def _zero_counts(self) -> dict[str, Array]:
-        return {name: np.zeros(len(table), np.int64) for name, table in self.tables.items()}
-
-    def _count(self, rows_by_name: dict[str, Array]) -> None:
-        """Count a look-up of these rows (int64, -1 for none), with the lock held."""
-        for name, counts in self._counts.items():
-            rows = rows_by_name[name]
-            np.add.at(counts, rows[rows >= 0], 1)
 
     # ---- size ----
 

@@ -6,12 +6,13 @@ V, P: rows of the tables; D: columns; S: the shape of the ids, any number of axe
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _checks
+from . import _call_checks, _checks
 from ._backend import kernels
 
 if TYPE_CHECKING:
@@ -41,8 +42,12 @@ def checked_ids(
 ) -> tuple[Array, Array | None, int]:
     """The ids of a look-up in two tables, ready for a kernel."""
     token_ids = _checks.ids("token id", token_ids, vocab_size, bounds)
-    start = _checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
-    return token_ids, _checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
+    start = _call_checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
+    try:
+        return token_ids, _call_checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
+    except IndexError:
+        resolve_ids(token_ids, vocab_size, bounds=bounds, name="token id")  # a bad one is named first
+        raise
 
 
 def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
@@ -67,6 +72,19 @@ def widened(result: Array) -> Iterator[Array]:
     yield wide
     with np.errstate(over="ignore"):
         result[...] = wide
+
+
+@contextlib.contextmanager
+def as_matrix(result: Array) -> Iterator[Array]:
+    """The same as a contiguous matrix (n, D) for arithmetic: its own memory, or else one that is rounded into it at the end."""
+    shape, dtype = (math.prod(result.shape[:-1]), result.shape[-1]), _checks.arithmetic(result.dtype)
+    if result.flags.c_contiguous and result.dtype == dtype:
+        yield result.reshape(shape)
+        return
+    rows = np.empty(shape, dtype)
+    yield rows
+    with np.errstate(over="ignore"):
+        result[...] = rows.reshape(result.shape)
 
 
 @contextlib.contextmanager
@@ -122,9 +140,7 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     table = _checks.table("table", table)
     ids = _checks.ids("id", ids, len(table), bounds)
     dtype = _checks.arithmetic(table.dtype)
-    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="))
-    if out is not None:
-        _checks.apart("out", result, table=table, ids=ids)
+    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="), table=table, ids=ids)
     if not _checks.in_place(table, dtype):
         table, ids = touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
         bounds = "zero"
@@ -191,9 +207,8 @@ def gather_add(
     dtype = _checks.arithmetic(wte.dtype)
     wpe = _checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
-    result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="))
-    if out is not None:
-        _checks.apart("out", result, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
+    read: dict[str, Any] = {"wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="), **read)
     if not (_checks.in_place(wte, dtype) and _checks.in_place(wpe, dtype)):
         rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
         wte, token_ids = touched(wte, rows[0], dtype)

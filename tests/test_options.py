@@ -1,6 +1,7 @@
 """Options of Embedding: every combination against the reference to the bit, and against PyTorch where it is there."""
 
 import math
+from collections import UserList, deque
 
 import numpy as np
 import pytest
@@ -151,11 +152,16 @@ class OnlyDlpack:
 
 
 class OnlyArray:
+    """One that is an array of NumPy only when it is asked for it, and if it has no axes an integer, as PyTorch's tensors are."""
+
     def __init__(self, array):
         self.array = array
 
     def __array__(self, dtype=None, copy=None):
         return self.array
+
+    def __int__(self):
+        return int(self.array)
 
 
 def test_ids_of_every_kind():
@@ -170,6 +176,8 @@ def test_ids_of_every_kind():
         [np.int8(1), 2, np.uint64(3)],
         OnlyDlpack(same),
         OnlyArray(same),
+        deque([1, 2, 3]),
+        [OnlyArray(np.array(1)), 2, np.array(3)],
     ):
         assert same_bits(layer(ids), expected)
         assert same_bits(fe.gather(layer.weight, ids), expected)
@@ -183,7 +191,8 @@ def test_ids_of_every_kind():
         [1.0], 1.0, np.array([1.0]), np.float32(1), [1, 2.0], True, [True], [1, True], [[1, 2], [3, False]], (np.True_, 1),
         [[1, 2], np.array([True, False])], np.array([True]), np.bool_(True), ["1"], "1", None, [None], b"1", 1j, [[1, 2], [3]],
         OnlyDlpack(np.array([1.0])), OnlyArray(np.array([1.0])), np.array(["1"]), np.array([1], object),
-        np.datetime64("2020-01-01"),
+        np.datetime64("2020-01-01"), [OnlyArray(np.array(True)), 1], [[2, 1], OnlyArray(np.array([True, False]))],
+        UserList([1, True]), deque([True, 1]), [UserList([True]), [1]],
     ],
     ids=repr,
 )  # fmt: skip

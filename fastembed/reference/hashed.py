@@ -77,7 +77,6 @@ class HashEmbedding(OneTable):
     ) -> None:
         OneTable.__init__(self, weight, **options)
         self.seed, self.hash, self.dropout, self.dropout_seed = seed, hash, dropout, dropout_seed
-        self._n_calls = 0
 
     def rows_of(self, ids: Any) -> Any:
         return hash_ids(ids, len(self.weight), seed=self.seed, hash=self.hash)

@@ -97,6 +97,8 @@ class Layer:
     """Tables by name and a RowGrad for each."""
 
     padding_idx: int | None = None
+    dropout: float = 0.0
+    _n_calls = 0
 
     def __init__(self, tables: dict[str, Table], dtype: str, trainable_rows: Any = None) -> None:
         self.tables = tables
@@ -171,13 +173,15 @@ class Layer:
     def grads(self) -> dict[str, RowGrad]:
         return self._grads
 
-    def state_dict(self) -> dict[str, Table]:
-        return dict(self.tables)
+    def state_dict(self) -> dict[str, Any]:
+        return self.tables | ({"dropout_calls": self._n_calls} if self.dropout else {})
 
     def parameters(self) -> list[Table]:
         return list(self.tables.values())
 
-    def load_state_dict(self, state: dict[str, Table], strict: bool = True) -> None:
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        n_calls = state.get("dropout_calls", self._n_calls)
+        state = {name: table for name, table in state.items() if name != "dropout_calls"}
         missing, unexpected = sorted(self.tables.keys() - state.keys()), sorted(state.keys() - self.tables.keys())
         if strict and (missing or unexpected):
             raise KeyError(f"missing names {missing}, unexpected names {unexpected}")
@@ -188,6 +192,7 @@ class Layer:
         round_ = rounding(self.dtype)
         for name, table in known.items():
             self.tables[name][:] = [[round_(x) for x in row] for row in table]
+        self._n_calls = n_calls
 
 
 def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
