@@ -1,4 +1,7 @@
-"""Checks of what goes with ids in some calls: positions, padding, bags, hashes, queries, names, packed rows. See `_checks`."""
+"""Checks of what some calls take beside a table and ids: positions, padding, bags, hashes, queries, names, packed rows, seeds.
+
+The others are in `_checks`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import INT64_MAX, array_of, in_place, integer, integers, is_half, like, one_of, rows, size, within_64_bits
+from ._checks import INT64_MAX, array_of, castable, in_place, integer, integers, is_half, like, one_of, rows, size, within_64_bits
 
 # Sequences and bags
 
@@ -37,6 +40,15 @@ def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, po
     if first != 0:
         raise ValueError(f"start and position_ids exclude each other; got start={first} and position_ids")
     return ids_like("position id", value, shape, n_rows, policy)
+
+
+def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
+    """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
+    array = array_of(name, value)
+    castable(name, array, to)
+    if array.ndim != 2 or array.shape[1] != n_cols:
+        raise ValueError(f"{name} must have shape (rows, {n_cols}), got {array.shape}")
+    return array
 
 
 def ids_like(
@@ -117,12 +129,12 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
 
 
 def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: str) -> np.ndarray[Any, Any] | None:
-    """What the row of each id is multiplied by, contiguous; or None."""
+    """What the row of each id is multiplied by, contiguous and aligned; or None."""
     if value is None:
         return None
     if how == "max":
         raise ValueError("per_sample_weights go with mode sum, mean or sqrtn, got max")
-    return np.ascontiguousarray(like("per_sample_weights", value, shape, to), to)
+    return np.require(like("per_sample_weights", value, shape, to), to, ["C", "A"])
 
 
 # Hashes
@@ -191,8 +203,9 @@ def query_ids(value: Any) -> Any:
 
 def query_vectors(value: Any, width: int, to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Vectors of shape S + (width,), contiguous, finite once they are converted to ``to``."""
+    array = array_of("queries", value)
     with np.errstate(over="ignore"):
-        vectors = np.ascontiguousarray(rows("queries", value, (*np.shape(value)[:-1], width), to), to)
+        vectors = np.ascontiguousarray(rows("queries", array, (*array.shape[:-1], width), to), to)
     return finite_rows("query", vectors)
 
 
@@ -228,7 +241,7 @@ def n_nearest(value: Any, n_rows: int, n_left_out: int) -> int:
 
 def distinct_names(name: str, value: Any) -> list[str]:
     """Strings of which no two are equal."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
         raise TypeError(f"{name} must be an iterable of strings, got {value!r:.80}")
     names = list(value)
     seen: set[str] = set()
@@ -271,3 +284,16 @@ def packed(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
     if not in_place(array, array.dtype):
         raise ValueError(f"{name} must have contiguous rows, got strides {array.strides}")
     return array
+
+
+# Seeds
+
+
+def generator(value: Any) -> np.random.Generator:
+    """Where random numbers come from: a generator, what seeds one, or None for fresh entropy."""
+    if isinstance(value, list | tuple | np.ndarray):
+        value = array_of("rng", value)  # NumPy's own loop over a matrix never ends, and kills the process
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rng must be a generator, a seed or None, got {value!r:.80}: {error}") from None

@@ -103,7 +103,10 @@ def array_of(name: str, value: Any) -> np.ndarray[Any, Any]:
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # of lists that differ in length
+        raise ValueError(f"{name} must have one shape: {error}") from None
 
 
 def _holds_bool(value: Any) -> bool:
@@ -210,22 +213,13 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     return np.array(array, np.int64)
 
 
-def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
-    """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
-    array = array_of(name, value)
-    _castable(name, array, to)
-    if array.ndim != 2 or array.shape[1] != n_cols:
-        raise ValueError(f"{name} must have shape (rows, {n_cols}), got {array.shape}")
-    return array
-
-
 def in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool:
     """Whether kernels can read the rows where they are: native, of that dtype, elements side by side. Any alignment will do."""
     side_by_side = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == to.itemsize
     return side_by_side and array.dtype == to
 
 
-def _castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
+def castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
     if not (array.dtype.kind in "fiu" or is_half(array.dtype)) or not np.can_cast(array.dtype, to, "same_kind"):
         raise TypeError(f"{name} must be numbers that convert to {to}, got {array.dtype}")
 
@@ -236,9 +230,10 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
     Copied only where the dtype, the byte order or the last axis needs it; other axes are never expanded.
     """
     array = array_of(name, value)
-    _castable(name, array, to)
-    if not broadcast and array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    given = array.shape
+    castable(name, array, to)
+    if not broadcast and given != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {given}")
     try:
         if array.ndim == 0 or array.shape[-1] != shape[-1]:
             array = np.broadcast_to(array, (*array.shape[:-1], shape[-1]))
@@ -246,13 +241,13 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
             array = np.ascontiguousarray(array, to)
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"{name} of shape {np.shape(value)} do not broadcast to shape {shape}") from None
+        raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
 
 
 def like(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """An array of any layout that NumPy reads, of exactly ``shape``, whose dtype converts to ``to``."""
     array = array_of(name, value)
-    _castable(name, array, to)
+    castable(name, array, to)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     return array

@@ -5,7 +5,7 @@ V: rows of the table; D: columns; S: the shape of the ids.
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,12 +130,14 @@ class HashEmbedding(OneTable):
     ) -> None:
         _call_checks.word("the number of rows", len(weight), 1)
         self._seed, self._hash = _call_checks.word("seed", seed), _call_checks.function("hash", hash)
-        self.dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
-        self.dropout_seed = _checks.size("dropout_seed", dropout_seed)
+        self._set_dropout(dropout, dropout_seed)
         super()._set_up(weight, freeze, trainable_rows)
 
     def _hold(self, weight: Array) -> None:
         """Rows are looked up through the checks of `bag_ops`, which keep the table in place."""
+
+    dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that a column is 0, in train mode.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
 
     @property
     def num_rows(self) -> int:

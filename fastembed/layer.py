@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from . import _checks
+from . import _call_checks, _checks
 from .rowgrad import Batch, RowGrad, batch_of
 from .search import SearchedTables
 from .statistics import LOOKUPS, CountedLookups
@@ -38,7 +38,7 @@ def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
 
 def normal_rows(n_cols: int, std: float, rng: Rng) -> Callable[[int, int], Array]:
     """What draws rows first .. end - 1, one block after another: normal numbers in float64, row by row."""
-    std, generator = _checks.number("std", std, 0.0, 3.4e38), np.random.default_rng(rng)
+    std, generator = _checks.number("std", std, 0.0, 3.4e38), _call_checks.generator(rng)
     return lambda first, end: generator.normal(0.0, std, (end - first, n_cols))
 
 
@@ -66,8 +66,9 @@ class Layer(SearchedTables, NamedRows, CountedLookups):
     _is_plain: bool
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
     files: MappedFiles | None = None  # that the table lies in
-    dropout: Any = 0.0  # the probability that an element is 0, in train mode
-    _n_calls = 0  # in train mode: of it, and of a seed, what is dropped depends
+    _dropout = 0.0  # the probability that an element is 0, in train mode
+    _dropout_seed = 0
+    _n_calls = 0  # in train mode
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
         self.tables = dict(tables)
@@ -88,6 +89,10 @@ class Layer(SearchedTables, NamedRows, CountedLookups):
     def _is_special(self) -> bool:
         """Whether a look-up is more than a look-up: then no call goes to C at once."""
         return False
+
+    def _set_dropout(self, dropout: float, seed: int) -> None:
+        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self._dropout_seed = _checks.size("dropout_seed", seed)
 
     @property
     def _only_reads(self) -> bool:
@@ -124,7 +129,7 @@ class Layer(SearchedTables, NamedRows, CountedLookups):
         state = {name: self._shown(name) for name in self.tables}
         if _checks.flag("lookups", lookups):
             state |= {name + LOOKUPS: counts for name, counts in self._counts.items()}
-        return state | {_CALLS: np.array(self._n_calls)} if self.dropout else state
+        return state | {_CALLS: np.array(self._n_calls)} if self._dropout else state
 
     def _shown(self, name: str) -> Array:
         """A table as it is handed out: one in a mapped file is not to be written."""
@@ -167,7 +172,7 @@ class Layer(SearchedTables, NamedRows, CountedLookups):
             else:
                 found[name] = value
         missing = [name for name in self.tables if name not in known]
-        if strict and (missing or unexpected):
+        if _checks.flag("strict", strict) and (missing or unexpected):
             raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self.tables)}")
         arrays = {name: _checks.like(name, value, self.tables[name].shape, self.dtype) for name, value in known.items()}
         counts = {name: _checks.counts(name + LOOKUPS, value, len(self.tables[name])) for name, value in counted.items()}
@@ -194,7 +199,7 @@ class Layer(SearchedTables, NamedRows, CountedLookups):
 
     def train(self, mode: bool = True) -> Self:
         """Keep a reference to the ids of each call, for `backward`. The default."""
-        self.training = mode
+        self.training = _checks.flag("mode", mode)
         if not mode:
             self._last_ids = None
         return self

@@ -43,7 +43,7 @@ class OneTable(Layer):
         self._scale_grad_by_freq = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
         if self._max_norm is not None and self._max_norm_in_place:
             _checks.writable_table("the table, which max_norm changes,", weight)
-        Layer.__init__(self, {"weight": weight}, not freeze, trainable_rows)
+        Layer.__init__(self, {"weight": weight}, not _checks.flag("freeze", freeze), trainable_rows)
 
     def _draw(
         self, num_embeddings: int, embedding_dim: int, dtype: DTypeLike, std: float, rng: Rng, trainable_rows: Any, **options: Any

@@ -205,7 +205,7 @@ def gather_add(
     bounds = _checks.bounds(bounds)
     wte = _checks.table("wte", wte)
     dtype = _checks.arithmetic(wte.dtype)
-    wpe = _checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
+    wpe = _call_checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     read: dict[str, Any] = {"wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
     result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="), **read)

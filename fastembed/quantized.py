@@ -131,7 +131,7 @@ class QuantizedEmbedding(Searchable):
     ) -> Array:
         """Token rows plus rows of a position table of floats, as float32, shape S + (D,). See `fastembed.gather_add`."""
         bounds = _checks.bounds(bounds)
-        wpe = _checks.convertible_table("wpe", wpe, _FLOAT32, self._embedding_dim)
+        wpe = _call_checks.convertible_table("wpe", wpe, _FLOAT32, self._embedding_dim)
         ids = (token_ids, self.num_embeddings, position_ids, start, len(wpe), bounds)
         token_ids, position_ids, start = ops.checked_ids(*ids)
         result = self._output(out, token_ids.shape, wpe=wpe, token_ids=token_ids, position_ids=position_ids)

@@ -101,7 +101,7 @@ class SearchedTables:
     def _name_of(self, table: str | None) -> str:
         """The name of a table, by default of the first."""
         name = next(iter(self.tables)) if table is None else table
-        if name not in self.tables:
+        if not isinstance(name, str) or name not in self.tables:
             raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
         return name
 

@@ -73,4 +73,5 @@ class TiedHead(Layer):
         return self.tables["wte"].astype(self._arithmetic, copy=False)
 
     def _hidden_of(self, h: ArrayLike) -> Array:
-        return _checks.rows("h", h, (*np.shape(h)[:-1], self.tables["wte"].shape[1]), self._arithmetic)
+        array = _checks.array_of("h", h)
+        return _checks.rows("h", array, (*array.shape[:-1], self.tables["wte"].shape[1]), self._arithmetic)

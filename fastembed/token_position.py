@@ -7,7 +7,6 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -102,7 +101,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         sizes = (
             _checks.size(name, n) for name, n in (("vocab_size", vocab_size), ("block_size", block_size), ("n_types", n_types))
         )
-        width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), np.random.default_rng(rng)
+        width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), _call_checks.generator(rng)
         wte, wpe, wtype = (normal((n_rows, width), std, generator, to) for n_rows in sizes)
         self._set_up(wte, wpe, wtype if len(wtype) else None, trainable_rows, **options)
 
@@ -120,7 +119,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
             ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the constructor.
         """
         first = _checks.table("wte", wte)
-        others = {name: _checks.table(name, table) for name, table in (("wpe", wpe), ("wtype", wtype)) if table is not None}
+        others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
         for name, table in others.items():
             if first.dtype.newbyteorder("=") != table.dtype.newbyteorder("="):
                 raise TypeError(f"{name} must have the dtype of wte, {first.dtype}, got {table.dtype}")
@@ -146,8 +145,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         self._token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
         self._norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
         self._norm_eps = _checks.eps("norm_eps", norm_eps)
-        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
-        self._dropout_seed = _checks.size("dropout_seed", dropout_seed)
+        self._set_dropout(dropout, dropout_seed)
         tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
         Layer.__init__(self, tables, trainable_rows=trainable_rows)
 
@@ -318,8 +316,8 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
             As they were in that call; nothing is then dropped. By default they and the dropout are those of the last call in
             train mode.
         """
-        is_given = position_ids is not None or start != 0 or any(value is not None for value in (lengths, mask, type_ids))
-        if ids is None and is_given:
+        others = (position_ids, lengths, mask, type_ids)
+        if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
             raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
         ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids, 0))
         if not isinstance(call, Call):  # a call that went to C at once

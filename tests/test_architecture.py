@@ -44,7 +44,7 @@ ALLOWED = {
     "trained": {"_backend", "_checks", "mapped", "rowgrad"},
     "search": {"_backend", "_call_checks", "_checks", "ops"},
     "vocabulary": {"_call_checks", "_checks", "ops"},
-    "layer": {"_checks", "mapped", "ops", "rowgrad", "search", "statistics", "trained", "vocabulary"},
+    "layer": {"_call_checks", "_checks", "mapped", "ops", "rowgrad", "search", "statistics", "trained", "vocabulary"},
     "one_table": {"_call_checks", "_checks", "layer", "mapped", "ops", "renorm"},
     "embedding": {"_backend", "one_table", "ops", "renorm"},
     "renorm": {"_backend", "_checks"},

@@ -195,6 +195,23 @@ def test_a_maximum_leaves_alone_what_has_not_won():
     assert same_bits(dtable, np.array(like))
 
 
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+def test_weights_of_every_layout(layout):
+    rng = np.random.default_rng(0)
+    table, weights, ids = rng.standard_normal((5, 3)), rng.standard_normal((2, 4)), rng.integers(0, 5, (2, 4))
+    given = relaid(weights, layout)
+    bag, same = (fe.EmbeddingBag.from_pretrained(table.copy(), mode="sum") for _ in range(2))
+    packed = fe.QuantizedEmbedding.from_float(table)
+    assert same_bits(bag(ids, per_sample_weights=given), same(ids, per_sample_weights=weights))
+    assert same_bits(
+        packed.bag(ids, mode="sum", per_sample_weights=given), packed.bag(ids, mode="sum", per_sample_weights=weights)
+    )
+    for layer in (bag, same):
+        layer.backward(np.ones((2, 3)))
+    assert same_bits(bag.grads()["weight"].rows, same.grads()["weight"].rows)
+    assert same_bits(bag.per_sample_weights_grad, same.per_sample_weights_grad)
+
+
 TABLE = np.ones((5, 3))
 
 

@@ -5,7 +5,7 @@ from collections import UserList, deque
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
+from common import DTYPES, OnlyArray, OnlyDlpack, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,32 +136,6 @@ def test_options_that_cannot_be():
         layer.resize(4)
     layer.resize(6)
     assert layer.padding_idx == 4
-
-
-class OnlyDlpack:
-    """An array of another library that has nothing but the exchange protocol."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __dlpack__(self, **keywords):
-        return self.array.__dlpack__(**keywords)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
-
-class OnlyArray:
-    """One that is an array of NumPy only when it is asked for it, and if it has no axes an integer, as PyTorch's tensors are."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __array__(self, dtype=None, copy=None):
-        return self.array
-
-    def __int__(self):
-        return int(self.array)
 
 
 def test_ids_of_every_kind():

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from common import same_bits
+from common import OnlyDlpack, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -225,6 +225,7 @@ def test_the_tied_head():
         like.backward([[1.0] * 19] * 3, [1, 2, 1])
         dh, expected = layer.logits_backward(dlogits), like.logits_backward(dlogits.tolist())
         assert np.allclose(dh, expected, rtol=tolerance, atol=10 * tolerance)
+        assert same_bits(layer.logits(OnlyDlpack(h)), layer.logits(h))
         assert layer.grads()["wte"].ids.tolist() == list(range(9))
         assert np.allclose(layer.grads()["wte"].rows, like.grads()["wte"].rows, rtol=tolerance, atol=10 * tolerance)
         fe.optim.SGD(layer, lr=0.1).step()
