@@ -77,7 +77,7 @@ def kept(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any
         if array.dtype != bool:
             raise TypeError(f"mask must be booleans, got {array.dtype}")
         try:
-            return np.broadcast_to(array, shape)
+            return np.broadcast_to(array, shape).copy()
         except ValueError:
             raise ValueError(f"mask of shape {array.shape} does not broadcast to ids of shape {shape}") from None
     array = integers("length", lengths)
@@ -106,7 +106,7 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
         raise ValueError(f"offsets go with ids of 1 axis, got ids of shape {shape}")
-    array = integers("offset", value)
+    array = integers("offset", value).copy()  # which nobody changes once it is checked
     if array.ndim != 1:
         raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
     if array.size == 0 and (include_last_offset or shape[0] > 0):

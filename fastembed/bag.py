@@ -162,7 +162,8 @@ class EmbeddingBag(OneTable):
         if self._only_reads:
             bag_ops.look_up(weight, bags, result)
         else:
-            all_rows, rows = ops.resolve_ids(bags.ids, len(weight)), bag_ops.rows_of(bags, len(weight))
+            all_rows = ops.resolve_ids(bags.ids, len(weight))
+            rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))
             with self.caught_up({"weight": all_rows}):
                 self._shorten(all_rows)
                 table, places = self._seen(rows)

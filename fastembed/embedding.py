@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import ops, renorm
+from . import _checks, ops, renorm
 from ._backend import kernels
 from .one_table import OneTable
 
@@ -101,11 +101,12 @@ class Embedding(OneTable, kernels.SingleLookup):
             return ops.gather(weight, ids, out=out)
         rows = ops.resolve_ids(ids, len(weight))
         self._ahead(rows)
+        result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=weight, ids=ids)
         with self.caught_up({"weight": rows}):
-            result = ops.gather(weight, ids, out=out)
+            ops.gather(weight, rows, out=result)
             renorm.put(result, rows, *self._shorten(rows))
             self._count({"weight": rows})
-        return result
+        return result if out is None else out
 
     def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:
         """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.

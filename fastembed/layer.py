@@ -275,6 +275,8 @@ class Layer(SearchedTables, NamedRows, CountedLookups):
 
     def settle(self) -> None:
         """Bring all rows up to date, in memory."""
+        if self.files is not None:
+            self.files.check_open()
         if self._is_behind:
             with self.lock:
                 for table in self._trained.values():

@@ -230,10 +230,12 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         if self._only_reads:
             return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
         rows = dict(zip(("wte", "wpe"), ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
+        given = {"token_ids": token_ids, "position_ids": position_ids}
+        result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
         with self.caught_up(rows):
-            result = ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+            ops.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result)
             self._count(rows)
-            return result
+        return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
         """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""

@@ -46,7 +46,7 @@ ALLOWED = {
     "vocabulary": {"_call_checks", "_checks", "ops"},
     "layer": {"_call_checks", "_checks", "mapped", "ops", "rowgrad", "search", "statistics", "trained", "vocabulary"},
     "one_table": {"_call_checks", "_checks", "layer", "mapped", "ops", "renorm"},
-    "embedding": {"_backend", "one_table", "ops", "renorm"},
+    "embedding": {"_backend", "_checks", "one_table", "ops", "renorm"},
     "renorm": {"_backend", "_checks"},
     "bag": {"_call_checks", "_checks", "bag_ops", "mapped", "one_table", "ops", "renorm", "rowgrad"},
     "hashed": {"_backend", "_call_checks", "_checks", "bag_ops", "one_table", "ops", "vocabulary"},
