@@ -111,6 +111,18 @@ def test_a_bad_call_shortens_nothing():
         fe.Embedding.from_pretrained(frozen, max_norm=1.0)
 
 
+def test_rows_without_columns():
+    """Some of the ids have no gradient, and no row has an element."""
+    layer, bag = fe.Embedding(5, 0, padding_idx=1), fe.EmbeddingBag(5, 0, padding_idx=1)
+    layer.backward(np.zeros((4, 0)), [3, 1, 0, 3])
+    bag.backward(np.zeros((2, 0)), [3, 1, 0, 3], [0, 2])
+    for one in (layer, bag):
+        assert one.grads()["weight"].ids.tolist() == [0, 3]
+    pair = fe.TokenPositionEmbedding(5, 4, 0)
+    pair.backward(np.zeros((1, 3, 0)), [[4, 0, 4]], mask=[False, True, True])
+    assert pair.grads()["wpe"].ids.tolist() == [1, 2]
+
+
 def test_options_that_cannot_be():
     for options, error in (
         ({"padding_idx": 5}, ValueError),
