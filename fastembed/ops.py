@@ -202,20 +202,35 @@ def gather_add(
         result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start, out)
         if result is not None:
             return result
-    bounds = _checks.bounds(bounds)
     wte = _checks.table("wte", wte)
-    dtype = _checks.arithmetic(wte.dtype)
-    wpe = _call_checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
+    return added(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
+
+
+def added(
+    wte: Array,
+    n_cols: int,
+    to: np.dtype[Any],
+    token_ids: ArrayLike,
+    wpe: ArrayLike,
+    position_ids: ArrayLike | None,
+    start: int,
+    out: Array | None,
+    bounds: str,
+    bits: int = 0,
+) -> Array:
+    """What `gather_add` returns, of a token table that is checked; with ``bits`` it is packed."""
+    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic(to)
+    wpe = _call_checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
-    read: dict[str, Any] = {"wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
-    result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="), **read)
-    if not (_checks.in_place(wte, dtype) and _checks.in_place(wpe, dtype)):
-        rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = touched(wte, rows[0], dtype)
-        wpe, position_ids = touched(wpe, rows[1], dtype)
+    read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
+    if not ((bits or _checks.in_place(wte, dtype)) and _checks.in_place(wpe, dtype)):
+        token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
+        wte, token_ids = (wte, token_rows) if bits else touched(wte, token_rows, dtype)
+        wpe, position_ids = touched(wpe, position_rows, dtype)
         start, bounds = 0, "zero"
     with widened(result) as wide:
-        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds)
+        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds, bits)
     return result if out is None else out
 
 

@@ -130,17 +130,8 @@ class QuantizedEmbedding(Searchable):
         bounds: str = "raise",
     ) -> Array:
         """Token rows plus rows of a position table of floats, as float32, shape S + (D,). See `fastembed.gather_add`."""
-        bounds = _checks.bounds(bounds)
-        wpe = _call_checks.convertible_table("wpe", wpe, _FLOAT32, self._embedding_dim)
-        ids = (token_ids, self.num_embeddings, position_ids, start, len(wpe), bounds)
-        token_ids, position_ids, start = ops.checked_ids(*ids)
-        result = self._output(out, token_ids.shape, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
-        if not _checks.in_place(wpe, _FLOAT32):
-            token_ids, position_rows = ops.resolve_pair(*ids[:-1], bounds=bounds)
-            wpe, position_ids = ops.touched(wpe, position_rows, _FLOAT32)
-            start, bounds = 0, "zero"
-        kernels.gather_add(self._packed, token_ids, wpe, position_ids, start, result, bounds, self._bits)
-        return result if out is None else out
+        table = self._packed, self._embedding_dim, _FLOAT32
+        return ops.added(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
 
     def bag(
         self, ids: ArrayLike, offsets: ArrayLike | None = None, *, out: Array | None = None, bounds: str = "raise", **options: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
+from typing import Any, Self
 
 from . import ops, search
 from ._nested import arithmetic, flat, rounding, shape
@@ -214,6 +214,27 @@ class OneTable(Layer):
 
     def __init__(
         self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        std: float = 1.0,
+        rng: random.Random | None = None,
+        dtype: str = "float32",
+        **options: Any,
+    ) -> None:
+        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
+        self._set_up(weight, dtype=dtype, **options)
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = [0.0] * embedding_dim
+
+    @classmethod
+    def from_pretrained(cls, array: Table, **options: Any) -> Self:
+        layer = cls.__new__(cls)
+        layer._set_up(array, **options)
+        return layer
+
+    def _set_up(
+        self,
         weight: Table,
         *,
         padding_idx: int | None = None,
@@ -224,7 +245,7 @@ class OneTable(Layer):
         dtype: str = "float64",
         trainable_rows: Any = None,
     ) -> None:
-        super().__init__({"weight": weight}, dtype, trainable_rows)
+        Layer.__init__(self, {"weight": weight}, dtype, trainable_rows)
         self.padding_idx = None if padding_idx is None else padding_idx % len(weight)
         self.max_norm, self.max_norm_in_place, self.norm_type = max_norm, max_norm_in_place, norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
@@ -252,27 +273,6 @@ class OneTable(Layer):
 
 class Embedding(OneTable):
     """x[i] = weight[ids[i]]."""
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        std: float = 1.0,
-        rng: random.Random | None = None,
-        dtype: str = "float32",
-        **options: Any,
-    ) -> None:
-        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
-        super().__init__(weight, dtype=dtype, **options)
-        if self.padding_idx is not None:
-            weight[self.padding_idx] = [0.0] * embedding_dim
-
-    @classmethod
-    def from_pretrained(cls, array: Table, **options: Any) -> Embedding:
-        layer = cls.__new__(cls)
-        OneTable.__init__(layer, array, **options)
-        return layer
 
     def __call__(self, ids: Any) -> Any:
         out = ops.gather(self._shortened(ops.resolve_ids(ids, len(self.weight))), ids, dtype=self.dtype)
