@@ -111,6 +111,9 @@ def array_of(name: str, value: Any) -> np.ndarray[Any, Any]:
 
 def _holds_bool(value: Any) -> bool:
     """Whether there is a boolean, of any library, in nested sequences: NumPy takes them for 0 and 1 among integers."""
+    kinds = set(map(type, value)) if isinstance(value, list | tuple) else {None}
+    if kinds <= {int, list, tuple}:  # the usual ones, at less cost
+        return kinds != {int} and any(_holds_bool(item) for item in value if type(item) is not int)
     items = np.array(value, dtype=object).ravel().tolist()
     odd = {kind for kind in set(map(type, items)) if kind is bool or not issubclass(kind, int | np.integer)}
     return bool(odd) and any(np.asarray(item).dtype.kind == "b" for item in items if type(item) in odd)
