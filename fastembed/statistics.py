@@ -155,9 +155,7 @@ class CountedLookups:
     lock: Any
     _counts: dict[str, Array]
     _set_counts: Any
-
-    def settle(self) -> None:
-        raise NotImplementedError
+    settle: Any
 
     def count_lookups(self, on: bool = True) -> Self:
         """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
