@@ -212,7 +212,7 @@ class Trained:
 
 def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None:
     width = sums.shape[1]
-    gradients = grads.reshape(-1, width) if grads.size else np.zeros((len(rows), width), sums.dtype)
+    gradients = grads.reshape(math.prod(grads.shape[:-1]), width)
     values = gradients[: len(rows)] if order is None else gradients[order]
     table = sums.tolist()
     reference.accumulate(table, rows.tolist(), values.reshape(-1).tolist(), str(sums.dtype), _lists(factors), by_frequency)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import _checks, bag_ops, ops, renorm
-from .embedding import OneTable
+from . import _call_checks, _checks, bag_ops, ops, renorm
+from .one_table import OneTable
 from .rowgrad import RowGrad, plain_batch
 
 if TYPE_CHECKING:
@@ -74,10 +74,12 @@ class EmbeddingBag(OneTable):
         rng: Rng = None,
         trainable_rows: Any = None,
     ) -> None:
-        weight = self._draw(num_embeddings, embedding_dim, dtype, std, rng)
-        self._set_up_bag(
-            weight,
-            False,
+        self._draw(
+            num_embeddings,
+            embedding_dim,
+            dtype,
+            std,
+            rng,
             trainable_rows,
             mode=mode,
             padding_idx=padding_idx,
@@ -87,33 +89,13 @@ class EmbeddingBag(OneTable):
             norm_type=norm_type,
             scale_grad_by_freq=scale_grad_by_freq,
         )
-        if self.padding_idx is not None:
-            weight[self.padding_idx] = 0
-
-    @classmethod
-    def from_pretrained(cls, array: ArrayLike, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
-        """A layer around an existing table: no copy, no random draw.
-
-        Parameters
-        ----------
-        array : array_like of shape (V, D), of any float dtype
-        freeze : bool
-            Whether optimisers leave the table as it is.
-        trainable_rows : array_like, optional
-            Numbers, or a mask, of the rows that optimisers change.
-        **options
-            The others of the constructor but ``dtype``, ``std`` and ``rng``; the padding row stays as it is.
-        """
-        layer = cls.__new__(cls)
-        layer._set_up_bag(_checks.table("array", array), freeze, trainable_rows, **options)
-        return layer
 
     @classmethod
     def _around(cls, files: MappedFiles, freeze: bool = False, *, bag_mode: str | None = None, **options: Any) -> Self:
         """In `open`, whose ``mode`` is that of the file, ``bag_mode`` is that of the bags."""
         return super()._around(files, freeze, **(options if bag_mode is None else options | {"mode": bag_mode}))
 
-    def _set_up_bag(
+    def _set_up(
         self,
         weight: Array,
         freeze: bool,
@@ -123,11 +105,10 @@ class EmbeddingBag(OneTable):
         include_last_offset: bool = False,
         **options: Any,
     ) -> None:
-        self._mode = _checks.mode(mode)
+        self._mode = _call_checks.mode(mode)
         self._include_last_offset = _checks.flag("include_last_offset", include_last_offset)
-        self._is_behind = False
         self.per_sample_weights_grad: Array | None = None
-        self._set_up(weight, freeze, trainable_rows, **options)
+        super()._set_up(weight, freeze, trainable_rows, **options)
         if self._mode == "max" and self._scale_grad_by_freq:
             raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
 
@@ -178,17 +159,16 @@ class EmbeddingBag(OneTable):
         bags = self._bags(ids, offsets, per_sample_weights)
         result = bag_ops.output_for(weight, bags, out)
         self._ahead(bags.ids)
-        if not (self._is_behind or self._counts or self._is_special()):
+        if self._only_reads:
             bag_ops.look_up(weight, bags, result)
         else:
-            all_rows, rows = ops.resolve_ids(bags.ids, len(weight)), bag_ops.rows_of(bags, len(weight))
+            all_rows = ops.resolve_ids(bags.ids, len(weight))
+            rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))
             with self.caught_up({"weight": all_rows}):
-                long_rows, values = self._shortened(all_rows)
-                if self._max_norm_in_place and len(long_rows):
-                    self._put(long_rows, values)
+                self._shorten(all_rows)
                 table, places = self._seen(rows)
-                seen = bags._replace(ids=places.reshape(bags.ids.shape), padding_idx=None)
-                bag_ops.look_up(table, seen, result, "zero")
+                seen = bags._replace(ids=places.reshape(bags.ids.shape), padding_idx=None, bounds="zero")
+                bag_ops.look_up(table, seen, result)
                 self._count({"weight": rows})
         if self.training:
             self._last_ids = (ids, offsets, per_sample_weights)
@@ -203,27 +183,17 @@ class EmbeddingBag(OneTable):
         *,
         optimizer: Any = None,
     ) -> None:
-        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
 
         Parameters
         ----------
         dout : array_like of shape (B, D)
-            The gradient of what the call returned.
         ids, offsets, per_sample_weights
             As they were in that call; by default those of the last call in train mode.
-        optimizer : one of fastembed.optim, optional
-            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
-
-        Raises
-        ------
-        RuntimeError
-            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
-        IndexError, TypeError, ValueError
-            As in `fastembed.embedding_bag_backward`. Nothing is changed.
         """
         if ids is None and (offsets is not None or per_sample_weights is not None):
             raise ValueError("offsets and per_sample_weights go with ids, and none were given")
-        bags = self._bags(*(self._ids_of_last_call() if ids is None else (ids, offsets, per_sample_weights)))
+        bags = self._bags(*self._call_of(ids, offsets, per_sample_weights))
         rows = bag_ops.rows_of(bags, self.num_embeddings)
         gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)
         with self.lock:

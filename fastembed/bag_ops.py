@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _checks, ops
+from . import _call_checks, _checks, ops
 from ._backend import kernels
 from .rowgrad import Batch, RowGrad, batch_of
 
@@ -25,31 +25,34 @@ class Bags(NamedTuple):
     mode: str
     weights: Array | None
     padding_idx: int | None
+    bounds: str = "raise"
 
 
 def checked(
     ids: ArrayLike,
     offsets: ArrayLike | None,
-    per_sample_weights: ArrayLike | None,
+    per_sample_weights: ArrayLike | None = None,
     *,
     n_rows: int,
     dtype: np.dtype[Any],
-    mode: str,
-    padding_idx: int | None,
-    include_last_offset: bool,
+    mode: str = "mean",
+    padding_idx: int | None = None,
+    include_last_offset: bool = False,
     bounds: str = "raise",
 ) -> Bags:
     """The arguments that say what is in each bag."""
-    how = _checks.mode(mode)
-    padding = _checks.padding_idx(padding_idx, n_rows)
+    bounds = _checks.bounds(bounds)
+    how = _call_checks.mode(mode)
+    padding = _call_checks.padding_idx(padding_idx, n_rows)
     known = _checks.ids("id", ids, n_rows, bounds)
-    ends = _checks.offsets(offsets, known.shape, _checks.flag("include_last_offset", include_last_offset))
-    return Bags(known, ends, how, _checks.sample_weights(per_sample_weights, known.shape, dtype, how), padding)
+    ends = _call_checks.offsets(offsets, known.shape, _checks.flag("include_last_offset", include_last_offset))
+    weights = _call_checks.sample_weights(per_sample_weights, known.shape, dtype, how)
+    return Bags(known, ends, how, weights, padding, bounds)
 
 
-def rows_of(bags: Bags, n_rows: int, bounds: str = "raise") -> Array:
+def rows_of(bags: Bags, n_rows: int) -> Array:
     """The row of each id in C order; -1 for the padding row, and for ids that are in no bag."""
-    rows = ops.resolve_ids(bags.ids, n_rows, bounds=bounds).reshape(-1)
+    rows = ops.resolve_ids(bags.ids, n_rows, bounds=bags.bounds).reshape(-1)
     if bags.padding_idx is not None:
         rows[rows == bags.padding_idx] = -1
     rows[bags.offsets[-1] :] = -1
@@ -58,21 +61,19 @@ def rows_of(bags: Bags, n_rows: int, bounds: str = "raise") -> Array:
 
 def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
     """Where a row for each bag goes."""
-    result = _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="))
-    if out is not None:
-        _checks.apart("out", result, table=table, ids=bags.ids, per_sample_weights=bags.weights)
-    return result
+    read = {"table": table, "ids": bags.ids, "per_sample_weights": bags.weights}
+    return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="), **read)
 
 
-def look_up(table: Array, bags: Bags, result: Array, bounds: str = "raise") -> None:
-    """One row for each bag."""
-    ids, padding = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx
+def look_up(table: Array, bags: Bags, result: Array, bits: int = 0) -> None:
+    """One row for each bag; with ``bits`` of a packed table."""
+    ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
     dtype = _checks.arithmetic(result.dtype)
-    if not _checks.in_place(table, dtype):
-        table, ids = ops.touched(table, rows_of(bags, len(table), bounds), dtype)
+    if not (bits or _checks.in_place(table, dtype)):
+        table, ids = ops.touched(table, rows_of(bags, len(table)), dtype)
         bounds, padding = "zero", -1
     with ops.widened(result) as wide:
-        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, wide, bounds, None)
+        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, wide, bounds, None, bits)
 
 
 def embedding_bag(
@@ -136,7 +137,6 @@ def embedding_bag(
     array([[5., 7.],
            [3., 4.]])
     """
-    bounds = _checks.bounds(bounds)
     table = _checks.table("table", table)
     bags = checked(
         ids,
@@ -150,7 +150,7 @@ def embedding_bag(
         bounds=bounds,
     )
     result = output_for(table, bags, out)
-    look_up(table, bags, result, bounds)
+    look_up(table, bags, result)
     return result if out is None else out
 
 
@@ -262,7 +262,6 @@ def embedding_bag_backward(
            [0., 0.],
            [1., 2.]])
     """
-    bounds = _checks.bounds(bounds)
     dtable = _checks.writable_table("dtable", dtable)
     dtype = _checks.arithmetic(dtable.dtype)
     by_frequency = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
@@ -284,7 +283,7 @@ def embedding_bag_backward(
         raise ValueError("table must be given with mode max: it says which rows the maxima are from")
     gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtype)
     _checks.apart("dtable", dtable, dout=gradients, ids=bags.ids, per_sample_weights=bags.weights, table=known)
-    rows = rows_of(bags, len(dtable), bounds)
+    rows = rows_of(bags, len(dtable))
     of_weights = None if known is None else weights_back(gradients, known, bags, rows)
     distinct = np.unique(rows[rows >= 0])
     grad = RowGrad(distinct, dtable[distinct].astype(dtype), dtable.shape)

@@ -232,7 +232,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """A file as safetensors opens it, and its description. What goes wrong while it is read is one of the errors of `load`."""
     from safetensors import SafetensorError, safe_open
 
-    with open(path, "rb"):  # names the file in the error when there is none
+    with open(os.fspath(path), "rb"):  # names the file in the error when there is none; a number is no descriptor
         pass
     if not os.path.isfile(path):
         raise OSError(f"{path!r} is not a regular file")

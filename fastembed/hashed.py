@@ -5,15 +5,15 @@ V: rows of the table; D: columns; S: the shape of the ids.
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from . import _checks, bag_ops
+from . import _call_checks, _checks, bag_ops, ops
 from ._backend import kernels
-from .embedding import OneTable
+from .one_table import OneTable
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
@@ -53,8 +53,8 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
            [423, 918, 846, 680],
            [ 99, 458, 871, 177]])
     """
-    n_rows, start = _checks.word("num_rows", num_rows, 1), _checks.word("seed", seed)
-    return kernels.hash_rows(_checks.keys(ids, _checks.function("hash", hash)), start, n_rows)
+    n_rows, start = _call_checks.word("num_rows", num_rows, 1), _call_checks.word("seed", seed)
+    return kernels.hash_rows(_call_checks.keys(ids, _call_checks.function("hash", hash)), start, n_rows)
 
 
 class HashEmbedding(OneTable):
@@ -114,45 +114,30 @@ class HashEmbedding(OneTable):
         rng: Rng = None,
         trainable_rows: Any = None,
     ) -> None:
-        weight = self._draw(_checks.word("num_rows", num_rows, 1), embedding_dim, dtype, std, rng)
-        self._set_up_hash(weight, False, trainable_rows, seed, hash, dropout, dropout_seed)
+        options = {"seed": seed, "hash": hash, "dropout": dropout, "dropout_seed": dropout_seed}
+        self._draw(_call_checks.word("num_rows", num_rows, 1), embedding_dim, dtype, std, rng, trainable_rows, **options)
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        array: ArrayLike,
-        freeze: bool = False,
-        *,
-        trainable_rows: Any = None,
-        **options: Any,
-    ) -> Self:
-        """A layer around an existing table of shape (V, D), of any float dtype: no copy, no random draw.
-
-        ``freeze`` says whether optimisers leave it as it is; the others are as in the constructor.
-        """
-        layer = cls.__new__(cls)
-        layer._set_up_hash(_checks.table("array", array), freeze, trainable_rows, **options)
-        return layer
-
-    def _set_up_hash(
+    def _set_up(  # type: ignore[override]  # the options of rows are not for it
         self,
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
+        *,
         seed: int = 0,
         hash: Callable[[str], int] | None = None,
         dropout: float = 0.0,
         dropout_seed: int = 0,
     ) -> None:
-        _checks.word("the number of rows", len(weight), 1)
-        self._seed, self._hash = _checks.word("seed", seed), _checks.function("hash", hash)
-        self.dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
-        self.dropout_seed = _checks.size("dropout_seed", dropout_seed)
-        self._n_calls = 0
-        self._set_up(weight, freeze, trainable_rows)
+        _call_checks.word("the number of rows", len(weight), 1)
+        self._seed, self._hash = _call_checks.word("seed", seed), _call_checks.function("hash", hash)
+        self._set_dropout(dropout, dropout_seed)
+        super()._set_up(weight, freeze, trainable_rows)
 
     def _hold(self, weight: Array) -> None:
         """Rows are looked up through the checks of `bag_ops`, which keep the table in place."""
+
+    dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that a column is 0, in train mode.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
 
     @property
     def num_rows(self) -> int:
@@ -181,48 +166,26 @@ class HashEmbedding(OneTable):
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array:
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
-        result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype)
-        if out is not None:
-            _checks.apart("out", result, table=weight, ids=ids if isinstance(ids, np.ndarray) else None)
-        in_place = result.flags.c_contiguous and result.dtype == self._arithmetic
-        shape = rows.size // 4, self.embedding_dim
-        sums = result.reshape(shape) if in_place else np.empty(shape, self._arithmetic)
-        with self.caught_up({"weight": rows}):
-            bag_ops.look_up(weight, self._bags(rows), sums)
-            self._count({"weight": rows})
-        number = 0
-        if self.training:
-            self._n_calls += 1
-            number = self._n_calls if self.dropout else 0
-            self._last_ids = (ids, number)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if number:
-                sums *= self._mask(number)
-            if not in_place:
-                result[...] = sums.reshape(result.shape)
+        result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
+        with ops.as_matrix(result) as sums, np.errstate(over="ignore", invalid="ignore"):
+            with self.caught_up({"weight": rows}):
+                bag_ops.look_up(weight, self._bags(rows), sums)
+                self._count({"weight": rows})
+            if self.training:
+                self._n_calls += 1
+                number = self._n_calls if self.dropout else 0
+                self._last_ids = (ids, number)
+                if number:
+                    sums *= self._mask(number)
         return result if out is None else out
 
     def backward(self, dout: ArrayLike, ids: Any = None, *, optimizer: Any = None) -> None:
-        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
 
-        Parameters
-        ----------
-        dout : array_like of shape S + (D,)
-            The gradient of what the call returned. Each of the four rows of an id gets it, twice if it is the same row twice.
-        ids : array_like of integers or of strings, shape S, optional
-            The ids of that call; by default those of the last call in train mode, and its dropout. With given ones nothing is
-            dropped.
-        optimizer : one of fastembed.optim, optional
-            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
-
-        Raises
-        ------
-        RuntimeError
-            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
-        TypeError, ValueError
-            As in `fastembed.hash_ids`; or ``dout`` does not fit. Nothing is changed.
+        Each of the four rows of an id gets ``dout``, twice if it is the same row twice. By default ids and dropout are those of
+        the last call in train mode; with ``ids`` nothing is dropped.
         """
-        of_call, number = self._ids_of_last_call() if ids is None else (ids, 0)
+        of_call, number = self._call_of(ids, 0)
         rows = self.rows_of(of_call)
         gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
         if number:

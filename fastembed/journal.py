@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from . import _checks
 from .checkpoint import CheckpointError, flush_folder
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _MAGIC = b"fe-jrnl1"
 _BLOCK = 4 << 20  # bytes that are copied at one time
 _RUN = 2 * 8  # bytes: the first row, and how many
+_MAX_RECORD = 1 << 20  # bytes
+NO_RECORD: dict[str, Any] = {"tensor": "", "optimizer": None, "step": 0, "options": {}, "states": {}}
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -129,6 +132,24 @@ def put_record(table: Path, record: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside(path, "new"), path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What the last flush said of the optimiser."""
+    file = beside(path, "optimizer.json")
+    try:
+        with open(file, "rb") as opened:
+            found = json.loads(opened.read(_MAX_RECORD))
+        names = [found["optimizer"], *found["states"]]
+        is_whole = found.keys() == NO_RECORD.keys() and all(name.isidentifier() for name in names)
+        is_whole = is_whole and all(isinstance(start, float) for start in found["states"].values())
+        if not (is_whole and isinstance(found["options"], dict) and _checks.size("step", found["step"]) >= 0):
+            raise ValueError("names or numbers are none")
+    except FileNotFoundError:
+        return NO_RECORD
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{file} does not describe an optimiser: {error}") from error
+    return found
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:

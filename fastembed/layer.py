@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from . import _checks
+from . import _call_checks, _checks
 from .rowgrad import Batch, RowGrad, batch_of
 from .search import SearchedTables
-from .statistics import LOOKUPS, TableStatistics, table_statistics
+from .statistics import LOOKUPS, CountedLookups
 from .trained import OwnRows, TrainedTable
 from .vocabulary import NamedRows, Vocabulary
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .mapped import MappedFiles
 
 _LINE = 64  # bytes
+_CALLS = "dropout_calls"  # in states
 _layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
@@ -37,7 +38,7 @@ def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
 
 def normal_rows(n_cols: int, std: float, rng: Rng) -> Callable[[int, int], Array]:
     """What draws rows first .. end - 1, one block after another: normal numbers in float64, row by row."""
-    std, generator = _checks.number("std", std, 0.0, 3.4e38), np.random.default_rng(rng)
+    std, generator = _checks.number("std", std, 0.0, 3.4e38), _call_checks.generator(rng)
     return lambda first, end: generator.normal(0.0, std, (end - first, n_cols))
 
 
@@ -51,7 +52,7 @@ def normal(shape: tuple[int, int], std: float, rng: Rng, dtype: np.dtype[Any]) -
     return table
 
 
-class Layer(SearchedTables, NamedRows):
+class Layer(SearchedTables, NamedRows, CountedLookups):
     """Tables by name, a row-sparse gradient for each, the ids of the last call, and whoever trains the tables.
 
     Rows may be behind: an optimiser lets them take the steps that they missed when they are needed (`trained`). A lock of each
@@ -66,6 +67,9 @@ class Layer(SearchedTables, NamedRows):
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
     files: MappedFiles | None = None  # that the table lies in
     trainable_rows = OwnRows()
+    _dropout = 0.0  # the probability that an element is 0, in train mode
+    _dropout_seed = 0
+    _n_calls = 0  # in train mode
 
     def __init__(self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None) -> None:
         self.tables = dict(tables)
@@ -87,6 +91,15 @@ class Layer(SearchedTables, NamedRows):
         """Whether a look-up is more than a look-up: then no call goes to C at once."""
         return False
 
+    def _set_dropout(self, dropout: float, seed: int) -> None:
+        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self._dropout_seed = _checks.size("dropout_seed", seed)
+
+    @property
+    def _only_reads(self) -> bool:
+        """Whether a look-up does nothing but read rows: none is behind, and neither counts nor options add to it."""
+        return not (self._is_behind or self._counts or self._is_special())
+
     def _set_counts(self, counts: dict[str, Array]) -> None:
         """Count look-ups into these arrays from now on; none for not at all."""
         self._counts = counts
@@ -104,16 +117,20 @@ class Layer(SearchedTables, NamedRows):
 
     def parameters(self) -> list[Array]:
         """The tables themselves, in the order of `state_dict`, up to date."""
-        return list(self.state_dict().values())
+        self.settle()
+        return [self._shown(name) for name in self.tables]
 
     def state_dict(self, *, lookups: bool = False) -> dict[str, Array]:
         """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state.
 
-        With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for ``weight``.
+        With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for ``weight``. With dropout so is
+        the number of calls in train mode so far, ``dropout_calls``: a run that is resumed with it drops what this one would.
         """
         self.settle()
-        counts = {name + LOOKUPS: counts for name, counts in self._counts.items()}
-        return {name: self._shown(name) for name in self.tables} | (counts if _checks.flag("lookups", lookups) else {})
+        state = {name: self._shown(name) for name in self.tables}
+        if _checks.flag("lookups", lookups):
+            state |= {name + LOOKUPS: counts for name, counts in self._counts.items()}
+        return state | {_CALLS: np.array(self._n_calls)} if self._dropout else state
 
     def _shown(self, name: str) -> Array:
         """A table as it is handed out: one in a mapped file is not to be written."""
@@ -127,7 +144,7 @@ class Layer(SearchedTables, NamedRows):
         ----------
         state : mapping of name to array_like
             Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``, ``transformer.wte.weight``). Counts of look-ups
-            need not be there; if they are, the layer goes on counting from them.
+            and the number of calls need not be there, ``strict`` or not; if they are, the layer goes on counting from them.
         strict : bool
             Whether a missing or an unexpected name is an error; otherwise such names are passed over.
 
@@ -143,9 +160,12 @@ class Layer(SearchedTables, NamedRows):
         known: dict[str, Any] = {}
         counted: dict[str, Any] = {}
         unexpected = []
+        n_calls = _checks.size(_CALLS, state.get(_CALLS, self._n_calls))
         for key, value in state.items():
             plain = key.removeprefix("transformer.").removesuffix(LOOKUPS)
             name, found = self._aliases.get(plain, plain), counted if key.endswith(LOOKUPS) else known
+            if key == _CALLS:
+                continue
             if name not in self.tables:
                 unexpected.append(key)
             elif name in found:
@@ -153,7 +173,7 @@ class Layer(SearchedTables, NamedRows):
             else:
                 found[name] = value
         missing = [name for name in self.tables if name not in known]
-        if strict and (missing or unexpected):
+        if _checks.flag("strict", strict) and (missing or unexpected):
             raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self.tables)}")
         arrays = {name: _checks.like(name, value, self.tables[name].shape, self.dtype) for name, value in known.items()}
         counts = {name: _checks.counts(name + LOOKUPS, value, len(self.tables[name])) for name, value in counted.items()}
@@ -162,6 +182,7 @@ class Layer(SearchedTables, NamedRows):
             self.settle()
             self._will_write(None)
             _checks.copy_into(pairs)
+            self._n_calls = n_calls
             if counts:
                 self._set_counts(self._zero_counts() | self._counts | counts)
 
@@ -179,7 +200,7 @@ class Layer(SearchedTables, NamedRows):
 
     def train(self, mode: bool = True) -> Self:
         """Keep a reference to the ids of each call, for `backward`. The default."""
-        self.training = mode
+        self.training = _checks.flag("mode", mode)
         if not mode:
             self._last_ids = None
         return self
@@ -188,7 +209,10 @@ class Layer(SearchedTables, NamedRows):
         """Keep no ids of a call: `backward` then needs them as an argument."""
         return self.train(False)
 
-    def _ids_of_last_call(self) -> tuple[Any, ...]:
+    def _call_of(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
+        """The arguments of the call that a backward is about: these, or without ids those of the last call in train mode."""
+        if ids is not None:
+            return ids, *others
         if self._last_ids is None:
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
         return self._last_ids
@@ -252,6 +276,8 @@ class Layer(SearchedTables, NamedRows):
 
     def settle(self) -> None:
         """Bring all rows up to date, in memory."""
+        if self.files is not None:
+            self.files.check_open()
         if self._is_behind:
             with self.lock:
                 for table in self._trained.values():
@@ -262,48 +288,6 @@ class Layer(SearchedTables, NamedRows):
         """Rows (None: all) of a table are about to change."""
         if self.files is not None:
             self.files.about_to_write(rows)
-
-    # ---- statistics ----
-
-    def count_lookups(self, on: bool = True) -> Self:
-        """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
-
-        What counts is what a call reads for its result: every occurrence of an id; nothing at places that lengths, a mask or the
-        padding of a bag leave out; of a hashed id each of its four rows. A call that raises counts nothing, nor does `backward`.
-        While a layer counts, its calls take turns, so that counts are exact with any number of threads.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding(4, 2, rng=0).count_lookups()
-        >>> x = layer([[3, 1], [3, 3]])
-        >>> layer.lookup_counts()["weight"]
-        array([0, 1, 0, 3])
-        """
-        is_on = _checks.flag("on", on)
-        with self.lock:
-            self._set_counts(self._zero_counts() | self._counts if is_on else {})
-        return self
-
-    def lookup_counts(self) -> dict[str, Array]:
-        """How often each row of each table was looked up so far, int64 of shape (V,), copied; empty if nobody counts."""
-        with self.lock:
-            return {name: counts.copy() for name, counts in self._counts.items()}
-
-    def statistics(self) -> dict[str, TableStatistics]:
-        """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
-        with self.lock:
-            self.settle()
-            return {name: table_statistics(table, self._counts.get(name)) for name, table in self.tables.items()}
-
-    def _zero_counts(self) -> dict[str, Array]:
-        return {name: np.zeros(len(table), np.int64) for name, table in self.tables.items()}
-
-    def _count(self, rows_by_name: dict[str, Array]) -> None:
-        """Count a look-up of these rows (int64, -1 for none), with the lock held."""
-        for name, counts in self._counts.items():
-            rows = rows_by_name[name]
-            np.add.at(counts, rows[rows >= 0], 1)
 
     # ---- size ----
 

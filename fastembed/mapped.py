@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # else 40 GB are refused
 _PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
-_MAX_RECORD = 1 << 20  # bytes
-_NO_RECORD: dict[str, Any] = {"tensor": "", "optimizer": None, "step": 0, "options": {}, "states": {}}
 _FEW = 8  # rows that are not worth asking for ahead
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
@@ -94,7 +92,7 @@ class MappedFiles:
         self.table.flags.writeable = self.mode == "r+"
         self._marks = self.zeros(len(self.table), np.dtype(bool))
         self._states: dict[str, tuple[Path, Place, Array]] = {}
-        self._record = self._recorded = _record(self.path) if self.mode == "r+" else _NO_RECORD
+        self._record = self._recorded = journal.read_record(self.path) if self.mode == "r+" else journal.NO_RECORD
         self.step = self._record["step"]
         if self.mode == "r+":  # what killed processes left
             for left in (self.path, *(beside(self.path, name) for name in ("journal", "optimizer.json")), *self._state_files()):
@@ -369,24 +367,6 @@ def _ask_for(arrays: list[Array], rows: Array) -> None:
         if kernels.is_absent(array, rows):
             in_order = np.sort(rows) if in_order is None else in_order
             kernels.advise(array, in_order, False)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """What the last flush said of the optimiser."""
-    file = beside(path, "optimizer.json")
-    try:
-        with open(file, "rb") as opened:
-            record = json.loads(opened.read(_MAX_RECORD))
-        names = [record["optimizer"], *record["states"]]
-        is_whole = record.keys() == _NO_RECORD.keys() and all(name.isidentifier() for name in names)
-        is_whole = is_whole and all(isinstance(start, float) for start in record["states"].values())
-        if not (is_whole and isinstance(record["options"], dict) and _checks.size("step", record["step"]) >= 0):
-            raise ValueError("names or numbers are none")
-    except FileNotFoundError:
-        return _NO_RECORD
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file} does not describe an optimiser: {error}") from error
-    return record
 
 
 def _encoded(record: Any) -> str:

@@ -6,12 +6,13 @@ V, P: rows of the tables; D: columns; S: the shape of the ids, any number of axe
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _checks
+from . import _call_checks, _checks
 from ._backend import kernels
 
 if TYPE_CHECKING:
@@ -41,8 +42,12 @@ def checked_ids(
 ) -> tuple[Array, Array | None, int]:
     """The ids of a look-up in two tables, ready for a kernel."""
     token_ids = _checks.ids("token id", token_ids, vocab_size, bounds)
-    start = _checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
-    return token_ids, _checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
+    start = _call_checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
+    try:
+        return token_ids, _call_checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
+    except IndexError:
+        resolve_ids(token_ids, vocab_size, bounds=bounds, name="token id")  # a bad one is named first
+        raise
 
 
 def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
@@ -67,6 +72,19 @@ def widened(result: Array) -> Iterator[Array]:
     yield wide
     with np.errstate(over="ignore"):
         result[...] = wide
+
+
+@contextlib.contextmanager
+def as_matrix(result: Array) -> Iterator[Array]:
+    """The same as a contiguous matrix (n, D) for arithmetic: its own memory, or else one that is rounded into it at the end."""
+    shape, dtype = (math.prod(result.shape[:-1]), result.shape[-1]), _checks.arithmetic(result.dtype)
+    if result.flags.c_contiguous and result.dtype == dtype:
+        yield result.reshape(shape)
+        return
+    rows = np.empty(shape, dtype)
+    yield rows
+    with np.errstate(over="ignore"):
+        result[...] = rows.reshape(result.shape)
 
 
 @contextlib.contextmanager
@@ -122,9 +140,7 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     table = _checks.table("table", table)
     ids = _checks.ids("id", ids, len(table), bounds)
     dtype = _checks.arithmetic(table.dtype)
-    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="))
-    if out is not None:
-        _checks.apart("out", result, table=table, ids=ids)
+    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="), table=table, ids=ids)
     if not _checks.in_place(table, dtype):
         table, ids = touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
         bounds = "zero"
@@ -186,21 +202,35 @@ def gather_add(
         result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start, out)
         if result is not None:
             return result
-    bounds = _checks.bounds(bounds)
     wte = _checks.table("wte", wte)
-    dtype = _checks.arithmetic(wte.dtype)
-    wpe = _checks.convertible_table("wpe", wpe, dtype, wte.shape[1])
+    return added(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
+
+
+def added(
+    wte: Array,
+    n_cols: int,
+    to: np.dtype[Any],
+    token_ids: ArrayLike,
+    wpe: ArrayLike,
+    position_ids: ArrayLike | None,
+    start: int,
+    out: Array | None,
+    bounds: str,
+    bits: int = 0,
+) -> Array:
+    """What `gather_add` returns, of a token table that is checked; with ``bits`` it is packed."""
+    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic(to)
+    wpe = _call_checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
-    result = _checks.output(out, (*token_ids.shape, wte.shape[1]), wte.dtype.newbyteorder("="))
-    if out is not None:
-        _checks.apart("out", result, wte=wte, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
-    if not (_checks.in_place(wte, dtype) and _checks.in_place(wpe, dtype)):
-        rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = touched(wte, rows[0], dtype)
-        wpe, position_ids = touched(wpe, rows[1], dtype)
+    read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
+    if not ((bits or _checks.in_place(wte, dtype)) and _checks.in_place(wpe, dtype)):
+        token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
+        wte, token_ids = (wte, token_rows) if bits else touched(wte, token_rows, dtype)
+        wpe, position_ids = touched(wpe, position_rows, dtype)
         start, bounds = 0, "zero"
     with widened(result) as wide:
-        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds)
+        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds, bits)
     return result if out is None else out
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import _checks, bag_ops, ops
+from . import _call_checks, _checks, bag_ops, ops
 from ._backend import kernels
-from .embedding import OneTable
+from .one_table import OneTable
 from .search import Searchable
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class QuantizedEmbedding(Searchable):
     """
 
     def __init__(self, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> None:
-        self._bits = _checks.bits(bits)
+        self._bits = _call_checks.bits(bits)
         self._embedding_dim = _checks.size("embedding_dim", embedding_dim)
-        self._packed = _checks.packed("packed", packed, _width(self._embedding_dim, self._bits))
+        self._packed = _call_checks.packed("packed", packed, _width(self._embedding_dim, self._bits))
 
     @classmethod
     def from_packed(cls, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> Self:
@@ -76,7 +76,7 @@ class QuantizedEmbedding(Searchable):
             A row has a number that is not finite, or goes further than the format does: with 8 bits over more than the largest
             float32, with 4 bits below -65,504 or over 15 times that.
         """
-        bits = _checks.bits(bits)
+        bits = _call_checks.bits(bits)
         array = _checks.table("table", table.weight if isinstance(table, OneTable) else table)
         n_rows, n_cols = array.shape
         packed = np.empty((n_rows, _width(n_cols, bits)), np.uint8)
@@ -130,55 +130,21 @@ class QuantizedEmbedding(Searchable):
         bounds: str = "raise",
     ) -> Array:
         """Token rows plus rows of a position table of floats, as float32, shape S + (D,). See `fastembed.gather_add`."""
-        bounds = _checks.bounds(bounds)
-        wpe = _checks.convertible_table("wpe", wpe, _FLOAT32, self._embedding_dim)
-        ids = (token_ids, self.num_embeddings, position_ids, start, len(wpe), bounds)
-        token_ids, position_ids, start = ops.checked_ids(*ids)
-        result = self._output(out, token_ids.shape, wpe=wpe, token_ids=token_ids, position_ids=position_ids)
-        if not _checks.in_place(wpe, _FLOAT32):
-            token_ids, position_rows = ops.resolve_pair(*ids[:-1], bounds=bounds)
-            wpe, position_ids = ops.touched(wpe, position_rows, _FLOAT32)
-            start, bounds = 0, "zero"
-        kernels.gather_add(self._packed, token_ids, wpe, position_ids, start, result, bounds, self._bits)
-        return result if out is None else out
+        table = self._packed, self._embedding_dim, _FLOAT32
+        return ops.added(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
 
     def bag(
-        self,
-        ids: ArrayLike,
-        offsets: ArrayLike | None = None,
-        *,
-        mode: str = "mean",
-        per_sample_weights: ArrayLike | None = None,
-        padding_idx: int | None = None,
-        include_last_offset: bool = False,
-        out: Array | None = None,
-        bounds: str = "raise",
+        self, ids: ArrayLike, offsets: ArrayLike | None = None, *, out: Array | None = None, bounds: str = "raise", **options: Any
     ) -> Array:
-        """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
-        bounds = _checks.bounds(bounds)
-        bags = bag_ops.checked(
-            ids,
-            offsets,
-            per_sample_weights,
-            n_rows=self.num_embeddings,
-            dtype=_FLOAT32,
-            mode=mode,
-            padding_idx=padding_idx,
-            include_last_offset=include_last_offset,
-            bounds=bounds,
-        )
+        """One row of float32 for each bag of ids, shape (B, D); the options are those of `fastembed.embedding_bag`."""
+        bags = bag_ops.checked(ids, offsets, n_rows=self.num_embeddings, dtype=_FLOAT32, bounds=bounds, **options)
         result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
-        padding = -1 if bags.padding_idx is None else bags.padding_idx
-        arguments = (bags.ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None, self._bits)
-        kernels.embedding_bag(self._packed, *arguments)
+        bag_ops.look_up(self._packed, bags, result, self._bits)
         return result if out is None else out
 
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
         """Where the rows of a result go."""
-        result = _checks.output(out, (*shape, self._embedding_dim), _FLOAT32)
-        if out is not None:
-            _checks.apart("out", result, packed=self._packed, **read)
-        return result
+        return _checks.output(out, (*shape, self._embedding_dim), _FLOAT32, packed=self._packed, **read)
 
     def _float_rows(self, first: int, end: int) -> Array:
         """Rows ``first`` to ``end - 1`` as float32, contiguous."""

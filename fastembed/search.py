@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import _checks, ops
+from . import _call_checks, _checks, ops
 from ._backend import kernels
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ class Searchable:
     def nearest(self: Rows, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False) -> Nearest:
         """The k rows that are nearest to each query: see `SearchedTables.nearest`."""
         dtype = self._float_rows(0, 0).dtype
-        ids = _checks.query_ids(queries)
+        ids = _call_checks.query_ids(queries)
         if ids is None:
-            vectors = _checks.query_vectors(queries, self.embedding_dim, dtype)
+            vectors = _call_checks.query_vectors(queries, self.embedding_dim, dtype)
             if exclude_queries:
                 raise ValueError("exclude_queries goes with ids, got vectors")
             return _nearest(self, vectors, k, metric, np.empty((*vectors.shape[:-1], 0), np.int64))
         rows = ops.resolve_ids(ids, self.num_embeddings)
         left_out = rows[..., None] if _checks.flag("exclude_queries", exclude_queries) else np.empty((*rows.shape, 0), np.int64)
-        return _nearest(self, _checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, left_out)
+        return _nearest(self, _call_checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, left_out)
 
     def analogy(
         self: Rows, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
@@ -70,10 +70,10 @@ class Searchable:
         """What is to c as b is to a: see `SearchedTables.analogy`."""
         dtype = self._float_rows(0, 0).dtype
         given = [ops.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in (("a", a), ("b", b), ("c", c))]
-        rows = _checks.broadcast_ids(("a", "b", "c"), given)
+        rows = _call_checks.broadcast_ids(("a", "b", "c"), given)
         of_a, of_b, of_c = (_rows_of(self, of_one, dtype) for of_one in rows)
         with np.errstate(all="ignore"):
-            vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
+            vectors = _call_checks.finite_rows("b - a + c", of_b - of_a + of_c)
         left_out = np.stack(rows, -1) if _checks.flag("exclude_queries", exclude_queries) else rows[0][..., None][..., :0]
         return _nearest(self, vectors, k, metric, left_out)
 
@@ -101,7 +101,7 @@ class SearchedTables:
     def _name_of(self, table: str | None) -> str:
         """The name of a table, by default of the first."""
         name = next(iter(self.tables)) if table is None else table
-        if name not in self.tables:
+        if not isinstance(name, str) or name not in self.tables:
             raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
         return name
 
@@ -206,7 +206,7 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, left_out: Array)
     n_queries = math.prod(shape)
     left_out = np.sort(left_out.reshape(n_queries, left_out.shape[-1]), -1)
     n_out = int((np.diff(left_out, axis=-1, prepend=-1) > 0).sum(-1).max(initial=0)) if left_out.size else 0
-    k = _checks.n_nearest(k, n_rows, n_out)
+    k = _call_checks.n_nearest(k, n_rows, n_out)
     best = _Best(vectors.reshape(n_queries, width), k, metric)
     n_block = max(_BLOCK_BYTES // max(width * vectors.itemsize, 1), 1)
     if best.costs.size:

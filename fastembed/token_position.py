@@ -7,16 +7,16 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from . import _checks, ops
+from . import _call_checks, _checks, ops
 from ._backend import kernels
 from .layer import Layer, normal
-from .rowgrad import RowGrad, batch_of
+from .rowgrad import batch_of
+from .tied_head import TiedHead
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike, DTypeLike, Rng
@@ -32,12 +32,7 @@ class Call(NamedTuple):
     number: int
 
 
-def _zero_unless(kept: Array, ids: Array) -> Array:
-    """Ids, of their dtype, but 0 at padded places."""
-    return np.where(kept, ids, ids.dtype.type(0))
-
-
-class TokenPositionEmbedding(Layer, kernels.PairLookup):
+class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
 
     Parameters
@@ -89,7 +84,6 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
-    _hidden: Any = None  # of the last call of logits
 
     def __init__(
         self,
@@ -107,7 +101,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         sizes = (
             _checks.size(name, n) for name, n in (("vocab_size", vocab_size), ("block_size", block_size), ("n_types", n_types))
         )
-        width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), np.random.default_rng(rng)
+        width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), _call_checks.generator(rng)
         wte, wpe, wtype = (normal((n_rows, width), std, generator, to) for n_rows in sizes)
         self._set_up(wte, wpe, wtype if len(wtype) else None, trainable_rows, **options)
 
@@ -125,7 +119,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the constructor.
         """
         first = _checks.table("wte", wte)
-        others = {name: _checks.table(name, table) for name, table in (("wpe", wpe), ("wtype", wtype)) if table is not None}
+        others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
         for name, table in others.items():
             if first.dtype.newbyteorder("=") != table.dtype.newbyteorder("="):
                 raise TypeError(f"{name} must have the dtype of wte, {first.dtype}, got {table.dtype}")
@@ -151,9 +145,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         self._token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
         self._norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
         self._norm_eps = _checks.eps("norm_eps", norm_eps)
-        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
-        self._dropout_seed = _checks.size("dropout_seed", dropout_seed)
-        self._n_calls = 0
+        self._set_dropout(dropout, dropout_seed)
         tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
         Layer.__init__(self, tables, trainable_rows=trainable_rows)
 
@@ -220,19 +212,14 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             result = self._look_up(token_ids, position_ids, start, out)
         else:
             rows = self._rows(token_ids, position_ids, call)
-            shape = rows["wte"].shape
-            checked = _checks.output(out, (*shape, self.n_embd), self.dtype)
-            if out is not None:
-                _checks.apart("out", checked, **self.tables, token_ids=np.asarray(token_ids))
-            in_place = checked.flags.c_contiguous and checked.dtype == self._arithmetic
-            with self.caught_up(rows):
-                x = self._sum(rows, checked.reshape(rows["wte"].size, self.n_embd) if in_place else None)
-                self._count(rows)
-            self._finish(x, call.number if self.training and self.dropout else None)
-            if not in_place:
-                with np.errstate(over="ignore"):
-                    checked[...] = x.reshape(checked.shape)
-            result = checked if out is None else out
+            given = {"token_ids": token_ids, "position_ids": position_ids, "lengths": lengths, "mask": mask, "type_ids": type_ids}
+            result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
+            with ops.as_matrix(result) as x:
+                with self.caught_up(rows):
+                    self._sum(rows, x)
+                    self._count(rows)
+                self._finish(x, call.number if self.training and self.dropout else None)
+            result = result if out is None else out
         if self.training:
             self._n_calls += 1
             self._last_ids = (token_ids, position_ids, call)
@@ -240,33 +227,32 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
         wte, wpe = self.tables["wte"], self.tables["wpe"]
-        if not (self._is_behind or self._counts):
+        if self._only_reads:
             return ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
         rows = dict(zip(("wte", "wpe"), ops.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
+        given = {"token_ids": token_ids, "position_ids": position_ids}
+        result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
         with self.caught_up(rows):
-            result = ops.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+            ops.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result)
             self._count(rows)
-            return result
+        return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
         """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""
-        ids = _checks.ids(
-            "token id", token_ids, self.vocab_size, "raise" if call.mask is None and call.lengths is None else "zero"
-        )
-        kept = _checks.kept(ids.shape, call.lengths, call.mask)
+        exact = _checks.integers("token id", token_ids)
+        kept = _call_checks.kept(exact.shape, call.lengths, call.mask)
         if call.type_ids is not None and "wtype" not in self.tables:
             raise ValueError("type_ids go with a layer that has types: n_types was 0")
+        ids = _checks.within_64_bits("token id", exact, self.vocab_size, "raise", kept)
         if kept is None:
             token_rows, position_rows = ops.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
         else:  # ids of padded places need not be ids
-            ids = _zero_unless(kept, ids)
-            if position_ids is not None:
-                position_ids = _zero_unless(
-                    kept, _checks.ids_like("position id", position_ids, ids.shape, self.block_size, "zero")
-                )
             n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
             token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
             some = (..., slice(0, n_positions))
+            if position_ids is not None:
+                ops.resolve_ids(ids[some], self.vocab_size, name="token id")  # a bad one is named first
+                position_ids = _call_checks.ids_like("position id", position_ids, ids.shape, self.block_size, "raise", kept)
             token_rows[some], position_rows[some] = ops.resolve_pair(
                 ids[some], self.vocab_size, None if position_ids is None else position_ids[some], call.start, self.block_size
             )
@@ -274,9 +260,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         rows = {"wte": token_rows, "wpe": position_rows}
         if "wtype" in self.tables:
             given, n_types = 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"])
-            types = _checks.ids_like("type id", given, ids.shape, n_types, "raise" if kept is None else "zero")
-            type_rows = ops.resolve_ids(types if kept is None else _zero_unless(kept, types), n_types, name="type id")
-            rows["wtype"] = np.where(token_rows < 0, -1, type_rows)
+            types = _call_checks.ids_like("type id", given, ids.shape, n_types, "raise", kept)
+            rows["wtype"] = np.where(token_rows < 0, -1, ops.resolve_ids(types, n_types, name="type id"))
         return rows
 
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
@@ -324,32 +309,19 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         type_ids: ArrayLike | None = None,
         optimizer: Any = None,
     ) -> None:
-        """Accumulate the gradient of a call into `grads`, for all tables, or let an optimiser take a step with it.
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
 
         Parameters
         ----------
         dout : array_like of shape S + (D,)
-            The gradient of what the call returned.
-        ids : array_like of integers, shape S, optional
-            The token ids of that call; by default the arguments of the last call in train mode, and its dropout.
-        position_ids, start, lengths, mask, type_ids
-            As they were in that call; they go with ``ids``. Nothing is then dropped.
-        optimizer : one of fastembed.optim, optional
-            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
-
-        Raises
-        ------
-        RuntimeError
-            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
-        IndexError, TypeError, ValueError
-            As in `fastembed.gather_add_backward`. Nothing is changed.
+        ids, position_ids, start, lengths, mask, type_ids
+            As they were in that call; nothing is then dropped. By default they and the dropout are those of the last call in
+            train mode.
         """
-        is_given = position_ids is not None or start != 0 or any(value is not None for value in (lengths, mask, type_ids))
-        if ids is None and is_given:
+        others = (position_ids, lengths, mask, type_ids)
+        if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
             raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
-        call: Any = Call(start, lengths, mask, type_ids, 0)
-        if ids is None:
-            ids, position_ids, call = self._ids_of_last_call()
+        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids, 0))
         if not isinstance(call, Call):  # a call that went to C at once
             call = Call(call, None, None, None, 0)
         rows = self._rows(ids, position_ids, call)
@@ -375,54 +347,6 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if self.norm is not None:
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients
-
-    # ---- the tied output head ----
-
-    def train(self, mode: bool = True) -> Self:
-        if not mode:
-            self._hidden = None
-        return super().train(mode)
-
-    train.__doc__ = Layer.train.__doc__
-
-    def logits(self, h: ArrayLike) -> Array:
-        """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.
-
-        Parameters
-        ----------
-        h : array_like of shape S + (D,)
-            In train mode a reference to it is kept for `logits_backward`.
-
-        Returns
-        -------
-        ndarray of shape S + (V,), of the arithmetic dtype
-            Through BLAS, so that the last bits depend on it.
-        """
-        hidden = self._hidden_of(h)
-        if self.training:
-            self._hidden = h
-        return np.matmul(hidden, self.wte.astype(self._arithmetic, copy=False).T)
-
-    def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
-        """Add the gradient of `logits` to that of ``wte`` in `grads`, which then has all rows; returns the gradient of ``h``.
-
-        Parameters
-        ----------
-        dlogits : array_like of shape S + (V,)
-        h : array_like of shape S + (D,), optional
-            As it was in that call; by default that of the last call in train mode.
-        """
-        if h is None and self._hidden is None:
-            raise RuntimeError("logits_backward needs h: there was no call of logits in train mode, and none was given")
-        hidden = self._hidden_of(self._hidden if h is None else h)
-        gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], self.vocab_size), self._arithmetic)
-        dh = np.matmul(gradients, self.wte.astype(self._arithmetic, copy=False))
-        dwte = gradients.reshape(-1, self.vocab_size).T @ hidden.reshape(-1, self.n_embd)
-        self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(self.vocab_size), dwte, self.tables["wte"].shape)
-        return dh
-
-    def _hidden_of(self, h: ArrayLike) -> Array:
-        return _checks.rows("h", h, (*np.shape(h)[:-1], self.n_embd), self._arithmetic)
 
     def __repr__(self) -> str:
         shown = {

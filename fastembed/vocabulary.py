@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _checks, ops
+from . import _call_checks, _checks, ops
 
 if TYPE_CHECKING:
     from ._typing import Array, ArrayLike
@@ -40,12 +40,12 @@ class Vocabulary:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._names = _checks.distinct_names("names", names)
+        self._names = _call_checks.distinct_names("names", names)
         self._ids = {name: i for i, name in enumerate(self._names)}
 
     def ids(self, names: Any) -> Any:
         """The ids of names: an int for a string, int64 of their shape for nested lists of them; KeyError for an unknown one."""
-        array = _checks.strings("names", names)
+        array = _call_checks.strings("names", names)
         ids = np.empty(array.shape, np.int64)
         for place, name in np.ndenumerate(array):
             if name not in self._ids:
@@ -166,7 +166,7 @@ class NamedRows:
         array([[3., 6.],
                [2., 4.]])
         """
-        new = _checks.distinct_names("names", [names] if isinstance(names, str) else names)
+        new = _call_checks.distinct_names("names", [names] if isinstance(names, str) else names)
         with self.lock:
             tables = self.state_dict()
             name, table = next(iter(tables.items()))

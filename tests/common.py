@@ -86,6 +86,32 @@ def relaid(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
     return copy
 
 
+class OnlyDlpack:
+    """An array of another library that has nothing but the exchange protocol."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **keywords):
+        return self.array.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class OnlyArray:
+    """One that is an array of NumPy only when it is asked for it, and if it has no axes an integer, as PyTorch's tensors are."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+    def __int__(self):
+        return int(self.array)
+
+
 READ_LAYOUTS = ("plain", "strided", "reversed", "misaligned", "byteswapped", "fortran", "rows-apart", "readonly")
 
 

@@ -195,6 +195,23 @@ def test_a_maximum_leaves_alone_what_has_not_won():
     assert same_bits(dtable, np.array(like))
 
 
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+def test_weights_of_every_layout(layout):
+    rng = np.random.default_rng(0)
+    table, weights, ids = rng.standard_normal((5, 3)), rng.standard_normal((2, 4)), rng.integers(0, 5, (2, 4))
+    given = relaid(weights, layout)
+    bag, same = (fe.EmbeddingBag.from_pretrained(table.copy(), mode="sum") for _ in range(2))
+    packed = fe.QuantizedEmbedding.from_float(table)
+    assert same_bits(bag(ids, per_sample_weights=given), same(ids, per_sample_weights=weights))
+    assert same_bits(
+        packed.bag(ids, mode="sum", per_sample_weights=given), packed.bag(ids, mode="sum", per_sample_weights=weights)
+    )
+    for layer in (bag, same):
+        layer.backward(np.ones((2, 3)))
+    assert same_bits(bag.grads()["weight"].rows, same.grads()["weight"].rows)
+    assert same_bits(bag.per_sample_weights_grad, same.per_sample_weights_grad)
+
+
 TABLE = np.ones((5, 3))
 
 
@@ -206,7 +223,9 @@ TABLE = np.ones((5, 3))
         ([0, 1], [1], {}, ValueError, "offsets must start at 0, got 1"),
         ([0, 1], [0, 3], {}, ValueError, "offsets must lie within the 2 ids, got 3 at position 1"),
         ([0, 1], [0, -1], {}, ValueError, "offsets must lie within the 2 ids, got -1 at position 1"),
-        ([0, 1], [0, 2**70], {}, ValueError, "offsets must lie within the 2 ids, got .* at position 1"),
+        ([0, 1], [0, 2**70], {}, ValueError, f"offsets must lie within the 2 ids, got {2**70} at position 1"),
+        ([0, 1], [-(2**70), 0], {}, ValueError, f"offsets must lie within the 2 ids, got -{2**70} at position 0"),
+        ([0, 2**70], [0, 1], {}, IndexError, rf"id {2**70} at position \(1,\) is out of range"),
         ([0, 1], [0, 2, 1], {}, ValueError, "offsets must not decrease, got 1 at position 2 after 2"),
         ([0, 1], [], {}, ValueError, "offsets must start at 0, got none"),
         ([], [], {"include_last_offset": True}, ValueError, "offsets must start at 0"),

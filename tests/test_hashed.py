@@ -293,6 +293,10 @@ def test_copies_state_and_eval():
         assert repr(other) == repr(layer) == "HashEmbedding(13, 5, seed=9, dtype=float32, dropout=0.5)"
         assert same_bits(other.weight, layer.weight)
         assert same_bits(other(["b", "c"]), copy.deepcopy(layer)(["b", "c"]))
+    resumed = fe.HashEmbedding(V, D, seed=9, hash=crc, dropout=0.5)
+    resumed.load_state_dict(layer.state_dict())
+    assert resumed.state_dict()["dropout_calls"] == 1
+    assert same_bits(resumed(["b", "c"]), copy.deepcopy(layer)(["b", "c"]))
     other = fe.HashEmbedding(V, D, seed=9, hash=crc)
     other.load_state_dict({"E": layer.weight})  # thinc's name
     assert same_bits(other("x"), layer.eval()("x"))

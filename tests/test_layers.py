@@ -239,8 +239,39 @@ def test_short_representations():
         ((2, 3), {"std": "wide"}, TypeError, "std must be a number, got 'wide'"),
         ((2, 3), {"dtype": None}, TypeError, "dtype must be float32, float64, float16 or bfloat16, got None"),
         ((2, 3), {"dtype": "nonsense"}, TypeError, "dtype must be float32, float64, float16 or bfloat16, got 'nonsense'"),
+        ((2, 3), {"rng": "x"}, TypeError, "rng must be a generator, a seed or None, got 'x'"),
+        ((2, 3), {"rng": -1}, ValueError, "rng must be a generator, a seed or None, got -1"),
+        ((2, 3), {"rng": [[1], [1, 2]]}, ValueError, "rng must have one shape"),
     ],
 )
-def test_bad_sizes(arguments, options, error, text):
+def test_bad_arguments(arguments, options, error, text):
     with pytest.raises(error, match=text):
         fe.Embedding(*arguments, **options)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_matrix_that_seeds_does_not_kill_the_process():
+    """NumPy goes through one row by row, and each row is a matrix again."""
+    for seed in (np.matrix([[1, 2]]), [np.matrix([[1, 2]])]):
+        layers = fe.Embedding(4, 3, rng=seed), fe.TokenPositionEmbedding(4, 3, 2, rng=seed)
+        assert layers[0].weight.shape == (4, 3)
+    assert same_bits(fe.Embedding(4, 3, rng=[1, 2]).weight, fe.Embedding(4, 3, rng=np.random.default_rng([1, 2])).weight)
+
+
+def test_what_must_be_a_boolean_or_a_name():
+    table = np.ones((4, 3))
+    layer = fe.Embedding.from_pretrained(table)
+    for call, error, text in (
+        (lambda: fe.Embedding.from_pretrained(table, [1, 2]), TypeError, "freeze must be True or False"),
+        (lambda: fe.EmbeddingBag.from_pretrained(table, np.ones(2)), TypeError, "freeze must be True or False"),
+        (lambda: layer.train(np.ones(2)), TypeError, "mode must be True or False"),
+        (lambda: layer.load_state_dict({"weight": table}, strict=np.ones(2)), TypeError, "strict must be True or False"),
+        (lambda: layer.resize(5, table=["weight"]), KeyError, r"table must be one of \['weight'\], got \['weight'\]"),
+        (lambda: fe.TokenPositionEmbedding.from_arrays(table, None), TypeError, "wpe must be float32"),
+        (lambda: layer([[1, 2], [3]]), ValueError, "ids must have one shape"),
+        (lambda: layer.backward([[1.0], [1.0, 2.0]], [0, 1]), ValueError, "dout must have one shape"),
+    ):
+        with pytest.raises(error, match=text):
+            call()
+    assert layer.training is True
+    assert layer.num_embeddings == 4

@@ -525,6 +525,9 @@ def test_close(path):
         optimizer.state_dict,
         lambda: layer.set_rows([1], 0.0),
         lambda: layer.resize(3),
+        lambda: layer.nearest(0, 1),
+        layer.statistics,
+        layer.parameters,
         lambda: train(layer, optimizer, [1]),
         lambda: fe.optim.SGD(layer),
     ):

@@ -1,10 +1,11 @@
 """Options of Embedding: every combination against the reference to the bit, and against PyTorch where it is there."""
 
 import math
+from collections import UserList, deque
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
+from common import DTYPES, OnlyArray, OnlyDlpack, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,6 +111,18 @@ def test_a_bad_call_shortens_nothing():
         fe.Embedding.from_pretrained(frozen, max_norm=1.0)
 
 
+def test_rows_without_columns():
+    """Some of the ids have no gradient, and no row has an element."""
+    layer, bag = fe.Embedding(5, 0, padding_idx=1), fe.EmbeddingBag(5, 0, padding_idx=1)
+    layer.backward(np.zeros((4, 0)), [3, 1, 0, 3])
+    bag.backward(np.zeros((2, 0)), [3, 1, 0, 3], [0, 2])
+    for one in (layer, bag):
+        assert one.grads()["weight"].ids.tolist() == [0, 3]
+    pair = fe.TokenPositionEmbedding(5, 4, 0)
+    pair.backward(np.zeros((1, 3, 0)), [[4, 0, 4]], mask=[False, True, True])
+    assert pair.grads()["wpe"].ids.tolist() == [1, 2]
+
+
 def test_options_that_cannot_be():
     for options, error in (
         ({"padding_idx": 5}, ValueError),
@@ -137,27 +150,6 @@ def test_options_that_cannot_be():
     assert layer.padding_idx == 4
 
 
-class OnlyDlpack:
-    """An array of another library that has nothing but the exchange protocol."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __dlpack__(self, **keywords):
-        return self.array.__dlpack__(**keywords)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
-
-class OnlyArray:
-    def __init__(self, array):
-        self.array = array
-
-    def __array__(self, dtype=None, copy=None):
-        return self.array
-
-
 def test_ids_of_every_kind():
     layer = fe.Embedding(9, 2, rng=0)
     expected = layer.weight[[1, 2, 3]]
@@ -170,6 +162,8 @@ def test_ids_of_every_kind():
         [np.int8(1), 2, np.uint64(3)],
         OnlyDlpack(same),
         OnlyArray(same),
+        deque([1, 2, 3]),
+        [OnlyArray(np.array(1)), 2, np.array(3)],
     ):
         assert same_bits(layer(ids), expected)
         assert same_bits(fe.gather(layer.weight, ids), expected)
@@ -183,7 +177,8 @@ def test_ids_of_every_kind():
         [1.0], 1.0, np.array([1.0]), np.float32(1), [1, 2.0], True, [True], [1, True], [[1, 2], [3, False]], (np.True_, 1),
         [[1, 2], np.array([True, False])], np.array([True]), np.bool_(True), ["1"], "1", None, [None], b"1", 1j, [[1, 2], [3]],
         OnlyDlpack(np.array([1.0])), OnlyArray(np.array([1.0])), np.array(["1"]), np.array([1], object),
-        np.datetime64("2020-01-01"),
+        np.datetime64("2020-01-01"), [OnlyArray(np.array(True)), 1], [[2, 1], OnlyArray(np.array([True, False]))],
+        UserList([1, True]), deque([True, 1]), [UserList([True]), [1]],
     ],
     ids=repr,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from common import DTYPES, ID_DTYPES, outcome, same_bits
 
 import fastembed as fe
+from fastembed import _call_checks
 
 
 @pytest.fixture
@@ -262,3 +263,40 @@ def test_empty_arrays_with_wild_strides(tables):
     with pytest.raises(IndexError):
         fe.gather(no_columns, [4])
     fe.scatter_add(wte, no_ids, strides(np.zeros(1), (0, 3, 4), (8, 2**62, 8)))
+
+
+class Changing:
+    """Ids that are others whenever they are asked for."""
+
+    def __init__(self):
+        self.n_asked = 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.n_asked += 1
+        return np.array([self.n_asked])
+
+
+def test_ids_are_read_once():
+    """What is looked up is what was brought up to date, shortened and counted, though ids change in the meantime."""
+    for options in ({}, {"max_norm": 0.1, "max_norm_in_place": False}):
+        layer = fe.Embedding(9, 3, rng=0, **options)
+        opt = fe.optim.Adam(layer, lr=0.1)
+        layer.backward(np.ones((9, 3), "f4"), np.arange(9), optimizer=opt)
+        layer.backward(np.ones((1, 3), "f4"), [0], optimizer=opt)  # the others are a step behind
+        layer.count_lookups()
+        assert same_bits(layer(Changing(), out=np.empty((1, 3), "f4")), layer([1]))
+        assert layer.lookup_counts()["weight"].tolist() == [0, 2, *[0] * 7]
+    pair = fe.TokenPositionEmbedding(9, 9, 3, rng=0)
+    opt = fe.optim.Adam(pair, lr=0.1)
+    pair.backward(np.ones((9, 3), "f4"), np.arange(9), optimizer=opt)
+    pair.backward(np.ones((1, 3), "f4"), [0], optimizer=opt)
+    pair.count_lookups()
+    assert same_bits(pair(Changing(), Changing()), pair([1], [1]))
+    assert all(counts.tolist() == [0, 2, *[0] * 7] for counts in pair.lookup_counts().values())
+
+
+def test_offsets_and_masks_are_copied_before_they_are_checked():
+    given = np.array([0, 2]), np.array([True, False])
+    bags = fe.EmbeddingBag(9, 3)._bags(np.arange(3), given[0], None)
+    kept = _call_checks.kept((2, 2), None, given[1])
+    assert not any(np.shares_memory(array, own) for array, own in zip(given, (bags.offsets, kept), strict=True))

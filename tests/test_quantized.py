@@ -254,6 +254,10 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
         checkpoint.save(path, tensors, description)
         with pytest.raises(checkpoint.CheckpointError, match=r"other.safetensors does not hold a QuantizedEmbedding"):
             fe.QuantizedEmbedding.load(path)
+    with open(path, "rb") as file:
+        with pytest.raises(TypeError, match="not int"):
+            fe.QuantizedEmbedding.load(file.fileno())
+        assert file.read()  # a number is no descriptor, which would have been closed
 
 
 @pytest.mark.parametrize(

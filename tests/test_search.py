@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import DTYPES, READ_LAYOUTS, assert_same, floats, outcome, relaid, same_bits
+from common import DTYPES, READ_LAYOUTS, OnlyDlpack, assert_same, floats, outcome, relaid, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -296,6 +296,7 @@ def test_shapes_and_empty_tables(dtype):
         (ValueError, "exclude_queries goes with ids, got vectors", lambda e: e.nearest([1.0, 0, 0], 1, exclude_queries=True)),
         (TypeError, "exclude_queries must be True or False, got 1", lambda e: e.nearest(0, 1, exclude_queries=1)),
         (KeyError, r"table must be one of \['weight'\], got 'wte'", lambda e: e.nearest(0, 1, table="wte")),
+        (KeyError, r"table must be one of \['weight'\], got \{\}", lambda e: e.nearest(0, 1, table={})),
         (
             ValueError,
             r"a of shape \(2,\), b of shape \(3,\), c of shape \(\) do not broadcast",
@@ -331,6 +332,17 @@ def test_tables_of_any_layout(layout):
         found = layer_of(relaid(table, layout)).nearest(relaid(np.array([3, 4]), layout), 5, "l2")
         assert (found.ids == expected.ids).all()
         assert same_bits(found.scores, expected.scores)
+
+
+def test_queries_of_another_library():
+    layer = fe.Embedding(9, 4, dtype="float64", rng=0)
+    vectors = np.random.default_rng(1).standard_normal((2, 3, 4))
+    for queries in (vectors, np.array([[1, 2]])):
+        found, expected = layer.nearest(OnlyDlpack(queries), 3), layer.nearest(queries, 3)
+        assert np.array_equal(found.ids, expected.ids)
+        assert same_bits(found.scores, expected.scores)
+    with pytest.raises(ValueError, match=r"new_rows of shape \(2, 3, 4\) do not broadcast"):
+        layer.resize(11, new_rows=OnlyDlpack(vectors))
 
 
 def test_tables_by_name():

@@ -4,12 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
-from common import same_bits
+from common import OnlyDlpack, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import reference
+from fastembed import checkpoint, reference
 
 ALL_DTYPES = ("float32", "float64", "float16")
 OPTIONS = st.fixed_dictionaries(
@@ -81,8 +81,10 @@ def test_every_combination_is_the_reference(dtype, options, seed, n_types, shape
         for table, grad in layer.grads().items():
             assert grad.ids.tolist() == like.grads()[table].ids
             assert same_bits(grad.rows, np.array(like.grads()[table].rows, grad.rows.dtype).reshape(-1, 19))
-    for table, array in layer.state_dict().items():
-        assert same_bits(array, np.array(like.tables[table], dtype))
+    expected = like.state_dict()
+    for key, array in layer.state_dict().items():
+        assert same_bits(array, np.array(expected.pop(key), array.dtype))
+    assert not expected
 
 
 @pytest.mark.parametrize("norm", [None, "rms", "layer"])
@@ -142,6 +144,63 @@ def test_dropout_is_seeded_and_only_in_train_mode():
             )
 
 
+def test_a_resumed_run_drops_what_the_first_would_have_dropped(tmp_path):
+    def new(rng):
+        return fe.TokenPositionEmbedding(9, 4, 30, dropout=0.5, dropout_seed=3, rng=rng)
+
+    layer, ids = new(0), [[1, 2, 3], [4, 5, 6]]
+    assert layer.state_dict()["dropout_calls"] == 0
+    for _ in range(3):
+        layer(ids)
+    layer.eval()(ids)
+    checkpoint.save(tmp_path / "x", layer.state_dict())
+    state, _ = checkpoint.load(tmp_path / "x")
+    assert state["dropout_calls"].dtype == np.int64
+    assert state["dropout_calls"] == 3
+    expected = layer.train()(ids)
+    for strict in (True, False):
+        resumed = new(1)
+        resumed.load_state_dict(state, strict=strict)
+        assert same_bits(resumed(ids), expected)
+    assert same_bits(layer.parameters()[-1], layer.wpe)
+    without = {name: table for name, table in state.items() if name != "dropout_calls"}  # saved by an earlier version
+    resumed.load_state_dict(without)
+    assert resumed.state_dict()["dropout_calls"] == 4
+    plain = fe.TokenPositionEmbedding(9, 4, 30)
+    plain.load_state_dict(state)
+    assert plain.state_dict().keys() == {"wte", "wpe"}
+    for bad, error in ((-1, ValueError), (2**63, ValueError), (1.5, TypeError), (True, TypeError), ([3], TypeError)):
+        with pytest.raises(error, match="dropout_calls"):
+            resumed.load_state_dict(new(2).state_dict() | {"dropout_calls": bad})
+    assert resumed.state_dict()["dropout_calls"] == 4
+    assert same_bits(resumed.wte, state["wte"])
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "rms"}, {"n_types": 2}], ids=repr)
+def test_an_output_that_is_an_input(options):
+    """Whatever way a call takes: with or without options of the layer, with or without padding."""
+    for dtype in ("float64", "float32"):
+        layer = fe.TokenPositionEmbedding(9, 4, 2, dtype=dtype, rng=0, **options)
+        memory = np.zeros(64)
+        out, ids = memory[:12].view(dtype)[:12].reshape(2, 3, 2), memory.view(np.int64)[2:8].reshape(2, 3)
+        for call in (
+            {"token_ids": ids},
+            {"token_ids": [[1] * 3] * 2, "position_ids": ids},
+            {"token_ids": [[1] * 3] * 2, "position_ids": ids[0]},
+            {"token_ids": [[1] * 3] * 2, "lengths": ids[0, :2]},
+            {"token_ids": [[1] * 3] * 2, "mask": memory.view(bool)[8:14].reshape(2, 3)},
+            {"token_ids": [[1] * 3] * 2, "type_ids": ids},
+        ):
+            name = list(call)[-1]
+            if name == "type_ids" and "n_types" not in options:
+                continue
+            with pytest.raises(ValueError, match=f"out must not overlap {name}"):
+                layer(**call, out=out)
+        with pytest.raises(ValueError, match="out must not overlap wte"):
+            layer([[1, 2]], out=layer.wte[None, :2])
+        assert not memory.any()
+
+
 def test_options_are_read_only_and_eval_keeps_nothing():
     layer = fe.TokenPositionEmbedding(9, 4, 3, norm="rms", rng=0)
     for name in ("token_scale", "norm", "norm_eps", "dropout", "dropout_seed"):
@@ -166,6 +225,7 @@ def test_the_tied_head():
         like.backward([[1.0] * 19] * 3, [1, 2, 1])
         dh, expected = layer.logits_backward(dlogits), like.logits_backward(dlogits.tolist())
         assert np.allclose(dh, expected, rtol=tolerance, atol=10 * tolerance)
+        assert same_bits(layer.logits(OnlyDlpack(h)), layer.logits(h))
         assert layer.grads()["wte"].ids.tolist() == list(range(9))
         assert np.allclose(layer.grads()["wte"].rows, like.grads()["wte"].rows, rtol=tolerance, atol=10 * tolerance)
         fe.optim.SGD(layer, lr=0.1).step()
@@ -184,7 +244,7 @@ def test_what_is_refused():
         (ValueError, r"lengths must have shape \(1,\), got \(2,\)", [[1, 2]], {"lengths": [1, 2]}),
         (ValueError, "lengths must be from 0 to 2, got 3", [[1, 2]], {"lengths": [3]}),
         (ValueError, "lengths must be from 0 to 2, got -1", [[1, 2]], {"lengths": [-1]}),
-        (ValueError, "lengths must be from 0 to 2, got .* at position", [[1, 2]], {"lengths": [2**70]}),
+        (ValueError, rf"lengths must be from 0 to 2, got {2**70} at position \(0,\)", [[1, 2]], {"lengths": [2**70]}),
         (ValueError, r"position_ids of shape \(3,\) do not broadcast", [[1, 2]], {"lengths": [1], "position_ids": [1, 2, 3]}),
         (TypeError, "mask must be booleans", [[1, 2]], {"mask": [[1, 0]]}),
         (ValueError, "mask of shape", [[1, 2]], {"mask": [True, False, True]}),
@@ -192,16 +252,26 @@ def test_what_is_refused():
         (ValueError, "type_ids go with a layer that has types", [1, 2], {"type_ids": [0, 0]}),
         (IndexError, r"token id 9 at position \(0, 1\)", [[1, 9, -5]], {"lengths": [2]}),
         (IndexError, "position id 4", [[1] * 5], {"mask": [[True] * 5]}),
+        (IndexError, rf"token id {2**70} at position \(0, 0\) .* of 9 rows", [[2**70, 2**71]], {"lengths": [1]}),
+        (IndexError, rf"token id -{2**70} at position \(0, 1\)", [[2**71, -(2**70)]], {"mask": [False, True]}),
+        (IndexError, rf"position id {2**70} at position \(0, 1\)", [[1, 2]], {"lengths": [2], "position_ids": [0, 2**70]}),
+        (IndexError, r"token id 9 at position \(0, 0\)", [[9, 2]], {"lengths": [2], "position_ids": [0, 2**70]}),
+        (IndexError, r"token id 9 at position \(0, 0\)", [[9, 2]], {"position_ids": [0, 2**70]}),
+        (IndexError, rf"position id {2**70} at position \(1, 1\)", [[1, 2]] * 2, {"position_ids": [[0, 0], [1, 2**70]]}),
     ):
         for call_it in (lambda: layer(ids, **call), lambda: layer.backward(np.ones((*np.shape(ids), 3), "f4"), ids, **call)):  # noqa: B023
             with pytest.raises(error, match=text):
                 call_it()
     assert layer([[1] * 9], lengths=[4]).shape == (1, 9, 3)  # padding may lie past the last position
+    assert layer([[1, 2**70]], [[0, -(2**70)]], lengths=[1]).shape == (1, 2, 3)  # and hold what is no id, of any size
     with pytest.raises(ValueError, match="go with ids, and none were given"):
         layer.backward(np.ones((1, 9, 3), "f4"), lengths=[4])
     typed = fe.TokenPositionEmbedding(9, 4, 3, n_types=2)
     with pytest.raises(IndexError, match="type id 2"):
         typed([1], type_ids=[2])
+    with pytest.raises(IndexError, match=rf"type id {2**70} at position \(0, 0\)"):
+        typed([[1, 1]], lengths=[1], type_ids=[[2**70, 2**71]])
+    assert typed([[1, 1]], lengths=[1], type_ids=[[1, 2**70]]).shape == (1, 2, 3)
     with pytest.raises(ValueError, match=r"type_ids of shape \(3,\) do not broadcast to token_ids of shape \(1,\)"):
         typed([1], type_ids=[1, 1, 1])
     for options, error in (

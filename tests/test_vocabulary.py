@@ -45,6 +45,7 @@ def test_names_to_ids_and_back():
     [
         (TypeError, "names must be an iterable of strings, got 'abc'", lambda v: fe.Vocabulary("abc")),
         (TypeError, "names must be an iterable of strings, got 3", lambda v: fe.Vocabulary(3)),
+        (TypeError, "names must be an iterable of strings, got array", lambda v: fe.Vocabulary(np.array("a"))),
         (TypeError, "names must be strings, got 1 at position 1", lambda v: fe.Vocabulary(["a", 1])),
         (ValueError, "names must be distinct, got 'a' again at position 2", lambda v: fe.Vocabulary(["a", "b", "a"])),
         (KeyError, r"name 'x' at position \(1,\) is not one of the 2 of the vocabulary", lambda v: v.ids(["a", "x"])),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from typing import Any
 
 from . import ops
 from ._nested import arithmetic, flat, nest, rounding, shape
-from .layers import OneTable, normal
+from .layers import OneTable
 from .ops import Row, Table
 from .rules import dot, same
 
@@ -143,32 +142,9 @@ def embedding_bag_backward(
 class EmbeddingBag(OneTable):
     """x[b] = the rows of bag b as one."""
 
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        std: float = 1.0,
-        rng: random.Random | None = None,
-        dtype: str = "float32",
-        mode: str = "mean",
-        include_last_offset: bool = False,
-        **options: Any,
-    ) -> None:
-        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
-        super().__init__(weight, dtype=dtype, **options)
+    def _set_up(self, weight: Table, *, mode: str = "mean", include_last_offset: bool = False, **options: Any) -> None:
+        super()._set_up(weight, **options)
         self.mode, self.include_last_offset = mode, include_last_offset
-        if self.padding_idx is not None:
-            weight[self.padding_idx] = [0.0] * embedding_dim
-
-    @classmethod
-    def from_pretrained(
-        cls, array: Table, *, mode: str = "mean", include_last_offset: bool = False, **options: Any
-    ) -> EmbeddingBag:
-        layer = cls.__new__(cls)
-        OneTable.__init__(layer, array, **options)
-        layer.mode, layer.include_last_offset = mode, include_last_offset
-        return layer
 
     def _arguments(self, per_sample_weights: Any) -> dict[str, Any]:
         return {

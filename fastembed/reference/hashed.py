@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 from . import ops
 from ._nested import arithmetic, flat, nest, rounding, shape, unravel
-from .layers import OneTable, normal
+from .layers import OneTable
 from .norms import drop
 from .ops import Row, Table
 
@@ -47,23 +46,8 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
 class HashEmbedding(OneTable):
     """x[i] = the sum of weight[row] over the four rows of ids[i], times a mask of the columns."""
 
-    def __init__(
-        self,
-        num_rows: int,
-        embedding_dim: int,
-        *,
-        std: float = 0.5,
-        rng: random.Random | None = None,
-        dtype: str = "float32",
-        **options: Any,
-    ) -> None:
-        self._set_up(normal(num_rows, embedding_dim, std, rng or random.Random(), dtype), dtype=dtype, **options)
-
-    @classmethod
-    def from_pretrained(cls, array: Table, **options: Any) -> HashEmbedding:
-        layer = cls.__new__(cls)
-        layer._set_up(array, **options)
-        return layer
+    def __init__(self, num_rows: int, embedding_dim: int, *, std: float = 0.5, **options: Any) -> None:
+        super().__init__(num_rows, embedding_dim, std=std, **options)
 
     def _set_up(
         self,
@@ -75,9 +59,8 @@ class HashEmbedding(OneTable):
         dropout_seed: int = 0,
         **options: Any,
     ) -> None:
-        OneTable.__init__(self, weight, **options)
+        super()._set_up(weight, **options)
         self.seed, self.hash, self.dropout, self.dropout_seed = seed, hash, dropout, dropout_seed
-        self._n_calls = 0
 
     def rows_of(self, ids: Any) -> Any:
         return hash_ids(ids, len(self.weight), seed=self.seed, hash=self.hash)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
+from typing import Any, Self
 
 from . import ops, search
 from ._nested import arithmetic, flat, rounding, shape
@@ -98,6 +98,8 @@ class Layer:
     """Tables by name and a RowGrad for each."""
 
     padding_idx: int | None = None
+    dropout: float = 0.0
+    _n_calls = 0
 
     def __init__(self, tables: dict[str, Table], dtype: str, trainable_rows: Any = None) -> None:
         self.tables = tables
@@ -172,13 +174,15 @@ class Layer:
     def grads(self) -> dict[str, RowGrad]:
         return self._grads
 
-    def state_dict(self) -> dict[str, Table]:
-        return dict(self.tables)
+    def state_dict(self) -> dict[str, Any]:
+        return self.tables | ({"dropout_calls": self._n_calls} if self.dropout else {})
 
     def parameters(self) -> list[Table]:
         return list(self.tables.values())
 
-    def load_state_dict(self, state: dict[str, Table], strict: bool = True) -> None:
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        n_calls = state.get("dropout_calls", self._n_calls)
+        state = {name: table for name, table in state.items() if name != "dropout_calls"}
         missing, unexpected = sorted(self.tables.keys() - state.keys()), sorted(state.keys() - self.tables.keys())
         if strict and (missing or unexpected):
             raise KeyError(f"missing names {missing}, unexpected names {unexpected}")
@@ -189,6 +193,7 @@ class Layer:
         round_ = rounding(self.dtype)
         for name, table in known.items():
             self.tables[name][:] = [[round_(x) for x in row] for row in table]
+        self._n_calls = n_calls
 
 
 def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
@@ -210,6 +215,27 @@ class OneTable(Layer):
 
     def __init__(
         self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        std: float = 1.0,
+        rng: random.Random | None = None,
+        dtype: str = "float32",
+        **options: Any,
+    ) -> None:
+        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
+        self._set_up(weight, dtype=dtype, **options)
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = [0.0] * embedding_dim
+
+    @classmethod
+    def from_pretrained(cls, array: Table, **options: Any) -> Self:
+        layer = cls.__new__(cls)
+        layer._set_up(array, **options)
+        return layer
+
+    def _set_up(
+        self,
         weight: Table,
         *,
         padding_idx: int | None = None,
@@ -220,7 +246,7 @@ class OneTable(Layer):
         dtype: str = "float64",
         trainable_rows: Any = None,
     ) -> None:
-        super().__init__({"weight": weight}, dtype, trainable_rows)
+        Layer.__init__(self, {"weight": weight}, dtype, trainable_rows)
         self.padding_idx = None if padding_idx is None else padding_idx % len(weight)
         self.max_norm, self.max_norm_in_place, self.norm_type = max_norm, max_norm_in_place, norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
@@ -248,27 +274,6 @@ class OneTable(Layer):
 
 class Embedding(OneTable):
     """x[i] = weight[ids[i]]."""
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        std: float = 1.0,
-        rng: random.Random | None = None,
-        dtype: str = "float32",
-        **options: Any,
-    ) -> None:
-        weight = normal(num_embeddings, embedding_dim, std, rng or random.Random(), dtype)
-        super().__init__(weight, dtype=dtype, **options)
-        if self.padding_idx is not None:
-            weight[self.padding_idx] = [0.0] * embedding_dim
-
-    @classmethod
-    def from_pretrained(cls, array: Table, **options: Any) -> Embedding:
-        layer = cls.__new__(cls)
-        OneTable.__init__(layer, array, **options)
-        return layer
 
     def __call__(self, ids: Any) -> Any:
         out = ops.gather(self._shortened(ops.resolve_ids(ids, len(self.weight))), ids, dtype=self.dtype)

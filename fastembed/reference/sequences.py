@@ -56,7 +56,7 @@ class TokenPositionEmbedding(Layer):
     ) -> None:
         Layer.__init__(self, {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype}), dtype, trainable_rows)
         self.token_scale, self.norm, self.norm_eps = token_scale, norm, norm_eps
-        self.dropout, self.dropout_seed, self._n_calls = dropout, dropout_seed, 0
+        self.dropout, self.dropout_seed = dropout, dropout_seed
 
     @property
     def wte(self) -> Table:
