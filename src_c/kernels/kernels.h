@@ -37,6 +37,8 @@ __attribute__((returns_nonnull)) static inline const char *fe_gradient(const fe_
 
 #define FE_STRIP_SIZE 8192 /* bytes of a row whose gradients are summed at one time, on the stack */
 
+#define FE_AT_ONCE 8 /* gradients of one row that are summed in registers */
+
 #define FE_BAG_AHEAD 32 /* items: a bag's row is asked for so much earlier */
 
 /* Some items of a bag. is_first: out holds nothing of it yet. all_kept: none is no row. n_coming: rows that follow these in memory.
