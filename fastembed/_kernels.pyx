@@ -148,7 +148,7 @@ cdef int raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_id
     cdef object value = status.id
     if ids is not None and ids.dtype.kind == "u":
         value = <uint64_t>status.id
-    position = tuple(int(i) for i in np.unravel_index(status.index, np.shape(shaped_ids)))
+    position = tuple(np.array(np.unravel_index(status.index, np.shape(shaped_ids))).tolist())
     raise IndexError(f"{name} {value} at position {position} is out of range for a table of {n_rows} rows")
 
 

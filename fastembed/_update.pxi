@@ -26,6 +26,10 @@ cdef int need_halves(_c.fe_table *table, cnp.ndarray array) except -1:
     return 0
 
 
+cdef bint has_shape(const _c.fe_table *table, int64_t n_rows, int64_t n_cols) noexcept:
+    return table.n_rows == n_rows and table.n_cols == n_cols
+
+
 cdef class Trained:
     """A table, its state arrays and what the recorded steps are kept in, held in place for as long as this object lives.
 
@@ -42,33 +46,38 @@ cdef class Trained:
     def __cinit__(self, str rule not None, cnp.ndarray table not None, tuple states not None, int32_t[::1] n_taken not None,
                   const double[::1] multipliers, double[:, ::1] steps not None, storage=None, cnp.ndarray master=None, seed=None):
         cdef int k
+        cdef cnp.ndarray state
+        cdef int64_t n_rows
         self.c.rule = _RULES[rule]
         self.c.storage = _STORAGES[storage]
         if storage is None:
             need_table(&self.c.table, table)
         else:
             need_halves(&self.c.table, table)
+        n_rows = self.c.table.n_rows
         self.c.is_stochastic = seed is not None
-        self.c.seed, self.c.stream = (0, 0) if seed is None else seed
+        self.c.seed = self.c.stream = 0
+        if seed is not None:
+            self.c.seed, self.c.stream = seed
         self.c.master.data = NULL
         if master is not None:
             need_table(&self.c.master, master)
-            if storage is None or master.dtype != np.float32 or np.shape(master) != np.shape(table):
+            if storage is None or self.c.master.dtype != _c.FE_F32 or not has_shape(&self.c.master, n_rows, self.c.table.n_cols):
                 raise ValueError("masters that do not go with the table")
-        dtype = np.dtype(np.float32 if self.c.table.dtype == _c.FE_F32 else np.float64)
         self.c.state[0].data = self.c.state[1].data = NULL
         for k, state in enumerate(states):
             need_table(&self.c.state[k], state)
-            if state.dtype != dtype or state.shape != (len(table), 1 if rule == "row_wise_adagrad" else self.c.table.n_cols):
+            if (self.c.state[k].dtype != self.c.table.dtype
+                    or not has_shape(&self.c.state[k], n_rows, 1 if self.c.rule == _c.FE_ROWWISE_ADAGRAD else self.c.table.n_cols)):
                 raise ValueError("a state that does not go with the table")
-        if n_taken.shape[0] != len(table) or (multipliers is not None and multipliers.shape[0] != len(table)):
+        if n_taken.shape[0] != n_rows or (multipliers is not None and multipliers.shape[0] != n_rows):
             raise ValueError("one number for each row is needed")
         if steps.shape[1] != N_SCALARS or steps.shape[0] == 0:
             raise ValueError("a step has N_SCALARS scalars")
         self.arrays = (table, states, master)
         self.n_taken, self.multipliers, self.steps = n_taken, multipliers, steps
-        self.c.n_taken = &n_taken[0] if len(table) > 0 else NULL
-        self.c.multipliers = &multipliers[0] if multipliers is not None and len(table) > 0 else NULL
+        self.c.n_taken = &n_taken[0] if n_rows > 0 else NULL
+        self.c.multipliers = &multipliers[0] if multipliers is not None and n_rows > 0 else NULL
         self.c.steps = <_c.fe_step *>&steps[0, 0]
 
     def catch_up(self, int32_t n_steps, const int64_t[::1] rows):

@@ -134,10 +134,20 @@ class QuantizedEmbedding(Searchable):
         return ops.added(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
 
     def bag(
-        self, ids: ArrayLike, offsets: ArrayLike | None = None, *, out: Array | None = None, bounds: str = "raise", **options: Any
+        self,
+        ids: ArrayLike,
+        offsets: ArrayLike | None = None,
+        *,
+        mode: str = "mean",
+        per_sample_weights: ArrayLike | None = None,
+        padding_idx: int | None = None,
+        include_last_offset: bool = False,
+        out: Array | None = None,
+        bounds: str = "raise",
     ) -> Array:
-        """One row of float32 for each bag of ids, shape (B, D); the options are those of `fastembed.embedding_bag`."""
-        bags = bag_ops.checked(ids, offsets, n_rows=self.num_embeddings, dtype=_FLOAT32, bounds=bounds, **options)
+        """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
+        what = {"mode": mode, "padding_idx": padding_idx, "include_last_offset": include_last_offset, "bounds": bounds}
+        bags = bag_ops.checked(ids, offsets, per_sample_weights, n_rows=self.num_embeddings, dtype=_FLOAT32, **what)
         result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._bits)
         return result if out is None else out
