@@ -146,8 +146,17 @@ class QuantizedEmbedding(Searchable):
         bounds: str = "raise",
     ) -> Array:
         """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
-        what = {"mode": mode, "padding_idx": padding_idx, "include_last_offset": include_last_offset, "bounds": bounds}
-        bags = bag_ops.checked(ids, offsets, per_sample_weights, n_rows=self.num_embeddings, dtype=_FLOAT32, **what)
+        bags = bag_ops.checked(
+            ids,
+            offsets,
+            per_sample_weights,
+            n_rows=self.num_embeddings,
+            dtype=_FLOAT32,
+            mode=mode,
+            padding_idx=padding_idx,
+            include_last_offset=include_last_offset,
+            bounds=bounds,
+        )
         result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._bits)
         return result if out is None else out
