@@ -4,7 +4,7 @@ _MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN
 
 
 def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const int64_t[::1] offsets not None, str mode not None,
-                  cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None, winners, int bits=0):
+                  cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None, cnp.ndarray winners, int bits=0):
     """out[b] = the rows of bag b as one; with `winners`, an array of int64, the first item instead that each maximum in `out` is from.
     With `bits` the table is a packed one."""
     cdef _c.fe_table c_table
@@ -18,12 +18,13 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const in
     need_any_table(&c_table, table, bits, out)
     need_ids(&c_ids, ids)
     need_offsets(offsets, n_ids)
-    need_rows(&c_out, out, &c_table, np.broadcast_to(np.int64(0), (n_bags,)))
+    need_rows(&c_out, out, &c_table, empty(n_bags, cnp.NPY_BOOL))
     if factors is not None and (cnp.PyArray_TYPE(factors) != numpy_type(&c_table) or cnp.PyArray_SIZE(factors) != n_ids
                                 or not cnp.PyArray_ISCARRAY_RO(factors)):
         raise ValueError("ids need as many factors of the table's dtype, side by side")
     if winners is not None:
-        if bits != 0 or winners.dtype != np.int64 or winners.shape != (n_bags, c_table.n_cols) or not cnp.PyArray_ISCARRAY(winners):
+        if (bits != 0 or cnp.PyArray_TYPE(winners) != cnp.NPY_INT64 or not cnp.PyArray_SAMESHAPE(winners, out)
+                or not cnp.PyArray_ISCARRAY(winners)):
             raise ValueError("winners must be a contiguous array of int64 of the shape of out, of a table of floats")
         c_winners = <int64_t *>cnp.PyArray_DATA(winners)
     bags.offsets, bags.n_bags, bags.mode, bags.padding_row = &offsets[0], n_bags, _MODES[mode], padding_row
@@ -57,7 +58,7 @@ def dots(cnp.ndarray table not None, const int64_t[::1] rows not None, const int
     for i in range(rows.shape[0]):
         if rows[i] < -1 or rows[i] >= c_table.n_rows:
             raise ValueError("a row outside the table")
-    cdef cnp.ndarray products = np.empty(rows.shape[0], table.dtype)
+    cdef cnp.ndarray products = empty(rows.shape[0], numpy_type(&c_table))
     cdef char *c_products = <char *>cnp.PyArray_DATA(products)
     with nogil:
         _c.fe_dots(&c_table, &batch, c_products)

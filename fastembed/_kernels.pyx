@@ -83,6 +83,10 @@ cdef inline int numpy_type(const _c.fe_table *table) noexcept:
     return cnp.NPY_FLOAT64 if table.dtype == _c.FE_F64 else cnp.NPY_FLOAT32
 
 
+cdef cnp.ndarray empty(cnp.npy_intp n_items, int type):
+    return cnp.PyArray_EMPTY(1, &n_items, type, 0)
+
+
 cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, cnp.ndarray ids) except -1:
     """Rows like those of `table`, one for each of `ids`: the last axis of `array` holds a row's elements."""
     cdef int n_dims = cnp.PyArray_NDIM(ids), k

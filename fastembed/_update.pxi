@@ -152,7 +152,7 @@ def sort_rows(cnp.ndarray rows not None, int64_t n_rows):
         raise ValueError(f"at most {0x7FFFFFFF} ids can be sorted at a time, got {n}")
     if cnp.PyArray_TYPE(rows) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY(rows):
         raise ValueError("rows must be a contiguous array of int64")
-    cdef cnp.ndarray in_order = np.empty(n, np.int64), order = np.empty(n, np.int32), scratch = np.empty(n, np.int32)
+    cdef cnp.ndarray in_order = empty(n, cnp.NPY_INT64), order = empty(n, cnp.NPY_INT32), scratch = empty(n, cnp.NPY_INT32)
     cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
     cdef int64_t *c_in_order = <int64_t *>cnp.PyArray_DATA(in_order)
     cdef int32_t *c_order = <int32_t *>cnp.PyArray_DATA(order)
@@ -169,7 +169,7 @@ def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
     need_table(&c_queries, queries)
     need_pair(&c_rows, &c_queries)
     cdef cnp.ndarray result = np.empty((c_queries.n_rows, c_rows.n_rows), rows.dtype)
-    cdef cnp.ndarray squares = np.empty(c_rows.n_rows, rows.dtype)
+    cdef cnp.ndarray squares = empty(c_rows.n_rows, numpy_type(&c_rows))
     cdef char *c_result = <char *>cnp.PyArray_DATA(result)
     cdef char *c_squares = <char *>cnp.PyArray_DATA(squares)
     with nogil:
@@ -181,7 +181,7 @@ def sum_powers(cnp.ndarray rows not None, double p):
     """The sum of |x|^p over each row of a matrix, in float64: 16 sums of every sixteenth element, joined in pairs; the maximum for inf."""
     cdef _c.fe_table table
     need_table(&table, rows)
-    cdef cnp.ndarray sums = np.zeros(table.n_rows)
+    cdef cnp.ndarray sums = empty(table.n_rows, cnp.NPY_FLOAT64)
     cdef double *c_sums = <double *>cnp.PyArray_DATA(sums)
     with nogil:
         _c.fe_sum_powers(&table, p, c_sums)

@@ -20,9 +20,10 @@ large = pytest.mark.skipif(_backend.name == "reference", reason="pure Python sco
 
 @pytest.fixture(params=["usual", "tiny"])
 def blocks(request, monkeypatch):
-    """Blocks of two megabytes, and of a few rows."""
+    """Blocks of megabytes, and of a few rows."""
     if request.param == "tiny":
         monkeypatch.setattr(search, "_BLOCK_BYTES", 200)
+        monkeypatch.setattr(search, "_ONE_PASS_BYTES", 200)
         monkeypatch.setattr(search, "_BLOCK_SCORES", 20)
         monkeypatch.setattr(search, "_PAIR_BYTES", 500)
 
@@ -384,13 +385,14 @@ class Computed(search.Searchable):
 
 
 @large
-def test_anything_with_rows_can_be_searched_block_by_block():
+def test_anything_with_rows_can_be_searched_block_by_block(monkeypatch):
+    monkeypatch.setattr(search, "_ONE_PASS_BYTES", 1 << 20)
     table = Computed()
     found = table.nearest([5, 99_999], 3, "l2", exclude_queries=True)
     whole = layer_of(Computed()._float_rows(0, 100_000)).nearest([5, 99_999], 3, "l2", exclude_queries=True)
     assert (found.ids == whole.ids).all()
     assert table.analogy(1, 2, 3).ids.shape == (1,)
-    n_most = search._BLOCK_BYTES // (16 * 4)
+    n_most = search._ONE_PASS_BYTES // (16 * 4)
     assert all(0 <= end - first <= n_most for first, end in table.reads)
     blocks = [(first, end) for first, end in table.reads if end - first > 1][: -(-100_000 // n_most)]
     assert [end for _, end in blocks[:-1]] == [first for first, _ in blocks[1:]]
