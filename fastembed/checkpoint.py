@@ -195,7 +195,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     def without_arrays(name: str, value: Any) -> Any:
         if leaves.setdefault(name, value) is not value:
             raise ValueError(f"{name} is there twice")
-        return None if isinstance(value, np.ndarray) else value
+        return None if isinstance(value, np.ndarray) else value.item() if isinstance(value, np.generic) else value
 
     described = _each_leaf(state, "", without_arrays)
     save(path, {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray)}, {"state": described})

@@ -82,6 +82,8 @@ class Stateful:
         for item in items:
             if not isinstance(item, Item):
                 raise TypeError(f"item {items.index(item)} must be a layer or a Parameter, got {type(item).__name__}")
+            if isinstance(item, Layer) and item.files is not None and item.files.mode == "r":
+                raise ValueError(f"item {items.index(item)} is a table in a file, opened with mode 'r': only with 'r+' can it be trained")
         rows = {name: own_rows(given[name]) for name in ROW_OPTIONS if name in given}
         return {"params": items, **self._checked({**self._defaults, **given}), **rows}
 
@@ -174,14 +176,14 @@ class Stateful:
         Returns
         -------
         dict
-            Option names to numbers, ``"groups"`` to a list of the options in which each parameter group differs, and ``"items"``
+            ``"optimizer"`` to the name of its class, option names to numbers, ``"groups"`` to a list of the options in which each parameter group differs, and ``"items"``
             to a list of ``{"step": int, state: {name: ndarray}}``.
         """
         self.flush()
         items = [{"step": step, **self._shown_state(k)} for k, step in enumerate(self._steps)]
         options = {name: check(name, getattr(self, name)) for name, check in self.options.items()}
         groups = [dict(self._checked(group).items() - options.items()) for group in self.param_groups]
-        return options | {"groups": groups, "items": items}
+        return {"optimizer": type(self).__name__} | options | {"groups": groups, "items": items}
 
     def _shown_state(self, k: int) -> dict[str, dict[str, Array]]:
         """The state arrays of item k as they are handed out: those in mapped files are not to be written."""
@@ -196,9 +198,13 @@ class Stateful:
         Raises
         ------
         KeyError, ValueError, TypeError
-            A name is missing or unexpected, or an array has another shape. Nothing is changed.
+            It is the state of another kind of optimiser, a name is missing or unexpected, or an array has another shape. Nothing
+            is changed.
         """
-        _same_names("the state", state, {*self.options, "groups", "items"})
+        state = {"optimizer": type(self).__name__, **_mapping("the state", state)}
+        if state["optimizer"] != type(self).__name__:
+            raise ValueError(f"the state is one of {state['optimizer']}, not of {type(self).__name__}")
+        _same_names("the state", state, {"optimizer", *self.options, "groups", "items"})
         options = {name: check(name, state[name]) for name, check in self.options.items()}
         groups = _list_of("groups", state["groups"], len(self.param_groups))
         for group in groups:

@@ -558,3 +558,37 @@ def test_a_forked_child_goes_on_from_rows_that_are_behind():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     train(layer, opt, some[5:])
     assert same_bits(layer.weight, twin.weight)
+
+
+def test_rows_of_a_table_that_is_not_there(tmp_path):
+    layer, other = fe.TokenPositionEmbedding(5, 3, 2, rng=0), fe.Embedding(4, 2, rng=0)
+    for option in ("trainable_rows", "lr_multipliers"):
+        with pytest.raises(KeyError, match=rf"{option} must name tables, which are \['wpe', 'wte'\], got \['wtee'\]"):
+            fe.optim.SGD(layer, **{option: {"wtee": [1.0] * 5}})
+        fe.optim.SGD([layer, other], **{option: {"weight": [1.0] * 4 if option == "lr_multipliers" else [1]}})
+    layer.trainable_rows = {"weight": [1]}
+    with pytest.raises(KeyError, match="trainable_rows must name tables"):
+        fe.optim.SGD([layer, other])
+    with pytest.raises(IndexError, match="99"):
+        fe.optim.SGD(other, trainable_rows=[99])
+    opt = fe.optim.SGD(other)
+    opt.trainable_rows = {"wieght": [1]}
+    with pytest.raises(KeyError, match="wieght"):
+        opt.step()
+
+
+@each_optimizer
+def test_a_state_says_whose_it_is(name):
+    state = MAKE[name](fe.Embedding(4, 2, rng=0)).state_dict()
+    for other in MAKE:
+        if other != name:
+            with pytest.raises(ValueError, match=f"the state is one of {name}, not of {other}"):
+                MAKE[other](fe.Embedding(4, 2, rng=0)).load_state_dict(state)
+    del state["optimizer"]  # as it was before states said so
+    MAKE[name](fe.Embedding(4, 2, rng=0)).load_state_dict(state)
+
+
+def test_a_file_that_is_only_read_is_not_trained(tmp_path):
+    np.save(tmp_path / "table.npy", np.zeros((5, 2), "f4"))
+    with fe.Embedding.open(tmp_path / "table.npy") as layer, pytest.raises(ValueError, match=r"item 0 is a table in a file.*'r\+'"):
+        fe.optim.SGD(layer)
