@@ -176,7 +176,8 @@ class Trained:
         if self._master is None or self._storage is None:
             return w
         master: list[float] = self._master[row].tolist()
-        return [m if reference.halves.nearest(m, self._storage) == x else x for m, x in zip(master, w, strict=True)]
+        nearest, same_bits = reference.halves.nearest, reference.rules.same_bits
+        return [m if same_bits(nearest(m, self._storage), x) else x for m, x in zip(master, w, strict=True)]
 
     def _rounded(self, w: list[float], row: int, step: int) -> list[float]:
         halves, dtype = reference.halves, str(self._storage)
@@ -185,7 +186,7 @@ class Trained:
         return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
 
     def catch_up(self, n_steps: int, rows: Array | None) -> None:
-        for row in range(len(self._table)) if rows is None else rows.tolist():
+        for row in range(len(self._table)) if rows is None else rows[rows >= 0].tolist():  # -1: no row
             for step in self._steps[self._n_taken[row] : n_steps]:
                 self._take(row, step, [0.0] * self._table.shape[1])
             self._n_taken[row] = n_steps

@@ -65,6 +65,8 @@ cdef class Trained:
             if storage is None or self.c.master.dtype != _c.FE_F32 or not has_shape(&self.c.master, n_rows, self.c.table.n_cols):
                 raise ValueError("masters that do not go with the table")
         self.c.state[0].data = self.c.state[1].data = NULL
+        if len(states) > 2 or (not states and self.c.rule == _c.FE_ROWWISE_ADAGRAD) or any([state is None for state in states]):
+            raise ValueError("states that do not go with the rule")
         for k, state in enumerate(states):
             need_table(&self.c.state[k], state)
             if (self.c.state[k].dtype != self.c.table.dtype
@@ -111,7 +113,9 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
     cdef int n_dims = cnp.PyArray_NDIM(grads) - 1
     cdef int64_t n_items = rows.shape[0], i
     cdef int32_t largest = -1
-    if n_dims < 0 or cnp.PyArray_TYPE(grads) != numpy_type(table) or cnp.PyArray_DIM(grads, n_dims) != table.n_cols:
+    if (n_dims < 0 or cnp.PyArray_TYPE(grads) != numpy_type(table) or not cnp.PyArray_ISNOTSWAPPED(grads)
+            or cnp.PyArray_DIM(grads, n_dims) != table.n_cols
+            or (table.n_cols > 1 and cnp.PyArray_SIZE(grads) > 0 and cnp.PyArray_STRIDE(grads, n_dims) != cnp.PyArray_ITEMSIZE(grads))):
         raise ValueError("gradients that do not go with the table")
     _c.fe_array_init(c_grads, <char *>cnp.PyArray_DATA(grads), n_dims, <const int64_t *>cnp.PyArray_DIMS(grads),
                      <const int64_t *>cnp.PyArray_STRIDES(grads))
@@ -168,6 +172,8 @@ def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
     need_table(&c_rows, rows)
     need_table(&c_queries, queries)
     need_pair(&c_rows, &c_queries)
+    if c_queries.n_rows == 0:
+        raise ValueError("at least 1 query is needed")
     cdef cnp.ndarray result = np.empty((c_queries.n_rows, c_rows.n_rows), rows.dtype)
     cdef cnp.ndarray squares = empty(c_rows.n_rows, numpy_type(&c_rows))
     cdef char *c_result = <char *>cnp.PyArray_DATA(result)

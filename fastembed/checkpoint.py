@@ -176,7 +176,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     Raises
     ------
     OSError, ValueError
-        As in `save`; or two arrays would have one name.
+        As in `save`; or two arrays would have one name, or the state is nested too deeply.
 
     Examples
     --------
@@ -197,7 +197,10 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is there twice")
         return None if isinstance(value, np.ndarray) else value.item() if isinstance(value, np.generic) else value
 
-    described = _each_leaf(state, "", without_arrays)
+    try:
+        described = _each_leaf(state, "", without_arrays)
+    except RecursionError as error:
+        raise ValueError(f"the state is nested too deeply: {error}") from error
     save(path, {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray)}, {"state": described})
 
 

@@ -133,6 +133,14 @@ def test_nested_states_come_back(tmp_path):
             checkpoint.load_state(path)
 
 
+def test_a_state_within_itself_is_refused(tmp_path):
+    state = {"a": np.arange(3)}
+    state["b"] = [state]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        checkpoint.save_state(tmp_path / "state.safetensors", state)
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_shapes_and_dtypes_are_checked():
     expected, good = {"a": (2, 3), "b": (2,)}, {"a": np.zeros((2, 3)), "b": np.zeros(2)}
     checkpoint.check("f", good, expected, np.dtype("f8"))

@@ -247,6 +247,30 @@ def test_masters_are_judged_element_by_element(half):
 
 
 @pytest.mark.parametrize("half", HALVES)
+def test_a_new_master_is_of_the_sign_of_a_zero(half):
+    table = np.array([[-0.0, 0.0, 1.0]], DTYPE[half])
+    layer = fe.Embedding.from_pretrained(table.copy())
+    opt = fe.optim.SGD(layer, master_rows=True)
+    layer.backward(np.zeros((1, 3), "f4"), [0], optimizer=opt)
+    assert same_bits(layer.weight, table)
+    assert same_bits(opt.state_dict()["items"][0]["master"]["weight"], table.astype("f4"))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_place_without_a_row_lets_no_row_take_its_steps(half):
+    """Padding in a bag is row -1, which is not the last one: that would be rounded with the random bits of another row."""
+    table, ids = table_of(np.random.default_rng(3), (4, 33), half, spread=1), [0, 1, 0, 2]
+    ends = []
+    for some in (ids, [i for i in ids if i != 0]):
+        bag = fe.EmbeddingBag.from_pretrained(table.copy(), mode="max", padding_idx=0)
+        opt = fe.optim.Adagrad(bag, weight_decay=0.1, stochastic_rounding=7)
+        for k in range(6):
+            bag.backward(np.ones((1, 33), "f4"), [3] if k == 0 else some, [0], optimizer=opt)
+        ends.append(bag.weight.copy())
+    assert same_bits(*ends)
+
+
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("rounding", [{"master_rows": True}, {"stochastic_rounding": 3}], ids=str)
 def test_resume_and_resize(half, rounding):
     rng = np.random.default_rng(5)

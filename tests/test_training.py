@@ -398,3 +398,17 @@ def test_a_fused_step_takes_40_bytes_an_id(layer):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= 40 * ids.size + 20_000
+
+
+@pytest.mark.skipif(_backend.name != "c", reason="the reference has no memory to go astray in")
+def test_the_kernels_refuse_what_does_not_go_together():
+    kernels, table = _backend.kernels, np.zeros((3, 4), "f4")
+    rest = np.zeros(3, np.int32), None, np.zeros((1, kernels.N_SCALARS))
+    for rule, states in (("adam", (table,) * 3), ("sgd", (None,)), ("row_wise_adagrad", ())):
+        with pytest.raises(ValueError, match="states that do not go with the rule"):
+            kernels.Trained(rule, table, states, *rest)
+    for grads in (np.zeros((1, 8), "f4")[:, ::2], np.zeros((1, 4), ">f4")):
+        with pytest.raises(ValueError, match="gradients that do not go with the table"):
+            kernels.add_rows(table, np.zeros(1, np.int64), None, None, False, grads)
+    with pytest.raises(ValueError, match="at least 1 query"):
+        kernels.products(table, table[:0])
