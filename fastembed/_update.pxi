@@ -65,9 +65,11 @@ cdef class Trained:
             if storage is None or self.c.master.dtype != _c.FE_F32 or not has_shape(&self.c.master, n_rows, self.c.table.n_cols):
                 raise ValueError("masters that do not go with the table")
         self.c.state[0].data = self.c.state[1].data = NULL
-        if len(states) > 2 or (not states and self.c.rule == _c.FE_ROWWISE_ADAGRAD) or any([state is None for state in states]):
+        if len(states) > 2 or (not states and self.c.rule == _c.FE_ROWWISE_ADAGRAD):
             raise ValueError("states that do not go with the rule")
         for k, state in enumerate(states):
+            if state is None:
+                raise ValueError("states that do not go with the rule")
             need_table(&self.c.state[k], state)
             if (self.c.state[k].dtype != self.c.table.dtype
                     or not has_shape(&self.c.state[k], n_rows, 1 if self.c.rule == _c.FE_ROWWISE_ADAGRAD else self.c.table.n_cols)):
@@ -172,8 +174,6 @@ def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
     need_table(&c_rows, rows)
     need_table(&c_queries, queries)
     need_pair(&c_rows, &c_queries)
-    if c_queries.n_rows == 0:
-        raise ValueError("at least 1 query is needed")
     cdef cnp.ndarray result = np.empty((c_queries.n_rows, c_rows.n_rows), rows.dtype)
     cdef cnp.ndarray squares = empty(c_rows.n_rows, numpy_type(&c_rows))
     cdef char *c_result = <char *>cnp.PyArray_DATA(result)

@@ -131,7 +131,7 @@ class Optimizer(Stateful):
         known = {name for other in self.items if isinstance(other, Layer) for name in other.tables}
         for option, value, names in zip(("trainable_rows", *ROW_OPTIONS), by_name, (set(item.tables), known, known), strict=True):
             if not set(value or ()) <= names:
-                raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {list(value)}")
+                raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {list(value or ())}")
         for name, table in item.tables.items():
             of_layer, of_group, factors = (None if value is None else value.get(name) for value in by_name)
             masks = [_checks.row_mask("trainable_rows", rows, len(table)) for rows in (of_layer, of_group) if rows is not None]

@@ -83,7 +83,9 @@ class Stateful:
             if not isinstance(item, Item):
                 raise TypeError(f"item {items.index(item)} must be a layer or a Parameter, got {type(item).__name__}")
             if isinstance(item, Layer) and item.files is not None and item.files.mode == "r":
-                raise ValueError(f"item {items.index(item)} is a table in a file, opened with mode 'r': only with 'r+' can it be trained")
+                raise ValueError(
+                    f"item {items.index(item)} is a table in a file, opened with mode 'r': only with 'r+' can it be trained"
+                )
         rows = {name: own_rows(given[name]) for name in ROW_OPTIONS if name in given}
         return {"params": items, **self._checked({**self._defaults, **given}), **rows}
 
@@ -176,8 +178,8 @@ class Stateful:
         Returns
         -------
         dict
-            ``"optimizer"`` to the name of its class, option names to numbers, ``"groups"`` to a list of the options in which each parameter group differs, and ``"items"``
-            to a list of ``{"step": int, state: {name: ndarray}}``.
+            ``"optimizer"`` to the name of its class, option names to numbers, ``"groups"`` to a list of the options in which
+            each parameter group differs, and ``"items"`` to a list of ``{"step": int, state: {name: ndarray}}``.
         """
         self.flush()
         items = [{"step": step, **self._shown_state(k)} for k, step in enumerate(self._steps)]

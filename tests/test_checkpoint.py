@@ -112,7 +112,11 @@ def test_damaged_files_are_errors(tmp_path):
 
 def test_nested_states_come_back(tmp_path):
     path, array = tmp_path / "s", np.arange(6.0).reshape(2, 3)
-    state = {"a": {"b": array, "none": None, "n": np.int32(3), "x": 0.1}, "of": [{"w": array[0], "text": "t"}, {}], "betas": (0.9, 0.99)}
+    state = {
+        "a": {"b": array, "none": None, "n": np.int32(3), "x": 0.1},
+        "of": [{"w": array[0], "text": "t"}, {}],
+        "betas": (0.9, 0.99),
+    }
     checkpoint.save_state(path, state)
     loaded = checkpoint.load_state(path)
     assert same_bits(loaded["a"].pop("b"), array)

@@ -590,5 +590,8 @@ def test_a_state_says_whose_it_is(name):
 
 def test_a_file_that_is_only_read_is_not_trained(tmp_path):
     np.save(tmp_path / "table.npy", np.zeros((5, 2), "f4"))
-    with fe.Embedding.open(tmp_path / "table.npy") as layer, pytest.raises(ValueError, match=r"item 0 is a table in a file.*'r\+'"):
+    with (
+        fe.Embedding.open(tmp_path / "table.npy") as layer,
+        pytest.raises(ValueError, match=r"item 0 is a table in a file.*'r\+'"),
+    ):
         fe.optim.SGD(layer)

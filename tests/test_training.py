@@ -410,5 +410,3 @@ def test_the_kernels_refuse_what_does_not_go_together():
     for grads in (np.zeros((1, 8), "f4")[:, ::2], np.zeros((1, 4), ">f4")):
         with pytest.raises(ValueError, match="gradients that do not go with the table"):
             kernels.add_rows(table, np.zeros(1, np.int64), None, None, False, grads)
-    with pytest.raises(ValueError, match="at least 1 query"):
-        kernels.products(table, table[:0])
