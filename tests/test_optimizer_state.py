@@ -560,7 +560,7 @@ def test_a_forked_child_goes_on_from_rows_that_are_behind():
     assert same_bits(layer.weight, twin.weight)
 
 
-def test_rows_of_a_table_that_is_not_there(tmp_path):
+def test_rows_of_a_table_that_is_not_there():
     layer, other = fe.TokenPositionEmbedding(5, 3, 2, rng=0), fe.Embedding(4, 2, rng=0)
     for option in ("trainable_rows", "lr_multipliers"):
         with pytest.raises(KeyError, match=rf"{option} must name tables, which are \['wpe', 'wte'\], got \['wtee'\]"):
@@ -586,12 +586,3 @@ def test_a_state_says_whose_it_is(name):
                 MAKE[other](fe.Embedding(4, 2, rng=0)).load_state_dict(state)
     del state["optimizer"]  # as it was before states said so
     MAKE[name](fe.Embedding(4, 2, rng=0)).load_state_dict(state)
-
-
-def test_a_file_that_is_only_read_is_not_trained(tmp_path):
-    np.save(tmp_path / "table.npy", np.zeros((5, 2), "f4"))
-    with (
-        fe.Embedding.open(tmp_path / "table.npy") as layer,
-        pytest.raises(ValueError, match=r"item 0 is a table in a file.*'r\+'"),
-    ):
-        fe.optim.SGD(layer)
