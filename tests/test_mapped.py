@@ -396,7 +396,7 @@ def test_a_table_that_is_read_is_not_trained(path):
         layer.flush()
         for trainable in (False, True):
             layer.trainable = trainable
-            with pytest.raises(ValueError, match=r"item 1 is a table in a file, opened with mode 'r': only with 'r\+' can it be trained"):
+            with pytest.raises(ValueError, match=r"item 1 is a table in a file, opened with mode 'r'"):
                 fe.optim.SparseAdam([fe.Embedding(V, D), layer])
         with pytest.raises(ValueError, match="read-only"):
             layer.set_rows([1], 0.0)
