@@ -14,11 +14,12 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, const in
     cdef _c.fe_bounds c_bounds = _BOUNDS[bounds]
     cdef _c.fe_status status
     cdef int64_t *c_winners = NULL
-    cdef int64_t n_bags = offsets.shape[0] - 1, n_ids = cnp.PyArray_SIZE(ids), b
+    cdef cnp.npy_intp n_bags = offsets.shape[0] - 1
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
     need_any_table(&c_table, table, bits, out)
     need_ids(&c_ids, ids)
     need_offsets(offsets, n_ids)
-    need_rows(&c_out, out, &c_table, empty(n_bags, cnp.NPY_BOOL))
+    need_rows(&c_out, out, &c_table, 1, &n_bags)
     if factors is not None and (cnp.PyArray_TYPE(factors) != numpy_type(&c_table) or cnp.PyArray_SIZE(factors) != n_ids
                                 or not cnp.PyArray_ISCARRAY_RO(factors)):
         raise ValueError("ids need as many factors of the table's dtype, side by side")

@@ -87,16 +87,21 @@ cdef cnp.ndarray empty(cnp.npy_intp n_items, int type):
     return cnp.PyArray_EMPTY(1, &n_items, type, 0)
 
 
-cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, cnp.ndarray ids) except -1:
-    """Rows like those of `table`, one for each of `ids`: the last axis of `array` holds a row's elements."""
-    cdef int n_dims = cnp.PyArray_NDIM(ids), k
-    cdef bint fits = cnp.PyArray_NDIM(array) == n_dims + 1 and cnp.PyArray_TYPE(array) == numpy_type(table)
+cdef bint holds_rows(cnp.ndarray array, const _c.fe_table *table, int n_dims, const cnp.npy_intp *shape) noexcept:
+    """Whether the last axis of `array` holds rows like those of `table`, and the others are of that shape."""
+    cdef bint fits = n_dims >= 0 and cnp.PyArray_NDIM(array) == n_dims + 1 and cnp.PyArray_TYPE(array) == numpy_type(table)
+    cdef int k
     fits = fits and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_DIM(array, n_dims) == table.n_cols
     for k in range(n_dims):
-        fits = fits and cnp.PyArray_DIM(array, k) == cnp.PyArray_DIM(ids, k)
+        fits = fits and cnp.PyArray_DIM(array, k) == shape[k]
     if fits and table.n_cols > 1 and cnp.PyArray_SIZE(array) > 0:
         fits = cnp.PyArray_STRIDE(array, n_dims) == cnp.PyArray_ITEMSIZE(array)
-    if not fits:
+    return fits
+
+
+cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims, const cnp.npy_intp *shape) except -1:
+    """Rows like those of `table`, one for each id of an array of that shape."""
+    if not holds_rows(array, table, n_dims, shape):
         raise ValueError("rows that do not go with the ids and the table")
     _c.fe_array_init(rows, <char *>cnp.PyArray_DATA(array), n_dims, <const int64_t *>cnp.PyArray_DIMS(array),
                      <const int64_t *>cnp.PyArray_STRIDES(array))
@@ -220,7 +225,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     cdef _c.fe_status status
     need_any_table(&c_table, table, bits, out)
     need_ids(&c_ids, ids)
-    need_rows(&c_out, out, &c_table, ids)
+    need_rows(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
     with nogil:
         status = _c.fe_gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
@@ -241,7 +246,7 @@ def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.nda
     need_pair(&c_wte, &c_wpe)
     need_ids(&c_token_ids, token_ids)
     need_positions(&c_position_ids, position_ids, start, token_ids)
-    need_rows(&c_out, out, &c_wte, token_ids)
+    need_rows(&c_out, out, &c_wte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
     cdef _c.fe_stop stop = stop_for(c_token_ids.array.n_items, &c_wte)
     with nogil:
         status = _c.fe_gather_add(&c_wte, &c_token_ids, &c_wpe, &c_position_ids, c_bounds, &c_out, False, stop)
@@ -258,7 +263,7 @@ def scatter_add(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarra
     cdef _c.fe_status status
     need_table(&c_table, table)
     need_ids(&c_ids, ids)
-    need_rows(&c_values, values, &c_table, ids)
+    need_rows(&c_values, values, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     with nogil:
         status = _c.fe_scatter_add(&c_table, &c_ids, c_bounds, &c_values)
     if status.code != _c.FE_OK:
@@ -278,7 +283,7 @@ def gather_add_backward(cnp.ndarray dout not None, cnp.ndarray token_ids not Non
     need_pair(&c_dwte, &c_dwpe)
     need_ids(&c_token_ids, token_ids)
     need_positions(&c_position_ids, position_ids, start, token_ids)
-    need_rows(&c_dout, dout, &c_dwte, token_ids)
+    need_rows(&c_dout, dout, &c_dwte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
     with nogil:
         status = _c.fe_gather_add_backward(&c_dout, &c_dwte, &c_token_ids, &c_dwpe, &c_position_ids, c_bounds)
     if status.code != _c.FE_OK:

@@ -115,9 +115,7 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
     cdef int n_dims = cnp.PyArray_NDIM(grads) - 1
     cdef int64_t n_items = rows.shape[0], i
     cdef int32_t largest = -1
-    if (n_dims < 0 or cnp.PyArray_TYPE(grads) != numpy_type(table) or not cnp.PyArray_ISNOTSWAPPED(grads)
-            or cnp.PyArray_DIM(grads, n_dims) != table.n_cols
-            or (table.n_cols > 1 and cnp.PyArray_SIZE(grads) > 0 and cnp.PyArray_STRIDE(grads, n_dims) != cnp.PyArray_ITEMSIZE(grads))):
+    if not holds_rows(grads, table, n_dims, cnp.PyArray_DIMS(grads)):
         raise ValueError("gradients that do not go with the table")
     _c.fe_array_init(c_grads, <char *>cnp.PyArray_DATA(grads), n_dims, <const int64_t *>cnp.PyArray_DIMS(grads),
                      <const int64_t *>cnp.PyArray_STRIDES(grads))

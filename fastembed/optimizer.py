@@ -58,8 +58,9 @@ class Optimizer(Stateful):
             raise ValueError("master_rows and stochastic_rounding exclude each other: masters lose nothing")
         self.trainable_rows, self.lr_multipliers = trainable_rows, lr_multipliers
         super().__init__(layers_and_parameters, options, has_masters)
-        for k in range(len(self.items)):
-            self._multipliers_of(k)  # so that what is wrong with them is said here
+        for k, item in enumerate(self.items):
+            if isinstance(item, Layer):
+                self._multipliers_of(k, item)  # so that what is wrong with them is said here
 
     # ---- what subclasses say ----
 
@@ -115,18 +116,15 @@ class Optimizer(Stateful):
             return
         group |= {name: own_rows(group[name]) for name in ROW_OPTIONS if name in group}
         given = self._row_options_of(k)
-        multipliers = self._multipliers_of(k)
+        multipliers = self._multipliers_of(k, item)
         with item.lock:
             for name, parts in tables.items():
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
-    def _multipliers_of(self, k: int) -> dict[str, Array | None]:
+    def _multipliers_of(self, k: int, item: Layer) -> dict[str, Array | None]:
         """What the learning rate of each row of each table of item k is multiplied by; None: by 1."""
-        item, multipliers = self.items[k], {}
-        if isinstance(item, Parameter):
-            return {}
-        first = next(iter(item.tables))
+        multipliers, first = {}, next(iter(item.tables))
         by_name = [value if value is None or isinstance(value, Mapping) else {first: value} for value in self._row_options_of(k)]
         known = {name for other in self.items if isinstance(other, Layer) for name in other.tables}
         for option, value, names in zip(("trainable_rows", *ROW_OPTIONS), by_name, (set(item.tables), known, known), strict=True):

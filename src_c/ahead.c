@@ -65,9 +65,9 @@ static fe_status advise_piece(const void *of_job, int64_t piece)
     const advise_work *work = of_job;
     const fe_mapped *mapped = work->mapped;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)mapped->data;
-    const int64_t end = work->n_rows / work->n_pieces * (piece + 1) + work->n_rows % work->n_pieces * (piece + 1) / work->n_pieces;
+    const int64_t end = fe_first_of_piece(work->n_rows, work->n_pieces, piece + 1);
     uintptr_t from = 0, to = 0; /* pages side by side go in one call */
-    for (int64_t i = work->n_rows / work->n_pieces * piece + work->n_rows % work->n_pieces * piece / work->n_pieces; i < end; i++) {
+    for (int64_t i = fe_first_of_piece(work->n_rows, work->n_pieces, piece); i < end; i++) {
         if (!is_row(mapped, work->rows[i]))
             continue;
         const uintptr_t first = data + (uintptr_t)(work->rows[i] * mapped->row_size), last = first + (uintptr_t)mapped->row_size;

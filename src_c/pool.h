@@ -15,4 +15,10 @@ typedef fe_status (*fe_piece)(const void *work, int64_t piece);
  * busy, not to be had, or lost in a fork, it does all of the work. */
 fe_status fe_pool_run(fe_piece run, const void *work, int64_t n_pieces, fe_stop stop);
 
+/* Where a piece begins if n_items are shared out evenly; without the product of both, which may be too large. */
+static inline int64_t fe_first_of_piece(int64_t n_items, int64_t n_pieces, int64_t piece)
+{
+    return n_items / n_pieces * piece + n_items % n_pieces * piece / n_pieces;
+}
+
 #endif

@@ -72,7 +72,7 @@ typedef struct {
 /* Where a piece begins: never within the items of one row. */
 static int64_t first_item(const update_work *work, int64_t piece)
 {
-    int64_t item = work->n_items / work->n_pieces * piece + work->n_items % work->n_pieces * piece / work->n_pieces;
+    int64_t item = fe_first_of_piece(work->n_items, work->n_pieces, piece);
     if (work->batch != NULL)
         while (item > 0 && item < work->n_items && work->batch->rows[item] == work->batch->rows[item - 1])
             item++;

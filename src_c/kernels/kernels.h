@@ -24,15 +24,15 @@ static inline int64_t fe_items_of_row(const fe_batch *batch, int64_t item, int64
     return n_items;
 }
 
-/* The item to ask for while `item` is worked on. */
-static inline int64_t fe_coming_item(const fe_batch *batch, int64_t item, int64_t ahead)
-{
-    return item + ahead < batch->n_items ? item + ahead : item;
-}
-
 __attribute__((returns_nonnull)) static inline const char *fe_gradient(const fe_batch *batch, int64_t item)
 {
     return fe_array_run(batch->grads, batch->order == NULL ? item : batch->order[item], 1).data;
+}
+
+/* The gradient to ask for while that of `item` is worked on. */
+__attribute__((returns_nonnull)) static inline const char *fe_coming_gradient(const fe_batch *batch, int64_t item)
+{
+    return fe_gradient(batch, item + 1 < batch->n_items ? item + 1 : item);
 }
 
 #define FE_STRIP_SIZE 8192 /* bytes of a row whose gradients are summed at one time, on the stack */
