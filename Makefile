@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard fastembed/*.pyx fastembed/*.px[di] src_c/*.[ch] src_c/*/*)
+SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.p[yx][xdi] fastembed/_kernels/*.pxi src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers c-check sanitize-address sanitize-thread valgrind clean
 
@@ -96,5 +96,5 @@ EXTRA_test := cli,test
 EXTRA_dev := cli,test,dev
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

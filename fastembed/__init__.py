@@ -2,22 +2,22 @@
 
 import importlib
 
-from . import _distribution, optim
-from .bag import EmbeddingBag
-from .bag_ops import embedding_bag, embedding_bag_backward
-from .embedding import Embedding
-from .hashed import HashEmbedding, hash_ids
-from .ops import gather, gather_add, gather_add_backward, scatter_add
+from . import _version, optim
+from ._runtime import show_config, show_runtime
+from ._threads import get_num_threads, set_num_threads, threads
+from .functional.bags import embedding_bag, embedding_bag_backward
+from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
+from .functional.row_grad import RowGrad
+from .functional.statistics import TableStatistics, table_statistics
+from .layers.bag import EmbeddingBag
+from .layers.embedding import Embedding
+from .layers.hashed import HashEmbedding, hash_ids
+from .layers.quantized import QuantizedEmbedding
+from .layers.token_position import TokenPositionEmbedding
+from .layers.vocabulary import Vocabulary
 from .optim import Parameter
-from .quantized import QuantizedEmbedding
-from .rowgrad import RowGrad
-from .runtime import show_config, show_runtime
-from .statistics import TableStatistics, table_statistics
-from .threads import get_num_threads, set_num_threads, threads
-from .token_position import TokenPositionEmbedding
-from .vocabulary import Vocabulary
 
-__version__ = _distribution.VERSION
+__version__ = _version.VERSION
 
 __all__ = [
     "Embedding",
@@ -46,11 +46,11 @@ __all__ = [
     "threads",
 ]
 
-_distribution.warn_of_namesake()
+_version.warn_of_namesake()
 
 
 def __getattr__(name: str) -> object:
     """The modules that an import of the package alone does not load."""
-    if name in ("checkpoint", "microgpt", "reference", "training"):
+    if name in ("checkpoint", "microgpt", "reference", "search", "training"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

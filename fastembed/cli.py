@@ -18,10 +18,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, TextIO
 
-from . import _distribution, checkpoint, runtime
-from .microgpt import GPT, Tokenizer
-from .threads import get_num_threads
-from .training import Options, Run, load_model
+from . import _runtime, _version
+from ._threads import get_num_threads
+from .io import checkpoint
+from .microgpt.model import GPT, Tokenizer
+from .microgpt.training import Options, Run, load_model
 
 
 class UsageError(ValueError):
@@ -51,7 +52,7 @@ def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
 
 def _parser() -> _Parser:
     parser = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
-    parser.add_argument("--version", action="version", version=f"fastembed {_distribution.VERSION}")
+    parser.add_argument("--version", action="version", version=f"fastembed {_version.VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train the model on a text file, one document a line")
@@ -230,7 +231,7 @@ def _neighbors(arguments: argparse.Namespace) -> None:
 
 def _info(arguments: argparse.Namespace) -> None:
     if arguments.checkpoint is None:
-        runtime.show_runtime()
+        _runtime.show_runtime()
         return
     found, description = checkpoint.statistics(arguments.checkpoint)
     about = description if isinstance(description, dict) else {"description": description}

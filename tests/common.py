@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastembed import _backend, reference
+from fastembed import reference
+from fastembed._kernels import backend
 
 ID_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 DTYPES = ("float32", "float64")
 BOUNDS = ("raise", "wrap", "clip", "zero")
 
 
-on_threads = pytest.mark.skipif(_backend.name != "c", reason="the reference has one thread")
+on_threads = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread")
 
 
 def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastembed import bench
-from fastembed.bench import peers, report, suite, timing, workloads
+from fastembed.bench import cases, peers, report, suite, timing, workloads
 from fastembed.bench.peers import PEERS, Contender
 from fastembed.bench.suite import CaseResult, Entry, Plan, WorkloadResult
 
@@ -77,9 +77,9 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
 
 def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):
     """Small here; the peer's tables are compared with updates of every element."""
-    monkeypatch.setattr(workloads, "_LONG_RUN_STEPS", 50)
+    monkeypatch.setattr(cases, "LONG_RUN_STEPS", 50)
     long_run = workloads.Workload(
-        "long-run", "small", workloads._long_run, peers.long_run_answer(50), peers.long_run(50), takes_minutes=True
+        "long-run", "small", cases.long_run, peers.long_run_answer(50), peers.long_run(50), takes_minutes=True
     )
     monkeypatch.setitem(suite.WORKLOADS, "long-run", long_run)
     (result,) = bench.run(Plan(["long-run"], ["torch"], [1], runs=5, quick=True))
@@ -209,7 +209,7 @@ def test_contenders_run_on_the_batch_that_they_are_dealt():
 
 
 def test_zipf_draws_are_as_frequent_as_said():
-    ids = workloads.zipf(np.random.default_rng(0), 50, (200_000,))
+    ids = cases.zipf(np.random.default_rng(0), 50, (200_000,))
     counts = np.sort(np.bincount(ids, minlength=50))[::-1]
     expected = 1 / (np.arange(50) + 2.7)
     np.testing.assert_allclose(counts / counts.sum(), expected / expected.sum(), rtol=0.1)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _backend, checkpoint, reference
+from fastembed import checkpoint, reference
+from fastembed._kernels import backend
 
 HALVES = ("float16", "bfloat16")
 DTYPE = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -120,15 +121,15 @@ def test_five_thousand_ones(half):
     assert same_bits(table[1], rounded([5_000.0, 5_000.0], half))
 
 
-@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+@pytest.fixture(params=backend.kernels.build_info()["isa_available"] if backend.name == "c" else [None])
 def isa(request):
     if request.param is None:
         yield
         return
-    before = _backend.kernels.build_info()["isa"]
-    _backend.kernels.select_isa(request.param)
+    before = backend.kernels.build_info()["isa"]
+    backend.kernels.select_isa(request.param)
     yield
-    _backend.kernels.select_isa(before)
+    backend.kernels.select_isa(before)
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -183,7 +184,7 @@ def test_threads_do_not_change_random_rounding(half):
 def test_small_steps_are_kept_by_masters_and_on_average_by_random_rounding(half):
     """300 steps of a hundredth of the distance between neighbours: rounding to the nearest stays where it is."""
     unit = float(ml_dtypes.finfo(DTYPE[half]).eps)
-    width = 2_000 if _backend.name == "c" else 200
+    width = 2_000 if backend.name == "c" else 200
     ends = {}
     for name, rounding in (("nearest", {}), ("master", {"master_rows": True}), ("random", {"stochastic_rounding": 1})):
         layer = fe.Embedding.from_pretrained(np.ones((1, width), DTYPE[half]))

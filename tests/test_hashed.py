@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _backend, reference
+from fastembed import reference
+from fastembed._kernels import backend
 
 V, D = 13, 5
 OPTIMIZERS = ("SGD", "Adagrad", "RowWiseAdagrad", "Adam", "AdamW", "SparseAdam", None)
@@ -173,7 +174,7 @@ def test_tables_and_outputs_of_every_layout(dtype, layout):
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("width", [1, 16, 96, 131])
 def test_every_instruction_set_and_number_of_threads_gives_the_same(width, n_threads):
-    kernels = _backend.kernels
+    kernels = backend.kernels
     rng = np.random.default_rng(0)
     ids, dout = ids_of(rng, 600), rng.standard_normal((600, width)).astype("f4")
     before, sets = kernels.build_info()["isa"], kernels.build_info()["isa_available"]

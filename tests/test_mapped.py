@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import fastembed as fe
-from fastembed import _backend, journal, mapped, tensor_file
+from fastembed._kernels import backend
 from fastembed.checkpoint import CheckpointError
+from fastembed.io import journal, mapped, tensor_file
 
 V, D = 40, 6
 KINDS = {
@@ -983,7 +984,7 @@ print(grown, after, n * (n_states + 3) * os.sysconf("SC_PAGESIZE"))
 """
 
 
-@pytest.mark.skipif(_backend.name != "c" or sys.platform != "linux", reason="reads a whole table, or has no /proc")
+@pytest.mark.skipif(backend.name != "c" or sys.platform != "linux", reason="reads a whole table, or has no /proc")
 @pytest.mark.uninstrumented
 @pytest.mark.parametrize(("kind", "n_states"), [("SparseAdam", 2), ("Adagrad", 1)])
 def test_forty_gigabytes(tmp_path, kind, n_states):
@@ -1003,7 +1004,7 @@ def test_forty_gigabytes(tmp_path, kind, n_states):
     assert after < grown
 
 
-@pytest.mark.skipif(_backend.name != "c", reason="advice is given by C")
+@pytest.mark.skipif(backend.name != "c", reason="advice is given by C")
 def test_advice_changes_no_value(path):
     table = np.random.default_rng(0).standard_normal((5_000, 70)).astype("f4")
     fe.Embedding.create(path, table.shape, init=lambda a, b: table[a:b]).close()
@@ -1011,13 +1012,13 @@ def test_advice_changes_no_value(path):
     rows = np.array([4_999, -1, 7, 7, 0, 10**12, -(2**63), 3_000])
     for array in (mapped._mapped(path, place), mapped._mapped(path, place)[:0], mapped._mapped(path, place)[:, :0].copy()):
         for some in (rows, rows[:0], np.arange(5_000)):
-            assert _backend.kernels.is_absent(array, some) in (True, False)
+            assert backend.kernels.is_absent(array, some) in (True, False)
             for is_over in (False, True):
-                _backend.kernels.advise(array, some, is_over)
+                backend.kernels.advise(array, some, is_over)
         assert same_bits(array, table[: len(array), : array.shape[1]])
     private = mapped._mapped(path, place)
     private[3] = 0
-    _backend.kernels.advise(private, np.array([3]), True)
+    backend.kernels.advise(private, np.array([3]), True)
     assert same_bits(private, table)
     with pytest.raises(ValueError, match="side by side"):
-        _backend.kernels.advise(private[:, 1:], rows, False)
+        backend.kernels.advise(private[:, 1:], rows, False)

@@ -8,7 +8,8 @@ import pytest
 from common import BOUNDS, DTYPES, ID_DTYPES, assert_same, floats, lists, outcome, reference_scatter_add, same_bits
 
 import fastembed as fe
-from fastembed import _backend, reference
+from fastembed import reference
+from fastembed._kernels import backend
 
 SHAPES = ((), (1,), (7,), (2, 3), (3, 1, 2), (0,), (2, 0), (0, 3))
 LARGE = ((1100,), (35, 30))  # more than the block of ids that C reads at once
@@ -31,7 +32,7 @@ CASES = list(itertools.product(ID_DTYPES, DTYPES, BOUNDS))
 @pytest.mark.parametrize("bad", [False, True])
 def test_all_ops_do_what_the_reference_does(id_dtype, dtype, bounds, bad):
     rng = np.random.default_rng(zlib.crc32(f"{id_dtype} {dtype} {bounds} {bad}".encode()))
-    large = [LARGE[bad ^ (dtype == "float32")]] if _backend.name == "c" else []
+    large = [LARGE[bad ^ (dtype == "float32")]] if backend.name == "c" else []
     for shape in (*SHAPES, *large):
         n_rows, n_positions, width = rng.integers(1, 20), rng.integers(1, 20), rng.choice([1, 2, 3, 16, 33])
         wte, wpe = floats(rng, (n_rows, width), dtype), floats(rng, (n_positions, width), dtype)

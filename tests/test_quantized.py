@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _backend, checkpoint
+from fastembed import checkpoint
+from fastembed._kernels import backend
 from fastembed.reference import quantized as reference
 
 ALL_BITS = (8, 4)
@@ -157,15 +158,15 @@ def test_bags_are_the_reference(bits, mode, seed, bounds, width):
     assert_same(got, expected, np.float32, (len(ids) if offsets is None else len(offsets) - include_last, width))
 
 
-@pytest.mark.skipif(_backend.name != "c", reason="the reference has one thread and no instruction set")
+@pytest.mark.skipif(backend.name != "c", reason="the reference has one thread and no instruction set")
 @pytest.mark.parametrize("bits", ALL_BITS)
 def test_bits_do_not_depend_on_threads_or_instruction_set(bits):
     """Long bags, over blocks of ids, and large results; the same as those of a table of floats."""
     rng = np.random.default_rng(3)
-    before = _backend.kernels.build_info()["isa"]
+    before = backend.kernels.build_info()["isa"]
     try:
-        for isa, width in itertools.product(_backend.kernels.build_info()["isa_available"], (5, 64, 100, 300)):
-            _backend.kernels.select_isa(isa)
+        for isa, width in itertools.product(backend.kernels.build_info()["isa_available"], (5, 64, 100, 300)):
+            backend.kernels.select_isa(isa)
             layer = fe.QuantizedEmbedding.from_float(rng.standard_normal((500, width)).astype("f4"), bits=bits)
             table = layer.dequantize()
             ids = rng.integers(0, 500, 9_000)
@@ -181,7 +182,7 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(bits):
                     batch = ids.reshape(9, 1_000)
                     assert same_bits(layer.gather_add(batch, wpe), fe.gather_add(table, batch, wpe))
     finally:
-        _backend.kernels.select_isa(before)
+        backend.kernels.select_isa(before)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -332,9 +333,9 @@ def test_empty_tables_and_batches():
             narrow([3])
 
 
-@pytest.mark.skipif(_backend.name != "c", reason="of the boundary to C")
+@pytest.mark.skipif(backend.name != "c", reason="of the boundary to C")
 def test_the_boundary_refuses_what_would_read_elsewhere():
-    kernels, ids, out = _backend.kernels, np.zeros(1, np.int64), np.empty((1, 5), np.float32)
+    kernels, ids, out = backend.kernels, np.zeros(1, np.int64), np.empty((1, 5), np.float32)
     for packed in (
         np.zeros((3, 12), np.uint8),
         np.zeros((3, 13), np.int8),

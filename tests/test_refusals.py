@@ -117,7 +117,7 @@ def test_a_run_ends_at_its_last_step():
     ],
 )
 def test_a_quota_of_processors_is_rounded_up(monkeypatch, files, expected):
-    threads = importlib.import_module("fastembed.threads")  # the package offers a function of that name
+    threads = importlib.import_module("fastembed._threads")
 
     def read(path):
         try:

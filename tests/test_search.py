@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _backend, reference, search
+from fastembed import reference
+from fastembed._kernels import backend
+from fastembed.functional import search
 
 METRICS = ("cosine", "dot", "l2")
 HALVES = ("float16", "bfloat16")
 each_metric = pytest.mark.parametrize("metric", METRICS)
-large = pytest.mark.skipif(_backend.name == "reference", reason="pure Python scores one pair in 50 us")
+large = pytest.mark.skipif(backend.name == "reference", reason="pure Python scores one pair in 50 us")
 
 
 @pytest.fixture(params=["usual", "tiny"])
@@ -64,7 +66,7 @@ def assert_found(got, expected):
 def searches(kind, metric, dtype):
     """Tables, calls and what the reference makes of them, which does not depend on the size of blocks."""
     rng, made = np.random.default_rng(0), []
-    for _ in range(12 if _backend.name == "c" else 5):
+    for _ in range(12 if backend.name == "c" else 5):
         n_rows, width = int(rng.integers(1, 60)), int(rng.integers(1, 40))
         table = drawn_table(rng, kind, n_rows, width, dtype)
         exclude = bool(rng.integers(2))
@@ -112,15 +114,15 @@ def test_an_analogy_in_words():
     assert layer.analogy(king, king, man, exclude_queries=False).ids.tolist() == [man]
 
 
-@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+@pytest.fixture(params=backend.kernels.build_info()["isa_available"] if backend.name == "c" else [None])
 def isa(request):
     if request.param is None:
         yield None
         return
-    before = _backend.kernels.build_info()["isa"]
-    _backend.kernels.select_isa(request.param)
+    before = backend.kernels.build_info()["isa"]
+    backend.kernels.select_isa(request.param)
     yield request.param
-    _backend.kernels.select_isa(before)
+    backend.kernels.select_isa(before)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -131,7 +133,7 @@ def test_products_of_the_reference_on_every_instruction_set(isa, n_threads, dtyp
     for n_rows, n_queries, width in ((700, 2, 67), (5, 3, 16), (3, 1, 1), (4, 2, 0), (0, 2, 5), (3, 0, 5), (9, 4, 129)):
         rows, queries = floats(rng, (n_rows, width), dtype), floats(rng, (n_queries, width), dtype)
         with fe.threads(n_threads):
-            products, squares = _backend.kernels.products(relaid(rows, "misaligned"), queries)
+            products, squares = backend.kernels.products(relaid(rows, "misaligned"), queries)
         lists = rows.tolist()
         expected = [[dot(row, query, round_) for row in lists] for query in queries.tolist()]
         assert same_bits(products, np.array(expected, dtype).reshape(n_queries, n_rows))

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _backend, checkpoint, cli, reference, statistics
+from fastembed import checkpoint, cli, reference
+from fastembed._kernels import backend
+from fastembed.functional import statistics
 
 FIELDS = (
     "rows", "columns", "min_norm", "mean_norm", "max_norm", "zero_rows", "nonfinite_rows", "lookups", "never_looked_up",
@@ -75,7 +77,7 @@ def test_tables_without_rows_columns_or_numbers():
 
 
 def test_a_mapped_table_is_not_copied(tmp_path):
-    n_rows = 1 << 20 if _backend.name == "c" else 1 << 14
+    n_rows = 1 << 20 if backend.name == "c" else 1 << 14
     table = np.memmap(tmp_path / "table", np.float32, "w+", shape=(n_rows, 64))  # 256 MB, sparse on the disk
     table[5] = 1
     tracemalloc.start()
@@ -83,7 +85,7 @@ def test_a_mapped_table_is_not_copied(tmp_path):
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (found.max_norm, found.zero_rows) == (8.0, n_rows - 1)
-    assert most < 16 << 20 or _backend.name != "c"
+    assert most < 16 << 20 or backend.name != "c"
 
 
 @pytest.mark.parametrize(
@@ -356,4 +358,4 @@ def test_info_on_what_is_no_checkpoint(tmp_path, capsys):
 
 def test_info_without_a_checkpoint_is_about_the_machine(capsys):
     assert cli.main(["info"]) == 0
-    assert f"backend: {_backend.name}" in capsys.readouterr().out
+    assert f"backend: {backend.name}" in capsys.readouterr().out

@@ -12,19 +12,19 @@ import pytest
 from common import DTYPES, floats, same_bits
 
 import fastembed as fe
-from fastembed import _backend
+from fastembed._kernels import backend
 
-pytestmark = pytest.mark.skipif(_backend.name != "c", reason="the reference has one thread and no instruction set")
+pytestmark = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread and no instruction set")
 
-ISAS = _backend.kernels.build_info()["isa_available"]
+ISAS = backend.kernels.build_info()["isa_available"]
 
 
 @pytest.fixture
 def isa():
     """A function that chooses an instruction set, for the length of a test."""
-    before = _backend.kernels.build_info()["isa"]
-    yield _backend.kernels.select_isa
-    _backend.kernels.select_isa(before)
+    before = backend.kernels.build_info()["isa"]
+    yield backend.kernels.select_isa
+    backend.kernels.select_isa(before)
 
 
 def problems(rng, dtype):
@@ -271,7 +271,7 @@ def send():
     os.kill(os.getpid(), signal.SIGINT)
 threading.Timer(0.3, send).start()
 try:
-    fe._backend.kernels.gather(table, ids, out, "raise")
+    fe._kernels.backend.kernels.gather(table, ids, out, "raise")
 except KeyboardInterrupt:
     print("interrupted", time.clock_gettime(main) - sent[0] < 0.2, time.monotonic() - sent[1] < 2)
 assert fe.gather(table, [1, 2]).shape == (2, width)

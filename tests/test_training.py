@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _backend, reference
+from fastembed import reference
+from fastembed._kernels import backend
 
 EXACT = ("Adam", "AdamW")
 OPTIONS = {
@@ -25,16 +26,16 @@ OPTIONS = {
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
 
 
-@pytest.fixture(params=_backend.kernels.build_info()["isa_available"] if _backend.name == "c" else [None])
+@pytest.fixture(params=backend.kernels.build_info()["isa_available"] if backend.name == "c" else [None])
 def isa(request):
     """Each instruction set, for the length of a test."""
     if request.param is None:
         yield
         return
-    before = _backend.kernels.build_info()["isa"]
-    _backend.kernels.select_isa(request.param)
+    before = backend.kernels.build_info()["isa"]
+    backend.kernels.select_isa(request.param)
     yield
-    _backend.kernels.select_isa(before)
+    backend.kernels.select_isa(before)
 
 
 def zipf(rng, n_rows, size):
@@ -383,7 +384,7 @@ def test_threads_that_train_one_layer_take_one_step_after_the_other():
     assert same_bits(layer.weight, alone.weight)
 
 
-@pytest.mark.skipif(_backend.name != "c", reason="the reference makes lists")
+@pytest.mark.skipif(backend.name != "c", reason="the reference makes lists")
 @pytest.mark.parametrize(
     "layer", [fe.Embedding(200_000, 32, rng=0), fe.TokenPositionEmbedding(200_000, 1000, 32, rng=0)], ids=str
 )
@@ -400,9 +401,9 @@ def test_a_fused_step_takes_40_bytes_an_id(layer):
     assert peak <= 40 * ids.size + 20_000
 
 
-@pytest.mark.skipif(_backend.name != "c", reason="the reference has no memory to go astray in")
+@pytest.mark.skipif(backend.name != "c", reason="the reference has no memory to go astray in")
 def test_the_kernels_refuse_what_does_not_go_together():
-    kernels, table = _backend.kernels, np.zeros((3, 4), "f4")
+    kernels, table = backend.kernels, np.zeros((3, 4), "f4")
     rest = np.zeros(3, np.int32), None, np.zeros((1, kernels.N_SCALARS))
     for rule, states in (("adam", (table,) * 3), ("sgd", (None,)), ("row_wise_adagrad", ())):
         with pytest.raises(ValueError, match="states that do not go with the rule"):

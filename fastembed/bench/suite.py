@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import get_num_threads, set_num_threads
+from .cases import Case
 from .peers import OURS, PEERS, Contender, set_threads
 from .timing import Answer, Array, Ready, copy_limit, measure
-from .workloads import USUAL, WORKLOADS, Case, Workload
+from .workloads import USUAL, WORKLOADS, Workload
 
 COPY = "copy"  # the contender that only copies; it sets the limit, and is no peer
 # How far a peer's answer may be from the expected one: it may sum in another order. Ours must have the bits.

@@ -1,55 +1,18 @@
-"""Every workload, defined once: what it does, its inputs from a seed, the bytes it moves, the expected answer, the contenders.
-
-V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
-"""
+"""Every workload, defined once: what it does, its cases, the expected answer, the contenders."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import reference
-from . import peers
+from . import cases, peers
+from .cases import Case, uniform, zipf
 from .peers import Contender, Inputs
-from .timing import Answer, Array
-
-V, C, T, B = 50_257, 768, 1_024, 8  # GPT-2 small
-_POOLED_IDS = 3_200_000  # ids that a pool of batches holds at most
-_POOLED_BYTES = 256 << 20  # and bytes of gradients
-
-
-@dataclass(frozen=True)
-class Case:
-    """One size of a workload.
-
-    Attributes
-    ----------
-    label : str
-    inputs : Inputs
-    n_bytes : int or None
-        What one call has to move, None where no one number says it.
-    calls : int
-        Calls per run.
-    per : int
-        What the cost is divided by, in workloads about growth; else 1.
-    series : str
-        Cases of one series belong on one line of a growth plot.
-    size : int
-        Where on that line.
-    """
-
-    label: str
-    inputs: Inputs
-    n_bytes: int | None = None
-    calls: int = 1
-    per: int = 1
-    series: str = ""
-    size: int = 0
+from .timing import Answer
 
 
 @dataclass(frozen=True)
@@ -83,61 +46,10 @@ class Workload:
     takes_minutes: bool = False
 
 
-# Inputs
-
-
-def uniform(rng: np.random.Generator, n_rows: int, shape: tuple[int, ...]) -> Array:
-    """Ids that are all equally likely."""
-    return rng.integers(0, n_rows, shape)
-
-
-def zipf(rng: np.random.Generator, n_rows: int, shape: tuple[int, ...]) -> Array:
-    """Ids as frequent as words in text (Zipf-Mandelbrot): rank k in proportion to 1 / (k + 2.7), ranks in random order.
-
-    The order of the ranks is the first thing drawn, so that a whole pool is to be drawn in one call.
-    """
-    cumulative = np.cumsum(1.0 / (np.arange(n_rows) + 2.7))
-    order = rng.permutation(n_rows)
-    ranks = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
-    return order[np.minimum(ranks, n_rows - 1)]  # the product can round up to the last sum
-
-
-def _table(rng: np.random.Generator, n_rows: int, width: int, dtype: Any = np.float32) -> Array:
-    return rng.random((n_rows, width), dtype) - dtype(0.5)
-
-
-def _inputs(
-    shape: tuple[int, ...],
-    n_rows: int,
-    width: int,
-    *,
-    draw: Any = uniform,
-    dtype: Any = np.float32,
-    backward: bool = False,
-    seed: int = 0,
-) -> Inputs:
-    """Tables and a pool of batches of ids of ``shape``."""
-    rng = np.random.default_rng(seed)
-    n_ids = int(np.prod(shape))
-    n_batches = min(max(_POOLED_IDS // n_ids, 4), 1_000)
-    wte, wpe = _table(rng, n_rows, width, dtype), _table(rng, shape[-1], width, dtype)
-    n_douts = min(max(_POOLED_BYTES // (n_ids * width * wte.itemsize), 2), 16) if backward else 0
-    douts = [_table(rng, n_ids, width, dtype).reshape(*shape, width) for _ in range(n_douts)]
-    return Inputs(wte, wpe, list(draw(rng, n_rows, (n_batches, *shape))), douts)
-
-
-# Expected answers
-
-
-def _is_small(inputs: Inputs) -> bool:
-    """Whether the reference, which is pure Python, answers soon enough."""
-    return inputs.wte.size + inputs.ids[0].size * inputs.wte.shape[1] <= 20_000
-
-
 def forward_answer(inputs: Inputs) -> Answer:
     """The reference for small inputs; for large ones the formula in NumPy: one addition, so that its bits are the reference's."""
     wte, ids, wpe = inputs.wte, inputs.ids[0], inputs.wpe
-    if _is_small(inputs):
+    if cases.is_small(inputs):
         rows = reference.gather_add(wte.tolist(), ids.tolist(), wpe.tolist(), dtype=str(wte.dtype))
         return (np.array(rows, wte.dtype),)
     return (wte[ids] + wpe[: ids.shape[-1]],)
@@ -154,7 +66,7 @@ def backward_answer(inputs: Inputs) -> Answer:
     """The reference for small inputs; for large ones NumPy's sums in C order of the ids, so that the bits are the same."""
     ids, dout, dtype = inputs.ids[0], inputs.douts[0], inputs.wte.dtype
     shapes = inputs.wte.shape, (ids.shape[-1], inputs.wte.shape[1])
-    if _is_small(inputs):
+    if cases.is_small(inputs):
         lists: list[Any] = [np.zeros(shape).tolist() for shape in shapes]
         reference.gather_add_backward(dout.tolist(), ids.tolist(), *lists, dtype=str(dtype))
         return np.array(lists[0], dtype), np.array(lists[1], dtype)
@@ -170,189 +82,48 @@ def no_answer(inputs: Inputs) -> Answer:
     return ()
 
 
-# Cases
-
-
-def _forward_bytes(inputs: Inputs) -> int:
-    """Each row that is looked up is read, the position table is read, the ids are read, the result is written."""
-    n_rows = 2 * inputs.ids[0].size + inputs.ids[0].shape[-1]
-    return n_rows * inputs.wte.shape[1] * inputs.wte.itemsize + inputs.ids[0].nbytes
-
-
-def _backward_bytes(inputs: Inputs) -> int:
-    """``dout`` and the ids are read; each touched row of both gradients is read and written, once however often its id occurs."""
-    n_touched = len(np.unique(inputs.ids[0])) + inputs.ids[0].shape[-1]
-    return inputs.douts[0].nbytes + 2 * n_touched * inputs.wte.shape[1] * inputs.wte.itemsize + inputs.ids[0].nbytes
-
-
-def _microgpt(ids: Sequence[int]) -> Callable[[bool], Iterator[Case]]:
-    """microgpt's two tables, and the ids of one name."""
-
-    def cases(quick: bool) -> Iterator[Case]:
-        rng = np.random.default_rng(0)
-        tables = _table(rng, 27, 16, np.float64), _table(rng, 8, 16, np.float64)
-        yield Case("27 x 16 and 8 x 16, float64", Inputs(*tables, [np.array(ids, np.int64)]))
-
-    return cases
-
-
-def _gpt2(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
-    def cases(quick: bool) -> Iterator[Case]:
-        n_rows, width, shape = (2_000, 64, (2, 128)) if quick else (V, C, (B, T))
-        inputs = _inputs(shape, n_rows, width, draw=draw, backward=backward)
-        n_bytes = _backward_bytes(inputs) if backward else _forward_bytes(inputs)
-        yield Case(f"V {n_rows:,}, C {width}, {shape[0]} x {shape[1]:,} ids, float32", inputs, n_bytes)
-
-    return cases
-
-
-def _gpt2_untold(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
-    """The same, of work that has no one number of bytes."""
-
-    def cases(quick: bool) -> Iterator[Case]:
-        for case in _gpt2(draw, backward)(quick):
-            yield replace(case, n_bytes=None)
-
-    return cases
-
-
-def _bags(quick: bool) -> Iterator[Case]:
-    n_rows, width, shape = (2_000, 64, (32, 16)) if quick else (1_000_000, 128, (4_096, 32))
-    inputs = _inputs(shape, n_rows, width)
-    n_bytes = (inputs.ids[0].size + shape[0]) * width * 4 + inputs.ids[0].nbytes
-    yield Case(f"V {n_rows:,}, C {width}, {shape[0]:,} bags of {shape[1]}, float32", inputs, n_bytes)
-
-
-def _hashed(quick: bool) -> Iterator[Case]:
-    """A table of the size that spaCy's pipelines have, and a large one; words as frequent as in text, numbers of 64 bits."""
-    for n_rows, width in ((500, 16),) if quick else ((5_000, 96), (1_000_000, 128)):
-        n_ids, n_words = (256, 1_000) if quick else (8_192, 50_000)
-        words = np.random.default_rng(1).integers(-(2**63), 2**63, n_words)
-        inputs = _inputs((n_ids,), n_rows, width, draw=lambda rng, _, shape, words=words: words[zipf(rng, len(words), shape)])
-        n_bytes = inputs.ids[0].nbytes + 5 * n_ids * width * 4
-        yield Case(f"V {n_rows:,}, C {width}, {n_ids:,} ids of 64 bits, float32", inputs, n_bytes)
-
-
-def _searches(quick: bool) -> Iterator[Case]:
-    """The gradients of a batch serve as queries. Of many queries no one number says what has to be moved."""
-    width = 16 if quick else 128
-    for n_rows, n_queries in ((3_000, 1), (3_000, 20)) if quick else ((100_000, 1), (1_000_000, 1), (100_000, 100)):
-        inputs = _inputs((n_queries,), n_rows, width, backward=True)
-        n_bytes = inputs.wte.nbytes if n_queries == 1 else None
-        yield Case(f"V {n_rows:,}, C {width}, {n_queries} queries, float32", inputs, n_bytes)
-
-
-def _packed_bags(bits: int) -> Callable[[bool], Iterator[Case]]:
-    """Bags of a table that is quantised row by row."""
-
-    def cases(quick: bool) -> Iterator[Case]:
-        for case in _bags(quick):
-            ids, (n_rows, width) = case.inputs.ids[0], case.inputs.wte.shape
-            peers.on_steps(case.inputs.wte, bits)
-            n_bytes = ids.size * (width * bits // 8 + bits) + len(ids) * width * 4 + ids.nbytes
-            yield replace(
-                case, label=f"V {n_rows:,}, C {width}, {len(ids):,} bags of {ids.shape[1]}, {bits} bits", n_bytes=n_bytes
-            )
-
-    return cases
-
-
-def _mapped(quick: bool) -> Iterator[Case]:
-    """A table in a file, each of its rows in the memory of the system; then each of them on the disk alone."""
-    n_rows, width, n_ids = (20_000, 16, 256) if quick else (1_000_000, 64, 8_192)
-    inputs = _inputs((n_ids,), n_rows, width)
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/table.npy"
-        np.save(path, inputs.wte)
-        with open(path, "rb") as file:  # what is not on the disk yet cannot be forgotten
-            os.fsync(file.fileno())
-        for is_cold in (False, True):
-            label = f"V {n_rows:,}, C {width}, {n_ids:,} ids, float32, {'cold' if is_cold else 'warm'}"
-            yield Case(label, replace(inputs, path=path, is_cold=is_cold))
-
-
-_LONG_RUN_STEPS = 2_000
-
-
-def _long_run(quick: bool) -> Iterator[Case]:
-    n_rows, width, n_ids = (5_000, 8, 64) if quick else (1_000_000, 64, 8_192)
-    inputs = _inputs((n_ids,), n_rows, width, draw=zipf, backward=True)
-    yield Case(f"V {n_rows:,}, C {width}, {_LONG_RUN_STEPS:,} steps of {n_ids:,} ids, float32", inputs)
-
-
-def _read_sizes(quick: bool) -> Iterator[Case]:
-    n_rows, width = (2_000, 64) if quick else (V, C)
-    for n_ids in (64, 1_024) if quick else (64, 256, 1_024, 4_096, 16_384, 65_536):
-        n_tokens = min(n_ids, T)
-        inputs = _inputs((n_ids // n_tokens, n_tokens), n_rows, width, draw=zipf)
-        yield Case(f"{n_ids:,} ids", inputs, calls=max(8_192 // n_ids, 1))
-
-
-def _random_shapes(quick: bool) -> Iterator[Case]:
-    """50 draws, each size as likely to be small as large: V up to 100,000, C to 2,048, ids to 65,536; arrays up to 64 MB."""
-    rng = np.random.default_rng(1)
-    for k in range(4 if quick else 50):
-        dtype = (np.float32, np.float64)[int(rng.integers(2))]
-        width = int(2 ** rng.uniform(0, 11))
-        most = (64 << (10 if quick else 20)) // (width * np.dtype(dtype).itemsize)
-        n_rows, n_ids = (max(int(min(limit, most) ** rng.uniform(0.1, 1.0)), 1) for limit in (100_000, 65_536))
-        n_tokens = int(min(n_ids, T) ** rng.uniform(0.0, 1.0))
-        shape = n_ids // n_tokens, n_tokens
-        draw = (uniform, zipf)[int(rng.integers(2))]
-        label = f"V {n_rows:,}, C {width}, {shape[0]:,} x {n_tokens:,} {draw.__name__} ids, {np.dtype(dtype)}"
-        inputs = _inputs(shape, n_rows, width, draw=draw, dtype=dtype, seed=k)
-        yield Case(label, inputs, calls=max(8_192 // inputs.ids[0].size, 1))
-
-
-def _growth(backward: bool) -> Callable[[bool], Iterator[Case]]:
-    """Rows of 16, so that the largest table and the largest result fit into memory; uniform ids, 1,000 to a sequence."""
-
-    def cases(quick: bool) -> Iterator[Case]:
-        width, n_tokens = 16, 1_000
-        id_counts = (1_000, 10_000) if quick else (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-        row_counts = (5_000, 20_000) if quick else (50_000, 200_000, 1_000_000, 5_000_000, 20_000_000)
-        n_rows, n_ids = (20_000, 10_000) if quick else (1_000_000, 100_000)
-        for n in id_counts:
-            inputs = _inputs((n // n_tokens, n_tokens), n_rows, width, backward=backward)
-            yield Case(f"{n:,} ids, table of {n_rows:,} rows", inputs, calls=max(100_000 // n, 1), per=n, series="ids", size=n)
-        for n in row_counts:
-            inputs = _inputs((n_ids // n_tokens, n_tokens), n, width, backward=backward)
-            n_touched = len(np.unique(inputs.ids[0]))
-            yield Case(f"table of {n:,} rows, {n_ids:,} ids", inputs, per=n_touched, series="table rows", size=n)
-
-    return cases
-
-
-def _no_tables(quick: bool) -> Iterator[Case]:
-    yield Case("fresh process", Inputs(ids=[np.empty(0, np.int64)]))
-
-
 def _only(contenders: tuple[Contender, ...], *names: str) -> tuple[Contender, ...]:
     return tuple(contender for contender in contenders if contender.peer in names)
 
 
 _NAME = (17, 14, 18, 4, 0)  # r o s e a
 _LIST = (
-    Workload("one-token", "emb(4, 2) in microgpt's tables", _microgpt(_NAME), token_answer, peers.ONE_TOKEN, False),
-    Workload("one-name", "emb(ids) of a name of five letters", _microgpt(_NAME), forward_answer, peers.ONE_NAME, False),
-    Workload("gpt2-forward-zipf", "token plus position rows, ids as in text, out=", _gpt2(zipf), forward_answer, peers.FORWARD),
-    Workload("gpt2-forward-uniform", "the same, every id equally likely", _gpt2(uniform), forward_answer, peers.FORWARD),
-    Workload("gpt2-forward-fresh", "the same, ids as in text, into a fresh array", _gpt2(zipf), forward_answer, peers.FRESH),
-    Workload("forward-then-read", "forward, and NumPy sums the result", _read_sizes, forward_answer, peers.READ),
+    Workload("one-token", "emb(4, 2) in microgpt's tables", cases.microgpt(_NAME), token_answer, peers.ONE_TOKEN, False),
+    Workload("one-name", "emb(ids) of a name of five letters", cases.microgpt(_NAME), forward_answer, peers.ONE_NAME, False),
+    Workload(
+        "gpt2-forward-zipf",
+        "token plus position rows, ids as in text, out=",
+        cases.gpt2(zipf),
+        forward_answer,
+        peers.FORWARD,
+    ),
+    Workload("gpt2-forward-uniform", "the same, every id equally likely", cases.gpt2(uniform), forward_answer, peers.FORWARD),
+    Workload("gpt2-forward-fresh", "the same, ids as in text, into a fresh array", cases.gpt2(zipf), forward_answer, peers.FRESH),
+    Workload("forward-then-read", "forward, and NumPy sums the result", cases.read_sizes, forward_answer, peers.READ),
     Workload(
         "random-shapes",
         "forward at random sizes and dtypes",
-        _random_shapes,
+        cases.random_shapes,
         forward_answer,
         _only(peers.FORWARD, peers.OURS, "numpy", "torch"),
         shows="wins",
     ),
-    Workload("gpt2-forward-norm", "forward and RMSNorm, ids as in text, out=", _gpt2_untold(zipf), peers.norm_answer, peers.NORM),
-    Workload("gpt2-backward-zipf", "both gradients, ids as in text", _gpt2(zipf, True), backward_answer, peers.BACKWARD),
-    Workload("gpt2-backward-uniform", "both gradients, uniform ids", _gpt2(uniform, True), backward_answer, peers.BACKWARD),
+    Workload(
+        "gpt2-forward-norm",
+        "forward and RMSNorm, ids as in text, out=",
+        cases.gpt2_untold(zipf),
+        peers.norm_answer,
+        peers.NORM,
+    ),
+    Workload("gpt2-backward-zipf", "both gradients, ids as in text", cases.gpt2(zipf, True), backward_answer, peers.BACKWARD),
+    Workload("gpt2-backward-uniform", "both gradients, uniform ids", cases.gpt2(uniform, True), backward_answer, peers.BACKWARD),
     *(
         Workload(
-            f"gpt2-step-{id}", f"forward, backward, {name}", _gpt2_untold(zipf, True), peers.step_answer(name), peers.STEP[name]
+            f"gpt2-step-{id}",
+            f"forward, backward, {name}",
+            cases.gpt2_untold(zipf, True),
+            peers.step_answer(name),
+            peers.STEP[name],
         )
         for id, name in (
             ("sgd", "SGD"),
@@ -364,37 +135,37 @@ _LIST = (
     ),
     Workload(
         "long-run",
-        f"{_LONG_RUN_STEPS:,} steps of exact Adam, the final tables compared",
-        _long_run,
-        peers.long_run_answer(_LONG_RUN_STEPS),
-        peers.long_run(_LONG_RUN_STEPS),
+        f"{cases.LONG_RUN_STEPS:,} steps of exact Adam, the final tables compared",
+        cases.long_run,
+        peers.long_run_answer(cases.LONG_RUN_STEPS),
+        peers.long_run(cases.LONG_RUN_STEPS),
         takes_minutes=True,
     ),
     *(
-        Workload(f"bag-{mode}", f"the {mode} of the rows of each bag, out=", _bags, peers.bag_answer(mode), peers.BAGS[mode])
+        Workload(f"bag-{mode}", f"the {mode} of the rows of each bag, out=", cases.bags, peers.bag_answer(mode), peers.BAGS[mode])
         for mode in ("sum", "mean")
     ),
     *(
         Workload(
             f"bag-int{bits}",
             f"the sum of the rows of each bag, {bits} bits an element, out=",
-            _packed_bags(bits),
+            cases.packed_bags(bits),
             peers.quantized_answer,
             peers.QUANTIZED[bits],
         )
         for bits in (8, 4)
     ),
-    Workload("hash-embed", "hash each id, sum its four rows, out=", _hashed, peers.hash_answer, peers.HASHED),
+    Workload("hash-embed", "hash each id, sum its four rows, out=", cases.hashed, peers.hash_answer, peers.HASHED),
     *(
-        Workload(id, f"the ten rows of largest {name}", _searches, peers.nearest_answer(metric), peers.NEAREST[metric])
+        Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[metric])
         for id, name, metric in (("nearest", "cosine", "cosine"), ("nearest-dot", "product", "dot"))
     ),
-    Workload("mapped-gather", "rows of a table in a mapped file", _mapped, peers.mapped_answer, peers.MAPPED),
-    Workload("import", "import after NumPy, in a fresh process", _no_tables, no_answer, peers.IMPORT, False),
+    Workload("mapped-gather", "rows of a table in a mapped file", cases.mapped, peers.mapped_answer, peers.MAPPED),
+    Workload("import", "import after NumPy, in a fresh process", cases.no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",
         "forward: cost per id, and per touched row, as ids and tables grow",
-        _growth(False),
+        cases.growth(False),
         forward_answer,
         _only(peers.FORWARD, peers.OURS, "numpy"),
         shows="growth",
@@ -402,7 +173,7 @@ _LIST = (
     Workload(
         "growth-backward",
         "the same of the backward",
-        _growth(True),
+        cases.growth(True),
         backward_answer,
         _only(peers.BACKWARD, peers.OURS, "torch"),
         shows="growth",
@@ -410,7 +181,7 @@ _LIST = (
     Workload(
         "growth-step",
         "the same of a step of SparseAdam",
-        _growth(True),
+        cases.growth(True),
         peers.step_answer("SparseAdam"),
         _only(peers.STEP["SparseAdam"], peers.OURS, "torch"),
         shows="growth",

@@ -1,0 +1,1 @@
+"""The names that the model is trained on: names.txt."""

@@ -1,0 +1,71 @@
+"""Strings: names of rows, and strings that a hash turns into ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .ids import integers
+from .options import integer
+
+
+def keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
+    """Ids for a hash: contiguous integers of 64 bits, and what ``of_string`` makes of strings."""
+    strings = _strings(value)
+    if strings is None:
+        array = integers("id", value)
+    elif of_string is None:
+        raise TypeError("ids that are strings need hash=, a function of a string to an integer")
+    else:
+        array = np.empty(strings.shape, object)
+        for index, string in np.ndenumerate(strings):
+            array[index] = integer(f"hash({string!r})", of_string(string))
+    if array.dtype.kind in "iu":
+        return np.require(array, np.int64 if array.dtype.kind == "i" else np.uint64, ["C", "A"])
+    known = np.empty(array.shape, np.uint64)
+    for index, number in np.ndenumerate(array):
+        if not -(2**63) <= number < 2**64:
+            raise ValueError(f"id {number} at position {index} does not fit into 64 bits")
+        known[index] = int(number) & 2**64 - 1
+    return known
+
+
+def _strings(value: Any) -> np.ndarray[Any, Any] | None:
+    """Strings in an array or in nested lists, as an array of objects; None if the first item is no string."""
+    first = value
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if isinstance(first, np.ndarray) and first.dtype.kind in "OUT":
+        first = first.flat[0] if first.size else ""
+    if not isinstance(first, str):
+        return None
+    exact = np.array(value, dtype=object)
+    if not all(isinstance(item, str) for item in exact.flat):
+        raise TypeError("ids must be all integers, or all strings, in lists of one length")
+    return exact
+
+
+def distinct_names(name: str, value: Any) -> list[str]:
+    """Strings of which no two are equal."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        raise TypeError(f"{name} must be an iterable of strings, got {value!r:.80}")
+    names = list(value)
+    seen: set[str] = set()
+    for place, given in enumerate(names):
+        if not isinstance(given, str):
+            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
+        if given in seen:
+            raise ValueError(f"{name} must be distinct, got {given!r} again at position {place}")
+        seen.add(given)
+    return names
+
+
+def strings(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """A string, or nested lists of strings, as an array of objects."""
+    array = np.array(value, object)
+    for place, given in np.ndenumerate(array):
+        if not isinstance(given, str):
+            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
+    return array

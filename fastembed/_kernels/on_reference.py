@@ -1,0 +1,302 @@
+"""The calls of `_core` on arrays, answered by the pure-Python reference. Imported by `backend` alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import reference
+
+Array = np.ndarray[Any, Any]
+
+
+def build_info() -> dict[str, Any]:
+    return {"isa": None, "isa_available": [], "compiler": None}
+
+
+_num_threads = 1
+
+
+def get_num_threads() -> int:
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Kept and told, and of no effect: the reference works on one thread."""
+    global _num_threads
+    _num_threads = n
+
+
+def try_gather(table: Any, ids: Any, out: Any) -> None:
+    """The reference has no short way: every call takes the checks of ops."""
+
+
+def try_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
+    """As `try_gather`."""
+
+
+class SingleLookup:
+    """What Embedding inherits."""
+
+    training: bool
+    _is_behind = False
+    _is_plain = True
+    _last_ids: Any
+    _look_up: Any
+
+    def _hold(self, array: Array) -> None:
+        """The reference holds no memory."""
+
+    def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
+        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
+        result = self._look_up(ids, out)
+        if self.training:
+            self._last_ids = (ids,)
+        return result
+
+
+class PairLookup:
+    """What TokenPositionEmbedding inherits."""
+
+    training: bool
+    _is_behind = False
+    _is_plain = True
+    _last_ids: Any
+    _call: Any
+
+    def _hold(self, wte: Array, wpe: Array) -> None:
+        """The reference holds no memory."""
+
+    def __call__(
+        self,
+        token_ids: Any,
+        position_ids: Any = None,
+        *,
+        start: int = 0,
+        lengths: Any = None,
+        mask: Any = None,
+        type_ids: Any = None,
+        out: Array | None = None,
+    ) -> Any:
+        """Token rows plus position rows, and what the layer's options make of them."""
+        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)
+
+
+def _lists(array: Array | None) -> Any:
+    return None if array is None else array.tolist()
+
+
+def _store(out: Array, result: Any) -> None:
+    """A nested list into an array. Rows of a list without width (of an empty table) are the zeros that they stand for."""
+    values = np.array(result, dtype=out.dtype)
+    out[...] = values.reshape(out.shape) if values.size == out.size else 0
+
+
+def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
+    rows = reference.resolve_ids(ids.tolist(), n_rows, bounds, name)
+    return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
+
+
+def _rows(table: Array, out: Array, bits: int) -> Any:
+    """A table as lists: with `bits` a packed one, as wide as `out`."""
+    return table.tolist() if bits == 0 else reference.quantized.dequantize(table.tolist(), out.shape[-1], bits)
+
+
+def gather(table: Array, ids: Array, out: Array, bounds: str, bits: int = 0) -> None:
+    _store(out, reference.gather(_rows(table, out, bits), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+
+
+def gather_add(
+    wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str, bits: int = 0
+) -> None:
+    arguments = (_rows(wte, out, bits), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
+    _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
+
+
+def scatter_add(table: Array, ids: Array, values: Array, bounds: str) -> None:
+    rows = table.tolist()
+    if rows:
+        reference.scatter_add(rows, ids.tolist(), values.tolist(), bounds=bounds, dtype=str(table.dtype))
+        _store(table, rows)
+    else:
+        reference.resolve_ids(ids.tolist(), 0, bounds)
+
+
+def gather_add_backward(
+    dout: Array, token_ids: Array, dwte: Array, dwpe: Array, position_ids: Array | None, start: int, bounds: str
+) -> None:
+    token_rows, position_rows = dwte.tolist(), dwpe.tolist()
+    arguments = (dout.tolist(), token_ids.tolist(), token_rows, position_rows, _lists(position_ids))
+    reference.gather_add_backward(*arguments, start=start, bounds=bounds, dtype=str(dwte.dtype))
+    _store(dwte, token_rows)
+    _store(dwpe, position_rows)
+
+
+N_SCALARS = 15
+_SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
+
+
+class Trained:
+    """A table, its state, and the steps that rows have yet to take: one row after the other, one step after the other."""
+
+    def __init__(
+        self,
+        rule: str,
+        table: Array,
+        states: tuple[Array, ...],
+        n_taken: Array,
+        multipliers: Array | None,
+        steps: Array,
+        storage: str | None = None,
+        master: Array | None = None,
+        seed: tuple[int, int] | None = None,
+    ) -> None:
+        self._rule, self._states, self._master, self._seed = reference.rules.RULES[rule], states, master, seed
+        self._table = table if storage is None else table.view(storage)
+        self._n_taken, self._multipliers, self._steps, self._storage = n_taken, multipliers, steps, storage
+        self._dtype = str(table.dtype) if storage is None else "float32"
+
+    def _take(self, row: int, step: Array, gradient: list[float]) -> None:
+        k = 1.0 if self._multipliers is None else float(self._multipliers[row])
+        if k != 0:
+            w, states = self._wide(row), [state[row].tolist() for state in self._states]
+            scalars = dict(zip(_SCALARS, step.tolist(), strict=False))
+            self._rule(w, gradient, states, scalars, k, reference.rounding(self._dtype))
+            if self._master is not None:
+                self._master[row] = w
+            self._table[row] = w if self._storage is None else self._rounded(w, row, int(scalars["number"]))
+            for state, values in zip(self._states, states, strict=True):
+                state[row] = values
+
+    def _wide(self, row: int) -> list[float]:
+        """A row for arithmetic: its master, unless that does not round to it."""
+        w: list[float] = self._table[row].astype(self._dtype).tolist()
+        if self._master is None or self._storage is None:
+            return w
+        master: list[float] = self._master[row].tolist()
+        nearest, same_bits = reference.halves.nearest, reference.rules.same_bits
+        return [m if same_bits(nearest(m, self._storage), x) else x for m, x in zip(master, w, strict=True)]
+
+    def _rounded(self, w: list[float], row: int, step: int) -> list[float]:
+        halves, dtype = reference.halves, str(self._storage)
+        if self._seed is None:
+            return [halves.nearest(x, dtype) for x in w]
+        return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
+
+    def catch_up(self, n_steps: int, rows: Array | None) -> None:
+        for row in range(len(self._table)) if rows is None else rows[rows >= 0].tolist():  # -1: no row
+            for step in self._steps[self._n_taken[row] : n_steps]:
+                self._take(row, step, [0.0] * self._table.shape[1])
+            self._n_taken[row] = n_steps
+
+    def train(
+        self,
+        n_steps: int,
+        now: Array,
+        is_recorded: bool,
+        rows: Array,
+        order: Array | None,
+        factors: Array | None,
+        by_frequency: bool,
+        grads: Array,
+    ) -> None:
+        distinct, compact = np.unique(rows, return_inverse=True)
+        sums = np.zeros((len(distinct), self._table.shape[1]), self._dtype)
+        add_rows(sums, compact, order, factors, by_frequency, grads)
+        for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
+            self.catch_up(n_steps, np.array([row]))
+            self._take(row, now, gradient)
+            self._n_taken[row] = n_steps + is_recorded
+
+
+def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None:
+    width = sums.shape[1]
+    gradients = grads.reshape(math.prod(grads.shape[:-1]), width)
+    values = gradients[: len(rows)] if order is None else gradients[order]
+    table = sums.tolist()
+    reference.accumulate(table, rows.tolist(), values.reshape(-1).tolist(), str(sums.dtype), _lists(factors), by_frequency)
+    _store(sums, table)
+
+
+def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
+    order = sorted(range(rows.size), key=rows.reshape(-1).tolist().__getitem__)
+    return rows.reshape(-1)[order], np.array(order, np.int32)
+
+
+def is_absent(table: Array, rows: Array) -> bool:
+    return False
+
+
+def advise(table: Array, rows: Array, is_over: bool) -> None:
+    """Advice about memory changes no value: none is given."""
+
+
+def embedding_bag(
+    table: Array,
+    ids: Array,
+    offsets: Array,
+    mode: str,
+    factors: Array | None,
+    padding_row: int,
+    out: Array,
+    bounds: str,
+    winners: Array | None,
+    bits: int = 0,
+) -> None:
+    flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
+    options: dict[str, Any] = {
+        "mode": mode,
+        "padding_idx": None if padding_row < 0 else padding_row,
+        "include_last_offset": True,
+        "dtype": dtype,
+    }
+    weights = None if factors is None else factors.reshape(-1).tolist()
+    reference.resolve_ids(ids.tolist(), len(table), bounds)  # for the position in an error
+    rows = _rows(table, out, bits)
+    result = reference.embedding_bag(rows, flat_ids, offsets.tolist(), per_sample_weights=weights, bounds=bounds, **options)
+    if winners is None:
+        _store(out, result)
+        return
+    for bag, d in np.ndindex(winners.shape):
+        for item in range(int(offsets[bag]), int(offsets[bag + 1])):
+            (row,) = reference.resolve_ids([flat_ids[item]], len(table), bounds)
+            x, y = math.nan if row is None else rows[row][d], float(out[bag, d])
+            if row is not None and winners[bag, d] < 0 and reference.rules.same(x, y):
+                winners[bag, d] = item
+
+
+def hash_rows(ids: Array, seed: int, n_rows: int) -> Array:
+    return np.array(reference.hash_ids(ids.tolist(), n_rows, seed=seed), np.int64).reshape(*ids.shape, 4)
+
+
+def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
+    dtype = str(rows.dtype)
+    for i, row in enumerate(rows.tolist()):
+        normed, scale = reference.norms.normalise(row, is_layer, eps, dtype)
+        rows[i] = normed
+        if grads is not None:
+            grads[i] = reference.norms.backward(grads[i].tolist(), normed, scale, is_layer, dtype)
+
+
+def drop(rows: Array, p: float, seed: int, call: int) -> None:
+    rows[...] = np.array(reference.norms.drop(rows.tolist(), p, seed, call, str(rows.dtype)), rows.dtype).reshape(rows.shape)
+
+
+def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:
+    round_ = reference.rounding(str(table.dtype))
+    pairs = zip(rows, places, strict=True)
+    products = [0.0 if r < 0 else reference.rules.dot(table[r].tolist(), grads[p].tolist(), round_) for r, p in pairs]
+    return np.array(products, table.dtype)
+
+
+def products(rows: Array, queries: Array) -> tuple[Array, Array]:
+    round_, lists = reference.rounding(str(rows.dtype)), rows.tolist()
+    with_queries = [[reference.rules.dot(row, query, round_) for row in lists] for query in queries.tolist()]
+    squares = [reference.rules.dot(row, row, round_) for row in lists]
+    return np.array(with_queries, rows.dtype).reshape(len(queries), len(rows)), np.array(squares, rows.dtype)
+
+
+def sum_powers(rows: Array, p: float) -> Array:
+    return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)

@@ -1,0 +1,297 @@
+"""The functional form of bags: check the arguments, allocate the result, call one kernel.
+
+V: rows of the table; D: columns; N: ids; B: bags.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+from . import lookup
+from .row_grad import Batch, RowGrad, batch_of
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+
+class Bags(NamedTuple):
+    """Checked arguments of a call: ids, where the bags of them begin and end, and what each row is multiplied by."""
+
+    ids: Array
+    offsets: Array
+    mode: str
+    weights: Array | None
+    padding_idx: int | None
+    bounds: str = "raise"
+
+
+def checked(
+    ids: ArrayLike,
+    offsets: ArrayLike | None,
+    per_sample_weights: ArrayLike | None = None,
+    *,
+    n_rows: int,
+    dtype: np.dtype[Any],
+    mode: str = "mean",
+    padding_idx: int | None = None,
+    include_last_offset: bool = False,
+    bounds: str = "raise",
+) -> Bags:
+    """The arguments that say what is in each bag."""
+    bounds = _checks.bounds(bounds)
+    how = _checks.mode(mode)
+    padding = _checks.padding_idx(padding_idx, n_rows)
+    known = _checks.id_array("id", ids, n_rows, bounds)
+    ends = _checks.offsets(offsets, known.shape, _checks.flag("include_last_offset", include_last_offset))
+    weights = _checks.sample_weights(per_sample_weights, known.shape, dtype, how)
+    return Bags(known, ends, how, weights, padding, bounds)
+
+
+def rows_of(bags: Bags, n_rows: int) -> Array:
+    """The row of each id in C order; -1 for the padding row, and for ids that are in no bag."""
+    rows = lookup.resolve_ids(bags.ids, n_rows, bounds=bags.bounds).reshape(-1)
+    if bags.padding_idx is not None:
+        rows[rows == bags.padding_idx] = -1
+    rows[bags.offsets[-1] :] = -1
+    return rows
+
+
+def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
+    """Where a row for each bag goes."""
+    read = {"table": table, "ids": bags.ids, "per_sample_weights": bags.weights}
+    return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="), **read)
+
+
+def look_up(table: Array, bags: Bags, result: Array, bits: int = 0) -> None:
+    """One row for each bag; with ``bits`` of a packed table."""
+    ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
+    dtype = _checks.arithmetic(result.dtype)
+    if not (bits or _checks.in_place(table, dtype)):
+        table, ids = lookup.touched(table, rows_of(bags, len(table)), dtype)
+        bounds, padding = "zero", -1
+    with lookup.widened(result) as wide:
+        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, wide, bounds, None, bits)
+
+
+def embedding_bag(
+    table: ArrayLike,
+    ids: ArrayLike,
+    offsets: ArrayLike | None = None,
+    *,
+    mode: str = "mean",
+    per_sample_weights: ArrayLike | None = None,
+    padding_idx: int | None = None,
+    include_last_offset: bool = False,
+    out: Array | None = None,
+    bounds: str = "raise",
+) -> Array:
+    """One row for each bag of ids: the sum, the mean or the maximum of its rows.
+
+    Parameters
+    ----------
+    table : array_like of shape (V, D), of any float dtype
+    ids : array_like of integers, shape (N,), or (B, n) for bags of one length
+    offsets : array_like of integers, shape (B,) or with include_last_offset (B + 1,), optional
+        Where each bag begins in ``ids`` of one axis: from 0 on, not decreasing, at most N.
+    mode : {"sum", "mean", "sqrtn", "max"}
+        The sum of the rows; that divided by their number, or by the root of their number; the largest of each column.
+    per_sample_weights : array_like of the shape of ``ids``, optional
+        What each row is multiplied by before it is added; not with "max".
+    padding_idx : int, optional
+        A row that is passed over and not counted; below 0 it counts from the end.
+    include_last_offset : bool
+        Whether the last of the ``offsets`` is where the last bag ends; otherwise that is N.
+    out : ndarray of shape (B, D), optional
+    bounds : {"raise", "wrap", "clip", "zero"}
+        As in `gather`; under "zero" an id outside is passed over and not counted.
+
+    Returns
+    -------
+    ndarray of shape (B, D)
+        Zeros for a bag without rows. Rows are added in the order of the ids, from 0 on.
+
+    Raises
+    ------
+    IndexError
+        An id is out of range: the first one in C order is named. Nothing is written.
+    TypeError, ValueError
+        An argument has a dtype, shape, layout or value that does not fit. Nothing is written.
+
+    Notes
+    -----
+    torch.nn.functional.embedding_bag; "sqrtn" is TensorFlow's combiner. Weights do not count: "mean" of weighted rows divides by
+    the number of rows.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> table = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
+    >>> fe.embedding_bag(table, [0, 1, 2, 1], [0, 2, 2])
+    array([[2. , 3. ],
+           [0. , 0. ],
+           [4. , 5.5]])
+    >>> fe.embedding_bag(table, [[0, 2], [1, 1]], mode="max")
+    array([[5., 7.],
+           [3., 4.]])
+    """
+    table = _checks.table("table", table)
+    bags = checked(
+        ids,
+        offsets,
+        per_sample_weights,
+        n_rows=len(table),
+        dtype=_checks.arithmetic(table.dtype),
+        mode=mode,
+        padding_idx=padding_idx,
+        include_last_offset=include_last_offset,
+        bounds=bounds,
+    )
+    result = output_for(table, bags, out)
+    look_up(table, bags, result)
+    return result if out is None else out
+
+
+# The way back
+
+
+def _bag_of_each(bags: Bags) -> Array:
+    """The bag of each id as int32; ids that are in no bag get the first."""
+    of_each = np.zeros(bags.ids.size, np.int32)
+    lengths = np.diff(bags.offsets)
+    of_each[: bags.offsets[-1]] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return of_each
+
+
+def _divided(dout: Array, bags: Bags, rows: Array) -> Array:
+    """The gradient of each bag's sum."""
+    if bags.mode == "sum":
+        return dout
+    kept = np.concatenate(([0], np.cumsum(rows >= 0)))
+    counts = np.maximum(kept[bags.offsets[1:]] - kept[bags.offsets[:-1]], 1)
+    divisors = counts if bags.mode == "mean" else np.sqrt(counts)
+    return dout / divisors.astype(dout.dtype)[:, None]
+
+
+def batch_back(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
+    """The gradient of each row of a sum, mean or sqrtn. ``rows`` is overwritten."""
+    weights = None if bags.weights is None else bags.weights.reshape(-1).astype(np.float64)
+    gradients = _divided(dout, bags, rows)
+    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, places=_bag_of_each(bags), factors=weights)
+
+
+def weights_back(dout: Array, table: Array, bags: Bags, rows: Array) -> Array | None:
+    """The gradient of the per-sample weights, of the shape of the ids; None without weights."""
+    if bags.weights is None:
+        return None
+    gradients = _divided(dout, bags, rows)
+    if len(gradients) == 0:
+        return np.zeros(bags.ids.shape, dout.dtype)
+    if not _checks.in_place(table, dout.dtype):
+        table, rows = lookup.touched(table, rows, dout.dtype)
+    return kernels.dots(table, rows, _bag_of_each(bags), gradients).reshape(bags.ids.shape)
+
+
+def maxima_back(grad: RowGrad, dout: Array, table: Array, bags: Bags, places: Array, rows: Array) -> RowGrad:
+    """A gradient with that of maxima added: each goes to the first of the rows that have it.
+
+    ``places`` says where the row of each id lies in ``table``, and ``rows`` where in the gradient.
+    """
+    if not _checks.in_place(table, dout.dtype):
+        table, places = lookup.touched(table, places, dout.dtype)
+    winners = np.full(dout.shape, -1, np.int64)
+    largest = np.empty(dout.shape, dout.dtype)
+    for found in (None, winners):
+        kernels.embedding_bag(table, places, bags.offsets, "max", None, -1, largest, "zero", found)
+    is_won = winners >= 0
+    return grad.accumulate_elements(rows[winners[is_won]], np.nonzero(is_won)[1], dout[is_won])
+
+
+def embedding_bag_backward(
+    dout: ArrayLike,
+    ids: ArrayLike,
+    dtable: Array,
+    offsets: ArrayLike | None = None,
+    *,
+    mode: str = "mean",
+    per_sample_weights: ArrayLike | None = None,
+    padding_idx: int | None = None,
+    include_last_offset: bool = False,
+    scale_grad_by_freq: bool = False,
+    table: ArrayLike | None = None,
+    bounds: str = "raise",
+) -> Array | None:
+    """Accumulate the gradient of `embedding_bag` into the table's gradient.
+
+    Parameters
+    ----------
+    dout : array_like of shape (B, D)
+        The gradient of the bags' rows.
+    ids, offsets, mode, per_sample_weights, padding_idx, include_last_offset, bounds
+        As in `embedding_bag`.
+    dtable : ndarray of shape (V, D), of any float dtype
+        Written in place: native, aligned, with contiguous rows, apart from the inputs. It is not zeroed first.
+    scale_grad_by_freq : bool
+        Whether what a row gets is divided by how often it occurs in the batch; not with "max".
+    table : array_like of shape (V, D), optional
+        What was looked up: needed with "max", and for the gradient of ``per_sample_weights``.
+
+    Returns
+    -------
+    ndarray of the shape of ``ids``, or None
+        The gradient of ``per_sample_weights``, if they and ``table`` were given; 0 where a row was passed over.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        As in `embedding_bag`. The gradient is unchanged.
+
+    Notes
+    -----
+    A maximum's gradient goes to the first of the rows that have it, as in torch.nn.functional.embedding_bag.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> dtable = np.zeros((3, 2))
+    >>> fe.embedding_bag_backward([[2.0, 4.0]], [0, 2], dtable, [0], mode="mean")
+    >>> dtable
+    array([[1., 2.],
+           [0., 0.],
+           [1., 2.]])
+    """
+    dtable = _checks.writable_table("dtable", dtable)
+    dtype = _checks.arithmetic(dtable.dtype)
+    by_frequency = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
+    bags = checked(
+        ids,
+        offsets,
+        per_sample_weights,
+        n_rows=len(dtable),
+        dtype=dtype,
+        mode=mode,
+        padding_idx=padding_idx,
+        include_last_offset=include_last_offset,
+        bounds=bounds,
+    )
+    known = None if table is None else _checks.like("table", table, dtable.shape, dtable.dtype)
+    if bags.mode == "max" and by_frequency:
+        raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
+    if bags.mode == "max" and known is None:
+        raise ValueError("table must be given with mode max: it says which rows the maxima are from")
+    gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtype)
+    _checks.apart("dtable", dtable, dout=gradients, ids=bags.ids, per_sample_weights=bags.weights, table=known)
+    rows = rows_of(bags, len(dtable))
+    of_weights = None if known is None else weights_back(gradients, known, bags, rows)
+    distinct = np.unique(rows[rows >= 0])
+    grad = RowGrad(distinct, dtable[distinct].astype(dtype), dtable.shape)
+    if known is not None and bags.mode == "max":
+        total = maxima_back(grad, gradients, known, bags, rows, rows)
+    else:
+        total = grad.accumulate(batch_back(gradients, bags, rows, len(dtable), by_frequency))
+    with np.errstate(over="ignore"):
+        dtable[total.ids] = total.rows
+    return of_weights

@@ -1,0 +1,336 @@
+"""The functional API: check the arguments, allocate the result, call one kernel.
+
+V, P: rows of the tables; D: columns; S: the shape of the ids, any number of axes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+
+def resolve_ids(ids: ArrayLike, n_rows: int, *, bounds: str = "raise", name: str = "id") -> Array:
+    """The row that each id means in a table of ``n_rows``, as int64 of shape S; -1 for no row (bounds "zero")."""
+    return kernels.resolve_ids(_checks.id_array(name, ids, n_rows, bounds), n_rows, bounds, name)
+
+
+def resolve_pair(
+    token_ids: ArrayLike, vocab_size: int, position_ids: ArrayLike | None, start: int, block_size: int, *, bounds: str = "raise"
+) -> tuple[Array, Array]:
+    """The rows that the ids of a look-up in two tables mean, each of the shape of ``token_ids``."""
+    token_ids, position_ids, start = checked_ids(token_ids, vocab_size, position_ids, start, block_size, bounds)
+    if position_ids is None:
+        n_positions = token_ids.shape[-1] if token_ids.ndim else 1
+        arange = np.arange(start, start + n_positions)
+        position_ids = np.broadcast_to(arange if token_ids.ndim else arange[0], token_ids.shape)
+    token_rows = resolve_ids(token_ids, vocab_size, bounds=bounds, name="token id")
+    return token_rows, resolve_ids(position_ids, block_size, bounds=bounds, name="position id")
+
+
+def checked_ids(
+    token_ids: ArrayLike, vocab_size: int, position_ids: ArrayLike | None, start: int, block_size: int, bounds: str
+) -> tuple[Array, Array | None, int]:
+    """The ids of a look-up in two tables, ready for a kernel."""
+    token_ids = _checks.id_array("token id", token_ids, vocab_size, bounds)
+    start = _checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
+    try:
+        return token_ids, _checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
+    except IndexError:
+        resolve_ids(token_ids, vocab_size, bounds=bounds, name="token id")  # a bad one is named first
+        raise
+
+
+def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """A compact table of the rows that were asked for, and the ids into it, -1 for no row.
+
+    This is how rows that kernels cannot read in place (other dtypes, byte orders, strided elements) are read: touched rows only.
+    """
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    n_missing = int(distinct.size > 0 and distinct[0] < 0)
+    compact_ids = inverse.reshape(rows.shape)
+    compact_ids -= n_missing
+    return np.ascontiguousarray(table[distinct[n_missing:]], dtype), compact_ids
+
+
+@contextlib.contextmanager
+def widened(result: Array) -> Iterator[Array]:
+    """Where a kernel may put a result: that array, or for half precision one of float32 that is rounded into it at the end."""
+    if not _checks.is_half(result.dtype):
+        yield result
+        return
+    wide = np.empty(result.shape, np.float32)
+    yield wide
+    with np.errstate(over="ignore"):
+        result[...] = wide
+
+
+@contextlib.contextmanager
+def as_matrix(result: Array) -> Iterator[Array]:
+    """The same as a contiguous matrix (n, D) for arithmetic: its own memory, or else one that is rounded into it at the end."""
+    shape, dtype = (math.prod(result.shape[:-1]), result.shape[-1]), _checks.arithmetic(result.dtype)
+    if result.flags.c_contiguous and result.dtype == dtype:
+        yield result.reshape(shape)
+        return
+    rows = np.empty(shape, dtype)
+    yield rows
+    with np.errstate(over="ignore"):
+        result[...] = rows.reshape(result.shape)
+
+
+@contextlib.contextmanager
+def widened_rows(table: Array, rows: Array) -> Iterator[tuple[Array, Array]]:
+    """Rows of half precision as float32, and the ids into them (-1 for no row); they are rounded into the table at the end."""
+    wide, places = touched(table, rows, np.dtype(np.float32))
+    distinct = np.unique(rows)
+    yield wide, places
+    with np.errstate(over="ignore"):
+        table[distinct[distinct >= 0]] = wide
+
+
+def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
+    """Select rows of a table: ``out[i] = table[ids[i]]``.
+
+    Parameters
+    ----------
+    table : array_like of shape (V, D), of any float dtype
+        Read where it is, at any alignment and row stride. Of a table in another byte order or with strided elements only
+        the rows asked for are copied.
+    ids : array_like of integers, shape S
+        Any of the eight integer types, read without a copy.
+    out : ndarray of shape S + (D,), optional
+        Where the result goes: native, aligned, of the table's dtype, with contiguous rows, apart from the inputs.
+    bounds : {"raise", "wrap", "clip", "zero"}
+        What an id outside ``0 <= id < V`` means: an error; the id modulo V; the nearest row; a row of zeros.
+
+    Returns
+    -------
+    ndarray of shape S + (D,)
+        ``out`` if it was given.
+
+    Raises
+    ------
+    IndexError
+        An id is out of range: the first one in C order is named. Nothing is written.
+    TypeError, ValueError
+        An argument has a dtype, shape or layout that does not fit. Nothing is written.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> fe.gather(np.array([[1.0, 2.0], [3.0, 4.0]]), [1, 0, 1])
+    array([[3., 4.],
+           [1., 2.],
+           [3., 4.]])
+    """
+    if bounds == "raise":
+        result = kernels.try_gather(table, ids, out)
+        if result is not None:
+            return result
+    bounds = _checks.bounds(bounds)
+    table = _checks.table("table", table)
+    ids = _checks.id_array("id", ids, len(table), bounds)
+    dtype = _checks.arithmetic(table.dtype)
+    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="), table=table, ids=ids)
+    if not _checks.in_place(table, dtype):
+        table, ids = touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
+        bounds = "zero"
+    with widened(result) as wide:
+        kernels.gather(table, ids, wide, bounds)
+    return result if out is None else out
+
+
+def gather_add(
+    wte: ArrayLike,
+    token_ids: ArrayLike,
+    wpe: ArrayLike,
+    position_ids: ArrayLike | None = None,
+    *,
+    start: int = 0,
+    out: Array | None = None,
+    bounds: str = "raise",
+) -> Array:
+    """Token row plus position row: ``out[i] = wte[token_ids[i]] + wpe[position_ids[i]]``.
+
+    Parameters
+    ----------
+    wte : array_like of shape (V, D), of any float dtype
+        The token table.
+    token_ids : array_like of integers, shape S
+    wpe : array_like of shape (P, D)
+        The position table; another float dtype is converted to that of ``wte``, touched rows only.
+    position_ids : array_like of integers, optional
+        Broadcast to S. Without it the positions are ``start, start + 1, ...`` along the last axis of ``token_ids``.
+    start : int
+        The first position, when ``position_ids`` is not given.
+    out, bounds
+        As in `gather`; ``bounds`` goes for both tables. Under "zero" the row that is missing counts as zeros.
+
+    Returns
+    -------
+    ndarray of shape S + (D,), of the dtype of ``wte``
+
+    Raises
+    ------
+    IndexError
+        An id is out of range: the first token id in C order, else the first position id. Nothing is written.
+    TypeError, ValueError
+        An argument has a dtype, shape or layout that does not fit. Nothing is written.
+
+    Notes
+    -----
+    The embedding stage of microgpt (``tok_emb + pos_emb``) and of GPT-2 (llm.c, ``encoder_forward``).
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> wte, wpe = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.5, 0.5], [0.25, 0.25]])
+    >>> fe.gather_add(wte, [1, 0], wpe)
+    array([[3.5 , 4.5 ],
+           [1.25, 2.25]])
+    """
+    if bounds == "raise":
+        result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start, out)
+        if result is not None:
+            return result
+    wte = _checks.table("wte", wte)
+    return added(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
+
+
+def added(
+    wte: Array,
+    n_cols: int,
+    to: np.dtype[Any],
+    token_ids: ArrayLike,
+    wpe: ArrayLike,
+    position_ids: ArrayLike | None,
+    start: int,
+    out: Array | None,
+    bounds: str,
+    bits: int = 0,
+) -> Array:
+    """What `gather_add` returns, of a token table that is checked; with ``bits`` it is packed."""
+    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic(to)
+    wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
+    token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
+    read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
+    if not ((bits or _checks.in_place(wte, dtype)) and _checks.in_place(wpe, dtype)):
+        token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
+        wte, token_ids = (wte, token_rows) if bits else touched(wte, token_rows, dtype)
+        wpe, position_ids = touched(wpe, position_rows, dtype)
+        start, bounds = 0, "zero"
+    with widened(result) as wide:
+        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds, bits)
+    return result if out is None else out
+
+
+def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str = "raise") -> None:
+    """Add rows into a table in place: ``table[ids[i]] += values[i]``, as ``np.add.at(table, ids, values)`` does.
+
+    Parameters
+    ----------
+    table : ndarray of shape (V, D), of any float dtype
+        Written in place: native, aligned, with contiguous rows, apart from the inputs.
+    ids : array_like of integers, shape S
+        Rows may repeat; every element is summed in C order of ``ids``.
+    values : array_like, broadcast to S + (D,)
+        Another float dtype is converted to the table's.
+    bounds : {"raise", "wrap", "clip", "zero"}
+        As in `gather`; under "zero" an id outside is dropped.
+
+    Raises
+    ------
+    IndexError
+        An id is out of range: the first one in C order is named. The table is unchanged.
+    TypeError, ValueError
+        An argument has a dtype, shape or layout that does not fit. The table is unchanged.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> table = np.zeros((3, 2))
+    >>> fe.scatter_add(table, [2, 0, 2], [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    >>> table
+    array([[2., 2.],
+           [0., 0.],
+           [4., 4.]])
+    """
+    bounds = _checks.bounds(bounds)
+    table = _checks.writable_table("table", table)
+    ids = _checks.id_array("id", ids, len(table), bounds)
+    values = _checks.rows("values", values, (*ids.shape, table.shape[1]), _checks.arithmetic(table.dtype), broadcast=True)
+    _checks.apart("table", table, ids=ids, values=values)
+    if _checks.is_half(table.dtype):
+        with widened_rows(table, resolve_ids(ids, len(table), bounds=bounds)) as (wide, places):
+            kernels.scatter_add(wide, places, values, "zero")
+    else:
+        kernels.scatter_add(table, ids, values, bounds)
+
+
+def gather_add_backward(
+    dout: ArrayLike,
+    token_ids: ArrayLike,
+    dwte: Array,
+    dwpe: Array,
+    position_ids: ArrayLike | None = None,
+    *,
+    start: int = 0,
+    bounds: str = "raise",
+) -> None:
+    """Accumulate the gradient of `gather_add` into both tables' gradients.
+
+    ``dwte[token_ids[i]] += dout[i]`` and ``dwpe[position_ids[i]] += dout[i]``, each element in C order of the ids.
+
+    Parameters
+    ----------
+    dout : array_like of shape S + (D,)
+        The gradient of the sum; another float dtype is converted to that of ``dwte``.
+    token_ids, position_ids, start, bounds
+        As in `gather_add`; under "zero" an id outside is dropped.
+    dwte : ndarray of shape (V, D), of any float dtype
+    dwpe : ndarray of shape (P, D), of the dtype of ``dwte``
+        Both are written in place: native, aligned, with contiguous rows, apart from each other and from the inputs. They are not
+        zeroed first.
+
+    Raises
+    ------
+    IndexError
+        An id is out of range: the first token id in C order, else the first position id. Both tables are unchanged.
+    TypeError, ValueError
+        An argument has a dtype, shape or layout that does not fit. Both tables are unchanged.
+
+    Notes
+    -----
+    llm.c, ``encoder_backward``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> dwte, dwpe = np.zeros((3, 2)), np.zeros((2, 2))
+    >>> fe.gather_add_backward([[1.0, 2.0], [3.0, 4.0]], [2, 2], dwte, dwpe)
+    >>> dwte[2], dwpe[0]
+    (array([4., 6.]), array([1., 2.]))
+    """
+    bounds = _checks.bounds(bounds)
+    dwte = _checks.writable_table("dwte", dwte)
+    dwpe = _checks.writable_table("dwpe", dwpe, dwte.dtype, dwte.shape[1])
+    token_ids, position_ids, start = checked_ids(token_ids, len(dwte), position_ids, start, len(dwpe), bounds)
+    dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), _checks.arithmetic(dwte.dtype))
+    _checks.apart("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
+    _checks.apart("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
+    if _checks.is_half(dwte.dtype):
+        rows = resolve_pair(token_ids, len(dwte), position_ids, start, len(dwpe), bounds=bounds)
+        with widened_rows(dwte, rows[0]) as (wte, tokens), widened_rows(dwpe, rows[1]) as (wpe, positions):
+            kernels.gather_add_backward(dout, tokens, wte, wpe, positions, 0, "zero")
+    else:
+        kernels.gather_add_backward(dout, token_ids, dwte, dwpe, position_ids, start, bounds)

@@ -1,0 +1,198 @@
+"""Statistics of a table: the norms of its rows, rows that are odd, and how often rows were looked up. Read block by block.
+
+V: rows of the table; D: columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+LOOKUPS = ".lookups"  # what the counts of a table are called after it, in states and checkpoints
+_BLOCK = 1 << 18  # elements that are looked at together: they stay in the cache
+_N_MOST = 5
+
+
+class TableStatistics(NamedTuple):
+    """What `table_statistics` found. Printed, it is a text; ``_asdict()`` gives a dict.
+
+    Attributes
+    ----------
+    rows, columns : int
+    dtype : str
+    nbytes : int
+        Of the table's elements.
+    min_norm, mean_norm, max_norm : float or None
+        Of the Euclidean norms, in float64, of the rows without NaN and infinity; None if there are none.
+    zero_rows, nonfinite_rows : int
+        How many rows hold nothing but zeros, and how many a NaN or an infinity.
+    lookups, never_looked_up : int or None
+        The sum of the counts, and how many of them are 0; None without counts.
+    most_frequent : tuple of (row, count), or None
+        The five highest counts above 0, the highest first, the lower row first among equal ones.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> print(fe.table_statistics([[3.0, 4.0], [0.0, 0.0]], lookups=[7, 0]))
+    2 x 2 float64, 32 bytes
+    norms of rows: 0 to 5, mean 2.5
+    rows of zeros: 1; rows with NaN or infinity: 0
+    look-ups: 7; rows never looked up: 1
+    most frequent: 0 (7 times)
+    """
+
+    rows: int
+    columns: int
+    dtype: str
+    nbytes: int
+    min_norm: float | None
+    mean_norm: float | None
+    max_norm: float | None
+    zero_rows: int
+    nonfinite_rows: int
+    lookups: int | None = None
+    never_looked_up: int | None = None
+    most_frequent: tuple[tuple[int, int], ...] | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.rows:,} x {self.columns:,} {self.dtype}, {self.nbytes:,} bytes"]
+        if self.mean_norm is not None:
+            lines.append(f"norms of rows: {self.min_norm:.6g} to {self.max_norm:.6g}, mean {self.mean_norm:.6g}")
+        lines.append(f"rows of zeros: {self.zero_rows:,}; rows with NaN or infinity: {self.nonfinite_rows:,}")
+        if self.lookups is not None:
+            lines.append(f"look-ups: {self.lookups:,}; rows never looked up: {self.never_looked_up:,}")
+        if self.most_frequent:
+            lines.append("most frequent: " + ", ".join(f"{row} ({n:,} times)" for row, n in self.most_frequent))
+        return "\n".join(lines)
+
+
+def table_statistics(table: ArrayLike, lookups: ArrayLike | None = None) -> TableStatistics:
+    """Statistics of a table, which is read once, some rows at a time: one that is mapped from a file may be larger than memory.
+
+    Parameters
+    ----------
+    table : array_like of shape (V, D), of any float dtype
+    lookups : array_like of integers, shape (V,), optional
+        How often each row was looked up, as `Embedding.lookup_counts` gives it.
+
+    Returns
+    -------
+    TableStatistics
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has a dtype, shape or value that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> found = fe.table_statistics(np.array([[3.0, 4.0], [0.0, 0.0], [np.nan, 1.0]]), lookups=[7, 0, 2])
+    >>> found.max_norm, found.zero_rows, found.nonfinite_rows, found.never_looked_up
+    (5.0, 1, 1, 1)
+    """
+    array = _checks.table("table", table)
+    counts = None if lookups is None else _checks.counts("lookups", lookups, len(array))
+    return of_blocks(array.shape, array.dtype, array.__getitem__, counts)
+
+
+def of_blocks(
+    shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[slice], Array], counts: Array | None
+) -> TableStatistics:
+    """Statistics of a table of which ``read(slice(first, end))`` gives some rows."""
+    n_rows, n_cols = shape
+    n_zero, n_finite, least, most = 0, 0, math.inf, 0.0
+
+    def norms() -> Iterator[float]:
+        nonlocal n_zero, n_finite, least, most
+        step = max(_BLOCK // n_cols, 1)
+        for first in range(0, n_rows, step):
+            block = np.ascontiguousarray(read(slice(first, min(first + step, n_rows))), _checks.arithmetic(dtype))
+            n_zero += int(np.count_nonzero(~block.any(axis=1)))
+            is_finite = np.isfinite(block).all(axis=1)
+            found = np.sqrt(kernels.sum_powers(block if is_finite.all() else block[is_finite], 2.0))
+            if len(found):
+                n_finite, least, most = n_finite + len(found), min(least, float(found.min())), max(most, float(found.max()))
+            yield from found.tolist()
+
+    if n_cols == 0:  # of such rows a small file can claim any number
+        total, n_zero, n_finite, least = 0.0, n_rows, n_rows, 0.0
+    else:
+        total = math.fsum(norms())  # exact, so that the mean does not depend on the blocks
+    n_bytes = n_rows * n_cols * dtype.itemsize
+    found = TableStatistics(n_rows, n_cols, dtype.name, n_bytes, None, None, None, n_zero, n_rows - n_finite)
+    if n_finite:
+        found = found._replace(min_norm=least, mean_norm=total / n_finite, max_norm=most)
+    return found if counts is None else found._replace(**_of_counts(counts))
+
+
+def _of_counts(counts: Array) -> dict[str, Any]:
+    """Their sum, how many are 0, and the highest with their rows."""
+    total = (int((counts >> 32).sum()) << 32) + int((counts & 2**32 - 1).sum())  # beyond 64 bits, should it come to that
+    n_most = min(_N_MOST, len(counts))
+    candidates = np.flatnonzero(counts)
+    if len(candidates) > n_most:
+        candidates = candidates[counts[candidates] >= np.partition(counts, -n_most)[-n_most]]
+    highest = candidates[np.argsort(-counts[candidates], kind="stable")][:n_most]
+    pairs = tuple((int(row), int(counts[row])) for row in highest)
+    return {"lookups": total, "never_looked_up": int(np.count_nonzero(counts == 0)), "most_frequent": pairs}
+
+
+class CountedLookups:
+    """Lets a layer count how often each row is looked up, and gives it `statistics`."""
+
+    tables: dict[str, Array]
+    lock: Any
+    _counts: dict[str, Array]
+    _set_counts: Any
+    settle: Any
+
+    def count_lookups(self, on: bool = True) -> Self:
+        """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
+
+        What counts is what a call reads for its result: every occurrence of an id; nothing at places that lengths, a mask or the
+        padding of a bag leave out; of a hashed id each of its four rows. A call that raises counts nothing, nor does `backward`.
+        While a layer counts, its calls take turns, so that counts are exact with any number of threads.
+
+        Examples
+        --------
+        >>> import fastembed as fe
+        >>> layer = fe.Embedding(4, 2, rng=0).count_lookups()
+        >>> x = layer([[3, 1], [3, 3]])
+        >>> layer.lookup_counts()["weight"]
+        array([0, 1, 0, 3])
+        """
+        is_on = _checks.flag("on", on)
+        with self.lock:
+            self._set_counts(self._zero_counts() | self._counts if is_on else {})
+        return self
+
+    def lookup_counts(self) -> dict[str, Array]:
+        """How often each row of each table was looked up so far, int64 of shape (V,), copied; empty if nobody counts."""
+        with self.lock:
+            return {name: counts.copy() for name, counts in self._counts.items()}
+
+    def statistics(self) -> dict[str, TableStatistics]:
+        """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
+        with self.lock:
+            self.settle()
+            return {name: table_statistics(table, self._counts.get(name)) for name, table in self.tables.items()}
+
+    def _zero_counts(self) -> dict[str, Array]:
+        return {name: np.zeros(len(table), np.int64) for name, table in self.tables.items()}
+
+    def _count(self, rows_by_name: dict[str, Array]) -> None:
+        """Count a look-up of these rows (int64, -1 for none), with the lock held."""
+        for name, counts in self._counts.items():
+            rows = rows_by_name[name]
+            np.add.at(counts, rows[rows >= 0], 1)

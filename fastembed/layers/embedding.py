@@ -1,0 +1,137 @@
+"""Embedding: a table whose rows are looked up by id.
+
+All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
+
+V: rows of the table; D: columns; S: the shape of the ids.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import _checks
+from .._kernels.backend import kernels
+from ..functional import lookup
+from ..functional import max_norm as renorm
+from .one_table import OneTable
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike, DTypeLike, Rng
+
+
+class Embedding(OneTable, kernels.SingleLookup):
+    """A table whose rows are looked up by id.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        V, the number of rows.
+    embedding_dim : int
+        D, the length of a row.
+    padding_idx : int, optional
+        A row that takes no gradient; below 0 it counts from the end. A new table has zeros there.
+    max_norm : float, optional
+        Rows that are looked up and longer than this are scaled down to it, in the table itself, before they are returned. No
+        gradient flows through that.
+    max_norm_in_place : bool
+        Whether ``max_norm`` changes the table; if not, only what is returned is scaled.
+    norm_type : float
+        The p of the p-norm that ``max_norm`` is about.
+    scale_grad_by_freq : bool
+        Whether the gradient of a row is divided by how often the row occurs in the batch.
+    dtype : {"float32", "float64", "float16", "bfloat16"}
+        Tables of half precision compute in float32, and so do their gradients and optimisers.
+    std : float
+        Standard deviation of the normal distribution that the table is drawn from (mean 0).
+    rng : numpy.random.Generator, int or None
+        Where the numbers come from: a generator, a seed, or fresh entropy.
+    trainable_rows : array_like, optional
+        Numbers, or a mask, of the rows that optimisers change: all of them by default. Settable at any time.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (V, D)
+
+    Notes
+    -----
+    The options are those of torch.nn.Embedding. A row longer than ``max_norm``, of norm n, is multiplied by
+    ``max_norm / (n + 1e-7)``.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding(10, 3, rng=0)
+    >>> layer([[1, 2, 4], [4, 3, 2]]).shape
+    (2, 3, 3)
+    >>> fe.Embedding(3, 2, padding_idx=-1, rng=0)([2])
+    array([[0., 0.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        max_norm_in_place: bool = True,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        dtype: DTypeLike = "float32",
+        std: float = 1.0,
+        rng: Rng = None,
+        trainable_rows: Any = None,
+    ) -> None:
+        self._draw(
+            num_embeddings,
+            embedding_dim,
+            dtype,
+            std,
+            rng,
+            trainable_rows,
+            padding_idx=padding_idx,
+            max_norm=max_norm,
+            max_norm_in_place=max_norm_in_place,
+            norm_type=norm_type,
+            scale_grad_by_freq=scale_grad_by_freq,
+        )
+
+    def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
+        weight = self.tables["weight"]
+        if self._only_reads:
+            self._ahead(ids)
+            return lookup.gather(weight, ids, out=out)
+        rows = lookup.resolve_ids(ids, len(weight))
+        self._ahead(rows)
+        result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=weight, ids=ids)
+        with self.caught_up({"weight": rows}):
+            lookup.gather(weight, rows, out=result)
+            renorm.put(result, rows, *self._shorten(rows))
+            self._count({"weight": rows})
+        return result if out is None else out
+
+    def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
+
+        Parameters
+        ----------
+        dout : array_like of shape S + (D,)
+            The gradient of what the call returned.
+        ids : array_like of integers, shape S, optional
+            The ids of that call; by default those of the last call in train mode.
+        optimizer : one of fastembed.optim, optional
+            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
+
+        Raises
+        ------
+        RuntimeError
+            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
+        IndexError, TypeError, ValueError
+            As in `fastembed.scatter_add`. Nothing is changed.
+        """
+        (of_call,) = self._call_of(ids)
+        rows = self._without_padding(lookup.resolve_ids(of_call, self.num_embeddings))
+        self._backward({"weight": rows}, dout, optimizer, by_frequency=self._scale_grad_by_freq)
+
+    def __repr__(self) -> str:
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype}{self._options_shown()})"

@@ -1,0 +1,266 @@
+"""QuantizedEmbedding: a table of 8 or 4 bits an element, for look-ups and bags without training.
+
+V, P: rows of the tables; D: columns; S: the shape of the ids; N: ids; B: bags.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+from ..functional import bags as bag_ops
+from ..functional import lookup
+from ..functional.search import Searchable
+from .one_table import OneTable
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+_FLOAT32 = np.dtype(np.float32)
+_TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}  # of a row's scale and bias
+_BLOCK = 1 << 20  # elements that are packed at one time
+_KIND = "QuantizedEmbedding"  # in the description of a checkpoint
+
+
+class QuantizedEmbedding(Searchable):
+    """A table of 8 or 4 bits an element: a quarter or an eighth of the memory, and of what a look-up reads.
+
+    It is made by `from_float`, `from_packed` or `load`, and is not trained. An element stands for ``element * scale + bias``,
+    each of both rounded to float32, with a scale and a bias of each row. The format is that of FBGEMM (src/QuantUtils.cc).
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.QuantizedEmbedding.from_float([[0.0, 1.0, 2.55], [-1.0, 0.54, 1.55]])
+    >>> layer([1, 0]).round(3)
+    array([[-1.  ,  0.54,  1.55],
+           [ 0.  ,  1.  ,  2.55]], dtype=float32)
+    >>> layer.bag([[0, 1]], mode="sum").round(2)
+    array([[-1.  ,  1.54,  4.1 ]], dtype=float32)
+    """
+
+    def __init__(self, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> None:
+        self._bits = _checks.bits(bits)
+        self._embedding_dim = _checks.size("embedding_dim", embedding_dim)
+        self._packed = _checks.packed("packed", packed, _width(self._embedding_dim, self._bits))
+
+    @classmethod
+    def from_packed(cls, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> Self:
+        """A layer around rows that are packed already: no copy.
+
+        Parameters
+        ----------
+        packed : array_like of uint8, shape (V, D + 8), or (V, (D + 1) // 2 + 4) with 4 bits
+            The bytes of a row lie side by side; rows need not, at any alignment.
+        embedding_dim : int
+            D, the number of elements of a row.
+        bits : {8, 4}
+        """
+        return cls(packed, embedding_dim, bits=bits)
+
+    @classmethod
+    def from_float(cls, table: Any, *, bits: int = 8) -> Self:
+        """A layer with the nearest elements to those of a table.
+
+        Parameters
+        ----------
+        table : Embedding, EmbeddingBag or array_like of shape (V, D)
+            Of any float dtype; it is rounded to float32 first.
+        bits : {8, 4}
+
+        Raises
+        ------
+        ValueError
+            A row has a number that is not finite, or goes further than the format does: with 8 bits over more than the largest
+            float32, with 4 bits below -65,504 or over 15 times that.
+        """
+        bits = _checks.bits(bits)
+        array = _checks.table("table", table.weight if isinstance(table, OneTable) else table)
+        n_rows, n_cols = array.shape
+        packed = np.empty((n_rows, _width(n_cols, bits)), np.uint8)
+        n_block = max(_BLOCK // max(n_cols, 1), 1)
+        for first in range(0, n_rows, n_block):
+            with np.errstate(all="ignore"):
+                _pack(packed[first : first + n_block], array[first : first + n_block].astype(np.float32), first, bits)
+        return cls(packed, n_cols, bits=bits)
+
+    @property
+    def packed(self) -> Array:
+        """The rows as they are stored, uint8."""
+        return self._packed
+
+    @property
+    def bits(self) -> int:
+        """Of an element: 8 or 4."""
+        return self._bits
+
+    @property
+    def num_embeddings(self) -> int:
+        """V, the number of rows."""
+        return len(self._packed)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the number of elements of a row."""
+        return self._embedding_dim
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all rows."""
+        return self._packed.nbytes
+
+    def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
+        """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
+        bounds = _checks.bounds(bounds)
+        known = _checks.id_array("id", ids, self.num_embeddings, bounds)
+        result = self._output(out, known.shape, ids=known)
+        kernels.gather(self._packed, known, result, bounds, self._bits)
+        return result if out is None else out
+
+    def gather_add(
+        self,
+        token_ids: ArrayLike,
+        wpe: ArrayLike,
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        out: Array | None = None,
+        bounds: str = "raise",
+    ) -> Array:
+        """Token rows plus rows of a position table of floats, as float32, shape S + (D,). See `fastembed.gather_add`."""
+        table = self._packed, self._embedding_dim, _FLOAT32
+        return lookup.added(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
+
+    def bag(
+        self,
+        ids: ArrayLike,
+        offsets: ArrayLike | None = None,
+        *,
+        mode: str = "mean",
+        per_sample_weights: ArrayLike | None = None,
+        padding_idx: int | None = None,
+        include_last_offset: bool = False,
+        out: Array | None = None,
+        bounds: str = "raise",
+    ) -> Array:
+        """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
+        bags = bag_ops.checked(
+            ids,
+            offsets,
+            per_sample_weights,
+            n_rows=self.num_embeddings,
+            dtype=_FLOAT32,
+            mode=mode,
+            padding_idx=padding_idx,
+            include_last_offset=include_last_offset,
+            bounds=bounds,
+        )
+        result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
+        bag_ops.look_up(self._packed, bags, result, self._bits)
+        return result if out is None else out
+
+    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
+        """Where the rows of a result go."""
+        return _checks.output(out, (*shape, self._embedding_dim), _FLOAT32, packed=self._packed, **read)
+
+    def _float_rows(self, first: int, end: int) -> Array:
+        """Rows ``first`` to ``end - 1`` as float32, contiguous."""
+        rows = np.empty((end - first, self._embedding_dim), np.float32)
+        kernels.gather(self._packed, np.arange(first, end), rows, "raise", self._bits)
+        return rows
+
+    def dequantize(self) -> Array:
+        """The whole table as float32, shape (V, D): what its elements stand for."""
+        return self._float_rows(0, self.num_embeddings)
+
+    def error_bound(self) -> Array:
+        """How far, at most, an element of each row is from the float32 number that it was made of.
+
+        float64, shape (V,). Half a step of the row, as `fastembed.reference.quantized.error_bound` says.
+        """
+        n_bytes = _elements_size(self._embedding_dim, self._bits)
+        trailers = np.ascontiguousarray(self._packed[:, n_bytes:]).view(_TRAILER[self._bits]).astype(np.float64)
+        scale, bias = np.abs(trailers.T)
+        extent = (2**self._bits - 1) * scale
+        with np.errstate(all="ignore"):  # of rows that are packed elsewhere
+            if self._bits == 8:
+                step = scale / 2 + extent * 1e-8 / (extent + 1e-8)
+            else:
+                step = np.maximum(np.maximum(scale / 2, _float16_unit(bias) / 2), 7.5 * _float16_unit(scale))
+            return step + (bias + 16 * extent) * 2.0**-24 + 2.0**-140
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table to a safetensors file, wholly or not at all. See `fastembed.checkpoint.save`."""
+        from ..io import checkpoint
+
+        description = {"kind": _KIND, "embedding_dim": self._embedding_dim, "bits": self._bits}
+        checkpoint.save(path, {"packed": self._packed}, description)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """A table that `save` wrote; `fastembed.checkpoint.CheckpointError` for anything else."""
+        from ..io import checkpoint
+
+        tensors, description = checkpoint.load(path)
+        if not isinstance(description, dict) or description.get("kind") != _KIND or tensors.keys() != {"packed"}:
+            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
+        try:
+            return cls(tensors["packed"], description.get("embedding_dim"), bits=description.get("bits"))  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, bits={self.bits})"
+
+
+def _elements_size(n_cols: int, bits: int) -> int:
+    """The bytes of n_cols elements."""
+    return (n_cols * bits + 7) // 8
+
+
+def _width(n_cols: int, bits: int) -> int:
+    """The bytes of a row."""
+    return _elements_size(n_cols, bits) + 2 * _TRAILER[bits].itemsize
+
+
+def _float16_unit(x: Array) -> Array:
+    """The distance between neighbours of float16 around each number."""
+    return np.ldexp(1.0, np.frexp(np.maximum(x, 2.0**-14))[1] - 11)
+
+
+def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
+    """Put rows of float32, from row `first` of the table on, into packed ones, as `reference.quantized.quantize` does."""
+    finite = np.isfinite(rows)
+    if not finite.all():
+        i, j = (int(k) for k in np.argwhere(~finite)[0])
+        raise ValueError(f"row {first + i} of the table has {rows[i, j]} at column {j}, and only finite numbers can be quantized")
+    low, high = (np.zeros(len(rows), np.float32) if rows.shape[1] == 0 else end(axis=1) for end in (rows.min, rows.max))
+    low, high = low + np.float32(0), high + np.float32(0)  # never -0.0
+    scale, bias, inverse = _steps(low, high, bits)
+    outside = np.flatnonzero(~(np.isfinite(scale) & np.isfinite(bias)))
+    if outside.size:
+        i = int(outside[0])
+        raise ValueError(f"row {first + i} of the table goes from {low[i]} to {high[i]}, which is too far for {bits} bits")
+    q = np.clip(np.rint((rows - bias[:, None].astype(np.float32)) * inverse[:, None]), 0, 2**bits - 1).astype(np.uint8)
+    n_bytes = _elements_size(rows.shape[1], bits)
+    if bits == 8:
+        packed[:, :n_bytes] = q
+    else:
+        packed[:, :n_bytes] = q[:, ::2]
+        packed[:, : rows.shape[1] // 2] |= q[:, 1::2] << 4
+    packed[:, n_bytes:] = np.stack([scale, bias], axis=1).view(np.uint8)
+
+
+def _steps(low: Array, high: Array, bits: int) -> tuple[Array, Array, Array]:
+    """The scale and the bias of each row, and what the distance of an element from the bias is multiplied by."""
+    if bits == 8:
+        extent = high - low
+        return extent / np.float32(255), low, np.float32(255) / (extent + np.float32(1e-8))
+    bias = low.astype(np.float16)
+    scale = ((high - bias.astype(np.float32)) / np.float32(15)).astype(np.float16)
+    scale[scale == 0] = 1
+    return scale, bias, np.float32(1) / scale.astype(np.float32)

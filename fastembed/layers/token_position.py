@@ -1,0 +1,360 @@
+"""TokenPositionEmbedding: a token table and a position table whose rows are added, and what models do with the sum.
+
+All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
+
+V: rows of the token table; P: rows of the position table; D: columns; S: the shape of the ids.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+from ..functional import lookup
+from ..functional.row_grad import batch_of
+from .base import Layer, normal
+from .tied_head import TiedHead
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike, DTypeLike, Rng
+
+
+class Call(NamedTuple):
+    """What a call was told beside ids, and the number of its dropout."""
+
+    start: int
+    lengths: Any
+    mask: Any
+    type_ids: Any
+    number: int
+
+
+class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
+    """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
+
+    Parameters
+    ----------
+    vocab_size : int
+        V, rows of the token table.
+    block_size : int
+        P, rows of the position table: the longest sequence.
+    n_embd : int
+        D, the length of a row.
+    n_types : int
+        Rows of a third table, ``wtype``, for the type of each token (BERT's segments); 0 for none.
+    token_scale : float
+        What token rows are multiplied by: the square root of D in the Transformer and in Gemma.
+    norm : {"rms", "layer"}, optional
+        What is done to the sum, over D, without gain: x / sqrt(mean(x^2) + norm_eps), or the same once the mean is taken away.
+    norm_eps : float
+    dropout : float
+        The probability that an element of the result is 0, in train mode; others are divided by 1 - dropout.
+    dropout_seed : int
+        Of the random bits, which depend on it, the number of the call and the place alone.
+    dtype : {"float32", "float64", "float16", "bfloat16"}
+        Tables of half precision compute in float32, and so do their gradients and optimisers.
+    std : float
+        Standard deviation of the normal distribution that the tables are drawn from (mean 0), ``wte`` first.
+    rng : numpy.random.Generator, int or None
+        Where the numbers come from: a generator, a seed, or fresh entropy.
+    trainable_rows : array_like, or mapping of table name to array_like, optional
+        Numbers, or a mask, of the rows (of ``wte``, if no table is named) that optimisers change: all of them by default.
+        Settable at any time.
+
+    Attributes
+    ----------
+    wte : ndarray of shape (V, D)
+    wpe : ndarray of shape (P, D)
+    wtype : ndarray of shape (n_types, D), or None
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> emb = fe.TokenPositionEmbedding(27, 8, 16, dtype="float64", rng=0)
+    >>> x = emb(4, 2)  # one token 'e' at position 2
+    >>> x.shape, bool(np.all(x == emb.wte[4] + emb.wpe[2]))
+    ((16,), True)
+    >>> emb([[26, 4, 12], [26, 0, 13]]).shape
+    (2, 3, 16)
+    >>> emb([[26, 4, 12], [26, 0, 0]], lengths=[3, 2])[1, 2].any()  # padded places give zeros
+    np.False_
+    """
+
+    _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        n_embd: int,
+        *,
+        n_types: int = 0,
+        dtype: DTypeLike = "float32",
+        std: float = 0.02,
+        rng: Rng = None,
+        trainable_rows: Any = None,
+        **options: Any,
+    ) -> None:
+        sizes = (
+            _checks.size(name, n) for name, n in (("vocab_size", vocab_size), ("block_size", block_size), ("n_types", n_types))
+        )
+        width, to, generator = _checks.size("n_embd", n_embd), _checks.dtype(dtype), _checks.generator(rng)
+        wte, wpe, wtype = (normal((n_rows, width), std, generator, to) for n_rows in sizes)
+        self._set_up(wte, wpe, wtype if len(wtype) else None, trainable_rows, **options)
+
+    @classmethod
+    def from_arrays(
+        cls, wte: ArrayLike, wpe: ArrayLike, wtype: ArrayLike | None = None, *, trainable_rows: Any = None, **options: Any
+    ) -> Self:
+        """A layer around existing tables of one dtype and width: no copy, no random draw.
+
+        Parameters
+        ----------
+        wte, wpe, wtype : array_like of shape (V, D), (P, D) and (n_types, D)
+        trainable_rows : array_like, or mapping of table name to array_like, optional
+        **options
+            ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the constructor.
+        """
+        first = _checks.table("wte", wte)
+        others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
+        for name, table in others.items():
+            if first.dtype.newbyteorder("=") != table.dtype.newbyteorder("="):
+                raise TypeError(f"{name} must have the dtype of wte, {first.dtype}, got {table.dtype}")
+            if first.shape[1] != table.shape[1]:
+                raise ValueError(f"{name} must have shape (rows, {first.shape[1]}), got {table.shape}")
+        layer = cls.__new__(cls)
+        layer._set_up(first, others["wpe"], others.get("wtype"), trainable_rows, **options)
+        return layer
+
+    def _set_up(
+        self,
+        wte: Array,
+        wpe: Array,
+        wtype: Array | None,
+        trainable_rows: Any,
+        *,
+        token_scale: float = 1.0,
+        norm: str | None = None,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        dropout_seed: int = 0,
+    ) -> None:
+        self._token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
+        self._norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
+        self._norm_eps = _checks.eps("norm_eps", norm_eps)
+        self._set_dropout(dropout, dropout_seed)
+        tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
+        Layer.__init__(self, tables, trainable_rows=trainable_rows)
+
+    def _hold(self, wte: Array, wpe: Array, wtype: Array | None = None) -> None:
+        super()._hold(wte, wpe)
+
+    def _is_special(self) -> bool:
+        return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
+
+    token_scale: Any = property(operator.attrgetter("_token_scale"), doc="What token rows are multiplied by.")
+    norm: Any = property(operator.attrgetter("_norm"), doc='What is done to the sum: None, "rms" or "layer".')
+    norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="What is added to the mean of the squares.")
+    dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
+
+    @property
+    def wte(self) -> Array:
+        """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
+        self.settle()
+        return self.tables["wte"]
+
+    @property
+    def wpe(self) -> Array:
+        """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
+        self.settle()
+        return self.tables["wpe"]
+
+    @property
+    def wtype(self) -> Array | None:
+        """The table of token types itself, all rows up to date; None without one."""
+        self.settle()
+        return self.tables.get("wtype")
+
+    @property
+    def vocab_size(self) -> int:
+        """V, rows of the token table."""
+        return len(self.tables["wte"])
+
+    @property
+    def block_size(self) -> int:
+        """P, rows of the position table."""
+        return len(self.tables["wpe"])
+
+    @property
+    def n_embd(self) -> int:
+        """D, the length of a row."""
+        return self.tables["wte"].shape[1]
+
+    # ---- forward ----
+
+    def _call(
+        self,
+        token_ids: ArrayLike,
+        position_ids: ArrayLike | None,
+        start: int,
+        lengths: ArrayLike | None,
+        mask: ArrayLike | None,
+        type_ids: ArrayLike | None,
+        out: Array | None,
+    ) -> Array:
+        """A call that takes more than C alone."""
+        call = Call(start, lengths, mask, type_ids, self._n_calls + 1)
+        if not self._is_special() and lengths is None and mask is None and type_ids is None:
+            result = self._look_up(token_ids, position_ids, start, out)
+        else:
+            rows = self._rows(token_ids, position_ids, call)
+            given = {"token_ids": token_ids, "position_ids": position_ids, "lengths": lengths, "mask": mask, "type_ids": type_ids}
+            result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
+            with lookup.as_matrix(result) as x:
+                with self.caught_up(rows):
+                    self._sum(rows, x)
+                    self._count(rows)
+                self._finish(x, call.number if self.training and self.dropout else None)
+            result = result if out is None else out
+        if self.training:
+            self._n_calls += 1
+            self._last_ids = (token_ids, position_ids, call)
+        return result
+
+    def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
+        wte, wpe = self.tables["wte"], self.tables["wpe"]
+        if self._only_reads:
+            return lookup.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
+        rows = dict(zip(("wte", "wpe"), lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
+        given = {"token_ids": token_ids, "position_ids": position_ids}
+        result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
+        with self.caught_up(rows):
+            lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result)
+            self._count(rows)
+        return result if out is None else out
+
+    def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
+        """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""
+        exact = _checks.integers("token id", token_ids)
+        kept = _checks.kept(exact.shape, call.lengths, call.mask)
+        if call.type_ids is not None and "wtype" not in self.tables:
+            raise ValueError("type_ids go with a layer that has types: n_types was 0")
+        ids = _checks.within_64_bits("token id", exact, self.vocab_size, "raise", kept)
+        if kept is None:
+            token_rows, position_rows = lookup.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
+        else:  # ids of padded places need not be ids
+            n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
+            token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
+            some = (..., slice(0, n_positions))
+            if position_ids is not None:
+                lookup.resolve_ids(ids[some], self.vocab_size, name="token id")  # a bad one is named first
+                position_ids = _checks.ids_like("position id", position_ids, ids.shape, self.block_size, "raise", kept)
+            token_rows[some], position_rows[some] = lookup.resolve_pair(
+                ids[some], self.vocab_size, None if position_ids is None else position_ids[some], call.start, self.block_size
+            )
+            token_rows[~kept], position_rows[~kept] = -1, -1
+        rows = {"wte": token_rows, "wpe": position_rows}
+        if "wtype" in self.tables:
+            given, n_types = 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"])
+            types = _checks.ids_like("type id", given, ids.shape, n_types, "raise", kept)
+            rows["wtype"] = np.where(token_rows < 0, -1, lookup.resolve_ids(types, n_types, name="type id"))
+        return rows
+
+    def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
+        """The sum of the rows, in the arithmetic dtype, shape (n_ids, D)."""
+        tables = {name: self._readable(table, rows[name].reshape(-1)) for name, table in self.tables.items()}
+        (wte, tokens), (wpe, positions) = tables["wte"], tables["wpe"]
+        x = np.empty((tokens.size, self.n_embd), self._arithmetic) if into is None else into
+        if self.token_scale == 1:
+            kernels.gather_add(wte, tokens, wpe, positions, 0, x, "zero")
+        else:
+            kernels.gather(wte, tokens, x, "zero")
+            x *= x.dtype.type(self.token_scale)
+            x += self._gathered(wpe, positions)
+        if "wtype" in tables:
+            x += self._gathered(*tables["wtype"])
+        return x
+
+    def _readable(self, table: Array, rows: Array) -> tuple[Array, Array]:
+        """A table that kernels can read, and the numbers that these rows have in it."""
+        return (table, rows) if _checks.in_place(table, self._arithmetic) else lookup.touched(table, rows, self._arithmetic)
+
+    def _gathered(self, table: Array, rows: Array) -> Array:
+        result = np.empty((rows.size, self.n_embd), self._arithmetic)
+        kernels.gather(table, rows, result, "zero")
+        return result
+
+    def _finish(self, x: Array, number: int | None) -> None:
+        """Norm and dropout of the sum, in place."""
+        if self.norm is not None:
+            kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
+        if number is not None:
+            kernels.drop(x, self.dropout, self.dropout_seed, number)
+
+    # ---- backward ----
+
+    def backward(
+        self,
+        dout: ArrayLike,
+        ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        type_ids: ArrayLike | None = None,
+        optimizer: Any = None,
+    ) -> None:
+        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
+
+        Parameters
+        ----------
+        dout : array_like of shape S + (D,)
+        ids, position_ids, start, lengths, mask, type_ids
+            As they were in that call; nothing is then dropped. By default they and the dropout are those of the last call in
+            train mode.
+        """
+        others = (position_ids, lengths, mask, type_ids)
+        if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
+            raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
+        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids, 0))
+        if not isinstance(call, Call):  # a call that went to C at once
+            call = Call(call, None, None, None, 0)
+        rows = self._rows(ids, position_ids, call)
+        if not self._is_special():
+            self._backward(rows, dout, optimizer)
+            return
+        values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
+        values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
+        if number or self.norm is not None:
+            with self.caught_up(rows):
+                values = self._back_through(values.copy(), rows, number)
+        scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
+        factors = {"wte": scale}
+        batches = {
+            name: batch_of(of_table, len(self.tables[name]), values, factors=factors.get(name)) for name, of_table in rows.items()
+        }
+        self._learn(batches, optimizer)
+
+    def _back_through(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
+        """The gradient of the sum, of that of the result, in place."""
+        if number:
+            kernels.drop(gradients, self.dropout, self.dropout_seed, number)
+        if self.norm is not None:
+            kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
+        return gradients
+
+    def __repr__(self) -> str:
+        shown = {
+            "n_types": (len(self.tables.get("wtype", ())), 0),
+            "token_scale": (self.token_scale, 1.0),
+            "norm": (self.norm, None),
+            "dropout": (self.dropout, 0.0),
+        }
+        options = "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
+        return f"TokenPositionEmbedding({self.vocab_size}, {self.block_size}, {self.n_embd}, dtype={self.dtype}{options})"

@@ -1,0 +1,219 @@
+"""A training run of the names model that can be stopped, saved and resumed to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..io import checkpoint
+from ..io.checkpoint import CheckpointError
+from ..optim import Adam
+from .model import GPT, Tokenizer, read_documents, shapes
+
+MAX_PARAMETERS = 100_000_000  # drawn one by one, as microgpt's script does: minutes
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides a run's losses, to the bit. The defaults are microgpt's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A value is out of its limits.
+    """
+
+    steps: int = 1000
+    seed: int = 42
+    block_size: int = 8
+    n_embd: int = 16
+    n_head: int = 4
+    n_layer: int = 1
+    dtype: str = "float64"
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "block_size", "n_embd", "n_head", "n_layer"):
+            low = 0 if name == "n_layer" else 1
+            if not low <= _checks.integer(name, getattr(self, name)) <= MAX_PARAMETERS:
+                raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {getattr(self, name)}")
+        if not -(2**63) <= _checks.integer("seed", self.seed) < 2**63:
+            raise ValueError("seed must be within 64 bits")
+        _checks.number("lr", self.lr, 0.0, 1e30)
+        _checks.dtype(self.dtype)
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
+
+    def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
+        """The shape of every parameter; ValueError where there would be too many."""
+        n_parameters = (2 * vocab_size + self.block_size) * self.n_embd + 12 * self.n_layer * self.n_embd**2
+        if n_parameters > MAX_PARAMETERS:
+            raise ValueError(f"the model would have {n_parameters} parameters; the limit is {MAX_PARAMETERS}")
+        return shapes(vocab_size, self.block_size, self.n_embd, self.n_layer)
+
+    def model(self, vocab_size: int, rng: random.Random) -> GPT:
+        """A model with parameters drawn from ``rng``."""
+        self.shapes(vocab_size)
+        return GPT(vocab_size, self.block_size, self.n_embd, self.n_head, self.n_layer, dtype=self.dtype, rng=rng)
+
+
+class Run:
+    """A model, its optimiser, its documents and its generator, at some step.
+
+    Parameters
+    ----------
+    options : Options
+    data : str or None
+        The text file; None for the embedded names.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken so far.
+    model : GPT
+    tokenizer : Tokenizer
+    rng : random.Random
+        Where the documents' order and the parameters came from; samples go on from there.
+    """
+
+    def __init__(self, options: Options, data: str | None = None) -> None:
+        self.options = options
+        self.data = None if data is None else os.path.abspath(data)
+        self.step = 0
+        documents = read_documents(data)
+        self.data_hash = hashlib.sha256("\n".join(documents).encode()).hexdigest()
+        self.rng = random.Random(options.seed)
+        self.rng.shuffle(documents)
+        self.documents = documents
+        self.tokenizer = Tokenizer("".join(documents))
+        self.model = options.model(self.tokenizer.vocab_size, self.rng)
+        self.optimizer = Adam([self.model.emb, *self.model.weights.values()], lr=options.lr, betas=(0.85, 0.99), eps=1e-8)
+
+    def train(self, stop_at: int) -> Iterator[float]:
+        """Take steps until ``stop_at`` are done, yielding the loss of each.
+
+        Raises
+        ------
+        ValueError
+            ``stop_at`` is beyond the steps of the run, or the loss is not finite any more; that step is not taken.
+        """
+        if stop_at > self.options.steps:
+            raise ValueError(f"stop_at must be at most the {self.options.steps} steps of the run, got {stop_at}")
+        while self.step < stop_at:
+            document = self.documents[self.step % len(self.documents)]
+            self.optimizer.zero_grad()
+            with np.errstate(all="ignore"):  # said once, below
+                loss = self.model.loss(self.tokenizer.encode(document))
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss became {loss} at step {self.step}: the learning rate {self.options.lr} may be too large"
+                )
+            self.optimizer.lr = self.options.lr * (1 - self.step / self.options.steps)
+            self.optimizer.step()
+            self.step += 1
+            yield loss
+
+    def save(self, path: str) -> None:
+        """Write everything that a later `resume` needs."""
+        description = {
+            "options": asdict(self.options),
+            "step": self.step,
+            "characters": self.tokenizer.characters,
+            "data": self.data,
+            "data_sha256": self.data_hash,
+            "rng": self.rng.getstate(),
+        }
+        checkpoint.save(path, self.model.state_dict() | self._optimizer_tensors(), description)
+
+    def _optimizer_tensors(self) -> dict[str, Any]:
+        """The optimiser's arrays, each under its state's name and its parameter's."""
+        names = [{"wte": "wte", "wpe": "wpe"}, *({"data": name} for name in self.model.weights)]
+        return {
+            f"{state}.{owner[name]}": array
+            for owner, item in zip(names, self.optimizer.state_dict()["items"], strict=True)
+            for state in ("exp_avg", "exp_avg_sq")
+            for name, array in item[state].items()
+        }
+
+    @classmethod
+    def resume(cls, path: str, data: str | None = None) -> Run:
+        """The run that `save` wrote.
+
+        Parameters
+        ----------
+        path : str
+        data : str or None
+            The text file, where it has moved; its content must be the same.
+
+        Raises
+        ------
+        OSError, CheckpointError
+            The checkpoint or the data cannot be read, or do not go together.
+        """
+        saved = _Saved(path)
+        if data is None and saved.data is not None and not os.path.isfile(saved.data):
+            raise CheckpointError(f"the text that {path} was trained on, {saved.data}, is not there any more; name it")
+        run = cls(saved.options, data if data is not None else saved.data)
+        if (run.data_hash, run.tokenizer.characters) != (saved.data_hash, saved.characters):
+            raise CheckpointError(f"the text of {run.data or 'the embedded names'} is not the one that {path} was trained on")
+        run.model.load_state_dict(saved.tensors)
+        for name, array in run._optimizer_tensors().items():
+            array[...] = saved.tensors[name]
+        state = run.optimizer.state_dict()
+        run.optimizer.load_state_dict(state | {"items": [item | {"step": saved.step} for item in state["items"]]})
+        run.step = saved.step
+        run.rng = saved.rng
+        return run
+
+
+def load_model(path: str) -> tuple[GPT, Tokenizer, random.Random]:
+    """The model of a checkpoint, its characters, and its generator, without the data it was trained on.
+
+    Raises
+    ------
+    OSError, CheckpointError
+        The file cannot be read, or is not such a checkpoint.
+    """
+    saved = _Saved(path)
+    tokenizer = Tokenizer(saved.characters)
+    model = saved.options.model(tokenizer.vocab_size, random.Random(0))
+    model.load_state_dict(saved.tensors)
+    return model, tokenizer, saved.rng
+
+
+class _Saved:
+    """What a checkpoint holds, all of it checked before anything of the sizes that it claims is made."""
+
+    def __init__(self, path: str) -> None:
+        self.tensors, description = checkpoint.load(path)
+        try:
+            given = description["options"]
+            options = {field.name: type(getattr(Options, field.name))(given[field.name]) for field in fields(Options)}
+            self.options = Options(**options)
+            self.step, self.data_hash = _checks.size("step", description["step"]), str(description["data_sha256"])
+            self.characters = [str(c) for c in description["characters"]]
+            self.data = description["data"]
+            version, internal, gauss_next = description["rng"]
+            self.rng = random.Random()
+            self.rng.setstate((version, tuple(internal), gauss_next))
+            self.rng.gauss()  # fails now, not in the middle of a run, on a gauss_next that is no number
+            self.rng.setstate((version, tuple(internal), gauss_next))
+            shapes_of_model = self.options.shapes(len(self.characters) + 1)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise CheckpointError(f"{path} does not describe a training run: {error!r:.200}") from error
+        if not isinstance(self.data, str | None) or self.characters != sorted(set(self.characters)):
+            raise CheckpointError(f"{path} does not describe a training run: its data or its characters are odd")
+        if self.step > self.options.steps:
+            raise CheckpointError(f"{path} is at step {self.step} of {self.options.steps}")
+        expected = {
+            f"{state}{name}": shape for name, shape in shapes_of_model.items() for state in ("", "exp_avg.", "exp_avg_sq.")
+        }
+        checkpoint.check(path, self.tensors, expected, _checks.dtype(self.options.dtype))

@@ -1,0 +1,117 @@
+"""Parameter: a dense array beside the layers; and the norm of the gradients of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _checks
+from ..functional.row_grad import clip_factor, norm_of
+from ..layers.base import Layer
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+
+class Parameter:
+    """A dense array that an optimiser updates beside the layers.
+
+    Parameters
+    ----------
+    array : array_like of float32 or float64
+        Kept as it is, without a copy, if it is an array that can be written in place.
+
+    Attributes
+    ----------
+    data : ndarray
+    grad : ndarray of the shape of ``data``, or None for zeros
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> w = fe.Parameter(np.ones(2))
+    >>> w.grad = np.array([1.0, 2.0])
+    >>> fe.optim.SGD([w], lr=0.5).step()
+    >>> w.data
+    array([0.5, 0. ])
+    """
+
+    def __init__(self, array: ArrayLike) -> None:
+        given = array if isinstance(array, np.ndarray) else np.array(array)
+        if given.dtype.newbyteorder("=") not in _checks.DTYPES:
+            raise TypeError(f"array must be float32 or float64, got {given.dtype}")
+        self._data = _checks.writable("array", given)
+        self.grad: Array | None = None
+
+    @property
+    def data(self) -> Array:
+        """The array itself: write into it to change it."""
+        return self._data
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    def checked_grad(self) -> Array:
+        """The gradient as an array of the dtype and shape of ``data``."""
+        grad = np.zeros_like(self.data) if self.grad is None else self.grad
+        return np.asarray(_checks.like("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
+
+
+Item = Layer | Parameter
+
+
+def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float, *, error_if_nonfinite: bool = True) -> float:
+    """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
+
+    Parameters
+    ----------
+    layers_and_parameters : layer, Parameter, or iterable of them
+    max_norm : float
+    error_if_nonfinite : bool
+        Whether a norm that is infinite or NaN is an error. Otherwise it does to the gradients what it does in PyTorch, where this
+        is the default: NaN makes NaN of all of them; infinity makes zeros, and NaN of what is infinite.
+
+    Returns
+    -------
+    float
+        The norm before, of all elements of all gradients, computed in float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The norm is not finite, or an argument is none. Nothing is scaled.
+
+    Notes
+    -----
+    torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6) where that is below 1.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> layer = fe.Embedding(5, 2, rng=0)
+    >>> layer.backward([[3.0, 4.0]], ids=[1])
+    >>> fe.optim.clip_grad_norm([layer], max_norm=1.0)
+    5.0
+    >>> layer.grads()["weight"].rows.round(3)
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    items = [layers_and_parameters] if isinstance(layers_and_parameters, Item) else list(layers_and_parameters)
+    for k, item in enumerate(items):
+        if not isinstance(item, Item):
+            raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
+    dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
+    sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
+    norm = norm_of([*(grad.parts()[1] for grad in sparse), *dense.values()])
+    factor = clip_factor(norm, max_norm, error_if_nonfinite)
+    if factor != 1:
+        for grad in sparse:
+            grad._times(factor)
+        for k, array in dense.items():
+            items[k].grad = array * array.dtype.type(factor) + array.dtype.type(0)  # type: ignore[union-attr]
+    return norm
