@@ -4,14 +4,19 @@
 
 #if defined(_WIN32)
 
-bool fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows)
+bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
 {
     return (void)mapped, (void)rows, (void)n_rows, false;
 }
 
-void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, bool is_over)
+void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
 {
-    (void)mapped, (void)rows, (void)n_rows, (void)is_over;
+    (void)mapped, (void)rows, (void)n_rows;
+}
+
+void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
+{
+    (void)mapped, (void)rows, (void)n_rows;
 }
 
 #else
@@ -33,13 +38,13 @@ static int64_t disk_reads(void)
     return usage.ru_majflt;
 }
 
-static bool is_row(const fe_mapped *mapped, int64_t row)
+static bool is_row(const fe_mapped_rows *mapped, int64_t row)
 {
     return row >= 0 && row < mapped->n_rows && mapped->row_size > 0;
 }
 
 /* Asking for rows that are there takes as long as reading them many times over, so that a few are tried first. */
-bool fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows)
+bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
 {
     enum { N_TRIED = 32 };
     const int64_t before = disk_reads(), n = n_rows < N_TRIED ? n_rows : N_TRIED;
@@ -54,7 +59,7 @@ bool fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows)
 }
 
 typedef struct {
-    const fe_mapped *mapped;
+    const fe_mapped_rows *mapped;
     const int64_t *rows;
     int64_t n_rows, n_pieces;
     int advice;
@@ -63,7 +68,7 @@ typedef struct {
 static fe_status advise_piece(const void *of_job, int64_t piece)
 {
     const advise_work *work = of_job;
-    const fe_mapped *mapped = work->mapped;
+    const fe_mapped_rows *mapped = work->mapped;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)mapped->data;
     const int64_t end = fe_first_of_piece(work->n_rows, work->n_pieces, piece + 1);
     uintptr_t from = 0, to = 0; /* pages side by side go in one call */
@@ -84,12 +89,22 @@ static fe_status advise_piece(const void *of_job, int64_t piece)
     return (fe_status){.code = FE_OK};
 }
 
-void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, bool is_over)
+static void advise(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows, int advice)
 {
     enum { ROWS_PER_PIECE = 256 };
     const int64_t n_pieces = n_rows / ROWS_PER_PIECE + 1;
-    const advise_work work = {mapped, rows, n_rows, n_pieces, is_over ? MADV_DONTNEED : MADV_WILLNEED};
+    const advise_work work = {mapped, rows, n_rows, n_pieces, advice};
     fe_pool_run(advise_piece, &work, n_pieces, NULL);
+}
+
+void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
+{
+    advise(mapped, rows, n_rows, MADV_WILLNEED);
+}
+
+void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
+{
+    advise(mapped, rows, n_rows, MADV_DONTNEED);
 }
 
 #endif

@@ -116,14 +116,17 @@ void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_
 typedef struct {
     char *data;
     int64_t n_rows, row_size;
-} fe_mapped;
+} fe_mapped_rows;
 
 /* Whether some of these rows (others are passed over) are not in memory: a few of them are read, one after the other, until one has
  * to come from the disk. Nothing but advice hangs on the answer. */
-bool fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows);
+bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows);
 
-/* for the pages of rows, which are sorted: they will be read soon; is_over: they hold what the file holds, and may be let go of */
-void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, bool is_over);
+/* Asks for the pages of these rows, which are sorted, because they will be read soon. */
+void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows);
+
+/* Gives back the memory of the pages of these rows, which are sorted and hold what the file holds. */
+void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows);
 
 /* ---- norms of rows, and dropout ---- */
 
@@ -132,7 +135,7 @@ void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, boo
 void fe_norm_rows(const fe_table *rows, const fe_table *grads, bool is_layer, double eps);
 
 /* for i, d: an element becomes 0 with probability p, else 1 / (1 - p) times itself: by random bits of seed, call, i and d alone */
-void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call);
+void fe_dropout(const fe_table *rows, double p, uint64_t seed, uint64_t call);
 
 /* ---- optimisers: the formulas are those of fastembed/reference/optim.py ---- */
 
@@ -150,7 +153,7 @@ typedef struct {
     double decay;          /* how much of an element is taken away: lr * weight_decay */
     double nesterov;       /* 0 or 1 */
     double number;         /* of the step, from 1 on: what random rounding depends on */
-    double reach, reach_of_m, reach_of_next_m, least_v;
+    double update_bound, m_bound, next_m_bound, min_v;
 } fe_step;
 
 /* How the rows of a trained table lie in memory: as its dtype says, or (dtype is then FE_F32) in 2 bytes an element. */
@@ -158,7 +161,7 @@ typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
 
 /* A table that an optimiser trains, with its state: of no more dtype than the table's, all written, rows apart from each other.
  * Rows of 2 bytes an element are rounded after every step, to the nearest or at random; or only once, from float32 masters that are kept.
- * Rows may be behind: n_taken[row] of the n_steps recorded steps have been taken by that row. A recorded step is one that moves rows
+ * Rows may be behind: n_applied[row] of the n_steps recorded steps have been taken by that row. A recorded step is one that moves rows
  * without a gradient too; a row takes those that it missed, with a gradient of zeros, before anything else happens to it. */
 typedef struct {
     fe_rule rule;
@@ -168,11 +171,11 @@ typedef struct {
     uint64_t seed, stream;     /* of the random numbers; each is of seed, stream, step, row and column */
     fe_table master;           /* float32 rows; data is NULL where there are none */
     fe_table state[2];         /* first and second average, or momentum, or sum of squares; data is NULL where the rule has none */
-    int32_t *n_taken;          /* of each row */
+    int32_t *n_applied;        /* of each row */
     const double *multipliers; /* of each row's learning rate, 0 for a row that does not change; or NULL: all 1 */
     fe_step *steps;
     int32_t n_steps;
-} fe_trained;
+} fe_lazy_table;
 
 /* The gradients of some rows of a table. Rows are sorted; item i has the gradient grads[order[i]] * factors[i], rounded, or with
  * by_frequency that / the number of items of its row, rounded. order NULL: grads[i]; factors NULL: no product. */
@@ -186,11 +189,11 @@ typedef struct {
 } fe_batch;
 
 /* for i: row rows[i], or every row where rows is NULL, takes the steps that it missed. */
-void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows);
+void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows);
 
 /* One step, `now`, of the rows of a batch: each catches up and takes it with the sum of its gradients, in the order of the items.
- * n_taken becomes n_steps, + 1 if the step is going to be recorded. */
-void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const fe_batch *batch);
+ * n_applied becomes n_steps, + 1 if the step is going to be recorded. */
+void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_recorded, const fe_batch *batch);
 
 /* for i: sums row(rows[i]) += item i's gradient */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);

@@ -17,7 +17,7 @@ static fe_status norm_piece(const void *of_job, int64_t piece)
     const int64_t first = piece * work->rows_per_piece, n_left = work->rows->n_rows - first;
     const int64_t end = first + (n_left < work->rows_per_piece ? n_left : work->rows_per_piece);
     if (work->is_dropout)
-        fe_dispatch()->drop[work->rows->dtype](work->rows, work->number, work->key, first, end);
+        fe_dispatch()->dropout[work->rows->dtype](work->rows, work->number, work->key, first, end);
     else
         fe_dispatch()->norm_rows[work->rows->dtype](work->rows, work->grads, work->is_layer, work->number, first, end);
     return (fe_status){.code = FE_OK};
@@ -36,7 +36,7 @@ void fe_norm_rows(const fe_table *rows, const fe_table *grads, bool is_layer, do
     run((norm_work){.rows = rows, .grads = grads, .is_layer = is_layer, .number = eps});
 }
 
-void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call)
+void fe_dropout(const fe_table *rows, double p, uint64_t seed, uint64_t call)
 {
     run((norm_work){.rows = rows, .is_dropout = true, .number = p, .key = fe_mix(fe_mix(seed) + call)});
 }

@@ -20,49 +20,49 @@ static double smaller(double a, double b)
 /* What later steps with a gradient of zeros can at most do, for each recorded step. With SLACK for the roundings on the way (at most
  * 4,096 steps of half a unit of float32 each), an element w keeps all its bits if u, what a step takes from it, is below w * unit:
  *
- *   reach            after this step, no later u is larger than u * reach * unit * kept, if v >= least_v or v == 0
- *   reach_of_next_m  after this step, no later u is larger than m * reach_of_next_m * unit * kept
- *   reach_of_m       before this step, neither this nor a later u is larger than m * reach_of_m * unit * kept
+ *   update_bound  after this step, no later u is larger than u * update_bound * unit * kept, if v >= min_v or v == 0
+ *   next_m_bound  after this step, no later u is larger than m * next_m_bound * unit * kept
+ *   m_bound       before this step, neither this nor a later u is larger than m * m_bound * unit * kept
  *
  * `kept` is what decay leaves of w until the end. See docs/training.md. Worked out for the steps that some of these rows missed. */
-static void look_ahead(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
+static void look_ahead(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows)
 {
-    int32_t oldest = trained->n_steps;
+    int32_t oldest = lazy->n_steps;
     for (int64_t i = 0; i < n_rows; i++) {
         const int64_t row = rows == NULL ? i : rows[i];
-        if (row >= 0 && trained->n_taken[row] < oldest)
-            oldest = trained->n_taken[row];
+        if (row >= 0 && lazy->n_applied[row] < oldest)
+            oldest = lazy->n_applied[row];
     }
-    const double SLACK = 1.01, unit = trained->table.dtype == FE_F32 ? 0x1p-26 : 0x1p-55;
-    const double smallest = trained->table.dtype == FE_F32 ? FLT_MIN : DBL_MIN;
-    double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, kept = 1, reach_of_m = 0;
+    const double SLACK = 1.01, unit = lazy->table.dtype == FE_F32 ? 0x1p-26 : 0x1p-55;
+    const double smallest = lazy->table.dtype == FE_F32 ? FLT_MIN : DBL_MIN;
+    double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, kept = 1, m_bound = 0;
     bool all_fade = true; /* the averages shrink, and nothing is added to them */
-    for (fe_step *s = trained->steps + trained->n_steps - 1; s >= trained->steps + oldest; s--) {
+    for (fe_step *s = lazy->steps + lazy->n_steps - 1; s >= lazy->steps + oldest; s--) {
         const double growth = s->nesterov != 0 ? lr / (s->lr * s->beta1) : lr / s->lr; /* of the update's numerator */
         const double shrinkage = larger(s->correction / correction / sqrt(v_kept), s->eps / eps);
-        s->reach = all_fade ? SLACK * larger(growth, 1) * larger(shrinkage, 1) / (kept * unit) : INFINITY;
-        s->least_v = SLACK * smallest / v_kept;
-        s->reach_of_next_m = reach_of_m;
+        s->update_bound = all_fade ? SLACK * larger(growth, 1) * larger(shrinkage, 1) / (kept * unit) : INFINITY;
+        s->min_v = SLACK * smallest / v_kept;
+        s->next_m_bound = m_bound;
         lr = larger(lr, s->lr);
         correction = smaller(correction, s->correction);
         eps = smaller(eps, s->eps);
         v_kept *= s->beta2;
         kept *= larger(1 - s->decay, 0);
         all_fade = all_fade && s->l2 == 0 && s->beta1 <= 1;
-        s->reach_of_m = reach_of_m = all_fade ? SLACK * ((lr + 1) / smaller(eps, 1) + 1) / (kept * unit) : INFINITY; /* nor may lr * m overflow */
+        s->m_bound = m_bound = all_fade ? SLACK * ((lr + 1) / smaller(eps, 1) + 1) / (kept * unit) : INFINITY; /* nor may lr * m overflow */
     }
 }
 
 /* ---- rows shared out between threads ---- */
 
-typedef enum { CATCH_UP, TRAIN, ADD_ROWS, SUM_POWERS } update_kind;
+typedef enum { APPLY_PENDING, APPLY_STEP, ADD_ROWS, SUM_POWERS } update_kind;
 
 typedef struct {
     update_kind kind;
     const fe_table *table;
-    const fe_trained *trained;
+    const fe_lazy_table *lazy;
     const fe_step *now;
-    int32_t n_taken;
+    int32_t n_applied;
     const fe_batch *batch;
     const int64_t *rows;
     double p, *sums;
@@ -85,10 +85,10 @@ static fe_status update_piece(const void *of_job, int64_t piece)
     const int64_t first = first_item(work, piece), end = first_item(work, piece + 1);
     const fe_kernels *kernels = fe_dispatch();
     const fe_dtype dtype = work->table->dtype;
-    if (work->kind == CATCH_UP)
-        kernels->catch_up[dtype](work->trained, work->rows, first, end);
-    else if (work->kind == TRAIN)
-        kernels->train[dtype](work->trained, work->now, work->n_taken, work->batch, first, end);
+    if (work->kind == APPLY_PENDING)
+        kernels->apply_pending[dtype](work->lazy, work->rows, first, end);
+    else if (work->kind == APPLY_STEP)
+        kernels->apply_step[dtype](work->lazy, work->now, work->n_applied, work->batch, first, end);
     else if (work->kind == ADD_ROWS)
         kernels->add_rows[dtype](work->table, work->batch, first, end);
     else
@@ -107,17 +107,17 @@ static void run(update_work work)
     fe_pool_run(update_piece, &work, work.n_pieces, NULL);
 }
 
-void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows)
+void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows)
 {
-    const int64_t n_items = rows == NULL ? trained->table.n_rows : n_rows;
-    look_ahead(trained, rows, n_items);
-    run((update_work){CATCH_UP, &trained->table, .trained = trained, .rows = rows, .n_items = n_items});
+    const int64_t n_items = rows == NULL ? lazy->table.n_rows : n_rows;
+    look_ahead(lazy, rows, n_items);
+    run((update_work){APPLY_PENDING, &lazy->table, .lazy = lazy, .rows = rows, .n_items = n_items});
 }
 
-void fe_train(const fe_trained *trained, const fe_step *now, bool is_recorded, const fe_batch *batch)
+void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_recorded, const fe_batch *batch)
 {
-    look_ahead(trained, batch->rows, batch->n_items);
-    run((update_work){TRAIN, &trained->table, trained, now, trained->n_steps + is_recorded, batch, .n_items = batch->n_items});
+    look_ahead(lazy, batch->rows, batch->n_items);
+    run((update_work){APPLY_STEP, &lazy->table, lazy, now, lazy->n_steps + is_recorded, batch, .n_items = batch->n_items});
 }
 
 void fe_add_rows(const fe_table *sums, const fe_batch *batch)

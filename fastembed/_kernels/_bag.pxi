@@ -100,4 +100,4 @@ def drop(cnp.ndarray rows not None, double p, uint64_t seed, uint64_t call):
     cdef _c.fe_table c_rows
     need_table(&c_rows, rows)
     with nogil:
-        _c.fe_drop(&c_rows, p, seed, call)
+        _c.fe_dropout(&c_rows, p, seed, call)

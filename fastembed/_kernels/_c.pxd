@@ -78,13 +78,14 @@ cdef extern from "fastembed.h" nogil:
     fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                                int64_t *winners, fe_stop stop) noexcept
 
-    ctypedef struct fe_mapped:
+    ctypedef struct fe_mapped_rows:
         char *data
         int64_t n_rows
         int64_t row_size
 
-    bint fe_is_absent(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows) noexcept
-    void fe_advise(const fe_mapped *mapped, const int64_t *rows, int64_t n_rows, bint is_over) noexcept
+    bint fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept
+    void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept
+    void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept
 
     ctypedef enum fe_rule:
         FE_SGD
@@ -101,7 +102,7 @@ cdef extern from "fastembed.h" nogil:
         FE_F16
         FE_BF16
 
-    ctypedef struct fe_trained:
+    ctypedef struct fe_lazy_table:
         fe_rule rule
         fe_table table
         fe_storage storage
@@ -110,7 +111,7 @@ cdef extern from "fastembed.h" nogil:
         uint64_t stream
         fe_table master
         fe_table state[2]
-        int32_t *n_taken
+        int32_t *n_applied
         const double *multipliers
         fe_step *steps
         int32_t n_steps
@@ -123,13 +124,13 @@ cdef extern from "fastembed.h" nogil:
         int64_t n_items
         const fe_array *grads
 
-    void fe_catch_up(const fe_trained *trained, const int64_t *rows, int64_t n_rows) noexcept
-    void fe_train(const fe_trained *trained, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
+    void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept
+    void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
     void fe_add_rows(const fe_table *sums, const fe_batch *batch) noexcept
     void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
     void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept
     void fe_norm_rows(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept
-    void fe_drop(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept
+    void fe_dropout(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept
     void fe_dots(const fe_table *table, const fe_batch *batch, char *dots) noexcept
     void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept
     void fe_sum_powers(const fe_table *rows, double p, double *sums) noexcept

@@ -37,7 +37,7 @@ cdef class Trained:
     float64 for each step that can be recorded. A table of uint16 holds the bits of `storage` ("float16" or "bfloat16"); its states, and
     its masters if there are any, are float32. `seed` is None for rounding to the nearest, else (seed, stream).
     """
-    cdef _c.fe_trained c
+    cdef _c.fe_lazy_table c
     cdef tuple arrays
     cdef int32_t[::1] n_taken
     cdef const double[::1] multipliers
@@ -80,7 +80,7 @@ cdef class Trained:
             raise ValueError("a step has N_SCALARS scalars")
         self.arrays = (table, states, master)
         self.n_taken, self.multipliers, self.steps = n_taken, multipliers, steps
-        self.c.n_taken = &n_taken[0] if n_rows > 0 else NULL
+        self.c.n_applied = &n_taken[0] if n_rows > 0 else NULL
         self.c.multipliers = &multipliers[0] if multipliers is not None and n_rows > 0 else NULL
         self.c.steps = <_c.fe_step *>&steps[0, 0]
 
@@ -94,7 +94,7 @@ cdef class Trained:
             c_rows = &rows[0]
         self.c.n_steps = n_steps
         with nogil:
-            _c.fe_catch_up(&self.c, c_rows, n_rows)
+            _c.fe_apply_pending(&self.c, c_rows, n_rows)
 
     def train(self, int32_t n_steps, const double[::1] now not None, bint is_recorded, const int64_t[::1] rows not None,
               const int32_t[::1] order, const double[::1] factors, bint by_frequency, cnp.ndarray grads not None):
@@ -106,7 +106,7 @@ cdef class Trained:
             raise ValueError("a step has N_SCALARS scalars")
         self.c.n_steps = n_steps
         with nogil:
-            _c.fe_train(&self.c, <const _c.fe_step *>&now[0], is_recorded, &batch)
+            _c.fe_apply_step(&self.c, <const _c.fe_step *>&now[0], is_recorded, &batch)
 
 
 cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table *table, const int64_t[::1] rows,
@@ -194,7 +194,7 @@ def sum_powers(cnp.ndarray rows not None, double p):
 
 # ---- rows of a mapped file ----
 
-cdef int need_mapped(_c.fe_mapped *mapped, cnp.ndarray array) except -1:
+cdef int need_mapped(_c.fe_mapped_rows *mapped, cnp.ndarray array) except -1:
     if cnp.PyArray_NDIM(array) < 1 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         raise ValueError("rows of a mapped file lie side by side")
     mapped.data, mapped.n_rows = <char *>cnp.PyArray_DATA(array), cnp.PyArray_DIM(array, 0)
@@ -204,20 +204,23 @@ cdef int need_mapped(_c.fe_mapped *mapped, cnp.ndarray array) except -1:
 
 def is_absent(cnp.ndarray table not None, const int64_t[::1] rows not None):
     """Whether some of these rows of a mapped file seem not to be in memory."""
-    cdef _c.fe_mapped mapped
+    cdef _c.fe_mapped_rows mapped
     cdef bint result
     need_mapped(&mapped, table)
     if rows.shape[0] == 0:
         return False
     with nogil:
-        result = _c.fe_is_absent(&mapped, &rows[0], rows.shape[0])
+        result = _c.fe_any_nonresident(&mapped, &rows[0], rows.shape[0])
     return result
 
 
 def advise(cnp.ndarray table not None, const int64_t[::1] rows not None, bint is_over):
     """These sorted rows of a mapped file will be read soon; or (is_over) they hold what the file holds, and their memory may go."""
-    cdef _c.fe_mapped mapped
+    cdef _c.fe_mapped_rows mapped
     need_mapped(&mapped, table)
     if rows.shape[0] > 0:
         with nogil:
-            _c.fe_advise(&mapped, &rows[0], rows.shape[0], is_over)
+            if is_over:
+                _c.fe_release_pages(&mapped, &rows[0], rows.shape[0])
+            else:
+                _c.fe_prefetch_pages(&mapped, &rows[0], rows.shape[0])

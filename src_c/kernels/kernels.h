@@ -79,11 +79,11 @@ typedef struct {
 
     /* for i: row rows[i] of t (row i where rows is NULL) takes every recorded step that it has missed. Unlike other kernels, several threads may
      * work on one row: one of them does. */
-    void (*catch_up[FE_N_DTYPES])(const fe_trained *t, const int64_t *rows, int64_t first, int64_t end);
+    void (*apply_pending[FE_N_DTYPES])(const fe_lazy_table *t, const int64_t *rows, int64_t first, int64_t end);
 
     /* Items first .. end - 1 of a batch, which are all that there are of their rows: each row takes the recorded steps that it has missed, and
-     * `now` with the sum of its gradients. It has then taken n_taken recorded steps. */
-    void (*train[FE_N_DTYPES])(const fe_trained *t, const fe_step *now, int32_t n_taken, const fe_batch *batch, int64_t first, int64_t end);
+     * `now` with the sum of its gradients. It has then taken n_applied recorded steps. */
+    void (*apply_step[FE_N_DTYPES])(const fe_lazy_table *t, const fe_step *now, int32_t n_applied, const fe_batch *batch, int64_t first, int64_t end);
 
     /* Items of that kind: sums row(rows[i]) += item i's gradient. */
     void (*add_rows[FE_N_DTYPES])(const fe_table *sums, const fe_batch *batch, int64_t first, int64_t end);
@@ -104,9 +104,9 @@ typedef struct {
     /* As fe_products, for rows first .. end - 1. */
     void (*products[FE_N_DTYPES])(const fe_table *rows, const fe_table *queries, char *products, char *squares, int64_t first, int64_t end);
 
-    /* As fe_norm_rows and fe_drop, for rows first .. end - 1. */
+    /* As fe_norm_rows and fe_dropout, for rows first .. end - 1. */
     void (*norm_rows[FE_N_DTYPES])(const fe_table *rows, const fe_table *grads, bool is_layer, double eps, int64_t first, int64_t end);
-    void (*drop[FE_N_DTYPES])(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
+    void (*dropout[FE_N_DTYPES])(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
 } fe_kernels;
 
 /* Null where the compiler does not target that machine. */
