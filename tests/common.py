@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,22 @@ from fastembed import reference
 from fastembed._kernels import backend
 
 ID_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+
+
 DTYPES = ("float32", "float64")
+
+
 BOUNDS = ("raise", "wrap", "clip", "zero")
 
 
-on_threads = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread")
+ISAS = backend.kernels.build_info()["isa_available"]  # none on the reference
+
+needs_c = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread and no instruction set")
+
+
+def with_path(script: str) -> str:
+    """A script for another process, which then imports what this one can, modules beside the tests too."""
+    return f"import sys; sys.path[:] = {sys.path!r}\n{script}"
 
 
 def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:

@@ -1,4 +1,5 @@
-"""What is shipped: the sdist builds, the wheel holds what is needed and nothing else, an unbuilt folder says what to run."""
+"""What is shipped: the sdist builds, the wheel holds what is needed and nothing else, an unbuilt folder
+says what to run."""
 
 import hashlib
 import shutil
