@@ -1,4 +1,4 @@
-"""What all tests share: tables, instruction sets, and a collector that leaves alone what was there before them."""
+"""What all tests share: tables, instruction sets, and the collector of cycles."""
 
 import gc
 
@@ -10,7 +10,7 @@ from fastembed._kernels import backend
 
 
 def pytest_collection_finish():
-    """Cyclic collections that look through modules and tests again and again take a fifth of the time."""
+    """To look for cycles in modules and tests again and again would take a fifth of the time."""
     gc.collect()
     gc.freeze()
 
@@ -24,14 +24,14 @@ def tables():
 
 @pytest.fixture
 def select_isa():
-    """A function that chooses an instruction set, for the length of a test."""
+    """A function that chooses an instruction set for the length of a test; not on the reference."""
     before = backend.kernels.build_info()["isa"]
-    yield backend.kernels.select_isa
-    backend.kernels.select_isa(before)
+    yield backend.kernels.select_isa if ISAS else lambda name: None
+    if ISAS:
+        backend.kernels.select_isa(before)
 
 
 @pytest.fixture(params=ISAS or [None])
-def isa(request):
-    """Each instruction set, for the length of a test; None on the reference, which has none."""
-    if request.param is not None:
-        request.getfixturevalue("select_isa")(request.param)
+def isa(request, select_isa):
+    """Each instruction set, for the length of a test."""
+    select_isa(request.param)

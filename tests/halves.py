@@ -5,7 +5,6 @@ import numpy as np
 
 HALVES = ("float16", "bfloat16")
 
-
 DTYPE = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: what it shows, what it refuses, in one line and with exit status 2."""
+"""The command line as a person uses it: what it shows, and what it refuses in one line."""
 
 import os
 import re
@@ -216,7 +216,7 @@ def test_info_shows_a_checkpoint(tmp_path, capsys):
 
 
 @pytest.mark.on_reference
-def test_info_on_what_is_no_checkpoint(tmp_path, capsys):
+def test_info_on_invalid_checkpoints(tmp_path, capsys):
     path = tmp_path / "c"
     checkpoint.save(path, {"a": np.zeros((3, 2)), "a.lookups": np.array([1, -2, 3])})
     damaged = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The command of the benchmark suite: what it lists, a quick run of everything, and what it refuses."""
+"""The command of the benchmark suite: what it lists, a quick run of all, and what it refuses."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Arrays that are refused: shapes that do not relate, overlap, misaligned outputs, subclasses that lie."""
+"""Arrays that are refused: unrelated shapes, overlap, misaligned outputs, subclasses that lie."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_what_a_subclass_says_is_not_believed(tables):
 
 
 @pytest.mark.on_reference
-def test_what_is_no_table_is_not_written():
+def test_an_invalid_table_is_not_written():
     flat = np.zeros(4)
     with pytest.raises(ValueError, match=r"table must have 2 axes \(rows, columns\), got shape \(4,\)"):
         fe.scatter_add(flat, [0], 1.0)

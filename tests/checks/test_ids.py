@@ -1,4 +1,4 @@
-"""Ids of every kind, ids that are no integers, and ids beyond 64 bits."""
+"""Ids of every kind, ids that are not integers, and ids beyond 64 bits."""
 
 import numpy as np
 import pytest

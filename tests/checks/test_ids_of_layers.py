@@ -1,4 +1,4 @@
-"""Ids of every kind, and ids that are no integers, given to layers."""
+"""Ids of every kind, and ids that are not integers, given to layers."""
 
 from collections import UserList, deque
 
@@ -43,7 +43,7 @@ def test_ids_of_every_kind():
     ],
     ids=repr,
 )  # fmt: skip
-def test_ids_that_are_no_integers(ids):
+def test_ids_that_are_not_integers(ids):
     layer = fe.Embedding(9, 2, rng=0)
     pair = fe.TokenPositionEmbedding(9, 9, 2, rng=0)
     for call in (

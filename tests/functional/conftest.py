@@ -1,4 +1,4 @@
-"""Sizes of blocks, of which the results of a search do not depend."""
+"""Sizes of blocks, on which the results of a search do not depend."""
 
 import pytest
 

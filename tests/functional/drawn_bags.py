@@ -5,12 +5,11 @@ from common import ID_DTYPES
 
 MODES = ("sum", "mean", "sqrtn", "max")
 
-
 V, D = 9, 37
 
 
 def draw_bags(rng, n_ids=None):
-    """Ids and offsets of bags of many sizes, empty ones too; or ids in two axes and no offsets; and include_last_offset."""
+    """Ids and offsets of bags of many sizes, or ids in two axes; and include_last_offset."""
     if n_ids is None and rng.random() < 0.3:
         return rng.integers(0, V, (int(rng.integers(1, 6)), int(rng.integers(0, 6)))), None, bool(rng.random() < 0.5)
     n_ids = int(rng.integers(0, 30)) if n_ids is None else n_ids

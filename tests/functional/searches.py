@@ -6,7 +6,6 @@ import fastembed as fe
 
 METRICS = ("cosine", "dot", "l2")
 
-
 each_metric = pytest.mark.parametrize("metric", METRICS)
 
 

@@ -1,4 +1,4 @@
-"""embedding_bag and its backward: the reference to the bit, threads, maxima, and what is refused."""
+"""embedding_bag and its backward: the reference to the bit, threads, maxima, refusals."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_forward_and_backward_are_the_reference(dtype, mode, seed, bounds, layou
 @needs_c
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_long_bags_on_any_number_of_threads(dtype):
-    """Bags that span several blocks of ids, at widths around the vectors' and tiles', against NumPy's sums in order."""
+    """Bags of several blocks of ids, at widths around those of vectors and tiles, against NumPy."""
     rng = np.random.default_rng(0)
     for width in (1, 3, 8, 16, 33, 64, 128, 131, 300):
         table = rng.standard_normal((500, width)).astype(dtype)

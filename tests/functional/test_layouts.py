@@ -1,4 +1,4 @@
-"""Random layouts of every argument, ids in and out of range: no crash, no difference from the reference."""
+"""Random layouts of every argument, ids in and out of range: the reference's results."""
 
 import numpy as np
 from common import BOUNDS, DTYPES, ID_DTYPES, READ_LAYOUTS, assert_same, floats, lists, outcome, relaid, same_bits
@@ -9,7 +9,6 @@ import fastembed as fe
 from fastembed import reference
 
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
-
 
 layouts = st.sampled_from(READ_LAYOUTS)
 
@@ -43,7 +42,7 @@ def problems(draw):
 
 
 def _is_told_by_lists(p):
-    """Nested lists cannot say how wide a table without rows is, nor that ids of shape (0, 3) have two axes."""
+    """Nested lists do not tell the width of a table without rows, nor the axes of empty ids."""
     return len(p["wte"]) > 0 and len(p["wpe"]) > 0
 
 

@@ -13,9 +13,7 @@ from fastembed._kernels import backend
 
 pytestmark = pytest.mark.on_reference
 
-
 SHAPES = ((), (1,), (7,), (2, 3), (3, 1, 2), (0,), (2, 0), (0, 3))
-
 
 LARGE = ((1100,), (35, 30))  # more than the block of ids that C reads at once
 

@@ -1,4 +1,4 @@
-"""RowGrad: the reference's sums, norms and clipping; accumulation; COO triples; parts that are no gradient."""
+"""RowGrad: the reference's sums, norms and clipping; accumulation; COO triples; invalid parts."""
 
 import math
 
@@ -130,7 +130,7 @@ def test_bad_triples(error, text, arguments):
         fe.RowGrad.from_coo(*arguments)
 
 
-def test_attributes_that_are_no_gradient_are_refused_by_a_step():
+def test_invalid_attributes_are_refused_by_a_step():
     layer = fe.Embedding(5, 2, dtype="float64", rng=0)
     opt = fe.optim.Adam(layer)
     before = layer.weight.copy()
@@ -144,7 +144,7 @@ def test_attributes_that_are_no_gradient_are_refused_by_a_step():
     assert opt.state_dict()["items"][0]["step"] == 0
 
 
-PARTS_THAT_ARE_NO_GRADIENT = [
+INVALID_PARTS = [
     (ValueError, "sorted, distinct", [3, 1], np.ones((2, 2)), (5, 2)),
     (ValueError, "sorted, distinct", [1, 1], np.ones((2, 2)), (5, 2)),
     (ValueError, "within the 5 rows", [1, 5], np.ones((2, 2)), (5, 2)),
@@ -158,15 +158,15 @@ PARTS_THAT_ARE_NO_GRADIENT = [
 ]
 
 
-@pytest.mark.parametrize(("error", "text", "ids", "rows", "shape"), PARTS_THAT_ARE_NO_GRADIENT)
-def test_parts_that_are_no_gradient_are_refused(error, text, ids, rows, shape):
+@pytest.mark.parametrize(("error", "text", "ids", "rows", "shape"), INVALID_PARTS)
+def test_invalid_parts_are_refused(error, text, ids, rows, shape):
     with pytest.raises(error, match=text):
         fe.RowGrad(ids, rows, shape)
 
 
-@pytest.mark.parametrize(("error", "text", "ids", "rows", "shape"), PARTS_THAT_ARE_NO_GRADIENT[:-2])
-def test_attributes_that_are_no_gradient_are_refused_by_every_method(error, text, ids, rows, shape):
-    """A sum of rows that are out of order was written outside its array once."""
+@pytest.mark.parametrize(("error", "text", "ids", "rows", "shape"), INVALID_PARTS[:-2])
+def test_invalid_attributes_are_refused_by_every_method(error, text, ids, rows, shape):
+    """A sum of rows that are out of order was once written outside its array."""
     layer = fe.Embedding(*shape, dtype="float64", rng=0)
     layer.backward(np.ones((1, shape[1])), [0])
     grad, none = layer.grads()["weight"], fe.RowGrad.zeros(shape, np.float64)

@@ -1,10 +1,11 @@
-"""Nearest rows and analogies: the reference to the bit, odd numbers and sizes, and what is refused."""
+"""Nearest rows and analogies: the reference to the bit, odd numbers and sizes, refusals."""
 
 import functools
 
 import numpy as np
 import pytest
 from common import DTYPES, assert_same, floats, outcome, relaid, same_bits
+from halves import HALVES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from searches import METRICS, each_metric, layer_of
@@ -16,11 +17,8 @@ from fastembed._kernels import backend
 pytestmark = pytest.mark.on_reference
 
 
-HALVES = ("float16", "bfloat16")
-
-
 def drawn_table(rng, kind, n_rows, width, dtype):
-    """Tables of numbers far apart, of many ties, of equal rows, of rows near each other, and of odd numbers."""
+    """Tables of distant numbers, of many ties, of equal rows, of close rows, and of odd numbers."""
     table = rng.standard_normal((n_rows, width))
     if kind == "integers":
         table = rng.integers(-2, 3, (n_rows, width)).astype(np.float64)
@@ -36,7 +34,7 @@ def drawn_table(rng, kind, n_rows, width, dtype):
 
 
 def assert_found(got, expected):
-    """A search found what the reference did: the ids, and the bits of the scores, or its exception."""
+    """A search found the ids of the reference and the bits of its scores, or raised as it did."""
     assert got[0] == expected[0], (got, expected)
     if got[0] == "raised":
         assert got[1:] == expected[1:]
@@ -49,7 +47,7 @@ def assert_found(got, expected):
 
 @functools.cache
 def searches(kind, metric, dtype):
-    """Tables, calls and what the reference makes of them, which does not depend on the size of blocks."""
+    """Tables, calls and the reference's answers, which do not depend on the size of blocks."""
     rng, made = np.random.default_rng(0), []
     for _ in range(12 if backend.name == "c" else 5):
         n_rows, width = int(rng.integers(1, 60)), int(rng.integers(1, 40))

@@ -2,10 +2,10 @@
 
 import tracemalloc
 
-import ml_dtypes
 import numpy as np
 import pytest
 from common import DTYPES, READ_LAYOUTS, floats, relaid, same_bits
+from halves import DTYPE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +16,10 @@ from fastembed.functional import statistics
 
 pytestmark = pytest.mark.on_reference
 
-
 FIELDS = (
     "rows", "columns", "min_norm", "mean_norm", "max_norm", "zero_rows", "nonfinite_rows", "lookups", "never_looked_up",
     "most_frequent",
 )  # fmt: skip
-
-
-HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 def assert_is(found, expected, dtype, n_bytes):
@@ -32,7 +28,7 @@ def assert_is(found, expected, dtype, n_bytes):
     assert (found.dtype, found.nbytes) == (dtype, n_bytes)
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@pytest.mark.parametrize("dtype", [*DTYPES, *DTYPE])
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), n_rows=st.integers(0, 40), n_cols=st.integers(0, 40), layout=st.sampled_from(READ_LAYOUTS),
@@ -41,14 +37,14 @@ def assert_is(found, expected, dtype, n_bytes):
 def test_statistics_are_the_reference(dtype, seed, n_rows, n_cols, layout, is_counted, block):
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"):
-        table = floats(rng, (n_rows, n_cols), "float64").astype(HALVES.get(dtype, dtype))
+        table = floats(rng, (n_rows, n_cols), "float64").astype(DTYPE.get(dtype, dtype))
     table[rng.random(n_rows) < 0.3] = rng.choice([0.0, -0.0])
     table[rng.random(n_rows) < 0.3] = rng.standard_normal()
     counts = rng.integers(0, 5, n_rows) if is_counted else None
     before = table.copy()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "_BLOCK", block)
-        given_table = table if dtype in HALVES else relaid(table, layout)
+        given_table = table if dtype in DTYPE else relaid(table, layout)
         found = fe.table_statistics(given_table, None if counts is None else counts.astype("u2"))
     rows = table.astype("f8").tolist()
     expected = reference.statistics.table_statistics(rows, None if counts is None else counts.tolist())
@@ -102,7 +98,7 @@ def test_what_is_refused(error, text, table, lookups):
         fe.table_statistics(table, lookups)
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@pytest.mark.parametrize("dtype", [*DTYPES, *DTYPE])
 def test_statistics_of_a_file_are_those_of_its_tables(tmp_path, dtype, monkeypatch):
     monkeypatch.setattr(statistics, "_BLOCK", 64)
     layer = fe.Embedding(50, 3, dtype=dtype, rng=0).count_lookups()

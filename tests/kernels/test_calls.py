@@ -1,4 +1,4 @@
-"""Calls that go straight to C, and what the boundary refuses."""
+"""Calls that go straight to C, and arrays that the boundary refuses."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_a_subclass_may_have_a_call_of_its_own(monkeypatch):
 
 
 @pytest.mark.skipif(backend.name != "c", reason="the reference has no memory to go astray in")
-def test_the_kernels_refuse_what_does_not_go_together():
+def test_the_kernels_refuse_arrays_that_do_not_match():
     kernels, table = backend.kernels, np.zeros((3, 4), "f4")
     rest = np.zeros(3, np.int32), None, np.zeros((1, kernels.N_SCALARS))
     for rule, states in (("adam", (table,) * 3), ("sgd", (None,)), ("row_wise_adagrad", ())):

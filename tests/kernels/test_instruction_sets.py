@@ -10,7 +10,7 @@ pytestmark = needs_c
 
 
 def problems(rng, dtype):
-    """Tables, ids, some of them far outside, and gradients: small, large, odd, narrow, wide, streamed and split."""
+    """Tables, ids (some of them far outside) and gradients: narrow, wide, streamed and split."""
     shapes = [
         (7, 5, 1, (3,)),
         (40, 9, 33, (5, 8)),
@@ -53,7 +53,7 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(select_isa, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_results_are_right_at_every_alignment(select_isa, dtype):
-    """Results beyond 16 MiB are written past the cache, in whole lines with loose ends before and after."""
+    """Results beyond 16 MiB bypass the cache, in whole cache lines with loose ends around them."""
     rng = np.random.default_rng(1)
     width = 700
     wte, wpe = floats(rng, (50, width), dtype), floats(rng, (64, width), dtype)

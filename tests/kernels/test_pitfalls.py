@@ -10,7 +10,7 @@ import fastembed as fe
 
 
 def test_every_path_checks_every_id(tables):
-    """An index check skipped on one option's path; a backward without one; off by one at the table's end."""
+    """No check on one option's path; none in a backward; off by one at the table's end."""
     wte, wpe = tables
     dout, dwte, dwpe = np.ones((2, 4)), np.zeros((10, 4)), np.zeros((6, 4))
     for id_dtype in ID_DTYPES:
@@ -72,7 +72,7 @@ def test_an_output_of_several_runs_is_not_half_written(tables, shape):
 
 
 def test_ids_that_change_during_a_call_never_reach_outside(tables):
-    """Another thread writes wild ids all the time: an IndexError, or rows of ids that were there; never a crash."""
+    """Another thread writes wild ids meanwhile: an IndexError, or rows of ids that were there."""
     wte, wpe = tables
     ids = np.zeros(20_000, np.int64)
     stop = threading.Event()
@@ -173,12 +173,12 @@ class Changing:
 
 
 def test_ids_are_read_once():
-    """What is looked up is what was brought up to date, shortened and counted, though ids change in the meantime."""
+    """Rows looked up, updated, shortened and counted are the same, though ids change meanwhile."""
     for options in ({}, {"max_norm": 0.1, "max_norm_in_place": False}):
         layer = fe.Embedding(9, 3, rng=0, **options)
         opt = fe.optim.Adam(layer, lr=0.1)
         layer.backward(np.ones((9, 3), "f4"), np.arange(9), optimizer=opt)
-        layer.backward(np.ones((1, 3), "f4"), [0], optimizer=opt)  # the others are a step behind
+        layer.backward(np.ones((1, 3), "f4"), [0], optimizer=opt)  # the others have a pending update
         layer.count_lookups()
         assert same_bits(layer(Changing(), out=np.empty((1, 3), "f4")), layer([1]))
         assert layer.lookup_counts()["weight"].tolist() == [0, 2, *[0] * 7]

@@ -111,9 +111,10 @@ print(a_look_up(8), open("/proc/self/status").read().split("Threads:")[1].split(
 
 @pytest.mark.parametrize(("n_threads", "width"), [(1, 64), (1, 0), (2, 0)])
 def test_control_c_ends_a_long_look_up(n_threads, width):
-    """Within 0.2 s of the signal, of a call that takes many seconds: while rows are copied, and while ids are checked.
+    """Within 0.2 s of the signal: while rows are copied, and while ids are checked.
 
-    Of its own processor's time, since others may have the processor; by the clock it is far less than the call would take.
+    Measured in the processor time of the thread, since the processor may be shared; by the clock it
+    is far less than the call would take.
     """
     script = """
 import os, signal, sys, threading, time, numpy as np, fastembed as fe

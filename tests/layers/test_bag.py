@@ -6,12 +6,12 @@ from common import DTYPES, READ_LAYOUTS, lists, relaid, same_bits
 from drawn_bags import MODES, D, V, draw_bags, draw_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizers import MAKE
 
 import fastembed as fe
 from fastembed import reference
 
 pytestmark = pytest.mark.on_reference
-
 
 LAYER_OPTIONS = st.fixed_dictionaries(
     {
@@ -23,8 +23,7 @@ LAYER_OPTIONS = st.fixed_dictionaries(
     }
 )
 
-
-OPTIMIZERS = ("SGD", "Adagrad", "RowWiseAdagrad", "Adam", "AdamW", "SparseAdam", None)
+OPTIMIZERS = (*MAKE, None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

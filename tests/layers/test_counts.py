@@ -1,13 +1,12 @@
-"""Counts of look-ups: the reference's, whatever the layer and the threads; in copies, sizes and states."""
+"""Counts of look-ups: the reference's, for every layer, with threads, in copies and states."""
 
 import copy
 import pickle
 import threading
-import zlib
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
+from common import DTYPES, crc, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +18,6 @@ pytestmark = pytest.mark.on_reference
 
 def counts_of(layer):
     return {name: counts.tolist() for name, counts in layer.lookup_counts().items()}
-
-
-def crc(string):
-    return zlib.crc32(string.encode())
 
 
 def expected_counts(*pairs):

@@ -1,4 +1,4 @@
-"""Options of Embedding: every combination against the reference to the bit, and against PyTorch where it is there."""
+"""Options of Embedding: every combination against the reference to the bit, and against PyTorch."""
 
 import math
 
@@ -13,7 +13,6 @@ from fastembed import reference
 
 pytestmark = pytest.mark.on_reference
 
-
 OPTIONS = st.fixed_dictionaries(
     {
         "padding_idx": st.sampled_from([None, 0, 3, -1, -7]),
@@ -24,9 +23,7 @@ OPTIONS = st.fixed_dictionaries(
     }
 )
 
-
 SHAPES = ((), (4,), (2, 9), (0,))
-
 
 STEPS = (None, lambda layer, optim: optim.Adam(layer, lr=0.1, weight_decay=0.01), lambda layer, optim: optim.SGD(layer, lr=0.1))
 
@@ -129,7 +126,7 @@ def test_rows_without_columns():
     assert pair.grads()["wpe"].ids.tolist() == [1, 2]
 
 
-def test_options_that_cannot_be():
+def test_invalid_options():
     for options, error in (
         ({"padding_idx": 5}, ValueError),
         ({"padding_idx": -6}, ValueError),

@@ -1,5 +1,4 @@
-"""Row-quantised tables: the reference and FBGEMM to the byte, look-ups and bags to the bit, the error,
-and what is refused."""
+"""Row-quantised tables: FBGEMM's bytes, look-ups and bags to the bit, the error, refusals."""
 
 import copy
 import itertools
@@ -9,7 +8,8 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
-from common import BOUNDS, ID_DTYPES, assert_same, lists, outcome, relaid, same_bits
+from common import BOUNDS, ID_DTYPES, ISAS, assert_same, lists, needs_c, outcome, relaid, same_bits
+from drawn_bags import MODES, draw_bags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,18 +20,13 @@ from fastembed.reference import quantized as reference
 
 pytestmark = pytest.mark.on_reference
 
-
 ALL_BITS = (8, 4)
-
-
-MODES = ("sum", "mean", "sqrtn", "max")
-
 
 WIDTHS = (0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 128, 129, 200)
 
 
 def table_of(rng, n_rows, width, bits):
-    """Rows of many sizes and offsets, constant ones and zeros of both signs among them, within what the format holds."""
+    """Rows of many sizes and offsets, constant ones and zeros of both signs among them."""
     rows = rng.standard_normal((n_rows, width)) * 10.0 ** rng.integers(-9, 3 if bits == 4 else 30, (n_rows, 1))
     rows[::5] += 10.0 ** rng.integers(-6, 4, rows[::5].shape[:1])[:, None]
     rows[1::7] = rows[1::7, :1]
@@ -41,7 +36,7 @@ def table_of(rng, n_rows, width, bits):
 
 
 def packed_of(rng, n_rows, width, bits):
-    """Any bytes as elements, with scales and biases of many sizes, infinities and NaN among them."""
+    """Any bytes as elements; scales and biases of many sizes, infinities and NaN among them."""
     dtype = np.float32 if bits == 8 else np.float16
     with np.errstate(over="ignore"):
         trailers = (rng.standard_normal((n_rows, 2)) * 10.0 ** rng.integers(-10, 8, (n_rows, 2))).astype(dtype)
@@ -135,15 +130,6 @@ def test_look_ups_are_the_reference(bits, seed, bounds, width, layout):
         assert_same(outcome(layer.gather_add, ids, wpe, positions, bounds=bounds), expected, np.float32, out_shape)
 
 
-def draw_bags(rng):
-    """Ids and offsets of bags, empty ones too, or ids in two axes; and include_last_offset."""
-    if rng.random() < 0.3:
-        return rng.integers(0, 9, (int(rng.integers(1, 6)), int(rng.integers(0, 6)))), None, False
-    n_ids = int(rng.integers(0, 30))
-    ends = np.sort(rng.integers(0, n_ids + 1, int(rng.integers(0, 8))))
-    return rng.integers(0, 9, n_ids), np.concatenate(([0], ends)), bool(rng.random() < 0.5)
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bits", ALL_BITS)
 @settings(max_examples=40, deadline=None)
@@ -166,31 +152,27 @@ def test_bags_are_the_reference(bits, mode, seed, bounds, width):
     assert_same(got, expected, np.float32, (len(ids) if offsets is None else len(offsets) - include_last, width))
 
 
-@pytest.mark.skipif(backend.name != "c", reason="the reference has one thread and no instruction set")
+@needs_c
 @pytest.mark.parametrize("bits", ALL_BITS)
-def test_bits_do_not_depend_on_threads_or_instruction_set(bits):
+def test_bits_do_not_depend_on_threads_or_instruction_set(select_isa, bits):
     """Long bags, over blocks of ids, and large results; the same as those of a table of floats."""
     rng = np.random.default_rng(3)
-    before = backend.kernels.build_info()["isa"]
-    try:
-        for isa, width in itertools.product(backend.kernels.build_info()["isa_available"], (5, 64, 100, 300)):
-            backend.kernels.select_isa(isa)
-            layer = fe.QuantizedEmbedding.from_float(rng.standard_normal((500, width)).astype("f4"), bits=bits)
-            table = layer.dequantize()
-            ids = rng.integers(0, 500, 9_000)
-            offsets = np.sort(np.concatenate(([0, 0, 1024, 2048, 2049, 8_000], rng.integers(0, 9_000, 40))))
-            weights, wpe = rng.random(9_000, np.float32), rng.standard_normal((1_000, width)).astype("f4")
-            for n, mode in itertools.product((1, 2, 3, 8), MODES):
-                with fe.threads(n):
-                    of_mode = {"mode": mode, "per_sample_weights": None if mode == "max" else weights}
-                    for options in ({"mode": mode}, of_mode, {"mode": mode, "padding_idx": 7}):
-                        got, expected = layer.bag(ids, offsets, **options), fe.embedding_bag(table, ids, offsets, **options)
-                        assert same_bits(got, expected), (isa, width, n, options)
-                    assert same_bits(layer(ids), table[ids])
-                    batch = ids.reshape(9, 1_000)
-                    assert same_bits(layer.gather_add(batch, wpe), fe.gather_add(table, batch, wpe))
-    finally:
-        backend.kernels.select_isa(before)
+    for isa, width in itertools.product(ISAS, (5, 64, 100, 300)):
+        select_isa(isa)
+        layer = fe.QuantizedEmbedding.from_float(rng.standard_normal((500, width)).astype("f4"), bits=bits)
+        table = layer.dequantize()
+        ids = rng.integers(0, 500, 9_000)
+        offsets = np.sort(np.concatenate(([0, 0, 1024, 2048, 2049, 8_000], rng.integers(0, 9_000, 40))))
+        weights, wpe = rng.random(9_000, np.float32), rng.standard_normal((1_000, width)).astype("f4")
+        for n, mode in itertools.product((1, 2, 3, 8), MODES):
+            with fe.threads(n):
+                of_mode = {"mode": mode, "per_sample_weights": None if mode == "max" else weights}
+                for options in ({"mode": mode}, of_mode, {"mode": mode, "padding_idx": 7}):
+                    got, expected = layer.bag(ids, offsets, **options), fe.embedding_bag(table, ids, offsets, **options)
+                    assert same_bits(got, expected), (isa, width, n, options)
+                assert same_bits(layer(ids), table[ids])
+                batch = ids.reshape(9, 1_000)
+                assert same_bits(layer.gather_add(batch, wpe), fe.gather_add(table, batch, wpe))
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -361,7 +343,7 @@ def test_the_boundary_refuses_what_would_read_elsewhere():
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_nearest_of_packed_rows_is_that_of_their_floats(bits):
-    """Straight from the packed bytes, block by block; ids, scores and errors of the dequantised table."""
+    """From the packed bytes, block by block: ids, scores and errors of the dequantised table."""
     table = np.random.default_rng(3).standard_normal((500, 7)).astype("f4")
     packed = fe.QuantizedEmbedding.from_float(table, bits=bits)
     floats = fe.Embedding.from_pretrained(packed.dequantize())

@@ -1,5 +1,4 @@
-"""TokenPositionEmbedding with its options: the reference to the bit, finite differences, PyTorch's norms,
-padding, the tied head."""
+"""TokenPositionEmbedding and its options: the reference to the bit, PyTorch's norms, padding."""
 
 import pickle
 
@@ -14,9 +13,7 @@ from fastembed import checkpoint, reference
 
 pytestmark = pytest.mark.on_reference
 
-
 ALL_DTYPES = ("float32", "float64", "float16")
-
 
 OPTIONS = st.fixed_dictionaries(
     {
@@ -245,6 +242,10 @@ def test_the_tied_head():
 
 def test_what_is_refused():
     layer = fe.TokenPositionEmbedding(9, 4, 3, rng=0)
+
+    def backward(ids, **call):
+        layer.backward(np.ones((*np.shape(ids), 3), "f4"), ids, **call)
+
     for error, text, ids, call in (
         (ValueError, "lengths and mask exclude each other", [[1, 2]], {"lengths": [1], "mask": [[True, False]]}),
         (ValueError, r"lengths must have shape \(1,\), got \(2,\)", [[1, 2]], {"lengths": [1, 2]}),
@@ -265,9 +266,9 @@ def test_what_is_refused():
         (IndexError, r"token id 9 at position \(0, 0\)", [[9, 2]], {"position_ids": [0, 2**70]}),
         (IndexError, rf"position id {2**70} at position \(1, 1\)", [[1, 2]] * 2, {"position_ids": [[0, 0], [1, 2**70]]}),
     ):
-        for call_it in (lambda: layer(ids, **call), lambda: layer.backward(np.ones((*np.shape(ids), 3), "f4"), ids, **call)):  # noqa: B023
+        for use in (layer, backward):
             with pytest.raises(error, match=text):
-                call_it()
+                use(ids, **call)
     assert layer([[1] * 9], lengths=[4]).shape == (1, 9, 3)  # padding may lie past the last position
     assert layer([[1, 2**70]], [[0, -(2**70)]], lengths=[1]).shape == (1, 2, 3)  # and hold what is no id, of any size
     with pytest.raises(ValueError, match="go with ids, and none were given"):

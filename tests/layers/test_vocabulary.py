@@ -1,4 +1,4 @@
-"""Names of rows, and tables that grow with them: what is added, what stays to the bit, what is refused."""
+"""Names of rows, and tables that grow with them: what is added, what stays, what is refused."""
 
 import copy
 import pickle
@@ -13,9 +13,7 @@ from fastembed import checkpoint, reference
 
 pytestmark = pytest.mark.on_reference
 
-
 NAMES = ["a", "b", "c", "d", "e", "f"]
-
 
 ALL_DTYPES = [*DTYPES, "float16", "bfloat16"]
 

@@ -1,8 +1,7 @@
-"""microgpt's training on single Python floats, with a tape for the derivatives: what the array model is
-compared with.
+"""microgpt's training on single Python floats, with which the array model is compared.
 
-Written from the formulas, independently of `fastembed.microgpt`: no arrays, one document at a time, dense
-Adam.
+Written from the formulas, independently of `fastembed.microgpt`: a tape for the derivatives, no
+arrays, one document at a time, dense Adam.
 """
 
 import math

@@ -18,7 +18,7 @@ from fastembed.training import Options, Run, load_model
 
 @pytest.fixture
 def no_collector():
-    """Scalars refer to one another without circles, and to look through millions of them takes most of the time."""
+    """Scalars make no cycles, and to look for them among millions takes most of the time."""
     gc.disable()
     yield
     gc.enable()
@@ -95,7 +95,7 @@ def test_a_run_ends_at_its_last_step():
 
 
 def test_descriptions_that_lie(tmp_path):
-    """Sizes, names and state in the description are compared with the tensors before anything is made of them."""
+    """What the description says of sizes, names and state is checked before it is used."""
     path = str(tmp_path / "c.safetensors")
     run = Run(Options(steps=5, block_size=4, n_embd=4, n_head=2))
     list(run.train(3))

@@ -18,7 +18,6 @@ MAKE = {
     "SparseAdam": lambda items, **rows: fe.optim.SparseAdam(items, lr=0.1, **rows),
 }
 
-
 each_optimizer = pytest.mark.parametrize("name", list(MAKE))
 
 

@@ -20,7 +20,6 @@ OPTIONS = {
     "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4}],
 }
 
-
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
 
 
@@ -126,7 +125,7 @@ def test_row_wise_adagrad_is_the_published_formula(mode):
 
 
 @pytest.mark.on_reference
-def test_a_mode_of_decay_that_there_is_not():
+def test_an_invalid_mode_of_decay():
     layer = fe.Embedding(4, 2, rng=0)
     with pytest.raises(ValueError, match="weight_decay_mode must be l2 or decoupled, got 'L2'"):
         fe.optim.RowWiseAdagrad(layer, weight_decay_mode="L2")

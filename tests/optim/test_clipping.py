@@ -1,4 +1,4 @@
-"""Clipping over several items: layers and dense arrays, PyTorch's norm, norms that are not finite."""
+"""Clipping over several items: layers and dense arrays, PyTorch's norm, infinite norms."""
 
 import re
 
@@ -61,7 +61,7 @@ NOT_FINITE = [([np.nan, 2.0], "nan"), ([np.inf, 2.0], "inf"), ([-np.inf, np.nan]
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize(("values", "norm"), NOT_FINITE)
 def test_a_norm_that_is_not_finite(values, norm):
-    """An error, in which nothing is scaled; or what PyTorch makes of it. NaN was passed over without a word."""
+    """An error that leaves gradients as they are; or, on request, what PyTorch makes of it."""
     layer, parameter = fe.Embedding(3, 2, dtype="float64", rng=0), fe.Parameter(np.zeros(2))
     like = reference.Embedding.from_pretrained(layer.weight.tolist())
     for _ in range(2):

@@ -117,7 +117,7 @@ def test_infinite_and_missing_numbers_go_where_the_dense_update_takes_them(dtype
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_infinite_rows_are_no_reason_to_skip_steps(isa, dtype, weight_decay):
-    """What does not move a row that is infinite may still make a NaN of it: decay into the average, an update without limit."""
+    """A step that moves no finite number may make NaN of an infinite one: by decay, by its size."""
     pair = Pair("Adam", dtype, (6, 128), weight_decay)
     largest = np.finfo(dtype).max
     pair.layer.weight[1:4] = pair.w[1:4] = [[np.inf], [-np.inf], [largest / 4]]
@@ -135,7 +135,7 @@ def test_infinite_rows_are_no_reason_to_skip_steps(isa, dtype, weight_decay):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_second_average_that_becomes_a_nan_reaches_rows_that_had_settled(dtype):
+def test_a_second_average_that_becomes_a_nan_reaches_rows_that_had_converged(dtype):
     """Its root is infinite, so that nothing moves, until a beta2 of 0 makes NaN of it."""
     pair = Pair("Adam", dtype, (3, 40), 0.0)
     with np.errstate(all="ignore"):
@@ -150,7 +150,7 @@ def test_a_second_average_that_becomes_a_nan_reaches_rows_that_had_settled(dtype
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_averages_that_underflow_keep_their_sign(dtype):
-    """Halves of the smallest number are -0, and so is their sum; a step without decay would make 0 of it."""
+    """Half of the smallest negative number is -0; a step without decay would make 0 of it."""
     pair = Pair("Adam", dtype, (2, 5), 0.01)
     smallest = np.finfo(dtype).smallest_subnormal
     pair.opt.betas = (0.5, 0.9)
@@ -166,7 +166,7 @@ def test_averages_that_underflow_keep_their_sign(dtype):
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_schedule_of_steps(data):
-    """Learning rates, betas, gaps and sizes drawn freely, so that each test for skipping is met from both sides."""
+    """Learning rates, betas, gaps and sizes on both sides of each condition for skipping steps."""
     dtype = data.draw(st.sampled_from(DTYPES))
     pair = Pair(
         data.draw(st.sampled_from(EXACT)),
@@ -189,7 +189,7 @@ def test_any_schedule_of_steps(data):
 
 
 def test_readers_in_other_threads_see_whole_steps():
-    """Rows that many threads ask for while they are behind are brought up to date once."""
+    """Pending updates of rows that many threads read are applied once."""
     pair = Pair("Adam", "float32", (400, 64), 0.0)
     wrong = []
 

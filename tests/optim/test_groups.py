@@ -37,7 +37,7 @@ def test_groups_have_options_of_their_own():
 
 
 def test_every_group_has_every_option():
-    """What a schedule reads and writes in PyTorch: `param_groups`, whether an option was given or not."""
+    """`param_groups` is what a schedule reads and writes in PyTorch, for options given or not."""
     a, b, c = (fe.Embedding(4, 2, dtype="float64", rng=0) for _ in range(3))
     opt = fe.optim.Adam([{"params": a}, {"params": b, "lr": 0.5}, {"params": c}], lr=0.1, betas=(0.8, 0.9))
     groups = opt.param_groups
@@ -94,7 +94,7 @@ TOO_LARGE = [
 
 @pytest.mark.parametrize(("name", "dtype", "options", "factor"), TOO_LARGE)
 def test_a_learning_rate_that_is_infinite_in_the_dtype_is_refused(name, dtype, options, factor):
-    """Times the zeros of a gradient it is NaN, which rows that no batch touched became in the reference alone."""
+    """Times a gradient of zero it is NaN, in rows that no batch has touched."""
     layer = fe.Embedding(4, 2, dtype=dtype, rng=0)
     like = reference.Embedding.from_pretrained(layer.weight.tolist(), dtype=dtype)
     factors = [1.0, factor, 0.5, 0.0]
@@ -147,7 +147,7 @@ CHANGES = {
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16", "bfloat16"])
 @pytest.mark.parametrize("name", list(CHANGES))
 def test_options_tables_and_owners_that_change_in_mid_run(name, dtype, masters):
-    """Rows take the steps that they missed with the options that those had; in between sizes change and runs go on elsewhere."""
+    """Pending updates have the options of their steps, through changes of size and of owner."""
     rng = np.random.default_rng(len(name) + masters)
     layer = fe.Embedding(7, 5, dtype=dtype, rng=0)
     like = reference.Embedding.from_pretrained(layer.weight.tolist(), dtype=dtype)

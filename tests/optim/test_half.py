@@ -1,4 +1,4 @@
-"""Optimisers of half precision: master rows and random rounding keep what rounding to the nearest loses."""
+"""Optimisers of half precision: master rows and random rounding keep what is rounded off."""
 
 import copy
 
@@ -13,7 +13,6 @@ from fastembed import reference
 from fastembed._kernels import backend
 
 pytestmark = pytest.mark.on_reference
-
 
 OPTIMIZERS = {
     "SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adagrad": {"weight_decay": 0.02}, "RowWiseAdagrad": {"weight_decay": 0.1},
@@ -71,7 +70,7 @@ def test_threads_do_not_change_random_rounding(half):
 
 @pytest.mark.parametrize("half", HALVES)
 def test_small_steps_are_kept_by_masters_and_on_average_by_random_rounding(half):
-    """300 steps of a hundredth of the distance between neighbours: rounding to the nearest stays where it is."""
+    """300 steps of a hundredth of the distance between numbers, of which each is rounded off."""
     unit = float(ml_dtypes.finfo(DTYPE[half]).eps)
     width = 2_000 if backend.name == "c" else 200
     ends = {}
@@ -118,7 +117,7 @@ def test_a_master_gives_way_element_by_element():
 
 @pytest.mark.parametrize("half", HALVES)
 def test_masters_are_judged_element_by_element(half):
-    """A NaN, a zero of the other sign or one element that somebody wrote: the others of the row lose nothing."""
+    """A NaN, a zero of the other sign, a written element: the rest of the row loses nothing."""
     table = np.ones((1, 5), DTYPE[half])
     layer = fe.Embedding.from_pretrained(table.copy())
     like = reference.Embedding.from_pretrained(table.astype("f8").tolist(), dtype=half)
@@ -148,7 +147,7 @@ def test_a_new_master_is_of_the_sign_of_a_zero(half):
 
 @pytest.mark.parametrize("half", HALVES)
 def test_a_place_without_a_row_lets_no_row_take_its_steps(half):
-    """Padding in a bag is row -1, which is not the last one: that would be rounded with the random bits of another row."""
+    """Padding in a bag is row -1, which must not advance the last row's random bits."""
     table, ids = table_of(np.random.default_rng(3), (4, 33), half, spread=1), [0, 1, 0, 2]
     ends = []
     for some in (ids, [i for i in ids if i != 0]):
@@ -187,7 +186,7 @@ def test_resume_and_resize(half, rounding):
     assert (layer.weight[11] < 1.5).any()
 
 
-def test_options_that_cannot_be():
+def test_invalid_options():
     layer = fe.Embedding(2, 2, dtype="bfloat16", rng=0)
     with pytest.raises(ValueError, match="exclude each other"):
         fe.optim.SGD(layer, master_rows=True, stochastic_rounding=1)

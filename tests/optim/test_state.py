@@ -86,7 +86,7 @@ def trained_pair():
     return layer, opt
 
 
-def test_a_state_of_an_optimiser_that_is_none():
+def test_invalid_states():
     layer, opt = trained_pair()
     before, weight, state = copy.deepcopy(opt.state_dict()), layer.weight.copy(), opt.state_dict()
     for error, text, bad in (
@@ -101,7 +101,7 @@ def test_a_state_of_an_optimiser_that_is_none():
     assert (layer.weight == weight).all()
 
 
-def test_a_gradient_of_another_table_is_not_stepped_with():
+def test_a_gradient_of_another_table_is_refused():
     layer, opt = trained_pair()
     weight = layer.weight.copy()
     layer.backward(np.ones((1, 2)), [3])
@@ -154,7 +154,7 @@ def test_a_pending_gradient_and_a_fused_step_exclude_each_other():
 @pytest.mark.fork
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @needs_c
-def test_a_forked_child_goes_on_from_rows_that_are_behind():
+def test_a_forked_child_trains_rows_with_pending_updates():
     rng = np.random.default_rng(0)
     layer = fe.Embedding(3000, 65, rng=0)
     opt = fe.optim.Adam(layer)

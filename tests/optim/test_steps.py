@@ -1,4 +1,4 @@
-"""SGD and Adam over layers and parameters: the reference's bits, the textbook formula, state, refusals."""
+"""SGD and Adam over layers and parameters: the reference's bits, the textbook formula, state."""
 
 import copy
 

@@ -48,7 +48,7 @@ def torch_state(options, **of_parameter):
 
 
 def test_a_state_of_pytorch_brings_arrays_that_were_not_there():
-    """Momentum that comes with the state comes with its buffer; it was dropped once, without a word."""
+    """Momentum that comes with the state comes with its buffer."""
     layer = fe.Embedding(3, 2, dtype="float64", rng=0)
     before, buffer = layer.weight.copy(), np.arange(6.0).reshape(3, 2)
     opt = fe.optim.SGD(layer, lr=1.0)

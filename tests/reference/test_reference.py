@@ -1,5 +1,4 @@
-"""The reference used by itself: layers that draw their tables, their states, searches, triples, and what it
-refuses."""
+"""The reference by itself: layers that draw their tables, states, searches, triples, refusals."""
 
 import random
 
@@ -13,7 +12,6 @@ from fastembed import reference
 
 pytestmark = pytest.mark.on_reference
 
-
 MAKE = {
     "Embedding": lambda **options: reference.Embedding(7, 3, **options),
     "EmbeddingBag": lambda **options: reference.EmbeddingBag(7, 3, mode="sum", **options),
@@ -21,14 +19,13 @@ MAKE = {
     "TokenPositionEmbedding": lambda **options: reference.TokenPositionEmbedding(7, 4, 3, n_types=2, **options),
 }
 
-
 IDS = [[1, 6, 1], [0, 2, 2]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", MAKE)
 def test_layers_draw_their_tables_row_by_row(kind, dtype):
-    """As microgpt does: with random.gauss, from a generator that goes on where the table left it."""
+    """As microgpt does: with random.gauss, from a generator that goes on after the table."""
     rng, like = random.Random(5), random.Random(5)
     layer = MAKE[kind](std=0.25, rng=rng, dtype=dtype)
     for table in layer.parameters():

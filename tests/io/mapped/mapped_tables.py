@@ -8,7 +8,6 @@ import fastembed as fe
 
 V, D = 40, 6
 
-
 KINDS = {
     "SGD": {"lr": 0.1},
     "SGD momentum": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
@@ -42,7 +41,7 @@ def state_of(layer, optimizer):
 
 
 def state_in(path, kind, mode="r+"):
-    """The same of what a file holds for whoever opens it; the files themselves are left as they are."""
+    """The same of a copy of the files, as it is found when they are opened."""
     folder = path.parent.with_name(f"{path.parent.name}-copy")
     shutil.copytree(path.parent, folder)
     try:

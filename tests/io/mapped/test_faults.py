@@ -1,20 +1,56 @@
 """Flushes, resizes and creations that fail anywhere leave the old state or the new one."""
 
+import builtins
 import os
 
 import numpy as np
 import pytest
-from faults import Failing
 from mapped_tables import D, V, optimizer_of, state_in, state_of, train
 
 import fastembed as fe
+from fastembed.io import journal
 
 pytestmark = pytest.mark.on_reference
 
 
+class Failing:
+    """Lets the n-th of the calls that write fail, and counts them."""
+
+    def __init__(self, monkeypatch):
+        self.left = -1
+        self.n_calls = 0
+        for name in ("fsync", "replace", "pwrite", "unlink", "open", "fchmod"):
+            monkeypatch.setattr(os, name, self.wrapped(getattr(os, name)))
+        monkeypatch.setattr(builtins, "open", self.wrapped(open))
+        monkeypatch.setattr(journal, "_write_at", self.torn(journal._write_at))
+
+    def wrapped(self, call):
+        def failing(*arguments, **options):
+            self.n_calls += 1
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(28, "No space left on device")
+            return call(*arguments, **options)
+
+        return failing
+
+    def torn(self, call):
+        """Half of what was to be written is, before it fails."""
+
+        def failing(descriptor, data, offset):
+            self.n_calls += 1
+            self.left -= 1
+            if self.left == 0:
+                call(descriptor, data[: len(data) // 2], offset)
+                raise OSError(5, "Input/output error")
+            return call(descriptor, data, offset)
+
+        return failing
+
+
 @pytest.mark.parametrize("kind", ["SparseAdam", "Adam"])
 def test_a_flush_that_fails_anywhere(path, kind, monkeypatch):
-    """The files hold the state of the last flush, or all of this one; and the next flush makes good."""
+    """The files hold the state of the last flush or of this one; the next flush succeeds."""
     layer = fe.Embedding.create(path, (V, D), rng=1)
     optimizer = optimizer_of(kind, layer)
     train(layer, optimizer, range(2))

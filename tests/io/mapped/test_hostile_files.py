@@ -58,14 +58,11 @@ JSON = st.recursive(
     max_leaves=6,
 )
 
-
 SIZES = st.lists(st.integers(-1, 9) | st.sampled_from([2**31, 2**62, 2**63, 2**64]) | JSON, max_size=3) | JSON
-
 
 ENTRY = JSON | st.fixed_dictionaries(
     {}, optional={"dtype": st.sampled_from(["F32", "F64", "F16", "I8", "x"]) | JSON, "shape": SIZES, "data_offsets": SIZES}
 )
-
 
 HEADER = st.dictionaries(st.sampled_from(["a", "b", "weight", "__metadata__"]), ENTRY, max_size=3) | JSON
 

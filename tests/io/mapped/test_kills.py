@@ -12,7 +12,7 @@ from mapped_tables import optimizer_of, state_in, state_of, train
 import fastembed as fe
 
 KILLED = """
-import pathlib
+import pathlib, sys
 import fastembed as fe
 from mapped_tables import optimizer_of, train
 path, kind, end, every = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), 3

@@ -14,7 +14,6 @@ from fastembed.io import mapped, tensor_file
 
 pytestmark = pytest.mark.on_reference
 
-
 LARGE = """
 import os, sys, numpy as np, fastembed as fe
 V, D, n = 156_250_000, 64, 2_000                        # 40 GB, and as much for each state
@@ -46,7 +45,7 @@ print(grown, after, n * (n_states + 3) * os.sysconf("SC_PAGESIZE"))
 @pytest.mark.uninstrumented
 @pytest.mark.parametrize(("kind", "n_states"), [("SparseAdam", 2), ("Adagrad", 1)])
 def test_forty_gigabytes(tmp_path, kind, n_states):
-    """A page for each row of the table and of each state, one for its mark, one for the number of steps it has taken."""
+    """A page for each row of the table and of each state, for its mark, and for its step count."""
     try:
         with open(tmp_path / "probe", "wb") as file:
             file.truncate(41 * 10**9)

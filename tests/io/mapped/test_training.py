@@ -1,4 +1,4 @@
-"""Training of mapped tables: the bits of tables in memory, through flushes and files opened again."""
+"""Training of mapped tables: the bits of tables in memory, through flushes and reopened files."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.on_reference
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_training_gives_the_bits_of_a_table_in_memory(path, kind, dtype):
-    """Through flushes, and through files that are closed and opened again; what other optimisers there are is refused."""
+    """Through flushes and reopened files; an optimiser of another kind is refused."""
     layer, expected = (make((V, D), dtype, rng=1) for make in (lambda *a, **k: fe.Embedding.create(path, *a, **k), in_memory))
     optimizer, like = optimizer_of(kind, layer), optimizer_of(kind, expected)
     for first in (0, 4, 8):
@@ -119,7 +119,7 @@ def test_a_table_that_is_read_is_not_trained(path):
 
 
 def test_one_optimiser_at_a_time(path):
-    """A second of the same kind goes on where the first is, which is then refused; the first was lazy, and rows were behind."""
+    """A second one goes on from the pending updates of the first, which is refused from then on."""
     layer, expected = fe.Embedding.create(path, (V, D), rng=1), fe.Embedding(V, D, rng=1)
     first, like = optimizer_of("Adam", layer), optimizer_of("Adam", expected)
     train(layer, first, range(3))

@@ -45,7 +45,7 @@ def test_no_write_is_lost(path):
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_set_rows_of_rows_that_are_behind(kind):
+def test_set_rows_of_rows_with_pending_updates(kind):
     layer, like = fe.Embedding(V, D, rng=0), fe.Embedding(V, D, rng=0)
     opt, opt_like = optimizer_of(kind, layer), optimizer_of(kind, like)
     train(layer, opt, range(3))
