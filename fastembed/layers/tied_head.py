@@ -69,7 +69,7 @@ class TiedHead(Layer):
 
     def _head(self) -> Array:
         """The table, up to date, for arithmetic."""
-        self.settle()
+        self.apply_pending()
         return self.tables["wte"].astype(self._arithmetic, copy=False)
 
     def _hidden_of(self, h: ArrayLike) -> Array:

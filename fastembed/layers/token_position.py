@@ -16,7 +16,8 @@ from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
 from ..functional.row_grad import batch_of
-from .base import Layer, normal
+from ..tables.init import normal
+from .base import Layer
 from .tied_head import TiedHead
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     def _hold(self, wte: Array, wpe: Array, wtype: Array | None = None) -> None:
         super()._hold(wte, wpe)
 
-    def _is_special(self) -> bool:
+    def _changes_result(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
 
     token_scale: Any = property(operator.attrgetter("_token_scale"), doc="What token rows are multiplied by.")
@@ -165,19 +166,19 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     @property
     def wte(self) -> Array:
         """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
-        self.settle()
+        self.apply_pending()
         return self.tables["wte"]
 
     @property
     def wpe(self) -> Array:
         """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
-        self.settle()
+        self.apply_pending()
         return self.tables["wpe"]
 
     @property
     def wtype(self) -> Array | None:
         """The table of token types itself, all rows up to date; None without one."""
-        self.settle()
+        self.apply_pending()
         return self.tables.get("wtype")
 
     @property
@@ -209,16 +210,16 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     ) -> Array:
         """A call that takes more than C alone."""
         call = Call(start, lengths, mask, type_ids, self._n_calls + 1)
-        if not self._is_special() and lengths is None and mask is None and type_ids is None:
+        if not self._changes_result() and lengths is None and mask is None and type_ids is None:
             result = self._look_up(token_ids, position_ids, start, out)
         else:
             rows = self._rows(token_ids, position_ids, call)
             given = {"token_ids": token_ids, "position_ids": position_ids, "lengths": lengths, "mask": mask, "type_ids": type_ids}
             result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
             with lookup.as_matrix(result) as x:
-                with self.caught_up(rows):
+                with self.up_to_date(rows):
                     self._sum(rows, x)
-                    self._count(rows)
+                    self._counter.add(rows)
                 self._finish(x, call.number if self.training and self.dropout else None)
             result = result if out is None else out
         if self.training:
@@ -233,9 +234,9 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         rows = dict(zip(("wte", "wpe"), lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
         given = {"token_ids": token_ids, "position_ids": position_ids}
         result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
-        with self.caught_up(rows):
+        with self.up_to_date(rows):
             lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result)
-            self._count(rows)
+            self._counter.add(rows)
         return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
@@ -326,20 +327,20 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         if not isinstance(call, Call):  # a call that went to C at once
             call = Call(call, None, None, None, 0)
         rows = self._rows(ids, position_ids, call)
-        if not self._is_special():
+        if not self._changes_result():
             self._backward(rows, dout, optimizer)
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
         values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
         if number or self.norm is not None:
-            with self.caught_up(rows):
+            with self.up_to_date(rows):
                 values = self._back_through(values.copy(), rows, number)
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {
             name: batch_of(of_table, len(self.tables[name]), values, factors=factors.get(name)) for name, of_table in rows.items()
         }
-        self._learn(batches, optimizer)
+        self._accumulate_or_step(batches, optimizer)
 
     def _back_through(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
         """The gradient of the sum, of that of the result, in place."""
