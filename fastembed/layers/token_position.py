@@ -8,33 +8,23 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
-from ..functional.row_grad import batch_of
+from ..functional.row_grad import RowGrad, batch_of
+from ..functional.sequences import Call, resolve_sequences
 from ..tables.init import normal
 from .base import Layer
-from .tied_head import TiedHead
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
 
 
-class Call(NamedTuple):
-    """What a call was told beside ids, and the number of its dropout."""
-
-    start: int
-    lengths: Any
-    mask: Any
-    type_ids: Any
-    number: int
-
-
-class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
+class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
 
     Parameters
@@ -86,6 +76,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
+    _hidden: Any = None  # of the last call of logits
 
     def __init__(
         self,
@@ -196,6 +187,13 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         """D, the length of a row."""
         return self.tables["wte"].shape[1]
 
+    def train(self, mode: bool = True) -> Self:
+        if not mode:
+            self._hidden = None
+        return super().train(mode)
+
+    train.__doc__ = Layer.train.__doc__
+
     # ---- forward ----
 
     def _call(
@@ -240,31 +238,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
-        """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""
-        exact = _checks.integers("token id", token_ids)
-        kept = _checks.kept(exact.shape, call.lengths, call.mask)
-        if call.type_ids is not None and "wtype" not in self.tables:
-            raise ValueError("type_ids go with a layer that has types: n_types was 0")
-        ids = _checks.within_64_bits("token id", exact, self.vocab_size, "raise", kept)
-        if kept is None:
-            token_rows, position_rows = lookup.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
-        else:  # ids of padded places need not be ids
-            n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
-            token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
-            some = (..., slice(0, n_positions))
-            if position_ids is not None:
-                lookup.resolve_ids(ids[some], self.vocab_size, name="token id")  # a bad one is named first
-                position_ids = _checks.ids_like("position id", position_ids, ids.shape, self.block_size, "raise", kept)
-            token_rows[some], position_rows[some] = lookup.resolve_pair(
-                ids[some], self.vocab_size, None if position_ids is None else position_ids[some], call.start, self.block_size
-            )
-            token_rows[~kept], position_rows[~kept] = -1, -1
-        rows = {"wte": token_rows, "wpe": position_rows}
-        if "wtype" in self.tables:
-            given, n_types = 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"])
-            types = _checks.ids_like("type id", given, ids.shape, n_types, "raise", kept)
-            rows["wtype"] = np.where(token_rows < 0, -1, lookup.resolve_ids(types, n_types, name="type id"))
-        return rows
+        return resolve_sequences(token_ids, position_ids, call, {name: len(table) for name, table in self.tables.items()})
 
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of the rows, in the arithmetic dtype, shape (n_ids, D)."""
@@ -323,9 +297,9 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         others = (position_ids, lengths, mask, type_ids)
         if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
             raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
-        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids, 0))
+        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids))
         if not isinstance(call, Call):  # a call that went to C at once
-            call = Call(call, None, None, None, 0)
+            call = Call(call)
         rows = self._rows(ids, position_ids, call)
         if not self._changes_result():
             self._backward(rows, dout, optimizer)
@@ -349,6 +323,55 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         if self.norm is not None:
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients
+
+    # ---- the token table as output layer ----
+
+    def logits(self, h: ArrayLike) -> Array:
+        """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.
+
+        Parameters
+        ----------
+        h : array_like of shape S + (D,)
+            In train mode a reference to it is kept for `logits_backward`.
+
+        Returns
+        -------
+        ndarray of shape S + (V,), of the arithmetic dtype
+            Through BLAS, so that the last bits depend on it.
+        """
+        hidden = self._hidden_of(h)
+        if self.training:
+            self._hidden = h
+        return np.matmul(hidden, self._head().T)
+
+    def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
+        """Add the gradient of `logits` to that of ``wte`` in `grads`, which then has all rows; returns the gradient of ``h``.
+
+        Parameters
+        ----------
+        dlogits : array_like of shape S + (V,)
+        h : array_like of shape S + (D,), optional
+            As it was in that call; by default that of the last call in train mode.
+        """
+        if h is None and self._hidden is None:
+            raise RuntimeError("logits_backward needs h: there was no call of logits in train mode, and none was given")
+        hidden = self._hidden_of(self._hidden if h is None else h)
+        wte = self._head()
+        n_rows, width = wte.shape
+        gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
+        dh = np.matmul(gradients, wte)
+        dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
+        self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)
+        return dh
+
+    def _head(self) -> Array:
+        """The table, up to date, for arithmetic."""
+        self.apply_pending()
+        return self.tables["wte"].astype(self._arithmetic, copy=False)
+
+    def _hidden_of(self, h: ArrayLike) -> Array:
+        array = _checks.array_of("h", h)
+        return _checks.rows("h", array, (*array.shape[:-1], self.tables["wte"].shape[1]), self._arithmetic)
 
     def __repr__(self) -> str:
         shown = {
