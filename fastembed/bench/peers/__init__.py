@@ -7,7 +7,7 @@ from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
 from .mapped import MAPPED, mapped_answer
 from .norm import NORM, norm_answer
-from .quantized import QUANTIZED, on_steps, quantized_answer
+from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
@@ -40,8 +40,8 @@ __all__ = [
     "mapped_answer",
     "nearest_answer",
     "norm_answer",
-    "on_steps",
     "quantized_answer",
+    "round_to_levels",
     "set_threads",
     "step_answer",
     "version",

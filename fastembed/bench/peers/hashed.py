@@ -13,7 +13,7 @@ from .base import OURS, Inputs, contender
 _SEED = 7
 
 
-def _finish(h: Array) -> Array:
+def _fmix64(h: Array) -> Array:
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         h = (h ^ h >> np.uint64(33)) * np.uint64(factor)
     return h ^ h >> np.uint64(33)
@@ -25,7 +25,7 @@ def _rows(ids: Array, n_rows: int) -> Array:
     k = ids.view(np.uint64) * np.uint64(0x87C37B91114253D5)
     k = (k << np.uint64(31) | k >> np.uint64(33)) * np.uint64(0x4CF5AD432745937F)
     low = (k ^ start) + start
-    low, high = _finish(low), _finish(low + start)
+    low, high = _fmix64(low), _fmix64(low + start)
     low += high
     high += low
     return np.stack([low, high], axis=1).astype("<u8", copy=False).view("<u4") % np.uint32(n_rows)
