@@ -83,6 +83,14 @@ class Inputs:
         return self.douts[batch % len(self.douts)]
 
 
+def sums_of_rows(table: Array, rows: Array) -> Array:
+    """The sum of some rows each, of shape (n, k), in order from 0 on: the bits of the reference."""
+    sums = np.zeros((len(rows), table.shape[1]), table.dtype)
+    for column in rows.T:
+        sums += table[column]
+    return sums
+
+
 @dataclass(frozen=True)
 class Contender:
     """One way of doing a workload.
