@@ -71,6 +71,24 @@ def embedding_bag(
     return out
 
 
+def _shares_of_maximum(rows: list[Row], gradient: Row) -> list[Row | None]:
+    """Each row's part of the gradient of the maximum of a bag; None for a row that gets nothing.
+
+    Each column goes to the first row that has its maximum. The others get -0.0, which changes no
+    sum when it is added.
+    """
+    largest = list(rows[0]) if rows else []
+    for row in rows[1:]:
+        largest = [x if x > y else y for x, y in zip(row, largest, strict=True)]
+    shares: list[Row | None] = []
+    is_taken = [False] * len(largest)
+    for row in rows:
+        wins = [not taken and same(x, y) for taken, x, y in zip(is_taken, row, largest, strict=True)]
+        is_taken = [taken or win for taken, win in zip(is_taken, wins, strict=True)]
+        shares.append([g if win else -0.0 for g, win in zip(gradient, wins, strict=True)] if any(wins) else None)
+    return shares
+
+
 def backward_items(
     dout: Table,
     table: Table,
@@ -99,19 +117,12 @@ def backward_items(
     for b, (begin, end) in enumerate(itertools.pairwise(boundaries)):
         kept = [(i, row) for i, row in zip(range(begin, end), rows[begin:end], strict=True) if row is not None]
         divided = [r(r(x) / _divisor(mode, len(kept), dtype)) for x in dout[b]]
-        taken = [False] * width  # the columns whose maximum has been found in an earlier item
-        largest = [math.nan] * width if mode == "max" else []
-        for k, (_, row) in enumerate(kept):
-            largest = [x if k == 0 or x > y else y for x, y in zip(table[row], largest, strict=True)] if largest else []
-        for i, row in kept:
-            gradients[i], won = list(divided), mode != "max"
-            for d in range(width if mode == "max" else 0):
-                wins = not taken[d] and same(table[row][d], largest[d])
-                gradients[i][d] = divided[d] if wins else -0.0  # adding -0.0 changes no sum
-                taken[d] = taken[d] or wins
-                won = won or wins
-            if not won:
+        shares = _shares_of_maximum([table[row] for _, row in kept], divided) if mode == "max" else [divided] * len(kept)
+        for (i, row), share in zip(kept, shares, strict=True):
+            if share is None:
                 rows[i] = None
+            else:
+                gradients[i] = share
             if weights_grad is not None:
                 weights_grad[i] = dot(table[row], divided, r)
     return rows, list(flat(gradients)), weights, weights_grad
