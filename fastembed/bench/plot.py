@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .peers import OURS
-from .suite import CaseResult, WorkloadResult
+from .suite import CaseResult, WorkloadResult, threads_text
 
 _COLOURS = {OURS: "tab:blue", "numpy": "tab:orange", "torch": "tab:red", "thinc": "tab:green", "numba": "tab:purple"}
 
@@ -24,7 +24,7 @@ def draw(results: Sequence[WorkloadResult], path: str) -> None:
     figure = Figure(figsize=(6.5 * n_columns, 3.6 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, result in zip(axes, shown, strict=False):
-        axis.set_title(f"{result.id}, {result.n_threads} thread{'s' * (result.n_threads != 1)}", fontsize=10)
+        axis.set_title(f"{result.id}, {threads_text(result.n_threads)}", fontsize=10)
         panel = _growth if result.shows == "growth" else _wins if len(result.cases) > 1 else _bars
         panel(axis, result)
     for axis in axes[len(shown) :]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import show_config
 from .peers import OURS, PEERS, version
-from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult
+from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult, threads_text
 from .workloads import WORKLOADS
 
 
@@ -154,7 +154,7 @@ def verdict(results: Sequence[WorkloadResult]) -> list[str]:
     """A sentence for every case in which fastembed is slower; else one that says there is none."""
     compared = [(result, case) for result in results for case in result.cases if _ratio(case) < math.inf]
     lost = [
-        f"fastembed LOSES {result.id} at {_threads(result.n_threads)}, {case.label}: "
+        f"fastembed LOSES {result.id} at {threads_text(result.n_threads)}, {case.label}: "
         f"{peer.name} takes {_ratio(case):.2f} of its time"
         for result, case in compared
         if _ratio(case) < 1 and (peer := case.best_peer())
@@ -178,10 +178,6 @@ def wrong_answers(results: Sequence[WorkloadResult]) -> list[str]:
 
 
 # Text
-
-
-def _threads(n: int) -> str:
-    return f"{n} thread{'s' * (n != 1)}"
 
 
 def _rows(case: CaseResult, shows: str) -> list[str]:
@@ -212,7 +208,7 @@ def as_text(results: Sequence[WorkloadResult], plan: Plan) -> str:
         f"median of {plan.runs} runs, least .. most, and the median over fastembed's (x): above 1 fastembed is faster",
     ]
     for result in results:
-        lines += ["", f"{result.id} at {_threads(result.n_threads)}: {result.what}"]
+        lines += ["", f"{result.id} at {threads_text(result.n_threads)}: {result.what}"]
         for case in result.cases:
             lines += _rows(case, result.shows)
         lines += [f"  => {sentence}" for sentence in summary(result)]

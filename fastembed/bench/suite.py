@@ -97,6 +97,11 @@ class WorkloadResult:
     cases: list[CaseResult]
 
 
+def threads_text(n_threads: int) -> str:
+    """A number of threads in words."""
+    return f"{n_threads} thread{'s' * (n_threads != 1)}"
+
+
 def fault(answer: Answer, expected: Answer, exact: bool) -> str:
     """What is wrong with an answer; empty if it is right."""
     if len(answer) != len(expected):
@@ -159,7 +164,7 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
             if made is not None:
                 ready.append((entry, made))
     if case.n_bytes is not None:
-        entries.append(Entry(COPY, f"of as many bytes by {n_threads} thread{'s' * (n_threads > 1)}"))
+        entries.append(Entry(COPY, f"of as many bytes by {threads_text(n_threads)}"))
         ready.append((entries[-1], copy_limit(case.n_bytes, n_threads)))
     slow = workload.id == "import" or workload.takes_minutes
     once = slow and plan.quick
@@ -206,7 +211,7 @@ def _run_workload(workload: Workload, plan: Plan, progress: Callable[[str], Any]
     results = [WorkloadResult(workload.id, workload.what, workload.shows, n_threads, []) for n_threads in settings]
     for case in workload.cases(plan.quick):
         for result in results:
-            progress(f"{workload.id}: {case.label}, {result.n_threads} thread{'s' * (result.n_threads > 1)}")
+            progress(f"{workload.id}: {case.label}, {threads_text(result.n_threads)}")
             set_threads(result.n_threads, plan.peers)
             result.cases.append(run_case(workload, case, plan, result.n_threads))
     return results

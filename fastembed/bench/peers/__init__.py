@@ -1,6 +1,6 @@
 """The contenders: fastembed, and each way in which another library does the same work."""
 
-from .backward import BACKWARD
+from .backward import BACKWARD, add_in_order
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
@@ -33,6 +33,7 @@ __all__ = [
     "TOKEN",
     "Contender",
     "Inputs",
+    "add_in_order",
     "bag_answer",
     "hash_answer",
     "long_run",

@@ -108,10 +108,6 @@ class Contender:
     way: str
     setup: Callable[[Inputs], Call | Ready]
 
-    @property
-    def name(self) -> str:
-        return f"{self.peer} {self.way}"
-
     def ready(self, inputs: Inputs) -> Ready:
         made = self.setup(inputs)
         return made if isinstance(made, Ready) else ready_call(made)

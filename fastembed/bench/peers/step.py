@@ -14,6 +14,7 @@ import numpy as np
 
 from ... import Embedding, TokenPositionEmbedding, optim
 from ..timing import Answer, Array, Call, Ready, ready_run, ready_steps
+from .backward import add_in_order
 from .base import OURS, Contender, Inputs
 from .forward import fbgemm_table
 from .norm import sum_in_parts
@@ -82,9 +83,7 @@ def numpy_training(name: str, inputs: Inputs) -> tuple[Call, Answer]:
         (wte, wpe), ids, dout = tables, inputs.ids[k], inputs.dout(k)
         wte[ids] + wpe
         dwte, dwpe = (np.zeros_like(table) for table in tables)
-        np.add.at(dwte, ids, dout)
-        for of_sequence in dout:
-            dwpe += of_sequence
+        add_in_order(dwte, dwpe, ids, dout)
         update(wte, dwte, states[0], t)
         update(wpe, dwpe, states[1], t)
 
