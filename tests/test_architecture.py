@@ -24,6 +24,7 @@ ORDER = (
     "_threads",
     "functional",
     "io",
+    "tables",
     "layers",
     "optim",
     "microgpt",

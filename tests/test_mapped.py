@@ -769,7 +769,7 @@ def test_a_resize_that_fails_anywhere(tmp_path, monkeypatch):
             else:
                 assert table == flushed
             assert state_in(path, "", "r") == table[:1]
-            if not layer.files.is_closed:  # nothing was decided: go on
+            if not layer.storage.is_closed:  # nothing was decided: go on
                 assert state_of(layer, optimizer) == now
                 layer.resize(new_n, new_rows=2.0)
                 assert len(layer.weight) == new_n
@@ -807,9 +807,9 @@ def test_a_create_that_fails_anywhere(tmp_path, monkeypatch):
 def test_journals_that_are_damaged_or_of_another_table(path):
     layer = fe.Embedding.create(path, (V, D), rng=1)
     whole, rows = path.read_bytes(), np.array([1, 2, 5])
-    part = (journal.part_of(path, layer.files._place), layer.files.table)
+    part = (journal.part_of(path, layer.storage._place), layer.storage.table)
     journal.write(path, [part], rows, None)
-    layer.files.close()
+    layer.storage.close()
     written = journal.beside(path, "journal").read_bytes()
     for content in (
         b"",

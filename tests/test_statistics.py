@@ -225,11 +225,11 @@ def test_a_read_only_table_is_counted():
 
 def test_calls_go_to_c_at_once_unless_they_are_counted():
     layer = fe.Embedding(4, 2, rng=0)
-    assert layer._is_plain
-    assert not layer.count_lookups()._is_plain
-    assert layer.count_lookups(False)._is_plain
+    assert layer._fast_path
+    assert not layer.count_lookups()._fast_path
+    assert layer.count_lookups(False)._fast_path
     special = fe.Embedding(4, 2, max_norm=1.0, rng=0)
-    assert not special.count_lookups().count_lookups(False)._is_plain
+    assert not special.count_lookups().count_lookups(False)._fast_path
 
 
 def test_threads_count_exactly():
@@ -254,7 +254,7 @@ def test_counts_go_with_copies_and_sizes():
     for other in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         other([0])
         assert counts_of(other) == {"weight": [1, 1, 0, 2]}
-        assert not other._is_plain
+        assert not other._fast_path
     assert counts_of(layer) == {"weight": [0, 1, 0, 2]}
     layer.resize(6)
     layer([5])
