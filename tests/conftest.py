@@ -5,8 +5,13 @@ import gc
 import numpy as np
 import pytest
 from common import ISAS
+from hypothesis import HealthCheck, settings
 
 from fastembed._kernels import backend
+
+# Examples take as long as they need: nothing is wrong with them on a busy machine.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 def pytest_collection_finish():

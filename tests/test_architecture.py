@@ -15,6 +15,7 @@ CHAIN = (
     "_kernels", "_runtime", "_threads",
     "functional",
     "io",
+    "tables",
     "layers",
     "optim",
     "microgpt",

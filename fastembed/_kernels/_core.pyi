@@ -73,16 +73,14 @@ def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array: ...
 
 class SingleLookup:
     training: bool
-    _is_behind: bool
-    _is_plain: bool
+    _fast_path: bool
     _last_ids: tuple[Any, ...] | None
     def _hold(self, array: Array) -> None: ...
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array: ...
 
 class PairLookup:
     training: bool
-    _is_behind: bool
-    _is_plain: bool
+    _fast_path: bool
     _last_ids: tuple[Any, ...] | None
     def _hold(self, wte: Array, wpe: Array) -> None: ...
     def __call__(

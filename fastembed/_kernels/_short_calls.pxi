@@ -211,12 +211,10 @@ cdef class Lookup:
     cdef fe_vectorcall vectorcall
     cdef PyObject *type_of_call  # SingleLookup or PairLookup
     cdef public bint training
-    cdef public bint _is_behind  # rows have steps of an optimiser yet to take, before they are read
-    cdef public bint _is_plain  # a look-up is nothing but a look-up
+    cdef public bint _fast_path  # a look-up is nothing but a look-up: set by the layer, in one place
 
     def __cinit__(self):
         self.vectorcall = <fe_vectorcall>call_quickly
-        self._is_plain = True
         fe_set_vectorcall(type(self), <char *>&self.vectorcall - <char *><PyObject *>self)  # CPython 3.11 does not hand it down
 
     cdef object quick(self, PyObject **args, Py_ssize_t n_args):
@@ -227,7 +225,7 @@ cdef class Lookup:
 cdef object call_quickly(PyObject *self, PyObject **args, size_t nargsf, PyObject *kwnames):
     cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf), k
     cdef object result
-    if kwnames == NULL and (<Lookup>self)._is_plain and not (<Lookup>self)._is_behind and fe_has_call_of(self, (<Lookup>self).type_of_call):
+    if kwnames == NULL and (<Lookup>self)._fast_path and fe_has_call_of(self, (<Lookup>self).type_of_call):
         result = (<Lookup>self).quick(args, n_args)
         if result is not None:
             return result

@@ -41,8 +41,7 @@ class SingleLookup:
     """What Embedding inherits."""
 
     training: bool
-    _is_behind = False
-    _is_plain = True
+    _fast_path = False
     _last_ids: Any
     _look_up: Any
 
@@ -61,8 +60,7 @@ class PairLookup:
     """What TokenPositionEmbedding inherits."""
 
     training: bool
-    _is_behind = False
-    _is_plain = True
+    _fast_path = False
     _last_ids: Any
     _call: Any
 

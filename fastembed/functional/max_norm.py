@@ -1,4 +1,4 @@
-"""Rows that are longer than max_norm: scaled down where they lie, or in the result alone."""
+"""max_norm: rows whose norm is above it are scaled down, where they lie or in the result alone."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _power(x: float, p: float) -> float:
         return math.inf
 
 
-def shortened(table: Array, rows: Array, max_norm: float, norm_type: float) -> tuple[Array, Array]:
-    """Which of some rows (int64; -1 for none) are longer than ``max_norm``, sorted and distinct, and what they become.
+def rescaled(table: Array, rows: Array, max_norm: float, norm_type: float) -> tuple[Array, Array]:
+    """Which of some rows (int64; -1 for none) have a norm above ``max_norm``, sorted and distinct, and what they become.
 
     Notes
     -----
@@ -41,15 +41,15 @@ def shortened(table: Array, rows: Array, max_norm: float, norm_type: float) -> t
     distinct = distinct[distinct >= 0]
     values = np.ascontiguousarray(table[distinct], _checks.arithmetic(table.dtype))
     lengths = norms(values, norm_type)
-    is_long = lengths > max_norm
-    factors = (max_norm / (lengths[is_long] + 1e-7)).astype(values.dtype)
+    is_above = lengths > max_norm
+    factors = (max_norm / (lengths[is_above] + 1e-7)).astype(values.dtype)
     with np.errstate(invalid="ignore"):  # an infinite element times 0
-        return distinct[is_long], values[is_long] * factors[:, None]
+        return distinct[is_above], values[is_above] * factors[:, None]
 
 
-def put(result: Array, rows: Array, long_rows: Array, values: Array) -> None:
-    """Replace what was looked up of rows that are too long, wherever they occur in ``rows`` (shape S; ``result``: S + (D,))."""
-    if len(long_rows):
-        places = np.minimum(np.searchsorted(long_rows, rows), len(long_rows) - 1)
-        is_long = long_rows[places] == rows
-        result[is_long] = values[places[is_long]]
+def put_rescaled(result: Array, rows: Array, rows_above: Array, values: Array) -> None:
+    """Replace what was looked up of rescaled rows, wherever they occur in ``rows`` (shape S; ``result``: S + (D,))."""
+    if len(rows_above):
+        places = np.minimum(np.searchsorted(rows_above, rows), len(rows_above) - 1)
+        is_above = rows_above[places] == rows
+        result[is_above] = values[places[is_above]]

@@ -54,7 +54,7 @@ class Searchable:
     """Gives `nearest` and `analogy` to what has ``num_embeddings``, ``embedding_dim`` and ``_float_rows`` (see `Rows`)."""
 
     def nearest(self: Rows, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False) -> Nearest:
-        """The k rows that are nearest to each query: see `SearchedTables.nearest`."""
+        """The k rows that are nearest to each query: see `Embedding.nearest`."""
         dtype = self._float_rows(0, 0).dtype
         ids = _checks.query_ids(queries)
         if ids is None:
@@ -69,7 +69,7 @@ class Searchable:
     def analogy(
         self: Rows, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
     ) -> Nearest:
-        """What is to c as b is to a: see `SearchedTables.analogy`."""
+        """What is to c as b is to a: see `Embedding.analogy`."""
         dtype = self._float_rows(0, 0).dtype
         given = [lookup.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in (("a", a), ("b", b), ("c", c))]
         rows = _checks.broadcast_ids(("a", "b", "c"), given)
@@ -80,8 +80,8 @@ class Searchable:
         return _nearest(self, vectors, k, metric, left_out)
 
 
-class _TableRows(Searchable):
-    """A table of a layer, as it is searched."""
+class TableRows(Searchable):
+    """A table in memory or in a mapped file, as it is searched."""
 
     def __init__(self, table: Array) -> None:
         self._table = table
@@ -89,108 +89,6 @@ class _TableRows(Searchable):
 
     def _float_rows(self, first: int, end: int) -> Array:
         return np.ascontiguousarray(self._table[first:end], _checks.arithmetic(self._table.dtype))
-
-
-class SearchedTables:
-    """Gives `nearest` and `analogy` to a layer, whose tables have names."""
-
-    tables: dict[str, Array]
-    lock: Any
-
-    def settle(self) -> None:
-        raise NotImplementedError
-
-    def _name_of(self, table: str | None) -> str:
-        """The name of a table, by default of the first."""
-        name = next(iter(self.tables)) if table is None else table
-        if not isinstance(name, str) or name not in self.tables:
-            raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
-        return name
-
-    def nearest(
-        self, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, table: str | None = None, exclude_queries: bool = False
-    ) -> Nearest:
-        """The k rows that are nearest to each query, the nearest first; exact.
-
-        Parameters
-        ----------
-        queries : array_like of integers, shape S, or of floats, shape S + (D,)
-            Ids of rows of the table, or vectors.
-        k : int
-            At most the number of rows that are not left out.
-        metric : {"cosine", "dot", "l2"}
-            The cosine of two vectors (0 where one has length 0) or their product, the largest first; or their distance.
-        table : str, optional
-            Its name, as in `state_dict`; by default the first.
-        exclude_queries : bool
-            Whether the row of each query, given by its id, is left out of what is found for it.
-
-        Returns
-        -------
-        Nearest
-            A pair ``(ids, scores)``, int64 and float64 of shape S + (k,). Of equal scores the lower row comes first; rows with
-            a score of NaN come last.
-
-        Raises
-        ------
-        IndexError, KeyError, TypeError, ValueError
-            An id is out of range, there is no such table, a query is not finite, or another argument does not fit.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding.from_pretrained([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0]])
-        >>> layer.nearest(0, 2, exclude_queries=True).ids
-        array([1, 2])
-        >>> ids, scores = layer.nearest([[3.0, 4.0]], 2)
-        >>> ids, scores.round(2)
-        (array([[2, 1]]), array([[0.8 , 0.64]]))
-        """
-        with self.lock:
-            return self._rows_up_to_date(table).nearest(queries, k, metric, exclude_queries=exclude_queries)
-
-    def analogy(
-        self,
-        a: ArrayLike,
-        b: ArrayLike,
-        c: ArrayLike,
-        k: int = 1,
-        metric: str = "cosine",
-        *,
-        table: str | None = None,
-        exclude_queries: bool = True,
-    ) -> Nearest:
-        """What is to c as b is to a: the k rows that are nearest to ``b - a + c``, without these three.
-
-        Parameters
-        ----------
-        a, b, c : array_like of integers, broadcast to one shape S
-            Ids of rows of the table.
-        k, metric, table
-            As in `nearest`.
-        exclude_queries : bool
-            Whether the three rows themselves are left out.
-
-        Returns
-        -------
-        Nearest
-            As of `nearest`.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding.from_pretrained([[1.0, 0.0], [1.0, 1.0], [3.0, 0.0], [3.0, 1.1]])
-        >>> layer.analogy(0, 1, 2).ids
-        array([3])
-        """
-        with self.lock:
-            return self._rows_up_to_date(table).analogy(a, b, c, k, metric, exclude_queries=exclude_queries)
-
-    def _rows_up_to_date(self, table: str | None) -> _TableRows:
-        """While the lock is held nobody trains them."""
-        name = self._name_of(table)
-        self.settle()
-        return _TableRows(self.tables[name])
 
 
 def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
@@ -209,13 +107,13 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, left_out: Array)
     left_out = np.sort(left_out.reshape(n_queries, left_out.shape[-1]), -1)
     n_out = int((np.diff(left_out, axis=-1, prepend=-1) > 0).sum(-1).max(initial=0)) if left_out.size else 0
     k = _checks.n_nearest(k, n_rows, n_out)
-    best = _Best(vectors.reshape(n_queries, width), k, metric)
+    best = _TopK(vectors.reshape(n_queries, width), k, metric)
     n_block = max((_BLOCK_BYTES if n_queries > _FEW_QUERIES else _ONE_PASS_BYTES) // max(width * vectors.itemsize, 1), 1)
     if best.costs.size:
         with np.errstate(all="ignore"):  # of rows with infinities and NaN
             for first in range(0, n_rows, n_block):
-                best.look_at(first, source._float_rows(first, min(first + n_block, n_rows)), left_out)
-            best.settle()
+                best.add_block(first, source._float_rows(first, min(first + n_block, n_rows)), left_out)
+            best.score_waiting()
     return Nearest(best.ids.reshape(*shape, k), best.scores().reshape(*shape, k))
 
 
@@ -224,7 +122,7 @@ def _slack(width: int, unit: float) -> float:
     return 4.0 * (width + 8) * unit
 
 
-class _Best:
+class _TopK:
     """The k rows of least cost of each query among those looked at so far. A score is minus the cost; for "l2" the cost."""
 
     def __init__(self, vectors: Array, k: int, metric: str) -> None:
@@ -249,7 +147,7 @@ class _Best:
     def scores(self) -> Array:
         return self.costs if self.metric == "l2" else -self.costs
 
-    def look_at(self, first: int, block: Array, left_out: Array) -> None:
+    def add_block(self, first: int, block: Array, left_out: Array) -> None:
         """Keep what can be among the best of a block of rows, which begins with row ``first``."""
         is_one_pass = len(self.costs) <= _FEW_QUERIES
         one_pass, squares = kernels.products(block, self.factored) if is_one_pass else (None, np.vecdot(block, block))
@@ -300,9 +198,9 @@ class _Best:
             self.waiting.append((queries + start, rows + first, block[rows]))
             self.n_waiting += len(rows)
             if self.n_waiting >= min(self.costs.size, self.n_pairs):
-                self.settle()
+                self.score_waiting()
 
-    def settle(self) -> None:
+    def score_waiting(self) -> None:
         """Score the rows that wait, and put the best of them among the best of their queries."""
         if not self.waiting:
             return

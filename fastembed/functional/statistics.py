@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -146,53 +146,3 @@ def _of_counts(counts: Array) -> dict[str, Any]:
     highest = candidates[np.argsort(-counts[candidates], kind="stable")][:n_most]
     pairs = tuple((int(row), int(counts[row])) for row in highest)
     return {"lookups": total, "never_looked_up": int(np.count_nonzero(counts == 0)), "most_frequent": pairs}
-
-
-class CountedLookups:
-    """Lets a layer count how often each row is looked up, and gives it `statistics`."""
-
-    tables: dict[str, Array]
-    lock: Any
-    _counts: dict[str, Array]
-    _set_counts: Any
-    settle: Any
-
-    def count_lookups(self, on: bool = True) -> Self:
-        """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
-
-        What counts is what a call reads for its result: every occurrence of an id; nothing at places that lengths, a mask or the
-        padding of a bag leave out; of a hashed id each of its four rows. A call that raises counts nothing, nor does `backward`.
-        While a layer counts, its calls take turns, so that counts are exact with any number of threads.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding(4, 2, rng=0).count_lookups()
-        >>> x = layer([[3, 1], [3, 3]])
-        >>> layer.lookup_counts()["weight"]
-        array([0, 1, 0, 3])
-        """
-        is_on = _checks.flag("on", on)
-        with self.lock:
-            self._set_counts(self._zero_counts() | self._counts if is_on else {})
-        return self
-
-    def lookup_counts(self) -> dict[str, Array]:
-        """How often each row of each table was looked up so far, int64 of shape (V,), copied; empty if nobody counts."""
-        with self.lock:
-            return {name: counts.copy() for name, counts in self._counts.items()}
-
-    def statistics(self) -> dict[str, TableStatistics]:
-        """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
-        with self.lock:
-            self.settle()
-            return {name: table_statistics(table, self._counts.get(name)) for name, table in self.tables.items()}
-
-    def _zero_counts(self) -> dict[str, Array]:
-        return {name: np.zeros(len(table), np.int64) for name, table in self.tables.items()}
-
-    def _count(self, rows_by_name: dict[str, Array]) -> None:
-        """Count a look-up of these rows (int64, -1 for none), with the lock held."""
-        for name, counts in self._counts.items():
-            rows = rows_by_name[name]
-            np.add.at(counts, rows[rows >= 0], 1)

@@ -23,27 +23,21 @@ from .._kernels.backend import kernels
 from ..functional import lookup
 from . import journal, tensor_file
 from .checkpoint import CheckpointError, flush_folder, writable_path
+from .file_lock import locked, recovered
 from .journal import beside, open_new
 from .tensor_file import Fill, Place
-
-try:
-    import fcntl
-except ImportError:
-    raise ImportError("mapped tables need fcntl and private mappings, which this system has not") from None
 
 if TYPE_CHECKING:
     from .._typing import Array
 
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # else 40 GB are refused
 _PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
-_FEW = 8  # rows that are not worth asking for ahead
+_FEW = 8  # rows that are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
-
-Spec = tuple[tuple[int, ...], "np.dtype[Any]", float]  # of a state array: shape, dtype, what it is filled with at first
 
 
 class MappedFiles:
-    """The files of one mapped table, open.
+    """The files of one mapped table, open: what `fastembed.tables.storage.Storage` asks for.
 
     Parameters
     ----------
@@ -55,11 +49,12 @@ class MappedFiles:
     Attributes
     ----------
     table : ndarray of shape (V, D)
-        The mapping itself: whoever writes rows of it says so first (`about_to_write`).
+        The mapping itself: whoever writes rows of it says so first (`begin_write`).
     step : int
         How many steps the optimiser has taken.
     """
 
+    is_mapped = True
     is_closed = True  # until it is open: then it may be used
 
     def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None) -> None:
@@ -67,7 +62,7 @@ class MappedFiles:
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
         self._pid, self._is_marked = os.getpid(), False
         self._owner: Any = lambda: None  # the optimiser that holds the state
-        self._lock = _recovered(self.path, mode)
+        self._lock = recovered(self.path, mode)
         try:
             self._load(name)
         except BaseException:
@@ -106,14 +101,21 @@ class MappedFiles:
         if self.is_closed:
             raise ValueError(f"the table of {self.path} is closed")
 
-    def shown(self, array: Array) -> Array:
+    def check_can_train(self, what: str) -> None:
+        if self.mode == "r":
+            raise ValueError(f"{what} is a table in a file, opened with mode 'r': only with 'r+' can it be trained")
+
+    def check_can_copy(self) -> None:
+        raise TypeError(f"the table of {self.path} is mapped: open it again, or take weight.copy() for a layer in memory")
+
+    def view(self, array: Array) -> Array:
         """An array as it is handed out: what somebody wrote into it would be noticed by nobody."""
         self.check_open()
         view = array.view()
         view.flags.writeable = False
         return view
 
-    def ahead(self, ids: Any) -> None:
+    def prefetch(self, ids: Any) -> None:
         """Rows will be looked up: those that are not in memory are read side by side."""
         self.check_open()
         is_plain = (
@@ -121,9 +123,9 @@ class MappedFiles:
         )  # what is no row is passed over
         rows = ids if is_plain else lookup.resolve_ids(ids, len(self.table))
         if rows.size >= _FEW:
-            _ask_for([self.table], rows.reshape(-1))
+            _prefetch([self.table], rows.reshape(-1))
 
-    def about_to_write(self, rows: Array | None) -> None:
+    def begin_write(self, rows: Array | None) -> None:
         """Rows (checked int64; None for all) of the table, or of its state, are about to change."""
         self.check_open()
         self._is_marked = True
@@ -131,7 +133,7 @@ class MappedFiles:
             self._marks[:] = True
         else:
             self._marks[rows] = True
-            _ask_for([self.table, *(array for *_, array in self._states.values())], rows.reshape(-1))
+            _prefetch([self.table, *(array for *_, array in self._states.values())], rows.reshape(-1))
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
         """Zeros that take memory where they are used, one page at a time: NumPy's take two megabytes at a time."""
@@ -156,39 +158,45 @@ class MappedFiles:
         if self._owner() not in (None, optimizer):
             raise RuntimeError(f"another optimiser has been made for the table of {self.path}, and has taken its state over")
 
-    def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Array]:
-        """The state arrays of an optimiser, which owns them from now on, in files that are made where they are not there yet."""
+    def states(
+        self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Array]]:
+        """The state arrays of an optimiser, which owns them from now on, in files that are made where they are not there yet.
+
+        A frozen table may be larger than memory: it has none.
+        """
+        if optimizer is None:
+            return {}
         self._check_writer()
         self._owner = lambda: None
         self.check_owner(optimizer)
-        kind, known = type(optimizer).__name__, self._record["states"]
-        step = self.step if self._record["optimizer"] == kind else 0
-        new = {name: spec for name, spec in specs.items() if name not in known}
-        states = known | {name: start for name, (*_, start) in new.items()}
-        record = {"tensor": self._place.name, "optimizer": kind, "step": step, "options": dict(options), "states": states}
+        name, known = type(optimizer).__name__, self._record["states"]
+        wanted = {kind: tuple(by_table.values()) for kind, by_table in specs.items()}
+        step = self.step if self._record["optimizer"] == name else 0
+        new = {kind: spec for kind, (spec,) in wanted.items() if kind not in known}
+        states = known | {kind: spec.start for kind, spec in new.items()}
+        record = {"tensor": self._place.name, "optimizer": name, "step": step, "options": dict(options), "states": states}
         if new:
             self._finish()
-            for name, (shape, dtype, start) in new.items():
-                file = beside(self.path, f"{kind}.{name}")
-                _new_file(file, self.path, name, shape, dtype, _constant(shape, start))
-            flushed = self._recorded["step"] if self._recorded["optimizer"] == kind else 0
+            for kind, spec in new.items():
+                file = beside(self.path, f"{name}.{kind}")
+                _new_file(file, self.path, kind, spec.shape, spec.dtype, _constant(spec.shape, spec.start))
+            flushed = self._recorded["step"] if self._recorded["optimizer"] == name else 0
             journal.put_record(self.path, record | {"step": flushed})
             flush_folder(self.path.parent)
             self._recorded = record | {"step": flushed}
         self._record, self.step = record, step
         self._open_states()
-        for name, (shape, dtype, _) in specs.items():
-            file, _, array = self._states[name]
-            if (array.shape, array.dtype) != (shape, dtype):
-                raise CheckpointError(f"{file} must be {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}")
+        for kind, (spec,) in wanted.items():
+            file, _, array = self._states[kind]
+            if (array.shape, array.dtype) != (spec.shape, spec.dtype):
+                raise CheckpointError(
+                    f"{file} must be {spec.dtype} of shape {spec.shape}, got {array.dtype} of shape {array.shape}"
+                )
         self._owner = weakref.ref(optimizer)
-        return self.states_now()
+        return {kind: dict.fromkeys(by_table, self._states[kind][-1]) for kind, by_table in specs.items()}
 
-    def states_now(self) -> dict[str, Array]:
-        """The state arrays by name."""
-        return {name: array for name, (*_, array) in self._states.items()}
-
-    def steps_taken(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
+    def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
         """The optimiser has come so far."""
         self.step, self._owner = step, weakref.ref(optimizer)
         self._record = self._record | {"optimizer": type(optimizer).__name__, "step": step, "options": dict(options)}
@@ -244,8 +252,11 @@ class MappedFiles:
         if pending is not None:
             pending.carry_out(self.path)
 
-    def resize(self, n_rows: int, new_rows: Array | None) -> None:
-        """Put files with as many rows in the place of these, and flush; ``table`` and the state arrays are others afterwards."""
+    def resized_state(self, kind: str, old: Array, spec: Any) -> Array:
+        return self._states[kind][-1]
+
+    def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
+        """Put files with as many rows in the place of these, and flush; the state arrays are others afterwards too."""
         self._check_writer()
         if not self._place.is_alone:
             raise ValueError(f"{self.path} holds other tensors too: only a table that is alone in its file can be resized")
@@ -256,11 +267,11 @@ class MappedFiles:
         try:
             for name, (path, place, array) in files.items():
                 new = place._replace(shape=(n_rows, *place.shape[1:]))
-                fill = _constant(new.shape, self._record["states"][name]) if name else _slices(new_rows, n_kept)
+                fill = _constant(new.shape, self._record["states"][name]) if name else _slices(added, n_kept)
                 with open_new(path, path) as file:
                     made = tensor_file.write(file, new, fill, n_kept, (path, place))
                 parts.append((journal.part_of(path, made), array[:n_kept]))
-            lock, rows = _locked(beside(self.path, "new"), "r+"), np.flatnonzero(self._marks[:n_kept])
+            lock, rows = locked(beside(self.path, "new"), "r+"), np.flatnonzero(self._marks[:n_kept])
             change = journal.write(self.path, parts, rows, self._told(), [part.file for part, _ in parts])
             is_decided = True
             change.carry_out(self.path)
@@ -277,6 +288,7 @@ class MappedFiles:
             raise
         os.close(self._lock)
         self._lock, self._is_marked = lock, False
+        return self.table
 
     def close(self) -> None:
         """Unlock the file; what has not been flushed is gone. Arrays that were handed out stay as they are."""
@@ -323,38 +335,6 @@ def _slices(new_rows: Array | None, n_kept: int) -> Fill:
     return lambda first, end: None if new_rows is None else new_rows[first - n_kept : end - n_kept]
 
 
-def _locked(path: Path, mode: str) -> int:
-    """A descriptor with a lock on the file that has that name: shared by readers, of a writer alone."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is not a regular file")
-    while True:
-        lock = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_EX if mode == "r+" else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), os.stat(path)):
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            others = "it is open elsewhere" if mode == "r+" else 'it is open with mode="r+" elsewhere'
-            raise BlockingIOError(f"{path} cannot be opened with mode={mode!r}: {others}") from None
-        os.close(lock)
-
-
-def _recovered(path: Path, mode: str) -> int:
-    """The same, after what killed writers left to do has been done; a reader leaves that to the next writer."""
-    while True:
-        lock = _locked(path, mode)
-        try:
-            pending = journal.read(path) if mode == "r+" else None
-            if pending is None:
-                return lock
-            pending.carry_out(path)
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)  # a table that was resized is another file now
-
-
 def _mapped(path: Path, place: Place) -> Array:
     with open(path, "rb") as file:
         memory = mmap.mmap(file.fileno(), 0, **_PRIVATE)
@@ -362,7 +342,7 @@ def _mapped(path: Path, place: Place) -> Array:
     return np.ndarray(place.shape, place.dtype, memory, place.start)
 
 
-def _ask_for(arrays: list[Array], rows: Array) -> None:
+def _prefetch(arrays: list[Array], rows: Array) -> None:
     """Let the disk read rows that are absent side by side, not one after the other as they are touched."""
     in_order = None
     for array in arrays:

@@ -12,13 +12,13 @@ import numpy as np
 from .. import _checks
 from ..functional import bags as bag_ops
 from ..functional import lookup
-from ..functional import max_norm as renorm
+from ..functional.max_norm import put_rescaled
 from ..functional.row_grad import RowGrad, plain_batch
+from ..tables.storage import MEMORY, Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
-    from ..io.mapped import MappedFiles
 
 
 class EmbeddingBag(OneTable):
@@ -77,7 +77,7 @@ class EmbeddingBag(OneTable):
         rng: Rng = None,
         trainable_rows: Any = None,
     ) -> None:
-        self._draw(
+        self._init_random(
             num_embeddings,
             embedding_dim,
             dtype,
@@ -94,15 +94,16 @@ class EmbeddingBag(OneTable):
         )
 
     @classmethod
-    def _around(cls, files: MappedFiles, freeze: bool = False, *, bag_mode: str | None = None, **options: Any) -> Self:
+    def _in_file(cls, files: Any, freeze: bool = False, *, bag_mode: str | None = None, **options: Any) -> Self:
         """In `open`, whose ``mode`` is that of the file, ``bag_mode`` is that of the bags."""
-        return super()._around(files, freeze, **(options if bag_mode is None else options | {"mode": bag_mode}))
+        return super()._in_file(files, freeze, **(options if bag_mode is None else options | {"mode": bag_mode}))
 
     def _set_up(
         self,
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
+        storage: Storage = MEMORY,
         *,
         mode: str = "mean",
         include_last_offset: bool = False,
@@ -111,7 +112,7 @@ class EmbeddingBag(OneTable):
         self._mode = _checks.mode(mode)
         self._include_last_offset = _checks.flag("include_last_offset", include_last_offset)
         self.per_sample_weights_grad: Array | None = None
-        super()._set_up(weight, freeze, trainable_rows, **options)
+        super()._set_up(weight, freeze, trainable_rows, storage, **options)
         if self._mode == "max" and self._scale_grad_by_freq:
             raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
 
@@ -146,7 +147,7 @@ class EmbeddingBag(OneTable):
         if self._max_norm is None or self._max_norm_in_place:
             return weight, rows
         compact, places = lookup.touched(weight, rows, self._arithmetic)
-        renorm.put(compact, np.unique(rows[rows >= 0]), *self._shortened(rows))
+        put_rescaled(compact, np.unique(rows[rows >= 0]), *self._rescaled(rows))
         return compact, places
 
     def __call__(
@@ -161,18 +162,18 @@ class EmbeddingBag(OneTable):
         weight = self.tables["weight"]
         bags = self._bags(ids, offsets, per_sample_weights)
         result = bag_ops.output_for(weight, bags, out)
-        self._ahead(bags.ids)
+        self.storage.prefetch(bags.ids)
         if self._only_reads:
             bag_ops.look_up(weight, bags, result)
         else:
             all_rows = lookup.resolve_ids(bags.ids, len(weight))
             rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))
-            with self.caught_up({"weight": all_rows}):
-                self._shorten(all_rows)
+            with self.up_to_date({"weight": all_rows}):
+                self._rescale(all_rows)
                 table, places = self._seen(rows)
                 seen = bags._replace(ids=places.reshape(bags.ids.shape), padding_idx=None, bounds="zero")
                 bag_ops.look_up(table, seen, result)
-                self._count({"weight": rows})
+                self._counter.add({"weight": rows})
         if self.training:
             self._last_ids = (ids, offsets, per_sample_weights)
         return result if out is None else out
@@ -202,19 +203,19 @@ class EmbeddingBag(OneTable):
         with self.lock:
             of_weights = None
             if self._mode == "max" or bags.weights is not None:
-                with self.caught_up({"weight": rows}):
+                with self.up_to_date({"weight": rows}):
                     table, places = self._seen(rows)
                     of_weights = bag_ops.weights_back(gradients, table, bags, places)
             if self._mode != "max":
                 batch = bag_ops.batch_back(gradients, bags, rows, self.num_embeddings, self._scale_grad_by_freq)
-                self._learn({"weight": batch}, optimizer)
+                self._accumulate_or_step({"weight": batch}, optimizer)
             elif optimizer is None:
                 grad = bag_ops.maxima_back(self._grads["weight"], gradients, table, bags, places, rows)
                 self._grads = {"weight": grad}
             else:
                 none = RowGrad.zeros((self.num_embeddings, self.embedding_dim), self._arithmetic)
                 grad = bag_ops.maxima_back(none, gradients, table, bags, places, rows)
-                self._learn({"weight": plain_batch(grad.ids, grad.rows)}, optimizer)
+                self._accumulate_or_step({"weight": plain_batch(grad.ids, grad.rows)}, optimizer)
             self.per_sample_weights_grad = of_weights
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
-from ..functional import max_norm as renorm
+from ..functional.max_norm import put_rescaled
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Embedding(OneTable, kernels.SingleLookup):
         rng: Rng = None,
         trainable_rows: Any = None,
     ) -> None:
-        self._draw(
+        self._init_random(
             num_embeddings,
             embedding_dim,
             dtype,
@@ -99,15 +99,15 @@ class Embedding(OneTable, kernels.SingleLookup):
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
         weight = self.tables["weight"]
         if self._only_reads:
-            self._ahead(ids)
+            self.storage.prefetch(ids)
             return lookup.gather(weight, ids, out=out)
         rows = lookup.resolve_ids(ids, len(weight))
-        self._ahead(rows)
+        self.storage.prefetch(rows)
         result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=weight, ids=ids)
-        with self.caught_up({"weight": rows}):
+        with self.up_to_date({"weight": rows}):
             lookup.gather(weight, rows, out=result)
-            renorm.put(result, rows, *self._shorten(rows))
-            self._count({"weight": rows})
+            put_rescaled(result, rows, *self._rescale(rows))
+            self._counter.add({"weight": rows})
         return result if out is None else out
 
     def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:

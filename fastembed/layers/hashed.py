@@ -15,6 +15,7 @@ from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from ..tables.storage import MEMORY, Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -117,13 +118,14 @@ class HashEmbedding(OneTable):
         trainable_rows: Any = None,
     ) -> None:
         options = {"seed": seed, "hash": hash, "dropout": dropout, "dropout_seed": dropout_seed}
-        self._draw(_checks.word("num_rows", num_rows, 1), embedding_dim, dtype, std, rng, trainable_rows, **options)
+        self._init_random(_checks.word("num_rows", num_rows, 1), embedding_dim, dtype, std, rng, trainable_rows, **options)
 
     def _set_up(  # type: ignore[override]  # the options of rows are not for it
         self,
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
+        storage: Storage = MEMORY,
         *,
         seed: int = 0,
         hash: Callable[[str], int] | None = None,
@@ -133,7 +135,7 @@ class HashEmbedding(OneTable):
         _checks.word("the number of rows", len(weight), 1)
         self._seed, self._hash = _checks.word("seed", seed), _checks.function("hash", hash)
         self._set_dropout(dropout, dropout_seed)
-        super()._set_up(weight, freeze, trainable_rows)
+        super()._set_up(weight, freeze, trainable_rows, storage)
 
     def _hold(self, weight: Array) -> None:
         """Rows are looked up through the checks of `bag_ops`, which keep the table in place."""
@@ -170,9 +172,9 @@ class HashEmbedding(OneTable):
         weight, rows = self.tables["weight"], self.rows_of(ids)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
         with lookup.as_matrix(result) as sums, np.errstate(over="ignore", invalid="ignore"):
-            with self.caught_up({"weight": rows}):
+            with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)
-                self._count({"weight": rows})
+                self._counter.add({"weight": rows})
             if self.training:
                 self._n_calls += 1
                 number = self._n_calls if self.dropout else 0
@@ -194,7 +196,7 @@ class HashEmbedding(OneTable):
             with np.errstate(over="ignore", invalid="ignore"):
                 gradients = gradients * self._mask(number)
         batch = bag_ops.batch_back(gradients, self._bags(rows), rows, self.num_rows, False)
-        self._learn({"weight": batch}, optimizer)
+        self._accumulate_or_step({"weight": batch}, optimizer)
 
     def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
         """Refused: another number of rows would give every id other rows."""

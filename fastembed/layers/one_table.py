@@ -14,12 +14,13 @@ import numpy as np
 
 from .. import _checks
 from ..functional import lookup
-from ..functional import max_norm as renorm
-from .base import Layer, normal, normal_rows
+from ..functional.max_norm import rescaled
+from ..tables.init import normal, normal_rows
+from ..tables.storage import MEMORY, Storage
+from .base import Layer
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
-    from ..io.mapped import MappedFiles
 
 
 class OneTable(Layer):
@@ -30,6 +31,7 @@ class OneTable(Layer):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
+        storage: Storage = MEMORY,
         *,
         padding_idx: int | None = None,
         max_norm: float | None = None,
@@ -45,9 +47,9 @@ class OneTable(Layer):
         self._scale_grad_by_freq = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
         if self._max_norm is not None and self._max_norm_in_place:
             _checks.writable_table("the table, which max_norm changes,", weight)
-        Layer.__init__(self, {"weight": weight}, not _checks.flag("freeze", freeze), trainable_rows)
+        Layer.__init__(self, {"weight": weight}, not _checks.flag("freeze", freeze), trainable_rows, storage)
 
-    def _draw(
+    def _init_random(
         self, num_embeddings: int, embedding_dim: int, dtype: DTypeLike, std: float, rng: Rng, trainable_rows: Any, **options: Any
     ) -> None:
         """Set up a new table of normal numbers, with zeros in the padding row."""
@@ -113,7 +115,7 @@ class OneTable(Layer):
         """
         from ..io import mapped
 
-        return cls._around(mapped.MappedFiles(path, mode, name), **options)
+        return cls._in_file(mapped.MappedFiles(path, mode, name), **options)
 
     @classmethod
     def create(
@@ -181,23 +183,24 @@ class OneTable(Layer):
                 rows[padding - first] = 0
             return rows
 
-        return cls._around(mapped.create(path, name, (n_rows, n_cols), to, fill), **options)
+        return cls._in_file(mapped.create(path, name, (n_rows, n_cols), to, fill), **options)
 
     @classmethod
-    def _around(cls, files: MappedFiles, freeze: bool = False, **options: Any) -> Self:
+    def _in_file(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
+        """A layer around the table of open mapped files, which are closed again if there can be none."""
+        layer = cls.__new__(cls)
         try:
-            layer = cls.from_pretrained(files.table, freeze or files.mode == "r", **options)
+            layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
         except BaseException:
             files.close()
             raise
-        layer.files, layer._is_plain = files, False  # C alone would not ask for rows ahead
         return layer
 
     def close(self) -> None:
         """Flush a mapped table and unlock its file: it cannot be used any more. Nothing happens to other layers."""
-        if self.files is not None and not self.files.is_closed:
+        if not self.storage.is_closed:
             self.flush()
-            self.files.close()
+            self.storage.close()
 
     def __enter__(self) -> Self:
         return self
@@ -206,8 +209,8 @@ class OneTable(Layer):
         """Close; after an exception without a flush: the file holds the last one."""
         if error is None:
             self.close()
-        elif self.files is not None:
-            self.files.close()
+        else:
+            self.storage.close()
 
     def set_rows(self, ids: ArrayLike, rows: ArrayLike) -> None:
         """Write rows of the table: ``weight[ids] = rows``. Of a mapped table this is the only way, since ``weight`` is read-only.
@@ -234,27 +237,22 @@ class OneTable(Layer):
         places = lookup.resolve_ids(ids, self.num_embeddings)
         weight = _checks.writable_table("weight", self.tables["weight"])
         values = _checks.rows("rows", rows, (*places.shape, self.embedding_dim), weight.dtype, broadcast=True)
-        with self.caught_up({"weight": places}):
+        with self.up_to_date({"weight": places}):
             self._put(places, values)
 
     def _put(self, rows: Array, values: Array) -> None:
         """Rows (checked int64) of the table become others; within the lock."""
-        self._will_write(rows)
+        self.storage.begin_write(rows)
         self.tables["weight"][rows] = values
 
-    def _ahead(self, ids: ArrayLike) -> None:
-        """Rows are about to be looked up; some of the ids may be none."""
-        if self.files is not None:
-            self.files.ahead(ids)
-
-    def _is_special(self) -> bool:
+    def _changes_result(self) -> bool:
         return self._max_norm is not None
 
     @property
     def weight(self) -> Array:
         """The table itself, shape (V, D), all rows up to date: write into it to change it. Of a mapped table: read-only."""
-        self.settle()
-        return self._shown("weight")
+        self.apply_pending()
+        return self.storage.view(self.tables["weight"])
 
     @property
     def num_embeddings(self) -> int:
@@ -292,19 +290,19 @@ class OneTable(Layer):
             rows[rows == self._padding_idx] = -1
         return rows
 
-    def _shortened(self, rows: Array) -> tuple[Array, Array]:
-        """Which of these rows are longer than ``max_norm``, and what they become; none without ``max_norm``."""
+    def _rescaled(self, rows: Array) -> tuple[Array, Array]:
+        """Which of these rows have a norm above ``max_norm``, and what they become; none without ``max_norm``."""
         weight = self.tables["weight"]
         if self._max_norm is None:
             return np.empty(0, np.int64), weight[:0]
-        return renorm.shortened(weight, rows, self._max_norm, self._norm_type)
+        return rescaled(weight, rows, self._max_norm, self._norm_type)
 
-    def _shorten(self, rows: Array) -> tuple[Array, Array]:
+    def _rescale(self, rows: Array) -> tuple[Array, Array]:
         """The same, and they become that in the table too, if ``max_norm`` works in place; within the lock."""
-        long_rows, values = self._shortened(rows)
-        if self._max_norm_in_place and len(long_rows):
-            self._put(long_rows, values)
-        return long_rows, values
+        rows_above, values = self._rescaled(rows)
+        if self._max_norm_in_place and len(rows_above):
+            self._put(rows_above, values)
+        return rows_above, values
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         if self._padding_idx is not None and _checks.size("n", n) <= self._padding_idx:

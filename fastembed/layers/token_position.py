@@ -8,32 +8,23 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
-from ..functional.row_grad import batch_of
-from .base import Layer, normal
-from .tied_head import TiedHead
+from ..functional.row_grad import RowGrad, batch_of
+from ..functional.sequences import Call, resolve_sequences
+from ..tables.init import normal
+from .base import Layer
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
 
 
-class Call(NamedTuple):
-    """What a call was told beside ids, and the number of its dropout."""
-
-    start: int
-    lengths: Any
-    mask: Any
-    type_ids: Any
-    number: int
-
-
-class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
+class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
 
     Parameters
@@ -85,6 +76,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
+    _hidden: Any = None  # of the last call of logits
 
     def __init__(
         self,
@@ -153,7 +145,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     def _hold(self, wte: Array, wpe: Array, wtype: Array | None = None) -> None:
         super()._hold(wte, wpe)
 
-    def _is_special(self) -> bool:
+    def _changes_result(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
 
     token_scale: Any = property(operator.attrgetter("_token_scale"), doc="What token rows are multiplied by.")
@@ -165,19 +157,19 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     @property
     def wte(self) -> Array:
         """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
-        self.settle()
+        self.apply_pending()
         return self.tables["wte"]
 
     @property
     def wpe(self) -> Array:
         """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
-        self.settle()
+        self.apply_pending()
         return self.tables["wpe"]
 
     @property
     def wtype(self) -> Array | None:
         """The table of token types itself, all rows up to date; None without one."""
-        self.settle()
+        self.apply_pending()
         return self.tables.get("wtype")
 
     @property
@@ -195,6 +187,13 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         """D, the length of a row."""
         return self.tables["wte"].shape[1]
 
+    def train(self, mode: bool = True) -> Self:
+        if not mode:
+            self._hidden = None
+        return super().train(mode)
+
+    train.__doc__ = Layer.train.__doc__
+
     # ---- forward ----
 
     def _call(
@@ -209,16 +208,16 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     ) -> Array:
         """A call that takes more than C alone."""
         call = Call(start, lengths, mask, type_ids, self._n_calls + 1)
-        if not self._is_special() and lengths is None and mask is None and type_ids is None:
+        if not self._changes_result() and lengths is None and mask is None and type_ids is None:
             result = self._look_up(token_ids, position_ids, start, out)
         else:
             rows = self._rows(token_ids, position_ids, call)
             given = {"token_ids": token_ids, "position_ids": position_ids, "lengths": lengths, "mask": mask, "type_ids": type_ids}
             result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
             with lookup.as_matrix(result) as x:
-                with self.caught_up(rows):
+                with self.up_to_date(rows):
                     self._sum(rows, x)
-                    self._count(rows)
+                    self._counter.add(rows)
                 self._finish(x, call.number if self.training and self.dropout else None)
             result = result if out is None else out
         if self.training:
@@ -233,37 +232,13 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         rows = dict(zip(("wte", "wpe"), lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
         given = {"token_ids": token_ids, "position_ids": position_ids}
         result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
-        with self.caught_up(rows):
+        with self.up_to_date(rows):
             lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result)
-            self._count(rows)
+            self._counter.add(rows)
         return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
-        """The rows of each table that a call means, int64 of shape S; -1 where there is padding."""
-        exact = _checks.integers("token id", token_ids)
-        kept = _checks.kept(exact.shape, call.lengths, call.mask)
-        if call.type_ids is not None and "wtype" not in self.tables:
-            raise ValueError("type_ids go with a layer that has types: n_types was 0")
-        ids = _checks.within_64_bits("token id", exact, self.vocab_size, "raise", kept)
-        if kept is None:
-            token_rows, position_rows = lookup.resolve_pair(ids, self.vocab_size, position_ids, call.start, self.block_size)
-        else:  # ids of padded places need not be ids
-            n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
-            token_rows, position_rows = np.full(ids.shape, -1), np.full(ids.shape, -1)
-            some = (..., slice(0, n_positions))
-            if position_ids is not None:
-                lookup.resolve_ids(ids[some], self.vocab_size, name="token id")  # a bad one is named first
-                position_ids = _checks.ids_like("position id", position_ids, ids.shape, self.block_size, "raise", kept)
-            token_rows[some], position_rows[some] = lookup.resolve_pair(
-                ids[some], self.vocab_size, None if position_ids is None else position_ids[some], call.start, self.block_size
-            )
-            token_rows[~kept], position_rows[~kept] = -1, -1
-        rows = {"wte": token_rows, "wpe": position_rows}
-        if "wtype" in self.tables:
-            given, n_types = 0 if call.type_ids is None else call.type_ids, len(self.tables["wtype"])
-            types = _checks.ids_like("type id", given, ids.shape, n_types, "raise", kept)
-            rows["wtype"] = np.where(token_rows < 0, -1, lookup.resolve_ids(types, n_types, name="type id"))
-        return rows
+        return resolve_sequences(token_ids, position_ids, call, {name: len(table) for name, table in self.tables.items()})
 
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of the rows, in the arithmetic dtype, shape (n_ids, D)."""
@@ -322,24 +297,24 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         others = (position_ids, lengths, mask, type_ids)
         if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
             raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
-        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids, 0))
+        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids))
         if not isinstance(call, Call):  # a call that went to C at once
-            call = Call(call, None, None, None, 0)
+            call = Call(call)
         rows = self._rows(ids, position_ids, call)
-        if not self._is_special():
+        if not self._changes_result():
             self._backward(rows, dout, optimizer)
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
         values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
         if number or self.norm is not None:
-            with self.caught_up(rows):
+            with self.up_to_date(rows):
                 values = self._back_through(values.copy(), rows, number)
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {
             name: batch_of(of_table, len(self.tables[name]), values, factors=factors.get(name)) for name, of_table in rows.items()
         }
-        self._learn(batches, optimizer)
+        self._accumulate_or_step(batches, optimizer)
 
     def _back_through(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
         """The gradient of the sum, of that of the result, in place."""
@@ -348,6 +323,55 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         if self.norm is not None:
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients
+
+    # ---- the token table as output layer ----
+
+    def logits(self, h: ArrayLike) -> Array:
+        """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.
+
+        Parameters
+        ----------
+        h : array_like of shape S + (D,)
+            In train mode a reference to it is kept for `logits_backward`.
+
+        Returns
+        -------
+        ndarray of shape S + (V,), of the arithmetic dtype
+            Through BLAS, so that the last bits depend on it.
+        """
+        hidden = self._hidden_of(h)
+        if self.training:
+            self._hidden = h
+        return np.matmul(hidden, self._head().T)
+
+    def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
+        """Add the gradient of `logits` to that of ``wte`` in `grads`, which then has all rows; returns the gradient of ``h``.
+
+        Parameters
+        ----------
+        dlogits : array_like of shape S + (V,)
+        h : array_like of shape S + (D,), optional
+            As it was in that call; by default that of the last call in train mode.
+        """
+        if h is None and self._hidden is None:
+            raise RuntimeError("logits_backward needs h: there was no call of logits in train mode, and none was given")
+        hidden = self._hidden_of(self._hidden if h is None else h)
+        wte = self._head()
+        n_rows, width = wte.shape
+        gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
+        dh = np.matmul(gradients, wte)
+        dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
+        self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)
+        return dh
+
+    def _head(self) -> Array:
+        """The table, up to date, for arithmetic."""
+        self.apply_pending()
+        return self.tables["wte"].astype(self._arithmetic, copy=False)
+
+    def _hidden_of(self, h: ArrayLike) -> Array:
+        array = _checks.array_of("h", h)
+        return _checks.rows("h", array, (*array.shape[:-1], self.tables["wte"].shape[1]), self._arithmetic)
 
     def __repr__(self) -> str:
         shown = {

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
-from ..functional.row_grad import Batch, plain_batch
-from ..layers.base import Layer
-from ..layers.lazy_table import TrainedTable, own_rows
-from .parameter import Item, Parameter
-from .state import ROW_OPTIONS, Options, Stateful, files_of, trained_arrays
+from ..functional.row_grad import Batch
+from ..tables.lazy_table import LazyTable
+from ..tables.trainable import Trainable, own_rows
+from .parameter import matrices
+from .state import ROW_OPTIONS, Options, Stateful
 
 if TYPE_CHECKING:
     from .._typing import Array
-    from ..io.mapped import MappedFiles
 
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 _STREAMS = 16  # of random numbers, for the tables of one item
@@ -30,11 +29,23 @@ def scalars(**values: float) -> Array:
     return step
 
 
-def _matrices(array: Array, n_axes: int = 2) -> list[Array]:
-    """Views that cover an array, each of the last ``n_axes`` of its axes; one matrix of one row where it has fewer than two."""
-    if array.ndim < n_axes:
-        return [array.reshape((1, -1)[:n_axes])]
-    return [array[index] for index in np.ndindex(array.shape[: array.ndim - n_axes])]
+class Step(NamedTuple):
+    """A step of one item that has been checked, and can be taken.
+
+    Attributes
+    ----------
+    scalars : ndarray
+    options : dict
+    is_recorded : bool
+        Whether rows without a gradient take it later.
+    parts : list of (LazyTable, Batch)
+        None of what is frozen.
+    """
+
+    scalars: Array
+    options: Options
+    is_recorded: bool
+    parts: list[tuple[LazyTable, Batch]]
 
 
 class Optimizer(Stateful):
@@ -59,7 +70,7 @@ class Optimizer(Stateful):
         self.trainable_rows, self.lr_multipliers = trainable_rows, lr_multipliers
         super().__init__(layers_and_parameters, options, has_masters)
         for k, item in enumerate(self.items):
-            if isinstance(item, Layer):
+            if item.by_rows:
                 self._multipliers_of(k, item)  # so that what is wrong with them is said here
 
     # ---- what subclasses say ----
@@ -72,7 +83,7 @@ class Optimizer(Stateful):
         """Whether a step changes rows that have no gradient, or their state."""
         return False
 
-    def _tables_of(self, k: int, options: Options) -> dict[str, list[TrainedTable]]:
+    def _tables_of(self, k: int, options: Options) -> dict[str, list[LazyTable]]:
         """The arrays of item k with their state, as they are trained."""
         if set(self._state_kinds(k, options)) - set(self._state[k]):  # an option was changed to one that needs more
             self._state[k] = self._new_state(k, options) | self._state[k]
@@ -81,36 +92,30 @@ class Optimizer(Stateful):
         if tables is None:
             tables = self._tables[k] = {
                 name: [
-                    self._trained(
-                        table,
-                        states,
-                        None if self._seed is None else (self._seed, _STREAMS * k + place),
-                        files_of(self.items[k]),
-                    )
-                    for table, *states in zip(_matrices(array), *self._state_matrices(k, name, array), strict=True)
+                    self._lazy_table(k, place, table, states)
+                    for table, *states in zip(matrices(array), *self._state_matrices(k, name, array), strict=True)
                 ]
-                for place, (name, array) in enumerate(trained_arrays(self.items[k]).items())
+                for place, (name, array) in enumerate(self.items[k].moved_tables().items())
             }
             self._row_options[k] = None
-        self._set_multipliers(k, tables)
+        if self.items[k].by_rows:
+            self._set_multipliers(k, tables)
         return tables
 
-    def _trained(
-        self, table: Array, states: list[Array], seed: tuple[int, int] | None, files: MappedFiles | None
-    ) -> TrainedTable:
+    def _lazy_table(self, k: int, place: int, table: Array, states: list[Array]) -> LazyTable:
+        """A matrix of item k, of the table with that number in it, with its state."""
         master = states.pop() if self._has_masters and _checks.is_half(table.dtype) else None
-        return TrainedTable(self.rule, table, states, master, seed, files)
+        seed = None if self._seed is None else (self._seed, _STREAMS * k + place)
+        return LazyTable(self.rule, table, states, self.items[k].storage, master, seed)
 
     def _state_matrices(self, k: int, name: str, array: Array) -> list[list[Array]]:
         """Each state of an array, in parts as `_matrices` cuts the array itself."""
         states = [arrays[name] for arrays in self._state[k].values()]
-        return [_matrices(state, 2 if state.shape == array.shape else 1) for state in states]
+        return [matrices(state, 2 if state.shape == array.shape else 1) for state in states]
 
-    def _set_multipliers(self, k: int, tables: dict[str, list[TrainedTable]]) -> None:
+    def _set_multipliers(self, k: int, tables: dict[str, list[LazyTable]]) -> None:
         """Hand on what `trainable_rows` and `lr_multipliers` say, if it is not what they said last time."""
         item, group = self.items[k], self._group_of[k]
-        if isinstance(item, Parameter):
-            return
         given, known = self._row_options_of(k), self._row_options[k]
         if known is not None and all(a is b for a, b in zip(known, given, strict=True)):
             return
@@ -122,11 +127,11 @@ class Optimizer(Stateful):
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
-    def _multipliers_of(self, k: int, item: Layer) -> dict[str, Array | None]:
+    def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
         """What the learning rate of each row of each table of item k is multiplied by; None: by 1."""
         multipliers, first = {}, next(iter(item.tables))
         by_name = [value if value is None or isinstance(value, Mapping) else {first: value} for value in self._row_options_of(k)]
-        known = {name for other in self.items if isinstance(other, Layer) for name in other.tables}
+        known = {name for other in self.items if other.by_rows for name in other.tables}
         for option, value, names in zip(("trainable_rows", *ROW_OPTIONS), by_name, (set(item.tables), known, known), strict=True):
             if not set(value or ()) <= names:
                 raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {list(value or ())}")
@@ -153,54 +158,41 @@ class Optimizer(Stateful):
         ValueError, TypeError
             A gradient does not fit, an option has become invalid, or an array has become read-only. Nothing has moved.
         """
-        prepared = [self._prepared(k, self._batches(item)) for k, item in enumerate(self.items)]
-        for k, item in enumerate(prepared):
-            self._take(k, *item)
+        prepared = [self._prepared(k, item.batches()) for k, item in enumerate(self.items)]
+        for k, step in enumerate(prepared):
+            self._take(k, step)
 
-    def train(self, layer: Layer, batches: dict[str, Batch]) -> None:
+    def train(self, layer: Trainable, batches: dict[str, Batch]) -> None:
         """Take one step of one layer with the gradients of a call."""
         found = [k for k, item in enumerate(self.items) if item is layer]
         if not found:
             raise ValueError(f"optimizer does not hold this layer: {layer!r}")
         with layer.lock:  # two threads that train one layer take two steps, not one twice
-            self._take(found[0], *self._prepared(found[0], {name: [batch] for name, batch in batches.items()}))
+            self._take(found[0], self._prepared(found[0], {name: [batch] for name, batch in batches.items()}))
 
-    def _batches(self, item: Item) -> dict[str, list[Batch]]:
-        """The accumulated gradient of an item."""
-        if isinstance(item, Layer):
-            return {name: [grad.checked(item.tables[name])] for name, grad in item.grads().items()}
-        grads = _matrices(item.checked_grad())
-        return {"data": [plain_batch(np.arange(len(grad)), np.ascontiguousarray(grad)) for grad in grads]}
-
-    def _prepared(self, k: int, batches: dict[str, list[Batch]]) -> tuple[Array, bool, list[tuple[TrainedTable, Batch]]]:
-        """The scalars of the next step of item k, whether it is recorded, and each of its arrays with its batch."""
-        item, options, files = self.items[k], self._options_of(k), files_of(self.items[k])
-        if files is not None:
-            files.check_owner(self)
-        for name, array in trained_arrays(item).items():
+    def _prepared(self, k: int, batches: dict[str, list[Batch]]) -> Step:
+        """The next step of item k, checked: nothing is written before all of it is."""
+        item, options, number = self.items[k], self._options_of(k), self._steps[k] + 1
+        scalars = self.scalars(options, number)
+        if not item.trainable:
+            return Step(scalars, options, False, [])
+        item.storage.check_owner(self)
+        for name, array in item.tables.items():
             _checks.writable(f"{name} of item {k}", array)
-        if not trained_arrays(item):
-            return self.scalars(options, self._steps[k] + 1), False, []
-        step = self.scalars(options, self._steps[k] + 1)
-        step[_SCALARS.index("number")] = self._steps[k] + 1
-        rate = float(max(step[_SCALARS.index("lr")], step[_SCALARS.index("decay")]))
+        scalars[_SCALARS.index("number")] = number
+        rate = float(max(scalars[_SCALARS.index("lr")], scalars[_SCALARS.index("decay")]))
         parts = [pair for name, tables in self._tables_of(k, options).items() for pair in zip(tables, batches[name], strict=True)]
         for table, _ in parts:
-            table.check_rate(f"the learning rate of step {self._steps[k] + 1}", rate)
-        is_recorded = isinstance(item, Layer) and self.moves_without_gradient(options)
-        return step, is_recorded, parts
+            table.check_rate(f"the learning rate of step {number}", rate)
+        return Step(scalars, options, item.by_rows and self.moves_without_gradient(options), parts)
 
-    def _take(self, k: int, step: Array, is_recorded: bool, parts: list[tuple[TrainedTable, Batch]]) -> None:
-        item = self.items[k]
-        if isinstance(item, Parameter):
-            for table, batch in parts:
-                table.train(step, is_recorded, batch)
-        elif parts:
-            with item.trained_by({name: tables[0] for name, tables in (self._tables[k] or {}).items()}):
-                for table, batch in parts:
-                    table.train(step, is_recorded, batch)
+    def _take(self, k: int, step: Step) -> None:
+        if step.parts:
+            with self.items[k].updating(self._tables[k] or {}):
+                for table, batch in step.parts:
+                    table.step(step.scalars, step.is_recorded, batch)
         self._steps[k] += 1
-        self._tell(k)
+        self._record(k, step.options)
 
     def flush(self) -> None:
         """Bring all rows up to date, and their state: each takes the steps that it has missed so far.
@@ -208,11 +200,10 @@ class Optimizer(Stateful):
         Mapped files are written by the ``flush`` of their layer.
         """
         for k, item in enumerate(self.items):
-            if isinstance(item, Layer):
-                item.settle()
+            item.apply_pending()
             for tables in (self._tables[k] or {}).values():
                 for table in tables:
-                    table.flush()
+                    table.apply_all()
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)}" for name in self.options)

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
-from ..functional.row_grad import clip_factor, norm_of
-from ..layers.base import Layer
+from ..functional.row_grad import Batch, clip_factor, norm_of, plain_batch
+from ..tables.trainable import Trainable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
-class Parameter:
+def matrices(array: Array, n_axes: int = 2) -> list[Array]:
+    """Views that cover an array, each of the last ``n_axes`` of its axes; one matrix of one row where it has fewer than two."""
+    if array.ndim < n_axes:
+        return [array.reshape((1, -1)[:n_axes])]
+    return [array[index] for index in np.ndindex(array.shape[: array.ndim - n_axes])]
+
+
+class Parameter(Trainable):
     """A dense array that an optimiser updates beside the layers.
 
     Parameters
@@ -38,17 +45,19 @@ class Parameter:
     array([0.5, 0. ])
     """
 
+    by_rows = False
+
     def __init__(self, array: ArrayLike) -> None:
         given = array if isinstance(array, np.ndarray) else np.array(array)
         if given.dtype.newbyteorder("=") not in _checks.DTYPES:
             raise TypeError(f"array must be float32 or float64, got {given.dtype}")
-        self._data = _checks.writable("array", given)
+        super().__init__({"data": _checks.writable("array", given)})
         self.grad: Array | None = None
 
     @property
     def data(self) -> Array:
         """The array itself: write into it to change it."""
-        return self._data
+        return self.tables["data"]
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -59,14 +68,24 @@ class Parameter:
         grad = np.zeros_like(self.data) if self.grad is None else self.grad
         return np.asarray(_checks.like("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
 
+    def batches(self) -> dict[str, list[Batch]]:
+        grads = matrices(self.checked_grad())
+        return {"data": [plain_batch(np.arange(len(grad)), np.ascontiguousarray(grad)) for grad in grads]}
+
+    def gradient_arrays(self) -> list[Array]:
+        return [] if self.grad is None else [self.checked_grad()]
+
+    def scale_gradient(self, factor: float) -> None:
+        for grad in self.gradient_arrays():
+            self.grad = grad * grad.dtype.type(factor) + grad.dtype.type(0)
+
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
 
 
-Item = Layer | Parameter
-
-
-def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float, *, error_if_nonfinite: bool = True) -> float:
+def clip_grad_norm(
+    layers_and_parameters: Trainable | Iterable[Trainable], max_norm: float, *, error_if_nonfinite: bool = True
+) -> float:
     """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
 
     Parameters
@@ -101,17 +120,13 @@ def clip_grad_norm(layers_and_parameters: Item | Iterable[Item], max_norm: float
     >>> layer.grads()["weight"].rows.round(3)
     array([[0.6, 0.8]], dtype=float32)
     """
-    items = [layers_and_parameters] if isinstance(layers_and_parameters, Item) else list(layers_and_parameters)
+    items = [layers_and_parameters] if isinstance(layers_and_parameters, Trainable) else list(layers_and_parameters)
     for k, item in enumerate(items):
-        if not isinstance(item, Item):
+        if not isinstance(item, Trainable):
             raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
-    dense = {k: item.checked_grad() for k, item in enumerate(items) if isinstance(item, Parameter) and item.grad is not None}
-    sparse = [grad for item in items if isinstance(item, Layer) for grad in item.grads().values()]
-    norm = norm_of([*(grad.parts()[1] for grad in sparse), *dense.values()])
+    norm = norm_of([array for item in items for array in item.gradient_arrays()])
     factor = clip_factor(norm, max_norm, error_if_nonfinite)
     if factor != 1:
-        for grad in sparse:
-            grad._times(factor)
-        for k, array in dense.items():
-            items[k].grad = array * array.dtype.type(factor) + array.dtype.type(0)  # type: ignore[union-attr]
+        for item in items:
+            item.scale_gradient(factor)
     return norm

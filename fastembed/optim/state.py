@@ -8,34 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import _checks
-from ..layers.base import Layer
-from ..layers.lazy_table import OwnRows, TrainedTable, own_rows
-from .parameter import Item, Parameter
+from ..tables.lazy_table import LazyTable
+from ..tables.storage import Spec, State
+from ..tables.trainable import OwnRows, Trainable, own_rows
+from . import torch_state
 
 if TYPE_CHECKING:
     from .._typing import Array
-    from ..io.mapped import MappedFiles
 
 Options = dict[str, Any]
 Checks = dict[str, Callable[[str, Any], Any]]
 ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 MASTER = "master"
-_CHANGE_THE_NUMBERS = ("amsgrad", "maximize", "dampening", "weight_decay")  # of PyTorch's options
-
-
-def arrays_of(item: Item) -> dict[str, Array]:
-    """What an item consists of, by name; rows may be behind."""
-    return {"data": item.data} if isinstance(item, Parameter) else item.tables
-
-
-def trained_arrays(item: Item) -> dict[str, Array]:
-    """What an optimiser may move: nothing of a frozen layer."""
-    return arrays_of(item) if isinstance(item, Parameter) or item.trainable else {}
-
-
-def files_of(item: Item) -> MappedFiles | None:
-    """The mapped files that an item is trained in, if it is."""
-    return item.files if isinstance(item, Layer) and item.trainable else None
 
 
 class Stateful:
@@ -57,20 +41,19 @@ class Stateful:
         given = _groups(layers_and_parameters)
         self.param_groups = [self._group(group) for group in given]
         self._given = [set(group) for group in given]
-        self.items: list[Item] = [item for group in self.param_groups for item in group["params"]]
+        self.items: list[Trainable] = [item for group in self.param_groups for item in group["params"]]
         _check_apart(self.items)
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
         self._has_masters = has_masters
-        self._steps = [0] * len(self.items)
         self._state = [self._new_state(k, self._options_of(k)) for k in range(len(self.items))]
-        self._tables: list[dict[str, list[TrainedTable]] | None] = [None] * len(self.items)  # with their state; None: as yet
+        self._steps = [item.storage.step if item.trainable else 0 for item in self.items]
+        self._tables: list[dict[str, list[LazyTable]] | None] = [None] * len(self.items)  # with their state; None: as yet
         self._row_options: list[Any] = [None] * len(self.items)
         self._attach()
 
     def _attach(self) -> None:
         for item in self.items:
-            if isinstance(item, Layer):
-                item.optimizers.add(self)
+            item.optimizers.add(self)
 
     def _group(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A parameter group: its items as a list, and all options, checked."""
@@ -78,14 +61,11 @@ class Stateful:
         if unknown or "params" not in given:
             raise KeyError(f"a parameter group has params and options of {sorted(self.options)}, got {sorted(map(str, given))}")
         params = given["params"]
-        items = [params] if isinstance(params, Item) else list(params)
-        for item in items:
-            if not isinstance(item, Item):
-                raise TypeError(f"item {items.index(item)} must be a layer or a Parameter, got {type(item).__name__}")
-            if isinstance(item, Layer) and item.files is not None and item.files.mode == "r":
-                raise ValueError(
-                    f"item {items.index(item)} is a table in a file, opened with mode 'r': only with 'r+' can it be trained"
-                )
+        items = [params] if isinstance(params, Trainable) else list(params)
+        for k, item in enumerate(items):
+            if not isinstance(item, Trainable):
+                raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
+            item.storage.check_can_train(f"item {k}")
         rows = {name: own_rows(given[name]) for name in ROW_OPTIONS if name in given}
         return {"params": items, **self._checked({**self._defaults, **given}), **rows}
 
@@ -99,7 +79,7 @@ class Stateful:
     def _row_options_of(self, k: int) -> tuple[Any, ...]:
         """What the layer and the group of item k say of its rows."""
         item, group = self.items[k], self._group_of[k]
-        return getattr(item, "trainable_rows", None), *(group.get(name, getattr(self, name)) for name in ROW_OPTIONS)
+        return item.trainable_rows, *(group.get(name, getattr(self, name)) for name in ROW_OPTIONS)
 
     def _followers(self, name: str) -> list[dict[str, Any]]:
         """The groups that were given no such option of their own."""
@@ -136,41 +116,28 @@ class Stateful:
 
     def _state_kinds(self, k: int, options: Options, given: Any = ()) -> tuple[str, ...]:
         """The state arrays of item k, by name, that options need or a state has; masters, of half precision alone, come last."""
-        is_half = all(_checks.is_half(array.dtype) for array in arrays_of(self.items[k]).values())
+        is_half = all(_checks.is_half(array.dtype) for array in self.items[k].tables.values())
         names = self.state_names if self.needs_state(options) or any(name in given for name in self.state_names) else ()
         return (*names, *((MASTER,) if self._has_masters and is_half else ()))
 
-    def _spec(
-        self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[tuple[int, ...], np.dtype[Any], float]:
-        """Shape, dtype and first value of a state of an array of that shape and dtype; in a master zeros mean none."""
+    def _spec(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Spec:
+        """A state of an array of that shape and dtype; in a master zeros mean none."""
         if kind == MASTER:
-            return shape, np.dtype(np.float32), 0.0
-        return self.state_shape(shape), _checks.arithmetic(dtype), self.state_start(options)
+            return Spec(shape, np.dtype(np.float32), 0.0)
+        return Spec(self.state_shape(shape), _checks.arithmetic(dtype), self.state_start(options))
 
-    def _new_array(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A state of an array of that shape and dtype. Zeros take no memory before they are used."""
-        shape, dtype, start = self._spec(kind, options, shape, dtype)
-        return np.zeros(shape, dtype) if start == 0 else np.full(shape, start, dtype)
-
-    def _new_state(self, k: int, options: Options, given: Any = ()) -> dict[str, dict[str, Array]]:
-        item, files, kinds = self.items[k], files_of(self.items[k]), self._state_kinds(k, options, given)
-        if files is not None:
-            specs = {kind: self._spec(kind, options, files.table.shape, files.table.dtype) for kind in kinds}
-            states = files.states(self, options, specs)
-            self._steps[k] = files.step
-            return {kind: {"weight": states[kind]} for kind in kinds}
-        return {
-            kind: {name: self._new_array(kind, options, array.shape, array.dtype) for name, array in arrays_of(item).items()}
-            for kind in kinds
-            if isinstance(item, Parameter) or item.files is None  # a frozen table in a file may be larger than memory
+    def _new_state(self, k: int, options: Options, given: Any = ()) -> State:
+        item = self.items[k]
+        specs = {
+            kind: {name: self._spec(kind, options, array.shape, array.dtype) for name, array in item.tables.items()}
+            for kind in self._state_kinds(k, options, given)
         }
+        return item.storage.states(self if item.trainable else None, options, specs)
 
-    def _tell(self, k: int) -> None:
-        """Let the files of item k know how far it has come, if it has any."""
-        files = files_of(self.items[k])
-        if files is not None:
-            files.steps_taken(self, self._steps[k], self._options_of(k))
+    def _record(self, k: int, options: Options) -> None:
+        """Let the storage of item k know how far it has come."""
+        if self.items[k].trainable:
+            self.items[k].storage.record_step(self, self._steps[k], options)
 
     def state_dict(self) -> dict[str, Any]:
         """The options, and for each item its step count and its state arrays (themselves, not copies), up to date.
@@ -187,12 +154,10 @@ class Stateful:
         groups = [dict(self._checked(group).items() - options.items()) for group in self.param_groups]
         return {"optimizer": type(self).__name__} | options | {"groups": groups, "items": items}
 
-    def _shown_state(self, k: int) -> dict[str, dict[str, Array]]:
-        """The state arrays of item k as they are handed out: those in mapped files are not to be written."""
-        files = getattr(self.items[k], "files", None)
-        if files is None:
-            return self._state[k]
-        return {kind: {name: files.shown(array) for name, array in arrays.items()} for kind, arrays in self._state[k].items()}
+    def _shown_state(self, k: int) -> State:
+        """The state arrays of item k as they are handed out."""
+        view = self.items[k].storage.view
+        return {kind: {name: view(array) for name, array in arrays.items()} for kind, arrays in self._state[k].items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy what `state_dict` returned into this optimiser.
@@ -232,11 +197,11 @@ class Stateful:
             Something is missing or of another shape, an option is one that there is none of here (amsgrad, maximize), or two
             tables of one layer have taken different numbers of steps. Nothing is changed.
         """
-        groups, states = _torch_parts(state)
-        arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in arrays_of(item).items()]
+        groups, states = torch_state.parts(state)
+        arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in item.tables.items()]
         if len(states) != len(arrays) or len(groups) not in (1, len(self.param_groups)):
             raise ValueError(f"a state of {len(states)} parameters in {len(groups)} groups is not one of {len(arrays)} arrays")
-        known, options = _torch_options(groups, self.options, type(self).__name__, self.is_decoupled), self._defaults
+        known, options = torch_state.options(groups, self.options, type(self).__name__, self.is_decoupled), self._defaults
         if len(groups) == 1:  # groups here keep what they were given of their own
             options = options | known[0]
             known = [{name: value for name, value in known[0].items() if name not in given} for given in self._given]
@@ -248,13 +213,14 @@ class Stateful:
                 raise ValueError(f"{name} of item {k} has taken {step} steps, and another table of it {items[k]['step']}")
             items[k]["step"] = step
             for kind in self._state_for(k, coming, ()):
-                value = given.get(kind) if given and kind != MASTER else self._new_array(kind, options, array.shape, array.dtype)
+                is_new = kind == MASTER or not given
+                value = self._spec(kind, options, array.shape, array.dtype).new() if is_new else given.get(kind)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
                 items[k].setdefault(kind, {})[name] = np.asarray(value)
         self._load(items, options, coming)
 
-    def _state_for(self, k: int, groups: list[Options], given: Any) -> dict[str, dict[str, Array]]:
+    def _state_for(self, k: int, groups: list[Options], given: Any) -> State:
         """The state arrays of item k, new ones among them if options or a state that are about to be loaded need more."""
         coming = next(new for group, new in zip(self.param_groups, groups, strict=True) if group is self._group_of[k])
         mine = self._state[k]
@@ -265,9 +231,9 @@ class Stateful:
         for k, given in enumerate(items):
             _mapping(f"item {k}", given)
         states = [self._state_for(k, groups, given) for k, given in enumerate(items)]
-        mapped = [files for files in map(files_of, self.items) if files is not None]
-        for files in mapped:
-            files.check_owner(self)
+        trained = [item for item in self.items if item.trainable]
+        for item in trained:
+            item.storage.check_owner(self)
         steps, loaded = [], []
         for k, (mine, given) in enumerate(zip(states, items, strict=True)):
             _same_names(f"item {k}", given, {*mine, "step"})
@@ -284,24 +250,21 @@ class Stateful:
             tables if new is old else None for tables, new, old in zip(self._tables, states, self._state, strict=True)
         ]
         self._state, self._steps = states, steps
-        for files in mapped:
-            files.about_to_write(None)
+        for item in trained:
+            item.storage.begin_write(None)
         for k in range(len(self.items)):
-            self._tell(k)
+            self._record(k, self._options_of(k))
         _checks.copy_into(loaded)
 
-    def resized(self, layer: Layer, name: str, n_rows: int) -> Callable[[], None]:
+    def resized(self, item: Trainable, name: str, n_rows: int) -> Callable[[], None]:
         """Make the state of a table that is about to have ``n_rows``; what is returned puts it in the place of the old one."""
-        (k,) = (k for k, item in enumerate(self.items) if item is layer)
-        options, made = self._options_of(k), {}
-        for kind, arrays in self._state[k].items():
-            if layer.files is not None:
-                made[kind] = layer.files.states_now()[kind]
-                continue
-            old = arrays[name]
-            new = self._new_array(kind, options, (n_rows, *layer.tables[name].shape[1:]), layer.dtype)
-            new[: len(old)] = old[:n_rows]
-            made[kind] = new
+        (k,) = (k for k, known in enumerate(self.items) if known is item)
+        options, table = self._options_of(k), item.tables[name]
+        shape, dtype = (n_rows, *table.shape[1:]), table.dtype.newbyteorder("=")
+        made = {
+            kind: item.storage.resized_state(kind, arrays[name], self._spec(kind, options, shape, dtype))
+            for kind, arrays in self._state[k].items()
+        }
 
         def put() -> None:
             for kind, new in made.items():
@@ -323,7 +286,7 @@ class Stateful:
 
 def _groups(given: Any) -> list[Mapping[str, Any]]:
     """Parameter groups: one of everything, or the mappings that were given."""
-    if isinstance(given, Item):
+    if isinstance(given, Trainable):
         return [{"params": [given]}]
     if not isinstance(given, Iterable):
         raise TypeError(f"expected a layer, a Parameter, or an iterable of them, got {type(given).__name__}")
@@ -333,37 +296,16 @@ def _groups(given: Any) -> list[Mapping[str, Any]]:
     return [{"params": parts}]
 
 
-def _check_apart(items: list[Item]) -> None:
+def _check_apart(items: list[Trainable]) -> None:
     """ValueError or TypeError unless every array can be written in place and shares memory with no other."""
     seen: list[tuple[str, Array]] = []
     for k, item in enumerate(items):
-        for name, array in trained_arrays(item).items():
+        for name, array in item.moved_tables().items():
             what = f"{name} of item {k}"
             _checks.writable(what, array)
             for other_name, other in seen:
                 _checks.apart(what, array, **{other_name: other})
             seen.append((what, array))
-
-
-def _torch_parts(state: Any) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The groups, and the state of each parameter in their order, of PyTorch's ``state_dict``."""
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state) or not isinstance(state["state"], Mapping):
-        raise TypeError(f"a state of PyTorch is a mapping with state, a mapping, and param_groups, got {state!r:.80}")
-    groups = state["param_groups"]
-    if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) and "params" in group for group in groups):
-        raise TypeError(f"param_groups of a state of PyTorch must be mappings with params, got {groups!r:.80}")
-    return list(groups), [state["state"].get(number, {}) for group in groups for number in group["params"]]
-
-
-def _torch_options(groups: list[Mapping[str, Any]], checks: Checks, kind: str, is_decoupled: bool) -> list[dict[str, Any]]:
-    """The options that a kind of optimiser knows, checked; ValueError if it lacks one that changes the numbers."""
-    for group in groups:
-        foreign = [name for name in _CHANGE_THE_NUMBERS if group.get(name) and name not in checks]
-        if group.get("weight_decay") and group.get("decoupled_weight_decay", is_decoupled) != is_decoupled:
-            foreign.append(f"decoupled_weight_decay={not is_decoupled}")
-        if foreign:
-            raise ValueError(f"a state with {', '.join(foreign)} cannot be taken over by {kind}")
-    return [{name: check(name, group[name]) for name, check in checks.items() if name in group} for group in groups]
 
 
 def _mapping(what: str, given: Any) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ def test_the_report_says_so_when_we_lose():
     assert line in bench.as_text([won, lost], Plan())
     alone = result_of({"fastembed": [1.0]})
     assert report.verdict([alone]) == ["there was no peer to compare with"]
-    assert report.summary(alone) == ["one size: nobody to compare with"]
+    assert report.summary(alone) == ["one size: no peer to compare with"]
 
 
 def test_wins_growth_and_copies_are_summarised():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.on_reference
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(BOUNDS), layout=st.sampled_from(READ_LAYOUTS))
 def test_forward_and_backward_are_the_reference(dtype, mode, seed, bounds, layout):
     rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.on_reference
 
 
 @pytest.mark.parametrize("half", HALVES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(("raise", "wrap", "clip", "zero")))
 def test_ops_are_the_reference(half, seed, bounds):
     rng = np.random.default_rng(seed)

@@ -46,7 +46,7 @@ def _is_told_by_lists(p):
     return len(p["wte"]) > 0 and len(p["wpe"]) > 0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(problems())
 def test_reading_ops(p):
     wte, wpe, ids, positions = p["wte"], p["wpe"], p["token_ids"], p["position_ids"]
@@ -65,7 +65,7 @@ def test_reading_ops(p):
         assert array.tobytes() == copy.tobytes()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(problems())
 def test_writing_ops(p):
     wte, wpe, ids, positions, dout = p["wte"], p["wpe"], p["token_ids"], p["position_ids"], p["dout"]

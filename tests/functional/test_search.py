@@ -74,7 +74,7 @@ def test_the_reference_to_the_bit(kind, metric, dtype):
         assert_found(outcome(layer_of(table).nearest, *arguments, **options), like)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.integers(0, 10**6), st.sampled_from(METRICS), st.sampled_from(DTYPES), st.booleans())
 def test_analogies_of_the_reference(seed, metric, dtype, exclude):
     rng = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def assert_is(found, expected, dtype, n_bytes):
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, *DTYPE])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1), n_rows=st.integers(0, 40), n_cols=st.integers(0, 40), layout=st.sampled_from(READ_LAYOUTS),
     is_counted=st.booleans(), block=st.sampled_from([1, 100, 1 << 18]),

@@ -46,15 +46,18 @@ def test_a_kill_during_a_save_leaves_the_old_file(tmp_path):
     script = (
         "import sys, numpy as np; from fastembed import checkpoint\n"
         "print('ready', flush=True)\n"
-        "while True: checkpoint.save(sys.argv[1], {'a': np.ones(2_000_000)}, 'new')"
+        "while True:\n"
+        "    checkpoint.save(sys.argv[1], {'a': np.ones(2_000_000)}, 'new')\n"
+        "    print('saved', flush=True)"
     )
-    seen, n_kills = set(), 0
-    while n_kills < 12 or ("new" not in seen and n_kills < 40):  # a machine that is busy by now takes longer
-        n_kills += 1
+    seen = set()
+    for delay in [*(took * n / 4 for n in range(1, 12)), None]:
         process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
+        if delay is None:  # the last kill comes after a save
+            assert process.stdout.readline() == b"saved\n"
         try:
-            process.wait(took * n_kills / 4)  # the last kills come after some saves
+            process.wait(delay or 0)
         except subprocess.TimeoutExpired:
             process.kill()
         assert process.wait() == -signal.SIGKILL

@@ -97,7 +97,7 @@ def test_fbgemm_sums_the_same_bags(bits):
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     bounds=st.sampled_from(BOUNDS),
@@ -132,7 +132,7 @@ def test_look_ups_are_the_reference(bits, seed, bounds, width, layout):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bits", ALL_BITS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(BOUNDS), width=st.sampled_from(WIDTHS[1:]))
 def test_bags_are_the_reference(bits, mode, seed, bounds, width):
     rng = np.random.default_rng(seed)
@@ -176,7 +176,7 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(select_isa, bits):
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from((1, 2, 5, 64)))
 def test_the_error_is_within_its_bound(bits, seed, width):
     rng = np.random.default_rng(seed)

@@ -60,7 +60,7 @@ def nested(call):
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     options=OPTIONS, seed=st.integers(0, 2**32 - 1), n_types=st.sampled_from([0, 2]),
     shape=st.sampled_from([(), (3,), (2, 4), (2, 1, 3)]), name=st.sampled_from([None, "SGD", "Adam"]),

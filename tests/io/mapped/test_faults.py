@@ -112,7 +112,7 @@ def test_a_resize_that_fails_anywhere(tmp_path, monkeypatch):
             else:
                 assert table == flushed
             assert state_in(path, "", "r") == table[:1]
-            if not layer.files.is_closed:  # nothing was decided: go on
+            if not layer.storage.is_closed:  # nothing was decided: go on
                 assert state_of(layer, optimizer) == now
                 layer.resize(new_n, new_rows=2.0)
                 assert len(layer.weight) == new_n

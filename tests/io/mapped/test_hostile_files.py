@@ -77,7 +77,7 @@ def opened(path):
     return None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(HEADER, st.integers(-8, 8), st.integers(0, 80))
 def test_hostile_headers(tmp_path_factory, header, off, n_data):
     """Whatever a header says: an error that says so, or a table that lies in the file."""
@@ -91,7 +91,7 @@ def test_hostile_headers(tmp_path_factory, header, off, n_data):
             layer(np.arange(layer.num_embeddings))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.fixed_dictionaries(
         {
@@ -115,9 +115,9 @@ def test_hostile_npy_headers(tmp_path_factory, header, n_data):
 def test_journals_that_are_damaged_or_of_another_table(path):
     layer = fe.Embedding.create(path, (V, D), rng=1)
     whole, rows = path.read_bytes(), np.array([1, 2, 5])
-    part = (journal.part_of(path, layer.files._place), layer.files.table)
+    part = (journal.part_of(path, layer.storage._place), layer.storage.table)
     journal.write(path, [part], rows, None)
-    layer.files.close()
+    layer.storage.close()
     written = journal.beside(path, "journal").read_bytes()
     for content in (
         b"",

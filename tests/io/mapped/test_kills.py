@@ -29,21 +29,22 @@ with fe.Embedding.open(path, "r+") as layer:
 """
 
 
-def run_and_kill(path, kind, end, delay):
-    """The last step that a child that trains said was flushed, before it ended or was killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", with_path(KILLED), str(path), kind, str(end)], stdout=subprocess.PIPE, text=True
-    )
-    first = process.stdout.readline().split()
-    assert first[0] == "ready"
+def run_and_kill(path, kind, end, delay=None):
+    """The last step that a child said was flushed; it is killed after a delay, or after a flush."""
+    command = [sys.executable, "-c", with_path(KILLED), str(path), kind, str(end)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline()]
+    assert lines[0].startswith("ready")
+    if delay is None:
+        lines.append(process.stdout.readline())
     try:
-        process.wait(delay)
+        process.wait(delay or 0)
     except subprocess.TimeoutExpired:
         process.kill()
     assert process.wait() in (0, -signal.SIGKILL)
-    said = [int(line.split()[1]) for line in process.stdout.read().splitlines()]
+    lines += process.stdout.read().splitlines()
     process.stdout.close()
-    return max([int(first[1]), *said])
+    return max(int(line.split()[1]) for line in lines)
 
 
 def kill_often(path, kind, n_kills):
@@ -51,14 +52,11 @@ def kill_often(path, kind, n_kills):
     expected = fe.Embedding(400, 16, rng=1)
     like, at = optimizer_of(kind, expected), 0
     fe.Embedding.create(path, (400, 16), rng=1).close()
-    longest = 0.08
-    for _ in range(n_kills):
-        said = run_and_kill(path, kind, 10**9, rng.random() * longest)
+    for delay in [*(0.08 * rng.random() for _ in range(n_kills - 1)), None]:
+        said = run_and_kill(path, kind, 10**9, delay)
         found = state_in(path, kind)
         assert said <= found[2] <= said + 3  # one more may have been complete, and not said
         assert found[2] % 3 == 0
-        if found[2] == 0:  # kills that all come before the first flush would show nothing
-            longest *= 2
         train(expected, like, range(at, found[2]))
         at = found[2]
         assert found == state_of(expected, like)

@@ -1,0 +1,145 @@
+"""Differentiable: tables that are called, and differentiated. The ids of the last call, a row-sparse gradient of each table."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .. import _checks
+from ..functional.row_grad import Batch, RowGrad, batch_of
+from ..tables.lookup_counter import LookupCounter
+from ..tables.storage import MEMORY, Storage
+from ..tables.trainable import Trainable
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+
+class Differentiable(Trainable):
+    """Tables by name, a row-sparse gradient for each, and the ids of the last call."""
+
+    by_rows = True
+    training: bool
+    _last_ids: tuple[Any, ...] | None
+    _hold: Any  # from SingleLookup or PairLookup
+    _fast_path: bool  # as well: what C reads
+    _dropout = 0.0  # the probability that an element is 0, in train mode
+    _dropout_seed = 0
+    _n_calls = 0  # in train mode
+
+    def __init__(
+        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
+    ) -> None:
+        super().__init__(tables, trainable, trainable_rows, storage)
+        self._counter = LookupCounter()
+        self._hold(*tables.values())
+        self._last_ids = None
+        self.training = True
+        self.zero_grad()
+        self._choose_path()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The tables' dtype, in native byte order."""
+        return self._first_table().dtype.newbyteorder("=")
+
+    @property
+    def _arithmetic(self) -> np.dtype[Any]:
+        """The dtype of gradients: float32 for tables of half precision."""
+        return _checks.arithmetic(self.dtype)
+
+    def _first_table(self) -> Array:
+        return next(iter(self.tables.values()))
+
+    # ---- calls ----
+
+    def _changes_result(self) -> bool:
+        """Whether options make more of a look-up than the rows."""
+        return False
+
+    @property
+    def _only_reads(self) -> bool:
+        """Whether a look-up does nothing but read rows."""
+        return not (self._has_pending or self._counter.is_on or self._changes_result())
+
+    def _choose_path(self) -> None:
+        """Let calls go to C at once if they only read rows of memory: else C alone would not prefetch them."""
+        self._fast_path = self._only_reads and not self.storage.is_mapped
+
+    def _set_pending(self, has_pending: bool) -> None:
+        super()._set_pending(has_pending)
+        self._choose_path()
+
+    def _set_dropout(self, dropout: float, seed: int) -> None:
+        self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
+        self._dropout_seed = _checks.size("dropout_seed", seed)
+
+    def train(self, mode: bool = True) -> Self:
+        """Keep a reference to the ids of each call, for `backward`. The default."""
+        self.training = _checks.flag("mode", mode)
+        if not mode:
+            self._last_ids = None
+        return self
+
+    def eval(self) -> Self:
+        """Keep no ids of a call: `backward` then needs them as an argument."""
+        return self.train(False)
+
+    # ---- gradients ----
+
+    def grads(self) -> dict[str, RowGrad]:
+        """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
+        return dict(self._grads)
+
+    def dense_grads(self) -> dict[str, Array]:
+        """The same as whole arrays, of the tables' shapes: zeros where no batch touched a row."""
+        return {name: grad.to_dense() for name, grad in self._grads.items()}
+
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradients."""
+        self._grads = {name: RowGrad.zeros(table.shape, self._arithmetic) for name, table in self.tables.items()}
+
+    def batches(self) -> dict[str, list[Batch]]:
+        return {name: [grad.checked(self.tables[name])] for name, grad in self._grads.items()}
+
+    def gradient_arrays(self) -> list[Array]:
+        return [grad.parts()[1] for grad in self._grads.values()]
+
+    def scale_gradient(self, factor: float) -> None:
+        for grad in self._grads.values():
+            grad._times(factor)
+
+    def _call_of(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
+        """The arguments of the call that a backward is about: these, or without ids those of the last call in train mode."""
+        if ids is not None:
+            return ids, *others
+        if self._last_ids is None:
+            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
+        return self._last_ids
+
+    def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:
+        """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it; all or nothing.
+
+        The mapping is emptied: rows that have been sorted are let go, so that two tables take 36
+        bytes an id.
+        """
+        name = next(iter(rows_by_name))
+        values = _checks.rows("dout", dout, (*rows_by_name[name].shape, self.tables[name].shape[1]), self._arithmetic)
+        batches = {
+            name: batch_of(rows_by_name.pop(name), len(self.tables[name]), values, by_frequency=by_frequency)
+            for name in list(rows_by_name)
+        }
+        self._accumulate_or_step(batches, optimizer)
+
+    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
+        """Add the batches to the gradients, or let an optimiser take a step with them; all or nothing."""
+        if optimizer is None:
+            self._grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
+            return
+        if not callable(getattr(optimizer, "train", None)):
+            raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
+        if any(len(grad) for grad in self._grads.values()):
+            raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
+        optimizer.train(self, batches)

@@ -1,0 +1,116 @@
+"""LazyTable: a table with an optimiser's state, whose rows take pending updates when they are next needed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+
+if TYPE_CHECKING:
+    from .._typing import Array
+    from ..functional.row_grad import Batch
+    from .storage import Storage
+
+MAX_PENDING = 1024  # steps of a row: then all rows take them, which bounds what one look-up can cost
+
+
+class LazyTable:
+    """A table, its state arrays, and the steps since the oldest row's last one.
+
+    A step that moves rows without a gradient too is recorded here, and taken at once only by the
+    rows of its batch. Any other row takes it, with a gradient of zeros and the scalars of that
+    step, before it is read or written again (docs/training.md).
+
+    Parameters
+    ----------
+    rule : str
+        Which of the kernels' formulas.
+    table : ndarray of shape (V, D)
+    states : list of ndarray
+        Each of the table's shape and arithmetic dtype, or of shape (V,).
+    storage : Storage
+        Where all these arrays lie: it is told which rows change.
+    master : ndarray of float32, optional
+        What the rows of a table of half precision are rounded from.
+    seed : (int, int), optional
+        Of random rounding, and which of its streams; without it rows of half precision are rounded
+        to the nearest.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        table: Array,
+        states: list[Array],
+        storage: Storage,
+        master: Array | None = None,
+        seed: tuple[int, int] | None = None,
+    ) -> None:
+        half = table.dtype.name if _checks.is_half(table.dtype) else None
+        self._arguments = (
+            rule,
+            table if half is None else table.view(np.uint16),
+            tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states),
+        )
+        self._half = half, master, seed
+        self._storage = storage
+        self._n_applied = storage.zeros(len(table), np.dtype(np.int32))
+        self._steps = np.empty((MAX_PENDING, kernels.N_SCALARS))
+        self._n_steps = 0
+        self.multipliers: Array | None = None
+        self._largest = 1.0
+        self._hold()
+
+    def _hold(self) -> None:
+        self._kernel = kernels.Trained(*self._arguments, self._n_applied, self.multipliers, self._steps, *self._half)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether rows may have updates yet to take."""
+        return self._n_steps > 0
+
+    def set_multipliers(self, multipliers: Array | None) -> None:
+        """What each row's learning rate is multiplied by from now on.
+
+        float64, shape (V,); 0 for a row that stays as it is.
+        """
+        if multipliers is not self.multipliers:
+            self.apply_all()
+            self.multipliers = multipliers
+            self._largest = 1.0 if multipliers is None else float(multipliers.max(initial=0.0))
+            self._hold()
+
+    def check_rate(self, what: str, rate: float) -> None:
+        """ValueError if the learning rate of a row is infinite: times a gradient of 0 that is NaN."""
+        if self._arguments[1].dtype.itemsize == 8:
+            _checks.number(what, rate * self._largest, 0.0, sys.float_info.max)
+        else:
+            _checks.non_negative(what, rate * self._largest)
+
+    def apply_pending(self, rows: Array) -> None:
+        """Let rows (checked int64, any shape) take their pending updates."""
+        if self._n_steps > 0:
+            self._storage.begin_write(rows)
+            self._kernel.catch_up(self._n_steps, rows.reshape(-1))
+
+    def apply_all(self) -> None:
+        """Let all rows take their pending updates."""
+        if self._n_steps > 0:
+            self._storage.begin_write(None)
+            self._kernel.catch_up(self._n_steps, None)
+            self._n_applied[:] = 0
+            self._n_steps = 0
+
+    def step(self, scalars: Array, is_recorded: bool, batch: Batch) -> None:
+        """Take one step, with gradients for the rows of a batch and of zeros for all others."""
+        if self._n_steps == MAX_PENDING:
+            self.apply_all()
+        self._storage.begin_write(batch.rows)
+        self._kernel.train(self._n_steps, scalars, is_recorded, *batch)
+        if is_recorded:
+            self._steps[self._n_steps] = scalars
+            self._n_steps += 1
