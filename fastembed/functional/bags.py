@@ -191,8 +191,7 @@ def weights_backward(dout: Array, table: Array, bags: Bags, rows: Array) -> Arra
     gradients = _gradient_of_sums(dout, bags, rows)
     if len(gradients) == 0:
         return np.zeros(bags.ids.shape, dout.dtype)
-    if not _checks.is_readable_in_place(table, dout.dtype):
-        table, rows = lookup.compact_table(table, rows, dout.dtype)
+    table, rows = lookup.readable_rows(table, rows, dout.dtype)
     return kernels.dots(table, rows, _bag_of_each(bags), gradients).reshape(bags.ids.shape)
 
 
@@ -201,8 +200,7 @@ def max_backward(grad: RowGrad, dout: Array, table: Array, bags: Bags, table_row
 
     ``table_rows`` has the row of each id in ``table``, ``rows`` that in the gradient.
     """
-    if not _checks.is_readable_in_place(table, dout.dtype):
-        table, table_rows = lookup.compact_table(table, table_rows, dout.dtype)
+    table, table_rows = lookup.readable_rows(table, table_rows, dout.dtype)
     winners = np.full(dout.shape, -1, np.int64)
     largest = np.empty(dout.shape, dout.dtype)
     for output in (None, winners):  # the second call compares rows with the maxima of the first

@@ -63,6 +63,11 @@ def compact_table(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Arra
     return np.ascontiguousarray(table[distinct[n_missing:]], dtype), compact_ids
 
 
+def readable_rows(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """A table that kernels can read in place, and ids into it: these, or a `compact_table`."""
+    return (table, rows) if _checks.is_readable_in_place(table, dtype) else compact_table(table, rows, dtype)
+
+
 @contextlib.contextmanager
 def float32_buffer(result: Array) -> Iterator[Array]:
     """An output array for a kernel: ``result``, or float32 that is rounded into it on exit."""

@@ -248,7 +248,9 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of token, position and type rows in the arithmetic dtype, shape (n_ids, D)."""
-        tables = {name: self._readable(table, rows[name].reshape(-1)) for name, table in self.tables.items()}
+        tables = {
+            name: lookup.readable_rows(table, rows[name].reshape(-1), self._arithmetic) for name, table in self.tables.items()
+        }
         (wte, tokens), (wpe, positions) = tables["wte"], tables["wpe"]
         x = np.empty((tokens.size, self.n_embd), self._arithmetic) if into is None else into
         if self.token_scale == 1:
@@ -260,12 +262,6 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if "wtype" in tables:
             x += self._gathered(*tables["wtype"])
         return x
-
-    def _readable(self, table: Array, rows: Array) -> tuple[Array, Array]:
-        """A table that kernels can read in place, and the row numbers of ``rows`` in it."""
-        if _checks.is_readable_in_place(table, self._arithmetic):
-            return table, rows
-        return lookup.compact_table(table, rows, self._arithmetic)
 
     def _gathered(self, table: Array, rows: Array) -> Array:
         result = np.empty((rows.size, self.n_embd), self._arithmetic)
