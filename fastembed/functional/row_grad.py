@@ -229,12 +229,7 @@ class RowGrad:
 
     def scale_(self, factor: float) -> RowGrad:
         """Multiply by a number in place; returns this gradient."""
-        return self._times(_checks.number("factor", factor, -math.inf, math.inf))
-
-    def _times(self, factor: float) -> RowGrad:
-        _, rows = self.parts()
-        rows *= rows.dtype.type(factor)
-        rows += rows.dtype.type(0)  # sums are never -0
+        multiply_in_place(self, _checks.number("factor", factor, -math.inf, math.inf))
         return self
 
     def norm(self) -> float:
@@ -249,7 +244,7 @@ class RowGrad:
         norm = self.norm()
         factor = clip_factor(norm, max_norm, error_if_nonfinite)
         if factor != 1:
-            self._times(factor)
+            multiply_in_place(self, factor)
         return norm
 
     def clip_value_(self, limit: float) -> None:
@@ -263,6 +258,13 @@ class RowGrad:
 
     def __repr__(self) -> str:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
+
+
+def multiply_in_place(grad: RowGrad, factor: float) -> None:
+    """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
+    _, rows = grad.parts()
+    rows *= rows.dtype.type(factor)
+    rows += rows.dtype.type(0)  # sums are never -0
 
 
 def norm_of(gradients: Iterable[Array]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
-from ..functional.row_grad import Batch, RowGrad, batch_of
+from ..functional.row_grad import Batch, RowGrad, batch_of, multiply_in_place
 from ..tables.lookup_counter import LookupCounter
 from ..tables.storage import MEMORY, Storage
 from ..tables.trainable import Trainable
@@ -109,7 +109,7 @@ class Differentiable(Trainable):
 
     def scale_gradient(self, factor: float) -> None:
         for grad in self._grads.values():
-            grad._times(factor)
+            multiply_in_place(grad, factor)
 
     def _call_arguments(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
         """The arguments of the call: those given or, without ids, those of the last call."""
