@@ -176,15 +176,7 @@ class MappedFiles:
         states = known | {kind: spec.start for kind, spec in new.items()}
         record = {"tensor": self._place.name, "optimizer": name, "step": step, "options": dict(options), "states": states}
         if new:
-            self._replay_pending()
-            for kind, spec in new.items():
-                file = beside(self.path, f"{name}.{kind}")
-                _new_file(file, self.path, kind, spec.shape, spec.dtype, _fill_with(spec.shape, spec.start))
-            flushed = self._flushed_record["step"] if self._flushed_record["optimizer"] == name else 0
-            on_disk = record | {"step": flushed}
-            journal.write_record(self.path, on_disk)
-            flush_folder(self.path.parent)
-            self._flushed_record = on_disk
+            self._create_states(new, record)
         self._record, self.step = record, step
         self._open_states()
         for kind, (spec,) in wanted.items():
@@ -195,6 +187,19 @@ class MappedFiles:
                 )
         self._owner = weakref.ref(optimizer)
         return {kind: dict.fromkeys(by_table, self._states[kind][-1]) for kind, by_table in specs.items()}
+
+    def _create_states(self, new: Mapping[str, Any], record: dict[str, Any]) -> None:
+        """Create the files of new state arrays, and record them at the step of the last flush."""
+        self._replay_pending()
+        name = record["optimizer"]
+        for kind, spec in new.items():
+            file = beside(self.path, f"{name}.{kind}")
+            _new_file(file, self.path, kind, spec.shape, spec.dtype, _fill_with(spec.shape, spec.start))
+        flushed = self._flushed_record["step"] if self._flushed_record["optimizer"] == name else 0
+        on_disk = record | {"step": flushed}
+        journal.write_record(self.path, on_disk)
+        flush_folder(self.path.parent)
+        self._flushed_record = on_disk
 
     def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
         """Record the optimiser's step count and options for the next flush."""
