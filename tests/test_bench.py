@@ -187,10 +187,10 @@ def test_order_rotates_and_no_two_calls_share_a_batch(n_contenders, calls):
     assert [of_round[0] for of_round in rounds] == [k % n_contenders for k in range(9)]
 
 
-def test_a_contender_settles_on_a_batch_of_its_own():
+def test_timed_calls_follow_an_untimed_one_on_a_batch_of_its_own():
     seen = []
     ready = timing.Ready(lambda k: (), lambda batches: seen.append(batches) or 1.0)
-    seconds = timing.measure([ready, ready], n_batches=100, runs=3, warmup=1, calls=2, settle=True)
+    seconds = timing.measure([ready, ready], n_batches=100, runs=3, warmup=1, calls=2, untimed_call=True)
     assert [len(times) for times in seconds] == [3, 3]
     assert [len(batches) for batches in seen] == [1, 2] * 8
     dealt = [batch for batches in seen for batch in batches]
@@ -234,7 +234,7 @@ def test_the_report_says_so_when_we_lose():
     assert line in bench.as_text([won, lost], Plan())
     alone = result_of({"fastembed": [1.0]})
     assert report.verdict([alone]) == ["there was no peer to compare with"]
-    assert report.summary(alone) == ["one size: nobody to compare with"]
+    assert report.summary(alone) == ["one size: no peer to compare with"]
 
 
 def test_wins_growth_and_copies_are_summarised():
