@@ -1,10 +1,12 @@
-"""The Markdown pages: links and anchors resolve, names and commands in them exist, and lines are short enough to read."""
+"""Docs: links resolve, names and commands exist, lines are short, public names have doctests."""
 
 import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+import fastembed
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -43,13 +45,20 @@ def test_names_and_commands_exist(page):
     text, makefile = page.read_text(), (ROOT / "Makefile").read_text()
     for name in re.findall(r"`(?:fe|fastembed)\.([\w.]*\w)", text):
         first, *others = name.split(".")
-        public = getattr(importlib.import_module("fastembed"), first, None) or importlib.import_module(f"fastembed.{first}")
+        public = getattr(fastembed, first, None) or importlib.import_module(f"fastembed.{first}")
         for other in others:
             public = getattr(public, other)
     for path in re.findall(r"`((?:fastembed|src_c|tests|docs)/[\w./]*)`", text):
         assert (ROOT / path).exists(), path
     for target in re.findall(r"(?:^    |`)make ([a-z-]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_public_names_have_documented_examples():
+    for name in fastembed.__all__:
+        public = getattr(fastembed, name)
+        if callable(public):
+            assert ">>>" in public.__doc__ or name == "show_runtime", name
 
 
 @each_page
