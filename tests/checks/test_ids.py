@@ -46,5 +46,5 @@ def test_python_integers_beyond_64_bits(big):
 def test_offsets_and_masks_are_copied_before_they_are_checked():
     given = np.array([0, 2]), np.array([True, False])
     bags = fe.EmbeddingBag(9, 3)._bags(np.arange(3), given[0], None)
-    kept = _checks.kept((2, 2), None, given[1])
+    kept = _checks.sequence_mask((2, 2), None, given[1])
     assert not any(np.shares_memory(array, own) for array, own in zip(given, (bags.offsets, kept), strict=True))

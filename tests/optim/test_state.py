@@ -106,7 +106,7 @@ def test_a_gradient_of_another_table_is_refused():
     weight = layer.weight.copy()
     layer.backward(np.ones((1, 2)), [3])
     layer.grads()["weight"].shape = (5, 2)
-    with pytest.raises(ValueError, match=r"a gradient of \(5, 2\) does not go with a table of \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"the shape of a gradient, \(5, 2\), does not match that of its table, \(4, 2\)"):
         opt.step()
     assert (layer.weight == weight).all()
 

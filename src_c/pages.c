@@ -1,4 +1,5 @@
-/* Rows of a mapped file: whether they have to be read from the disk; asking for them all before they are read, and letting go of them. */
+/* Pages of a mapped file: whether rows are in memory, reading them ahead of use, and releasing
+ * them. */
 #define _GNU_SOURCE /* RUSAGE_THREAD */
 #include "fastembed.h"
 
@@ -27,7 +28,8 @@ void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t
 
 #include "pool.h"
 
-static int64_t disk_reads(void)
+/* Page faults so far that had to read from the disk. */
+static int64_t major_faults(void)
 {
     struct rusage usage;
 #if defined(RUSAGE_THREAD)
@@ -43,16 +45,17 @@ static bool is_row(const fe_mapped_rows *mapped, int64_t row)
     return row >= 0 && row < mapped->n_rows && mapped->row_size > 0;
 }
 
-/* Asking for rows that are there takes as long as reading them many times over, so that a few are tried first. */
+/* Reads up to 32 rows, evenly spaced, and asks for the count of faults after the first, the eighth
+ * and the last: asking takes longer than reading a row that is in memory. */
 bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
 {
-    enum { N_TRIED = 32 };
-    const int64_t before = disk_reads(), n = n_rows < N_TRIED ? n_rows : N_TRIED;
+    enum { MAX_PROBES = 32 };
+    const int64_t before = major_faults(), n = n_rows < MAX_PROBES ? n_rows : MAX_PROBES;
     for (int64_t k = 0; k < n; k++) {
         const int64_t row = rows[n_rows / n * k];
         if (is_row(mapped, row))
             (void)*(volatile const char *)(mapped->data + row * mapped->row_size);
-        if ((k == 0 || k == 7 || k == n - 1) && disk_reads() != before) /* the question takes longer than a row that is there */
+        if ((k == 0 || k == 7 || k == n - 1) && major_faults() != before)
             return true;
     }
     return false;
@@ -61,18 +64,19 @@ bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64
 typedef struct {
     const fe_mapped_rows *mapped;
     const int64_t *rows;
-    int64_t n_rows, n_pieces;
+    int64_t n_rows, rows_per_piece;
     int advice;
 } advise_work;
 
+/* Adjacent pages go into one call of madvise. */
 static fe_status advise_piece(const void *of_job, int64_t piece)
 {
     const advise_work *work = of_job;
     const fe_mapped_rows *mapped = work->mapped;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)mapped->data;
-    const int64_t end = fe_first_of_piece(work->n_rows, work->n_pieces, piece + 1);
-    uintptr_t from = 0, to = 0; /* pages side by side go in one call */
-    for (int64_t i = fe_first_of_piece(work->n_rows, work->n_pieces, piece); i < end; i++) {
+    const fe_range range = fe_piece_items(work->n_rows, work->rows_per_piece, piece);
+    uintptr_t from = 0, to = 0;
+    for (int64_t i = range.first; i < range.end; i++) {
         if (!is_row(mapped, work->rows[i]))
             continue;
         const uintptr_t first = data + (uintptr_t)(work->rows[i] * mapped->row_size), last = first + (uintptr_t)mapped->row_size;
@@ -91,10 +95,8 @@ static fe_status advise_piece(const void *of_job, int64_t piece)
 
 static void advise(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows, int advice)
 {
-    enum { ROWS_PER_PIECE = 256 };
-    const int64_t n_pieces = n_rows / ROWS_PER_PIECE + 1;
-    const advise_work work = {mapped, rows, n_rows, n_pieces, advice};
-    fe_pool_run(advise_piece, &work, n_pieces, NULL);
+    const advise_work work = {mapped, rows, n_rows, .rows_per_piece = 256, .advice = advice};
+    fe_pool_run(advise_piece, &work, fe_n_pieces(n_rows, work.rows_per_piece), NULL);
 }
 
 void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
