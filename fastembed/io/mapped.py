@@ -240,7 +240,7 @@ class MappedFiles:
         self._recorded = record
         self._marks[rows] = self._is_marked = False
         for _, array in self._parts():
-            kernels.advise(array, rows, True)
+            kernels.release_pages(array, rows)
 
     def _told(self) -> dict[str, Any] | None:
         """What a flush says of the optimiser, if there has been one."""
@@ -346,9 +346,9 @@ def _prefetch(arrays: list[Array], rows: Array) -> None:
     """Let the disk read rows that are absent side by side, not one after the other as they are touched."""
     in_order = None
     for array in arrays:
-        if kernels.is_absent(array, rows):
+        if kernels.any_nonresident(array, rows):
             in_order = np.sort(rows) if in_order is None else in_order
-            kernels.advise(array, in_order, False)
+            kernels.prefetch_pages(array, in_order)
 
 
 def _encoded(record: Any) -> str:

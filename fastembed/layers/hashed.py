@@ -164,7 +164,7 @@ class HashEmbedding(OneTable):
     def _mask(self, number: int) -> Array:
         """What the columns are multiplied by in that call."""
         mask = np.ones((1, self.embedding_dim), self._arithmetic)
-        kernels.drop(mask, self.dropout, self.dropout_seed, number)
+        kernels.dropout(mask, self.dropout, self.dropout_seed, number)
         return mask
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array:

@@ -269,7 +269,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if self.norm is not None:
             kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
         if number is not None:
-            kernels.drop(x, self.dropout, self.dropout_seed, number)
+            kernels.dropout(x, self.dropout, self.dropout_seed, number)
 
     # ---- backward ----
 
@@ -319,7 +319,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     def _back_through(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
         """The gradient of the sum, of that of the result, in place."""
         if number:
-            kernels.drop(gradients, self.dropout, self.dropout_seed, number)
+            kernels.dropout(gradients, self.dropout, self.dropout_seed, number)
         if self.norm is not None:
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients
