@@ -26,7 +26,7 @@ fe = fe_linked
 cdef enum:
     LONG = 1 << 24  # bytes of rows from which a call can last long enough for a Ctrl-C
 
-cdef dict _BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
+cdef dict BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
 
 
 # ---- arrays to C structs ----
@@ -180,7 +180,7 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
 
 
 cdef _c.fe_bounds bounds_of(str name) except *:
-    return _BOUNDS[name]
+    return BOUNDS[name]
 
 
 # ---- C statuses to exceptions ----
