@@ -1,4 +1,4 @@
-"""fastembed: the embedding layer on the CPU. Token and position tables in, vectors out, gradients scattered back."""
+"""fastembed: embedding layers on the CPU, with look-ups, gradients and optimisers."""
 
 import importlib
 
@@ -50,7 +50,7 @@ _version.warn_of_namesake()
 
 
 def __getattr__(name: str) -> object:
-    """The modules that an import of the package alone does not load."""
+    """Import modules that are loaded only when they are used."""
     if name in ("checkpoint", "microgpt", "reference", "search", "training"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What runs here: versions, backend, instruction set, threads."""
+"""Information on the installation: versions, backend, instruction set, threads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ._kernels import backend
 
 
 def show_config() -> dict[str, Any]:
-    """What is installed and what runs, as a dict.
+    """The versions, backend, instruction set and threads in use, as a dict.
 
     Returns
     -------
     dict
-        "version", "python", "numpy", "machine", "backend" ("c" or "reference"), "isa" (the instruction set in use, None
-        for the reference), "isa_available", "num_threads", and "compiler" (compiler and flags of the extension).
+        "version", "python", "numpy", "machine", "backend" ("c" or "reference"), "isa" (the
+        instruction set in use, None for the reference), "isa_available", "num_threads", and
+        "compiler" (compiler and flags of the extension).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How many threads a call may use."""
+"""The number of threads that a call may use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from . import _checks
 from ._kernels.backend import kernels
 
-_LIMIT = 1024  # more than any machine gains from; a larger number is a mistake
+_LIMIT = 1024  # a larger number is taken for a mistake
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use, the caller's included.
+    """The number of threads that a call may use, including the caller's.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads a call may use, for the whole process. Results do not depend on it, to the bit.
+    """Set the number of threads that a call may use, in this process. It changes no bit of results.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def set_num_threads(n: int) -> None:
 
 @contextlib.contextmanager
 def threads(n: int) -> Iterator[None]:
-    """A context in which calls may use ``n`` threads; afterwards it is as before.
+    """A context in which calls may use ``n`` threads; the old number is restored afterwards.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def threads(n: int) -> Iterator[None]:
 
 
 def _default() -> int:
-    """FASTEMBED_NUM_THREADS; else the processors that this process may run on, within its control group's quota."""
+    """FASTEMBED_NUM_THREADS, or else the processors of this process within its cgroup's quota."""
     wanted = os.environ.get("FASTEMBED_NUM_THREADS")
     if wanted:
         if not wanted.isascii() or not wanted.isdigit() or not 1 <= int(wanted) <= _LIMIT:
@@ -77,7 +77,7 @@ def _default() -> int:
 
 
 def _quota() -> int:
-    """Processors that the control group's quota (version 2, else 1) amounts to, rounded up; without one a number too large."""
+    """The CPU quota of the cgroup (v2, else v1) in processors, rounded up; _LIMIT without one."""
     for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
             words = " ".join(_read(f"/sys/fs/cgroup/{file}") for file in files).split()

@@ -1,4 +1,7 @@
-"""Names for annotations only: importing numpy.typing and numpy.random takes longer than importing all of this package."""
+"""Types for annotations only.
+
+Importing numpy.typing and numpy.random takes longer than importing all of this package.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distribution's version, and a warning when the unrelated distribution of the same import name is installed too."""
+"""The version, and a warning if the unrelated distribution ``fastembed`` is installed too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "microgpt-fastembed"
 
 
 def warn_of_namesake() -> None:
-    """Warn if a distribution called ``fastembed`` is installed: its files and ours share one folder.
+    """Warn if a distribution named ``fastembed`` is installed: both write to the same folder.
 
     Folder names are read, not metadata: importlib.metadata would take about 20 ms of the import.
     """

@@ -26,7 +26,7 @@ from .microgpt.training import Options, Run, load_model
 
 
 class UsageError(ValueError):
-    """What a person asked for cannot be done."""
+    """The arguments of a command ask for something that cannot be done."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
-    """An argparse type: a finite number that is not too small."""
+    """An argparse type: a finite number of at least `minimum`, or above it (`excluded`)."""
 
     def parse(text: str) -> Any:
         try:
@@ -118,7 +118,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def _new_run(arguments: argparse.Namespace) -> Run:
-    """The run to train: a new one, or the one of a checkpoint, whose options must not be contradicted."""
+    """A new run, or that of a checkpoint, whose options the arguments must not contradict."""
     given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.resume is None:
@@ -132,7 +132,10 @@ def _new_run(arguments: argparse.Namespace) -> Run:
 
 
 def _progress(losses: Iterable[float], first: int, total: int) -> Iterator[float]:
-    """Pass losses on, showing how far the run is: a bar of tqdm's on a terminal that has it, else plain lines."""
+    """Yield the losses, showing progress on stderr.
+
+    On a terminal, if tqdm is installed, it is a progress bar, else a line every 100 steps.
+    """
     bar = None
     if sys.stderr.isatty():
         with contextlib.suppress(ImportError):
@@ -150,8 +153,8 @@ def _progress(losses: Iterable[float], first: int, total: int) -> Iterator[float
             rate = (step - first) / (time.perf_counter() - began)
             try:
                 print(f"step {step:5d} / {total}  loss {_mean(recent):.3f}  {rate:.0f} steps/s", file=sys.stderr, flush=True)
-            except OSError:  # that nobody reads the progress is no reason to stop
-                _discard(sys.stderr)
+            except OSError:  # stderr is a closed pipe: train on without progress
+                _redirect_to_null(sys.stderr)
         yield loss
     if bar is not None:
         bar.close()
@@ -183,7 +186,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Find out before the training, not after it, that what it gives could not be written, or would overwrite what it needs."""
+    """Check, before the training, that its files can be written and are not the same file."""
     named = {"FILE": arguments.file, "--out": arguments.out, "--losses": arguments.losses}
     paths = {name: os.path.realpath(path) for name, path in named.items() if path is not None}
     for one, other in itertools.combinations(paths, 2):
@@ -242,12 +245,12 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name out of a file, on one line whatever is in it."""
+    """A name from a file, escaped so that it is on one line whatever it contains."""
     return json.dumps(name)[1:-1]
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from . import bench  # of use to few: the other commands start without it
+    from . import bench  # imported by this command alone, so that the others start faster
 
     if arguments.list:
         print(bench.listing())
@@ -274,7 +277,7 @@ def _show_progress(text: str) -> None:
 
 
 def _known(kind: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
-    """The names without repeats, "all" replaced by all that are known."""
+    """The names without repeats; "all" stands for every known name."""
     every = list(known)
     for name in names:
         if name not in (*every, "all"):
@@ -292,8 +295,11 @@ def _thread_counts(words: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(counts))
 
 
-def _discard(stream: TextIO) -> None:
-    """Let what is still written to a stream that nobody reads go nowhere, so that closing it at the exit does not fail."""
+def _redirect_to_null(stream: TextIO) -> None:
+    """Redirect a stream whose pipe is closed to the null device.
+
+    What is buffered in it is still written at exit, and must not fail there.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -301,15 +307,18 @@ _COMMANDS = {"train": _train, "sample": _sample, "neighbors": _neighbors, "bench
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 2 after one line on stderr that says what is wrong."""
+    """Run one command and return its exit status.
+
+    It is 0, or 2 after an error, which is one line on stderr, or 130 after an interrupt.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")  # escapes what the terminal's encoding lacks
     arguments = _parser().parse_args(argv)
     try:
         _COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, head for one, has what it wants
-        _discard(sys.stdout)
+    except BrokenPipeError:  # such as head, which closes the pipe when it has its lines
+        _redirect_to_null(sys.stdout)
     except KeyboardInterrupt:
         print(f"fastembed {arguments.command}: interrupted, nothing is saved", file=sys.stderr)
         return 130

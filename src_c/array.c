@@ -7,7 +7,8 @@ void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *s
     array->n_items = 1;
     for (int32_t k = 0; k < n_dims; k++)
         array->n_items *= shape[k];
-    for (int32_t k = 0; k < n_dims && array->n_items > 0; k++) { /* the strides of an empty array may be anything */
+    /* the strides of an empty array may be anything */
+    for (int32_t k = 0; k < n_dims && array->n_items > 0; k++) {
         if (shape[k] == 1)
             continue;
         if (n > 0 && array->strides[n - 1] == shape[k] * strides[k]) {

@@ -1,15 +1,11 @@
-/* The entry points of bags: ids are read a block at a time, and each bag's part of a block goes to a kernel. */
+/* Entry point of bags: ids are resolved a block at a time, and a kernel gets a bag's part of a
+ * block. */
 #include <math.h>
 
 #include "array.h"
 #include "dispatch.h"
 #include "ids.h"
 #include "pool.h"
-
-enum {
-    LITTLE = 1 << 17, /* bytes of rows for which a thread is not worth its wake-up */
-    PIECES_PER_THREAD = 8,
-};
 
 typedef struct {
     const fe_kernels *kernels;
@@ -22,7 +18,13 @@ typedef struct {
     int64_t n_pieces;
 } bag_work;
 
-/* Pieces hold as many items and bags, together, as each other. */
+/* The rows of items first .. end - 1. */
+typedef struct {
+    int64_t first, end;
+    int64_t rows[FE_BLOCK];
+} bag_block;
+
+/* The first bag of a piece: pieces have about the same number of items and bags together. */
 static int64_t first_bag(const bag_work *work, int64_t piece)
 {
     const int64_t *offsets = work->bags->offsets, n_bags = work->bags->n_bags;
@@ -38,93 +40,96 @@ static int64_t first_bag(const bag_work *work, int64_t piece)
     return piece == work->n_pieces ? n_bags : low;
 }
 
-static fe_status read_rows(const bag_work *work, int64_t first, int64_t n_ids, int64_t *rows)
+/* Makes the block begin at `item` if it does not hold it, or if the second half of the block has
+ * too few items after the bag's for their rows to be prefetched. The piece ends at `last`. */
+static fe_status need_item(const bag_work *work, bag_block *block, int64_t item, int64_t end_of_bag, int64_t last)
 {
-    const fe_status status = fe_ids_read(work->ids, first, n_ids, work->table->n_rows, work->bounds, rows);
-    for (int64_t i = 0; i < n_ids && work->bags->padding_row >= 0; i++)
-        if (rows[i] == work->bags->padding_row)
-            rows[i] = -1;
+    const bool is_outside = item < block->first || item >= block->end;
+    const bool is_short = end_of_bag + FE_BAG_PREFETCH_DISTANCE > block->end && block->end < last;
+    if (item >= end_of_bag || !(is_outside || (is_short && item > block->first + FE_BLOCK / 2)))
+        return (fe_status){.code = FE_OK};
+    const int64_t n_ids = last - item < FE_BLOCK ? last - item : FE_BLOCK, padding_row = work->bags->padding_row;
+    block->first = item;
+    block->end = item + n_ids;
+    const fe_status status = fe_ids_read(work->ids, item, n_ids, work->table->n_rows, work->bounds, block->rows);
+    for (int64_t i = 0; i < n_ids && padding_row >= 0; i++)
+        if (block->rows[i] == padding_row)
+            block->rows[i] = -1;
     return status;
 }
 
-/* What the sum of a bag of n_kept rows is divided by. */
+/* How many items have a row. Counting takes 3 per cent of the time of a packed bag. */
+static int64_t count_kept(const bag_work *work, const int64_t *rows, int64_t n_items)
+{
+    if (work->bounds != FE_ZERO && work->bags->padding_row < 0)
+        return n_items;
+    int64_t n_kept = 0;
+    for (int64_t i = 0; i < n_items; i++)
+        n_kept += rows[i] >= 0;
+    return n_kept;
+}
+
+/* What the sum of n_kept rows is divided by. */
 static double divisor_of(fe_bag_mode mode, int64_t n_kept)
 {
-    return mode == FE_BAG_SUM || mode == FE_BAG_MAX || n_kept == 0 ? 1 : mode == FE_BAG_MEAN ? (double)n_kept : sqrt((double)n_kept);
+    if (mode == FE_BAG_SUM || mode == FE_BAG_MAX || n_kept == 0)
+        return 1;
+    return mode == FE_BAG_MEAN ? (double)n_kept : sqrt((double)n_kept);
+}
+
+/* One bag, which may begin in one block and end in a later one. */
+static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, int64_t last)
+{
+    const fe_bags *bags = work->bags;
+    const fe_table *table = work->table;
+    const int64_t end = bags->offsets[bag + 1];
+    char *out = fe_array_run(work->out, bag, 1).data;
+    int64_t item = bags->offsets[bag], n_kept = 0;
+    bool is_first = true;
+    do {
+        const fe_status status = need_item(work, block, item, end, last);
+        if (status.code != FE_OK)
+            return status;
+        const int64_t stop = end < block->end || item == end ? end : block->end;
+        const int64_t *rows = stop > item ? block->rows + (item - block->first) : block->rows;
+        const int64_t n_kept_here = count_kept(work, rows, stop - item);
+        fe_bag_part part = {bags->mode, .n_items = stop - item, .n_following = stop < block->end ? block->end - stop : 0};
+        part.is_first = bags->mode == FE_BAG_MAX ? n_kept == 0 : is_first;
+        part.all_kept = n_kept_here == part.n_items;
+        n_kept += n_kept_here;
+        part.divisor = stop < end ? 1 : divisor_of(bags->mode, n_kept);
+        part.factors = bags->factors == NULL ? NULL : bags->factors + item * fe_item_size(table->dtype);
+        if (work->winners == NULL)
+            work->kernels->bag[table->dtype](table, rows, &part, out);
+        else
+            work->kernels->bag_winners[table->dtype](table, rows, &part, item, out, work->winners + bag * table->n_cols);
+        is_first = false;
+        item = stop;
+    } while (item < end);
+    return (fe_status){.code = FE_OK};
 }
 
 static fe_status bag_piece(const void *of_job, int64_t piece)
 {
     const bag_work *work = of_job;
-    const int64_t *offsets = work->bags->offsets, n_cols = work->table->n_cols, item_size = work->table->dtype == FE_F64 ? 8 : 4;
-    const int64_t end = first_bag(work, piece + 1);
-    const bool keeps_all = work->bounds != FE_ZERO && work->bags->padding_row < 0; /* to count takes 3 per cent of a packed bag */
-    int64_t rows[FE_BLOCK], block = 0, block_end = 0; /* rows of items block .. block_end - 1 */
-    for (int64_t bag = first_bag(work, piece); bag < end; bag++) {
-        char *out = fe_array_run(work->out, bag, 1).data;
-        int64_t item = offsets[bag], n_kept = 0;
-        bool is_first = true;
-        do {
-            const bool is_short = offsets[bag + 1] + FE_BAG_AHEAD > block_end && block_end < offsets[end];
-            if (item < offsets[bag + 1] && (item >= block_end || item < block || (is_short && item > block + FE_BLOCK / 2))) {
-                block = item;
-                block_end = offsets[end] - item < FE_BLOCK ? offsets[end] : item + FE_BLOCK;
-                const fe_status status = read_rows(work, block, block_end - block, rows);
-                if (status.code != FE_OK)
-                    return status;
-            }
-            const int64_t stop = offsets[bag + 1] < block_end || item == offsets[bag + 1] ? offsets[bag + 1] : block_end;
-            fe_bag_part part = {work->bags->mode, .n_items = stop - item, .n_coming = stop < block_end ? block_end - stop : 0};
-            part.is_first = work->bags->mode == FE_BAG_MAX ? n_kept == 0 : is_first;
-            const int64_t n_before = n_kept;
-            n_kept += keeps_all ? part.n_items : 0;
-            for (int64_t i = item; i < stop && !keeps_all; i++)
-                n_kept += rows[i - block] >= 0;
-            part.all_kept = n_kept - n_before == part.n_items;
-            part.divisor = stop < offsets[bag + 1] ? 1 : divisor_of(work->bags->mode, n_kept);
-            part.factors = work->bags->factors == NULL ? NULL : work->bags->factors + item * item_size;
-            const int64_t *part_rows = part.n_items > 0 ? rows + (item - block) : rows;
-            if (work->winners == NULL)
-                work->kernels->bag[work->table->dtype](work->table, part_rows, &part, out);
-            else
-                work->kernels->bag_winners[work->table->dtype](work->table, part_rows, &part, item, out, work->winners + bag * n_cols);
-            is_first = false;
-            item = stop;
-        } while (item < offsets[bag + 1]);
-    }
-    return (fe_status){.code = FE_OK};
+    const int64_t end = first_bag(work, piece + 1), last = work->bags->offsets[end];
+    bag_block block;
+    block.first = block.end = 0;
+    fe_status status = {.code = FE_OK};
+    for (int64_t bag = first_bag(work, piece); bag < end && status.code == FE_OK; bag++)
+        status = run_bag(work, &block, bag, last);
+    return status;
 }
 
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop)
 {
-    const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags, item_size = table->dtype == FE_F64 ? 8 : 4;
+    enum { SERIAL_SIZE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes of rows */
+    const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags;
     const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads();
     bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, 1};
-    if (n_items > LITTLE / (table->n_cols * item_size + 8))
+    if (n_items > SERIAL_SIZE / (table->n_cols * fe_item_size(table->dtype) + 8))
         work.n_pieces = n_pieces < bags->n_bags ? n_pieces : bags->n_bags;
     const fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
     return status.code == FE_OK && bags->n_bags > 0 ? fe_pool_run(bag_piece, &work, work.n_pieces, stop) : status;
-}
-
-typedef struct {
-    const fe_table *table;
-    const fe_batch *batch;
-    char *dots;
-    int64_t items_per_piece;
-} dots_work;
-
-static fe_status dots_piece(const void *of_job, int64_t piece)
-{
-    const dots_work *work = of_job;
-    const int64_t first = piece * work->items_per_piece, n_left = work->batch->n_items - first;
-    const int64_t end = first + (n_left < work->items_per_piece ? n_left : work->items_per_piece);
-    fe_dispatch()->dots[work->table->dtype](work->table, work->batch, work->dots, first, end);
-    return (fe_status){.code = FE_OK};
-}
-
-void fe_dots(const fe_table *table, const fe_batch *batch, char *dots)
-{
-    const dots_work work = {table, batch, dots, LITTLE / (table->n_cols * 8 + 8) + 1};
-    fe_pool_run(dots_piece, &work, (batch->n_items + work.items_per_piece - 1) / work.items_per_piece, NULL);
 }

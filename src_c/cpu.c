@@ -4,21 +4,22 @@
 #include <cpuid.h>
 #include <stdint.h>
 
-/* Bits of leaf 1, ECX: fused multiply-add; whether xgetbv may be asked; conversions of float16. */
-#define BESIDE_AVX (1u << 12 | 1u << 27 | 1u << 29)
+/* Bits of leaf 1, ECX, which AVX2 code needs too: FMA, OSXSAVE (xgetbv may be used), F16C. */
+#define FMA_OSXSAVE_F16C (1u << 12 | 1u << 27 | 1u << 29)
 
 /* Bits of leaf 7, EBX. */
 #define AVX2 (1u << 5)
 #define AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) /* F, DQ, BW, VL */
 
-/* Registers that the system must save (XCR0): SSE and AVX; the mask registers and both halves of the 512-bit ones. */
+/* Registers that the system saves (XCR0): SSE and AVX; also the mask registers and both halves of
+ * the 512-bit registers. */
 #define SAVES_AVX 0x06u
 #define SAVES_AVX512 0xe6u
 
 static bool has(uint32_t features, uint32_t saved)
 {
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & BESIDE_AVX) != BESIDE_AVX)
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & FMA_OSXSAVE_F16C) != FMA_OSXSAVE_F16C)
         return false;
     uint32_t xcr0, high;
     __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));

@@ -10,7 +10,7 @@ static bool always(void)
     return true;
 }
 
-/* What this build holds, the widest first. */
+/* The instruction sets of this build, the widest first. */
 static const struct {
     const fe_kernels *kernels;
     bool (*runs_here)(void);
@@ -27,20 +27,20 @@ static const struct {
 enum { N_BUILT = sizeof built / sizeof *built };
 
 static const fe_kernels *in_use = &fe_kernels_baseline;
-static fe_kernels chosen;
 
-/* Kernels that an instruction set does not have are those of the next lower one that runs here. */
-static void fill_from(const fe_kernels *lower)
+/* Kernels that `kernels` lacks become those of `lower`. */
+static void fill_from(fe_kernels *kernels, const fe_kernels *lower)
 {
-    typedef void (*function)(void);
-    char *to = (char *)&chosen;
-    const char *from = (const char *)lower;
-    for (size_t at = offsetof(fe_kernels, copy_ids); at < sizeof chosen; at += sizeof(function)) {
-        function kernel;
-        memcpy(&kernel, to + at, sizeof kernel);
-        if (kernel == NULL)
-            memcpy(to + at, from + at, sizeof kernel);
+#define FILL(kernel)                                                                                                             \
+    if (kernels->kernel == NULL)                                                                                                 \
+        kernels->kernel = lower->kernel;
+#define FILL_EACH(kernel, n_dtypes)                                                                                              \
+    for (int dtype = 0; dtype < n_dtypes; dtype++) {                                                                             \
+        FILL(kernel[dtype])                                                                                                      \
     }
+    FE_KERNELS(FILL, FILL_EACH)
+#undef FILL
+#undef FILL_EACH
 }
 
 const char *fe_isa_available(int32_t k)
@@ -53,13 +53,14 @@ const char *fe_isa_available(int32_t k)
 
 bool fe_select_isa(const char *isa)
 {
+    static fe_kernels selected;
     for (int32_t b = 0; b < N_BUILT; b++)
         if (strcmp(built[b].kernels->isa, isa) == 0 && built[b].runs_here()) {
-            chosen = *built[b].kernels;
+            selected = *built[b].kernels;
             for (int32_t lower = b + 1; lower < N_BUILT; lower++)
                 if (built[lower].runs_here())
-                    fill_from(built[lower].kernels);
-            in_use = &chosen;
+                    fill_from(&selected, built[lower].kernels);
+            in_use = &selected;
             return true;
         }
     return false;

@@ -4,7 +4,7 @@
 
 #include "kernels/kernels.h"
 
-/* The table in use: the baseline until fe_select_isa says otherwise. */
+/* The kernels in use: the baseline's until fe_select_isa is called. */
 const fe_kernels *fe_dispatch(void);
 
 #endif

@@ -1,7 +1,8 @@
 /* The C contract of fastembed: what each entry point does, as its loop in pseudocode.
  *
- * D is a table's number of columns. Lengths say what they count (n_ids, n_rows); strides are in bytes and may be negative or zero.
- * Every function may run without the GIL, calls nothing of Python, and returns a status instead of printing or aborting.
+ * D is a table's number of columns. Lengths say what they count (n_ids, n_rows); strides are in
+ * bytes and may be negative or zero. Every function may run without the GIL, calls nothing of
+ * Python, and returns a status instead of printing or aborting.
  */
 #ifndef FASTEMBED_H
 #define FASTEMBED_H
@@ -11,11 +12,13 @@
 
 #define FE_MAX_DIMS 64 /* NumPy's own limit */
 
-/* FE_Q8 and FE_Q4 are of tables that are only read, by look-ups and bags: packed rows of 8 or 4 bits an element (of two in a byte the lower half
- * is the first), then a scale and a bias, two float32 or with 4 bits two float16. An element stands for element * scale + bias in float32. */
+/* FE_Q8 and FE_Q4 are packed tables, which only look-ups and bags read: a row holds elements of 8
+ * or 4 bits (of two in a byte the lower half comes first), then a scale and a bias: two float32, or
+ * with 4 bits two float16. The value of an element is element * scale + bias in float32. */
 typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES } fe_dtype;
 
-/* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; a row of zeros. */
+/* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; no row,
+ * which counts as zeros. */
 typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
 
 /* Integer types of ids; FE_ARANGE stands for ids that are computed: start + i % period. */
@@ -23,7 +26,8 @@ typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_
 
 typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED } fe_code;
 
-/* The outcome of a call. For FE_BAD_ID: which ids (0 = the first, 1 = the second), where in C order, and the id's 64 bits. */
+/* The outcome of a call. For FE_BAD_ID: which array of ids (0 is the first), where in it in C
+ * order, and the id's 64 bits. */
 typedef struct {
     fe_code code;
     int32_t operand;
@@ -31,15 +35,16 @@ typedef struct {
     int64_t id;
 } fe_status;
 
-/* A table: n_rows rows of D elements that lie side by side; rows need not. Any alignment is read; a written one is aligned. */
+/* A table: n_rows rows of D contiguous elements, row_stride bytes apart. A table that is read may
+ * have any alignment; one that is written is aligned. */
 typedef struct {
     char *data;
     int64_t n_rows, n_cols, row_stride;
     fe_dtype dtype;
 } fe_table;
 
-/* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by fe_array_init, which joins axes
- * that lie one after the other, so that most arrays end up with a single axis. */
+/* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by
+ * fe_array_init, which merges axes where it can, so that most arrays end up with a single axis. */
 typedef struct {
     char *data;
     int64_t n_items;
@@ -48,42 +53,47 @@ typedef struct {
 } fe_array;
 
 typedef struct {
-    fe_array array; /* of FE_ARANGE only n_items is used */
+    fe_array array; /* for FE_ARANGE only n_items is used */
     fe_id_type type;
-    bool swapped; /* bytes are in the other order */
+    bool swapped; /* not in the machine's byte order */
     int64_t start, period;
 } fe_ids;
 
-/* Asked now and then, by the caller's thread, of a long reading call; not 0 ends the call with FE_STOPPED. NULL: never asked. */
+/* Called now and then, by the caller's thread, during a long reading call; a result other than 0
+ * ends the call with FE_STOPPED. May be NULL. */
 typedef int (*fe_stop)(void);
 
 /* shape and strides of the items' axes: the axis of a row's elements is not among them. */
 void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides);
 
-/* Ids are checked before anything is written: first all of the first ids, then all of the second. The first bad one in C order
- * is reported. An id is loaded once more when it is used, and checked again then, so that ids which change meanwhile
- * can give a wrong row or a late error, never an access outside a table. Under FE_ZERO an id outside means: no row. */
+/* ---- look-ups and scatter-add ---- */
 
-/* for i: rows[i] = the row that ids[i] means, or -1 for no row. rows == NULL only checks: so a reading call finds a bad id before
- * its first write. */
+/* Ids are checked before anything is written: all of the first array, then all of the second. The
+ * first bad id in C order is reported. When an id is used it is loaded and checked once more, so
+ * that ids which another thread changes can give a wrong row or a late error, never an access
+ * outside a table. */
+
+/* for i: rows[i] = the row that ids[i] means, or -1 for no row. rows == NULL only checks. */
 fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop);
 
-/* for i: out[i] = row(ids[i]), zeros for no row. is_new: nobody sees out after an error, so that ids need not be checked beforehand;
- * then some bad id is reported, not always the first. */
+/* for i: out[i] = row(ids[i]), zeros for no row. is_new: the caller drops `out` on an error, so
+ * that no check runs beforehand; the bad id that is reported is then not always the first. */
 fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
 /* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row */
-fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids, fe_bounds bounds,
-                        const fe_array *out, bool is_new, fe_stop stop);
+fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
+                        fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
-/* The same for a few tokens at positions start, start + 1, ..., for calls so short that nothing else may be done. out has its rows side
- * by side. False if an id is out of range; then out holds nothing of use. */
-bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start, char *out);
+/* The same for a few tokens at positions start, start + 1, ..., with as little overhead as can be.
+ * `out` is contiguous. False if an id is out of range; `out` is then undefined. */
+bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
+                       char *out);
 
-/* for i: table row(ids[i]) += values[i], no row is skipped. All ids are copied and checked first. */
+/* for i: table row(ids[i]) += values[i], unless no row. All ids are copied and checked first. */
 fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values);
 
-/* for i: dwte row(token_ids[i]) += dout[i]; dwpe row(position_ids[i]) += dout[i]. All ids are copied and checked first. */
+/* for i: dwte row(token_ids[i]) += dout[i]; dwpe row(position_ids[i]) += dout[i]. All ids are
+ * copied and checked first. */
 fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
                                  const fe_ids *position_ids, fe_bounds bounds);
 
@@ -91,94 +101,111 @@ fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, con
 
 typedef enum { FE_BAG_SUM, FE_BAG_MEAN, FE_BAG_SQRTN, FE_BAG_MAX } fe_bag_mode;
 
-/* Bag b holds items offsets[b] .. offsets[b + 1] - 1. offsets do not decrease, and their end is within the ids. */
+/* Bag b holds items offsets[b] .. offsets[b + 1] - 1. offsets do not decrease and stay within the
+ * number of ids. */
 typedef struct {
     const int64_t *offsets;
     int64_t n_bags;
     fe_bag_mode mode;
-    const char *factors; /* of each item's row, in the table's dtype; or NULL. Not with FE_BAG_MAX */
-    int64_t padding_row; /* whose items count as no row; or -1 */
+    const char *factors; /* one for each item, in the table's dtype; or NULL. Not with FE_BAG_MAX */
+    int64_t padding_row; /* items of this row count as no row; or -1 */
 } fe_bags;
 
-/* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have a row, divided by their number (mean)
- * or its root (sqrtn); or their maximum; zeros for none. All ids are checked first.
- * With `winners` out holds the maxima, and what is written is the first item that has each: winners[b * D + d], of -1 before. */
+/* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have
+ * a row, divided by their number (mean) or its square root (sqrtn); or their maximum; zeros for an
+ * empty bag. All ids are checked first.
+ * With `winners`, `out` already holds the maxima, and winners[b * D + d], which is -1 before,
+ * becomes the first item that has the maximum. */
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
-/* for i: rows[4 i .. 4 i + 3] = the four 32 bits of MurmurHash3 (x64, 128 bits, from seed) of ids[i], the low ones first, each
- * modulo n_rows, which is not 0 */
+/* for i: rows[4 i .. 4 i + 3] = the four 32-bit words of MurmurHash3 (x64, 128 bits) of ids[i] with
+ * that seed, the low word first, each modulo n_rows, which is not 0 */
 void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
 
 /* ---- rows of a mapped file ---- */
 
-/* Rows of any size that lie side by side in the memory of a mapped file. */
+/* Contiguous rows, of row_size bytes each, in the memory of a mapped file. */
 typedef struct {
     char *data;
     int64_t n_rows, row_size;
 } fe_mapped_rows;
 
-/* Whether some of these rows (others are passed over) are not in memory: a few of them are read, one after the other, until one has
- * to come from the disk. Nothing but advice hangs on the answer. */
+/* Whether some of these rows are not in memory. A guess: a few of them are read, one after the
+ * other, until one causes a page fault. Rows outside the table are skipped, here and below. */
 bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows);
 
-/* Asks for the pages of these rows, which are sorted, because they will be read soon. */
+/* Asks the system to read the pages of these rows, which are sorted. */
 void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows);
 
-/* Gives back the memory of the pages of these rows, which are sorted and hold what the file holds. */
+/* Gives the memory of the pages of these rows back to the system; they are sorted, and hold what
+ * the file holds. */
 void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows);
 
 /* ---- norms of rows, and dropout ---- */
 
-/* for i: row i becomes (row - mean) / sqrt(mean of squares of that + eps), where the mean is 0 but for a layer norm. With grads, gradients
- * of what the rows become, these become the gradients of what the rows were. */
+/* for i: row i becomes (row - mean) / sqrt(mean((row - mean)^2) + eps); is_layer: mean is the row's
+ * mean (layer norm), else 0 (RMS norm). With grads, which hold the gradients of the normalised
+ * rows, these become the gradients of the rows as they were. */
 void fe_norm_rows(const fe_table *rows, const fe_table *grads, bool is_layer, double eps);
 
-/* for i, d: an element becomes 0 with probability p, else 1 / (1 - p) times itself: by random bits of seed, call, i and d alone */
+/* for i, d: an element becomes 0 with probability p, else 1 / (1 - p) times itself. The random bits
+ * depend on seed, call, i and d alone. */
 void fe_dropout(const fe_table *rows, double p, uint64_t seed, uint64_t call);
+
+/* for i: sums[i] = the sum of |x|^p over row i, in float64 whatever the dtype; the maximum of |x|
+ * if p is INFINITY */
+void fe_sum_powers(const fe_table *rows, double p, double *sums);
 
 /* ---- optimisers: the formulas are those of fastembed/reference/optim.py ---- */
 
 typedef enum { FE_SGD, FE_ADAGRAD, FE_ROWWISE_ADAGRAD, FE_ADAM, FE_SPARSE_ADAM, FE_N_RULES } fe_rule;
 
-/* The scalars of one step, in float64: each is rounded once to the table's dtype when it is used. What a rule does not use is 0, but
- * that eps, correction and beta2 are then 1. The last four are worked out by every call for itself. */
+/* The scalars of one step, in float64: each is rounded once to the table's dtype when it is used.
+ * Those that a rule does not use are 0, except eps, correction and beta2, which are then 1. */
 typedef struct {
-    double lr;             /* what the update is multiplied by: the learning rate, corrected for bias */
-    double beta1, alpha1;  /* the first average keeps beta1 and takes alpha1; SGD: momentum */
-    double beta2, alpha2;  /* the second */
-    double correction;     /* of the root of the second average */
-    double eps;            /* what is added to that */
-    double l2;             /* how much of an element is added to its gradient */
-    double decay;          /* how much of an element is taken away: lr * weight_decay */
-    double nesterov;       /* 0 or 1 */
-    double number;         /* of the step, from 1 on: what random rounding depends on */
+    double lr;            /* the learning rate, with the bias correction of the first moment */
+    double beta1, alpha1; /* first moment: m = beta1 * m + alpha1 * g; SGD: beta1 is the momentum */
+    double beta2, alpha2; /* second moment: v = beta2 * v + alpha2 * g * g */
+    double correction;    /* factor of sqrt(v): the bias correction of the second moment */
+    double eps;           /* added to sqrt(v) * correction */
+    double l2;            /* g = g + l2 * w */
+    double decay;         /* w = (1 - decay) * w: lr * weight_decay */
+    double nesterov;      /* 0 or 1 */
+    double number;        /* of the step, from 1 on; stochastic rounding depends on it */
+
+    /* Set by every call for itself (bound_pending in update.c). */
     double update_bound, m_bound, next_m_bound, min_v;
 } fe_step;
 
-/* How the rows of a trained table lie in memory: as its dtype says, or (dtype is then FE_F32) in 2 bytes an element. */
+/* How the rows of a lazy table are stored: in its dtype, or in 2 bytes an element with FE_F32 as
+ * the dtype of the arithmetic. */
 typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
 
-/* A table that an optimiser trains, with its state: of no more dtype than the table's, all written, rows apart from each other.
- * Rows of 2 bytes an element are rounded after every step, to the nearest or at random; or only once, from float32 masters that are kept.
- * Rows may be behind: n_applied[row] of the n_steps recorded steps have been taken by that row. A recorded step is one that moves rows
- * without a gradient too; a row takes those that it missed, with a gradient of zeros, before anything else happens to it. */
+/* A table that an optimiser updates lazily, with the optimiser's state in the table's dtype. All of
+ * these arrays are written, and no two rows overlap.
+ * Of the n_steps recorded steps row r has applied the first n_applied[r]; the others are pending,
+ * and are applied, with a gradient of zeros, before anything else happens to the row. A step is
+ * recorded if it moves rows without a gradient too.
+ * Rows of 2 bytes an element are rounded after every step, to nearest or stochastically; with a
+ * float32 master copy only at the end of a call. */
 typedef struct {
     fe_rule rule;
     fe_table table;
     fe_storage storage;
     bool is_stochastic;
-    uint64_t seed, stream;     /* of the random numbers; each is of seed, stream, step, row and column */
-    fe_table master;           /* float32 rows; data is NULL where there are none */
-    fe_table state[2];         /* first and second average, or momentum, or sum of squares; data is NULL where the rule has none */
-    int32_t *n_applied;        /* of each row */
-    const double *multipliers; /* of each row's learning rate, 0 for a row that does not change; or NULL: all 1 */
+    uint64_t seed, stream;     /* random bits depend on seed, stream, step, row and column */
+    fe_table master;           /* float32; data is NULL if there is none */
+    fe_table state[2];         /* moments, or momentum, or sum of squares; data is NULL if unused */
+    int32_t *n_applied;        /* one for each row */
+    const double *multipliers; /* of each row's learning rate, 0 for a frozen row; NULL: all 1 */
     fe_step *steps;
     int32_t n_steps;
 } fe_lazy_table;
 
-/* The gradients of some rows of a table. Rows are sorted; item i has the gradient grads[order[i]] * factors[i], rounded, or with
- * by_frequency that / the number of items of its row, rounded. order NULL: grads[i]; factors NULL: no product. */
+/* The gradients of some rows of a table. rows are sorted; item i has the gradient grads[order[i]] *
+ * factors[i], rounded; with by_frequency that is divided by the number of items of its row, and
+ * rounded. order NULL: grads[i]; factors NULL: no product. */
 typedef struct {
     const int64_t *rows;
     const int32_t *order;
@@ -188,37 +215,47 @@ typedef struct {
     const fe_array *grads;
 } fe_batch;
 
-/* for i: row rows[i], or every row where rows is NULL, takes the steps that it missed. */
+/* for i: row rows[i], or every row where rows is NULL, applies its pending steps. */
 void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows);
 
-/* One step, `now`, of the rows of a batch: each catches up and takes it with the sum of its gradients, in the order of the items.
- * n_applied becomes n_steps, + 1 if the step is going to be recorded. */
+/* One step, `now`, of the rows of a batch: each applies its pending steps, then this one with the
+ * sum of its gradients, in the order of the items. n_applied becomes n_steps, + 1 if is_recorded:
+ * the caller then appends the step. */
 void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_recorded, const fe_batch *batch);
 
 /* for i: sums row(rows[i]) += item i's gradient */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
-/* for i: dots[i] = the sum of the products of row rows[i] and gradient grads[order[i]], in 16 parts; 0 for row -1. Rows need not be sorted. */
-void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
-
-/* sorted = rows in ascending order, order = where each was, equal ones in their order. 0 <= rows[i] < n_rows. rows and scratch, of n items,
- * are overwritten. */
+/* sorted = rows in ascending order, order = the index of each in rows; the sort is stable.
+ * 0 <= rows[i] < n_rows. rows and scratch, of n items, are overwritten. */
 void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch);
 
-/* for i: sums[i] = the sum of |x|^p over the elements of row i, in float64, whatever the dtype; their maximum where p is INFINITY */
-void fe_sum_powers(const fe_table *rows, double p, double *sums);
+/* ---- dot products, each summed in 16 parts ---- */
 
-/* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q; in their dtype, summed in 16 parts */
+/* for i: dots[i] = row rows[i] times gradient grads[order[i]]; 0 for row -1. rows need not be
+ * sorted. */
+void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
+
+/* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q.
+ * All in the rows' dtype. */
 void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
 
-/* Instruction sets: the k-th that this build holds and this machine runs, the widest first, NULL past the last one; choose one by
- * name (false if it is not among them); the one in use, baseline until one is chosen; the compiler and flags that built them. */
+/* ---- instruction sets and threads ---- */
+
+/* The k-th instruction set that this build has and this machine runs, the widest first; NULL past
+ * the last one. */
 const char *fe_isa_available(int32_t k);
+
+/* Use the kernels of that instruction set from now on; false if it is not available. */
 bool fe_select_isa(const char *isa);
+
+/* The instruction set in use: baseline until one is selected. */
 const char *fe_isa(void);
+
+/* The compiler and the flags that this was built with. */
 const char *fe_compiler(void);
 
-/* Threads: how many a call may use, the caller among them; 1 until set, and n is at least 1. */
+/* How many threads a call may use, the caller among them; 1 until set, and n is at least 1. */
 int32_t fe_get_num_threads(void);
 void fe_set_num_threads(int32_t n);
 

@@ -18,7 +18,7 @@ void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_
         low = finish(low) + high;
         high += low;
         const uint32_t parts[4] = {(uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high, (uint32_t)(high >> 32)};
-        /* A division: a remainder by two multiplications took a third longer. */
+        /* Measured: a remainder by two multiplications takes a third longer. */
         for (int k = 0; k < 4; k++)
             rows[i * 4 + k] = parts[k] % n_rows;
     }

@@ -1,4 +1,5 @@
-/* Threads: a job is cut into pieces, which the caller and the workers take one after the other. Knows nothing of embeddings. */
+/* The thread pool: a job is cut into pieces, which the caller and the workers take in turn. It
+ * knows nothing of embeddings. */
 #ifndef FE_POOL_H
 #define FE_POOL_H
 
@@ -7,18 +8,32 @@
 /* One piece of a job, on whichever thread takes it. */
 typedef fe_status (*fe_piece)(const void *work, int64_t piece);
 
-/* Runs pieces 0 .. n_pieces - 1, each at most once, in the order of their numbers but side by side, and returns when none is running.
- * Once a piece fails no further one is begun; the status is that of the failed piece with the lowest number. `stop` (or NULL) is
- * asked by the caller's thread between two of its pieces, not more often than every 50 ms.
+/* Runs pieces 0 .. n_pieces - 1, each at most once. They start in this order, run in parallel, and
+ * none is running when this returns. Once a piece fails no other one starts; the status is that of
+ * the failed piece with the lowest number. `stop` (or NULL) is called by the caller's thread
+ * between two of its pieces, at most every 50 ms.
  *
- * The caller works too, and waits only for pieces that a worker has begun: where there are no workers, because they are
- * busy, not to be had, or lost in a fork, it does all of the work. */
+ * The caller works too, and waits only for pieces that a worker has started: where there are no
+ * workers, because they are busy, could not be created or were lost in a fork, it does all of the
+ * work itself. */
 fe_status fe_pool_run(fe_piece run, const void *work, int64_t n_pieces, fe_stop stop);
 
-/* Where a piece begins if n_items are shared out evenly; without the product of both, which may be too large. */
-static inline int64_t fe_first_of_piece(int64_t n_items, int64_t n_pieces, int64_t piece)
+/* How many pieces n_items items make, items_per_piece in each but the last. */
+static inline int64_t fe_n_pieces(int64_t n_items, int64_t items_per_piece)
 {
-    return n_items / n_pieces * piece + n_items % n_pieces * piece / n_pieces;
+    return n_items / items_per_piece + (n_items % items_per_piece != 0);
+}
+
+/* Items first .. end - 1. */
+typedef struct {
+    int64_t first, end;
+} fe_range;
+
+/* The items of one of these pieces. */
+static inline fe_range fe_piece_items(int64_t n_items, int64_t items_per_piece, int64_t piece)
+{
+    const int64_t first = piece * items_per_piece, n_left = n_items - first;
+    return (fe_range){first, first + (n_left < items_per_piece ? n_left : items_per_piece)};
 }
 
 #endif

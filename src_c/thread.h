@@ -1,4 +1,4 @@
-/* The little of threads that the pool needs, over POSIX threads or Windows. */
+/* The few thread functions that the pool needs, over POSIX threads or Windows. */
 #ifndef FE_THREAD_H
 #define FE_THREAD_H
 
@@ -12,11 +12,11 @@ typedef CONDITION_VARIABLE fe_cond;
 #define FE_MUTEX_INIT SRWLOCK_INIT
 #define FE_COND_INIT CONDITION_VARIABLE_INIT
 #define FE_THREAD_RESULT DWORD WINAPI
-static inline void fe_lock(fe_mutex *m) { AcquireSRWLockExclusive(m); }
-static inline void fe_unlock(fe_mutex *m) { ReleaseSRWLockExclusive(m); }
-static inline void fe_wait(fe_cond *c, fe_mutex *m) { SleepConditionVariableSRW(c, m, INFINITE, 0); }
-static inline void fe_wake_one(fe_cond *c) { WakeConditionVariable(c); }
-static inline void fe_wake_all(fe_cond *c) { WakeAllConditionVariable(c); }
+#define fe_lock(mutex) AcquireSRWLockExclusive(mutex)
+#define fe_unlock(mutex) ReleaseSRWLockExclusive(mutex)
+#define fe_wait(cond, mutex) SleepConditionVariableSRW(cond, mutex, INFINITE, 0)
+#define fe_wake_one(cond) WakeConditionVariable(cond)
+#define fe_wake_all(cond) WakeAllConditionVariable(cond)
 
 static inline bool fe_start_thread(DWORD(WINAPI *run)(void *), void *argument)
 {
@@ -33,13 +33,13 @@ typedef pthread_cond_t fe_cond;
 #define FE_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
 #define FE_COND_INIT PTHREAD_COND_INITIALIZER
 #define FE_THREAD_RESULT void *
-static inline void fe_lock(fe_mutex *m) { pthread_mutex_lock(m); }
-static inline void fe_unlock(fe_mutex *m) { pthread_mutex_unlock(m); }
-static inline void fe_wait(fe_cond *c, fe_mutex *m) { pthread_cond_wait(c, m); }
-static inline void fe_wake_one(fe_cond *c) { pthread_cond_signal(c); }
-static inline void fe_wake_all(fe_cond *c) { pthread_cond_broadcast(c); }
+#define fe_lock(mutex) pthread_mutex_lock(mutex)
+#define fe_unlock(mutex) pthread_mutex_unlock(mutex)
+#define fe_wait(cond, mutex) pthread_cond_wait(cond, mutex)
+#define fe_wake_one(cond) pthread_cond_signal(cond)
+#define fe_wake_all(cond) pthread_cond_broadcast(cond)
 
-/* Detached, with every signal blocked: signals stay with the threads that Python knows. */
+/* A detached thread with every signal blocked: signals go to the threads that Python knows. */
 static inline bool fe_start_thread(void *(*run)(void *), void *argument)
 {
     sigset_t all, before;
@@ -53,18 +53,25 @@ static inline bool fe_start_thread(void *(*run)(void *), void *argument)
 
 #endif
 
-/* Where threads run. Linux wakes a thread where it slept, be it the waker's own processor with others idle: a worker that slept there
- * is only moved when the load is balanced, which is after many a call has ended. */
+/* CPU affinity. Linux wakes a thread on the CPU where it went to sleep, even if that is the waker's
+ * own and others are idle; the load balancer moves it only after many a short call has ended. */
 #if defined(__linux__)
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static inline long fe_thread_id(void) { return syscall(SYS_gettid); }
-static inline int fe_this_cpu(void) { return sched_getcpu(); }
+static inline long fe_thread_id(void)
+{
+    return syscall(SYS_gettid);
+}
 
-/* Lets a thread run on the caller's processors but for one, if there are others. */
-static inline void fe_keep_off(long thread_id, int cpu)
+static inline int fe_this_cpu(void)
+{
+    return sched_getcpu();
+}
+
+/* Lets a thread run on all of the caller's CPUs except one, if there are others. */
+static inline void fe_exclude_cpu(long thread_id, int cpu)
 {
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2)
@@ -74,8 +81,19 @@ static inline void fe_keep_off(long thread_id, int cpu)
 }
 
 #else
-static inline long fe_thread_id(void) { return 0; }
-static inline int fe_this_cpu(void) { return -1; }
-static inline void fe_keep_off(long thread_id, int cpu) { (void)thread_id, (void)cpu; }
+static inline long fe_thread_id(void)
+{
+    return 0;
+}
+
+static inline int fe_this_cpu(void)
+{
+    return -1;
+}
+
+static inline void fe_exclude_cpu(long thread_id, int cpu)
+{
+    (void)thread_id, (void)cpu;
+}
 #endif
 #endif

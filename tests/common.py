@@ -1,7 +1,9 @@
-"""Helpers of the tests: outcomes that can be compared, draws of awkward arrays, and the reference called on arrays."""
+"""Helpers of the tests: outcomes to compare, awkward arrays, the reference called on arrays."""
 
 from __future__ import annotations
 
+import sys
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,24 @@ from fastembed import reference
 from fastembed._kernels import backend
 
 ID_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+
 DTYPES = ("float32", "float64")
+
 BOUNDS = ("raise", "wrap", "clip", "zero")
 
+ISAS = backend.kernels.build_info()["isa_available"]  # none on the reference
 
-on_threads = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread")
+needs_c = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread and no instruction set")
+
+
+def with_path(script: str) -> str:
+    """A script for another process that can import what this one can, helpers of tests too."""
+    return f"import sys; sys.path[:] = {sys.path!r}\n{script}"
+
+
+def crc(string: str) -> int:
+    """A hash of strings for tables of hashed ids."""
+    return zlib.crc32(string.encode())
 
 
 def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -27,7 +42,7 @@ def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Whether two float arrays have one shape, one dtype, and one bit pattern; NaNs may differ in payload."""
+    """Whether two float arrays have the same shape, dtype and bits; NaNs may differ in payload."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
@@ -37,7 +52,7 @@ def same_bits(a: Any, b: Any) -> bool:
 
 
 def assert_same(got: tuple[Any, ...], expected: tuple[Any, ...], dtype: Any, shape: tuple[int, ...]) -> None:
-    """A call on arrays did what the reference did on nested lists: the bits, or the exception and its text."""
+    """A call on arrays did what the reference did on lists: the bits, or the exception's text."""
     assert got[0] == expected[0], (got, expected)
     if got[0] == "raised":
         assert got[1:] == expected[1:]
@@ -101,7 +116,7 @@ class OnlyDlpack:
 
 
 class OnlyArray:
-    """One that is an array of NumPy only when it is asked for it, and if it has no axes an integer, as PyTorch's tensors are."""
+    """An array by `__array__` alone, and an integer if it has no axes, as PyTorch's tensors are."""
 
     def __init__(self, array):
         self.array = array

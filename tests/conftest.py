@@ -1,9 +1,42 @@
-"""What all tests share: the collector of circles leaves alone what was there before the first of them."""
+"""What all tests share: tables, instruction sets, and the collector of cycles."""
 
 import gc
 
+import numpy as np
+import pytest
+from common import ISAS
+from hypothesis import HealthCheck, settings
+
+from fastembed._kernels import backend
+
+# Examples take as long as they need: nothing is wrong with them on a busy machine.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
+
 
 def pytest_collection_finish():
-    """A fifth of the time of tests in pure Python would go by in looking through modules and tests again and again."""
+    """To look for cycles in modules and tests again and again would take a fifth of the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def tables():
+    """A token table of 10 rows and a position table of 6, both of 4 columns."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((10, 4)), rng.standard_normal((6, 4))
+
+
+@pytest.fixture
+def select_isa():
+    """A function that chooses an instruction set for the length of a test; not on the reference."""
+    before = backend.kernels.build_info()["isa"]
+    yield backend.kernels.select_isa if ISAS else lambda name: None
+    if ISAS:
+        backend.kernels.select_isa(before)
+
+
+@pytest.fixture(params=ISAS or [None])
+def isa(request, select_isa):
+    """Each instruction set, for the length of a test."""
+    select_isa(request.param)

@@ -1,14 +1,17 @@
-"""The command line as a person uses it: what it shows, what it refuses, in one line and with exit status 2."""
+"""The command line as a person uses it: what it shows, and what it refuses in one line."""
 
 import os
 import re
+import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import fastembed as fe
 from fastembed import checkpoint, cli
+from fastembed._kernels import backend
 
 
 def run(*arguments, cwd, **environment):
@@ -189,3 +192,52 @@ def test_both_backends_train_alike(trained):
     result = run("train", "--steps", 120, "--losses", "r.txt", "--out", "r", cwd=folder, FASTEMBED_BACKEND="reference")
     assert result.returncode == 0, result.stderr
     assert (folder / "r.txt").read_text() == (folder / "whole.txt").read_text()
+
+
+@pytest.mark.on_reference
+def test_info_shows_a_checkpoint(tmp_path, capsys):
+    layer = fe.Embedding.from_pretrained(np.array([[3.0, 4.0], [0.0, 0.0], [np.inf, 0.0]])).count_lookups()
+    layer([0, 0, 2])
+    path = tmp_path / "c"
+    checkpoint.save(path, layer.state_dict(lookups=True) | {"odd\nname": np.zeros(2)}, {"note": "x" * 300, "k": [1, "\u001b"]})
+    assert cli.main(["info", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("note: ")
+    assert len(lines[0]) < 120
+    assert lines[1:] == [
+        'k: [1, "\\u001b"]',
+        "odd\\nname: shape (2,), F64",
+        "weight: 3 x 2 float64, 48 bytes",
+        "  norms of rows: 0 to 5, mean 2.5",
+        "  rows of zeros: 1; rows with NaN or infinity: 1",
+        "  look-ups: 3; rows never looked up: 1",
+        "  most frequent: 0 (2 times), 2 (1 times)",
+    ]
+
+
+@pytest.mark.on_reference
+def test_info_on_invalid_checkpoints(tmp_path, capsys):
+    path = tmp_path / "c"
+    checkpoint.save(path, {"a": np.zeros((3, 2)), "a.lookups": np.array([1, -2, 3])})
+    damaged = path.read_bytes()
+    header = b'{"a":{"dtype":"F32","shape":[1152921504606846976,0],"data_offsets":[0,0]}}'
+    for content, text in (
+        (damaged, "a.lookups must be from 0 to 9223372036854775807, got -2 at position 1"),
+        (damaged[:-8], "is not a safetensors file, or is damaged"),
+        (b"no checkpoint", "is not a safetensors file, or is damaged"),
+    ):
+        path.write_bytes(content)
+        assert cli.main(["info", str(path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert text in line
+    assert cli.main(["info", str(tmp_path / "none")]) == 2
+    assert "No such file" in capsys.readouterr().err
+    path.write_bytes(struct.pack("<Q", len(header)) + header)  # more rows than anybody could look at
+    assert cli.main(["info", str(path)]) == 0
+    assert "rows of zeros: 1,152,921,504,606,846,976;" in capsys.readouterr().out
+
+
+@pytest.mark.on_reference
+def test_info_without_a_checkpoint_is_about_the_machine(capsys):
+    assert cli.main(["info"]) == 0
+    assert f"backend: {backend.name}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What is shipped: the sdist builds, the wheel holds what is needed and nothing else, an unbuilt folder says what to run."""
+"""What is shipped: an sdist that builds, a wheel that holds what is needed and nothing else."""
 
 import hashlib
 import shutil
@@ -26,15 +26,15 @@ def checked_run(*command, **options):
 
 
 def pip_for(environment, *arguments):
-    """The pip of this Python, at work in an environment without one: to put one there takes seconds."""
+    """The pip of this Python for an environment without one, which takes seconds to install."""
     return checked_run(sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "--quiet", *arguments)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """The files that git tracks or would, without anything that a build left behind."""
+    """The files that git tracks or would, without what a build made."""
     if not (ROOT / ".git").exists():
-        pytest.skip("needs the git checkout, to tell sources from what a build left behind")
+        pytest.skip("needs the git checkout, to tell sources from what a build made")
     folder = tmp_path_factory.mktemp("source")
     names = checked_run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
     for name in names:
@@ -57,7 +57,7 @@ def builder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(source, builder, tmp_path_factory):
-    """The wheel that is built from the sdist, in an environment that has what the build needs alone."""
+    """The wheel that is built from the sdist, where nothing is but what the build needs."""
     folder = tmp_path_factory.mktemp("dist")
     script = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
     checked_run(builder, "-c", script, folder, cwd=source)

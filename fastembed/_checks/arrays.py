@@ -1,4 +1,4 @@
-"""Arrays: dtype, shape, layout, alignment, and whether what is written overlaps what is read."""
+"""Checks of arrays: dtype, shape, layout, alignment, overlap of output and input."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ALLOWED = "float32, float64, float16 or bfloat16"
 
 
 def is_half(given: np.dtype[Any]) -> bool:
-    """Whether elements have 2 bytes: float16, or the bfloat16 of ml_dtypes."""
+    """Whether it is a dtype of half precision: float16, or the bfloat16 of ml_dtypes."""
     return given.itemsize == 2 and given.name in ("float16", "bfloat16")
 
 
-def arithmetic(given: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that sums over a table of that dtype have, its gradients and what optimisers keep of it."""
+def arithmetic_dtype(given: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of sums, gradients and optimiser state of a table: float32 for half precision."""
     return DTYPES[0] if is_half(given) else given.newbyteorder("=")
 
 
@@ -29,7 +29,7 @@ def dtype(value: Any) -> np.dtype[Any]:
     """A table's dtype, in native byte order."""
     if isinstance(value, str) and value == "bfloat16":
         try:
-            importlib.import_module("ml_dtypes")  # gives NumPy the name
+            importlib.import_module("ml_dtypes")  # registers the name with NumPy
         except ImportError:
             raise ImportError("bfloat16 needs ml_dtypes: pip install 'microgpt-fastembed[bfloat16]'") from None
     try:
@@ -41,22 +41,23 @@ def dtype(value: Any) -> np.dtype[Any]:
     return found
 
 
-def array_of(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """Any array_like as an array of no subclass: what a subclass says of itself need not be true of its memory."""
-    ma = sys.modules.get("numpy.ma")  # np.ma would import it: in a child forked during another thread's import, for ever
+def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Any array_like as a base-class ndarray: a subclass may misreport its memory."""
+    # Not np.ma, which imports: that hangs in a child forked during another thread's import.
+    ma = sys.modules.get("numpy.ma")
     if isinstance(value, getattr(ma, "MaskedArray", ())):
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     try:
         return np.asarray(value)
-    except ValueError as error:  # of lists that differ in length
+    except ValueError as error:  # nested lists that differ in length
         raise ValueError(f"{name} must have one shape: {error}") from None
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """A table that is only read: two axes, one of the float dtypes, any layout, alignment and byte order."""
-    array = array_of(name, value)
+    """A table that is only read: two axes, a float dtype, any layout, alignment and byte order."""
+    array = as_array(name, value)
     if not _is_table_dtype(array.dtype):
         raise TypeError(f"{name} must be {_ALLOWED}, got {array.dtype}")
     if array.ndim != 2:
@@ -69,107 +70,108 @@ def _is_table_dtype(given: np.dtype[Any]) -> bool:
 
 
 def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
-    """A second table that is only read: of the first one's width, and of any float dtype, which is converted row by row."""
-    array = array_of(name, value)
-    castable(name, array, to)
+    """A read-only table of ``n_cols`` columns, of any dtype that converts to ``to``, row by row."""
+    array = as_array(name, value)
+    check_castable(name, array, to)
     if array.ndim != 2 or array.shape[1] != n_cols:
         raise ValueError(f"{name} must have shape (rows, {n_cols}), got {array.shape}")
     return array
 
 
-def packed(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
-    """A table of bytes that is only read: of so many columns, side by side; any alignment and row stride."""
-    array = array_of(name, value)
+def packed_table(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
+    """A quantized table, read only: uint8, ``width`` contiguous bytes a row; any row stride."""
+    array = as_array(name, value)
     if array.dtype != np.uint8:
         raise TypeError(f"{name} must be uint8, got {array.dtype}")
     if array.ndim != 2 or array.shape[1] != width:
         raise ValueError(f"{name} must have shape (rows, {width}) for that embedding_dim and those bits, got {array.shape}")
-    if not in_place(array, array.dtype):
+    if not is_readable_in_place(array, array.dtype):
         raise ValueError(f"{name} must have contiguous rows, got strides {array.strides}")
     return array
 
 
-def in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool:
-    """Whether kernels can read the rows where they are: native, of that dtype, elements side by side. Any alignment will do."""
-    side_by_side = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == to.itemsize
-    return side_by_side and array.dtype == to
+def is_readable_in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool:
+    """Whether kernels can read rows uncopied: contiguous and of dtype ``to``, at any alignment."""
+    is_contiguous = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == to.itemsize
+    return is_contiguous and array.dtype == to
 
 
-def castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
+def check_castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
+    """TypeError unless the array holds numbers that convert to ``to`` within their kind."""
     if not (array.dtype.kind in "fiu" or is_half(array.dtype)) or not np.can_cast(array.dtype, to, "same_kind"):
         raise TypeError(f"{name} must be numbers that convert to {to}, got {array.dtype}")
 
 
 def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, broadcast: bool = False) -> np.ndarray[Any, Any]:
-    """Rows for a kernel that only reads them, of exactly ``shape`` or broadcast to it, with the elements of a row side by side.
+    """Contiguous rows for a kernel that only reads them, of exactly ``shape`` or broadcast to it.
 
-    Copied only where the dtype, the byte order or the last axis needs it; other axes are never expanded.
+    Copied only if dtype, byte order or the last axis require it; broadcast axes stay unexpanded.
     """
-    array = array_of(name, value)
+    array = as_array(name, value)
     given = array.shape
-    castable(name, array, to)
+    check_castable(name, array, to)
     if not broadcast and given != shape:
         raise ValueError(f"{name} must have shape {shape}, got {given}")
     try:
         if array.ndim == 0 or array.shape[-1] != shape[-1]:
             array = np.broadcast_to(array, (*array.shape[:-1], shape[-1]))
-        if not in_place(array, to):
+        if not is_readable_in_place(array, to):
             array = np.ascontiguousarray(array, to)
         return np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
 
 
-def like(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """An array of any layout that NumPy reads, of exactly ``shape``, whose dtype converts to ``to``."""
-    array = array_of(name, value)
-    castable(name, array, to)
+def convertible_array(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """An array of any layout, of exactly ``shape``, whose dtype converts to ``to``."""
+    array = as_array(name, value)
+    check_castable(name, array, to)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     return array
 
 
 def copy_into(pairs: Iterable[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> None:
-    """Copy each pair's second array into its first, as if all were read before the first was written."""
+    """Copy each pair's second array into its first, as if all were read before any was written."""
     pairs = list(pairs)
     written = [target for target, _ in pairs]
-    apart = [
+    separate = [
         (target, source.copy() if any(np.may_share_memory(source, other) for other in written) else source)
         for target, source in pairs
     ]
-    for target, source in apart:
+    for target, source in separate:
         target[...] = source
 
 
 def finite_rows(name: str, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Vectors without infinities and NaN."""
+    """The vectors; ValueError if one has an infinity or NaN."""
     bad = np.argwhere(~np.isfinite(vectors))
     if len(bad):
-        place, value = tuple(int(i) for i in bad[0][:-1]), vectors[tuple(bad[0])]
-        raise ValueError(f"{name} at position {place} must be finite in {vectors.dtype}, got {value}")
+        position, value = tuple(int(i) for i in bad[0][:-1]), vectors[tuple(bad[0])]
+        raise ValueError(f"{name} at position {position} must be finite in {vectors.dtype}, got {value}")
     return vectors
 
 
 def query_vectors(value: Any, width: int, to: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Vectors of shape S + (width,), contiguous, finite once they are converted to ``to``."""
-    array = array_of("queries", value)
+    """Query vectors, shape S + (width,): contiguous, converted to ``to``, finite."""
+    array = as_array("queries", value)
     with np.errstate(over="ignore"):
         vectors = np.ascontiguousarray(rows("queries", array, (*array.shape[:-1], width), to), to)
     return finite_rows("query", vectors)
 
 
 def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
-    """An array that is written in place: native, aligned, of the exact dtype, with contiguous rows that do not overlap."""
+    """An array that is written in place: native, aligned, of the exact dtype, contiguous rows."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is written in place and must be a NumPy array, got {type(value).__name__}")
-    value = array_of(name, value)
+    value = as_array(name, value)
     if not value.dtype.isnative or not (_is_table_dtype(value.dtype) if to is None else value.dtype == to):
         raise TypeError(f"{name} must be {_ALLOWED if to is None else to} in native byte order, got {value.dtype}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if not value.flags.aligned:
         raise ValueError(f"{name} is not aligned to its {value.itemsize}-byte elements")
-    if value.ndim > 0 and not in_place(value, value.dtype):
+    if value.ndim > 0 and not is_readable_in_place(value, value.dtype):
         raise ValueError(f"{name} must have contiguous rows, got strides {value.strides} for {value.itemsize}-byte elements")
     if _overlaps_itself(value):
         raise ValueError(f"{name} must not overlap itself, got shape {value.shape} and strides {value.strides}")
@@ -177,6 +179,7 @@ def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarr
 
 
 def writable_table(name: str, value: Any, to: np.dtype[Any] | None = None, n_cols: int | None = None) -> np.ndarray[Any, Any]:
+    """A `writable` array of two axes, with ``n_cols`` columns if given."""
     array = writable(name, value, to)
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
@@ -186,18 +189,18 @@ def writable_table(name: str, value: Any, to: np.dtype[Any] | None = None, n_col
 
 
 def output(value: Any, shape: tuple[int, ...], to: np.dtype[Any], **read: Any) -> np.ndarray[Any, Any]:
-    """The array for a result: the memory of ``out``, checked and apart from what is read, or a new one."""
+    """The array for a result: a new one or ``out``, which must not overlap the inputs ``read``."""
     if value is None:
         return np.empty(shape, to)
     array = writable("out", value, to)
     if array.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {array.shape}")
-    apart("out", array, **read)
+    check_no_overlap("out", array, **read)
     return array
 
 
 def _overlaps_itself(array: np.ndarray[Any, Any]) -> bool:
-    """Whether two elements may share memory: True unless every axis steps over all that the smaller steps span."""
+    """Whether two elements may share memory: if a stride is below the span of the smaller ones."""
     span = array.itemsize
     for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         if stride < span:
@@ -206,12 +209,12 @@ def _overlaps_itself(array: np.ndarray[Any, Any]) -> bool:
     return False
 
 
-def apart(name: str, written: np.ndarray[Any, Any], **others: Any) -> None:
-    """ValueError if an array that is written shares memory with another argument, of any kind; lists and numbers have none."""
+def check_no_overlap(name: str, written: np.ndarray[Any, Any], **others: Any) -> None:
+    """ValueError if an array that is written shares memory with another argument."""
     for other_name, given in others.items():
-        if given is None or isinstance(given, list | tuple | range | int):
+        if given is None or isinstance(given, list | tuple | range | int):  # have no memory to share
             continue
-        other = array_of(other_name, given)
+        other = as_array(other_name, given)
         if not np.may_share_memory(written, other):
             continue
         try:
@@ -223,15 +226,15 @@ def apart(name: str, written: np.ndarray[Any, Any], **others: Any) -> None:
 
 
 def matrix_shape(value: Any) -> tuple[int, int]:
-    """The shape of a table: two lengths."""
+    """The shape of a table, (rows, columns)."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(f"shape must be two lengths, got {value!r:.80}")
     return size("shape[0]", value[0]), size("shape[1]", value[1])
 
 
 def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
-    """A number for each row of a table, not negative, as int64 of its own."""
-    array = array_of(name, value)
+    """A non-negative integer for each row of a table: a new int64 array."""
+    array = as_array(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     if array.shape != (n_rows,):
@@ -243,8 +246,8 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
 
 
 def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
-    """A finite number for each row of a table, not negative, as float64."""
-    array = np.array(like(name, value, (n_rows,), np.dtype(np.float64)), np.float64)
+    """A finite, non-negative number for each row of a table: a new float64 array."""
+    array = np.array(convertible_array(name, value, (n_rows,), np.dtype(np.float64)), np.float64)
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if bad.size:
         raise ValueError(f"{name} must be finite and not negative, got {array[bad[0]]} at position {bad[0]}")
@@ -252,9 +255,9 @@ def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
 
 
 def generator(value: Any) -> np.random.Generator:
-    """Where random numbers come from: a generator, what seeds one, or None for fresh entropy."""
+    """A random generator from a generator, a seed, or None for fresh entropy."""
     if isinstance(value, list | tuple | np.ndarray):
-        value = array_of("rng", value)  # NumPy's own loop over a matrix never ends, and kills the process
+        value = as_array("rng", value)  # NumPy recurses without end on a numpy.matrix, which crashes
     try:
         return np.random.default_rng(value)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Ids of rows, and what goes with them in a call: positions, padding, masks, offsets, weights."""
+"""Checks of ids and of the arguments beside them: positions, padding, masks, offsets, weights."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import DTYPES, array_of, is_half, like
+from .arrays import DTYPES, as_array, convertible_array, is_half
 from .options import INT64_MAX, integer
 
 
 def _holds_bool(value: Any) -> bool:
-    """Whether there is a boolean, of any library, in nested sequences: NumPy takes them for 0 and 1 among integers."""
+    """Whether nested sequences hold a boolean, of any library: NumPy would convert it to 0 or 1."""
     kinds = set(map(type, value)) if isinstance(value, list | tuple) else {None}
-    if kinds <= {int, list, tuple}:  # the usual ones, at less cost
+    if kinds <= {int, list, tuple}:  # the common case, at less cost
         return kinds != {int} and any(_holds_bool(item) for item in value if type(item) is not int)
     items = np.array(value, dtype=object).ravel().tolist()
-    odd = {kind for kind in set(map(type, items)) if kind is bool or not issubclass(kind, int | np.integer)}
-    return bool(odd) and any(np.asarray(item).dtype.kind == "b" for item in items if type(item) in odd)
+    suspects = {kind for kind in set(map(type, items)) if kind is bool or not issubclass(kind, int | np.integer)}
+    return bool(suspects) and any(np.asarray(item).dtype.kind == "b" for item in items if type(item) in suspects)
 
 
 def id_array(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]:
-    """Ids of any integer type, as an array; arrays of such a type are not copied.
+    """Ids as an array of an integer type; an array of such a type is not copied.
 
-    Python integers beyond 64 bits are resolved by ``policy`` here: no array can carry them to a kernel.
+    Python integers beyond 64 bits are resolved by ``policy`` here: no array can carry them to a
+    kernel.
     """
     return within_64_bits(name, integers(name, value), n_rows, policy)
 
 
 def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """Ids as an array of one of NumPy's integer types, or of Python's integers if no such type holds them all."""
-    array = array_of(f"{name}s", value)
+    """Ids as an array of a NumPy integer type, or of Python integers if no such type holds all."""
+    array = as_array(f"{name}s", value)
     is_array = hasattr(value, "__array__") or hasattr(value, "__dlpack__")
     if array.dtype.kind in "iu":
         if not (is_array or isinstance(value, int | range)) and _holds_bool(value):
@@ -47,15 +48,18 @@ def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
 
 
 def within_64_bits(
-    name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str, kept: np.ndarray[Any, Any] | None = None
+    name: str, exact: np.ndarray[Any, Any], n_rows: int, policy: str, mask: np.ndarray[Any, Any] | None = None
 ) -> np.ndarray[Any, Any]:
-    """What `integers` returned, or int64 that the policy treats alike; 0 at places that are not ``kept``."""
+    """What `integers` returned, in 64 bits: larger ids become ones that ``policy`` treats alike.
+
+    Ids where ``mask`` is False become 0.
+    """
     if exact.dtype.kind in "iu":
-        return exact if kept is None else np.where(kept, exact, exact.dtype.type(0))
+        return exact if mask is None else np.where(mask, exact, exact.dtype.type(0))
     folded = np.zeros(exact.shape, np.int64)
     for index, value in np.ndenumerate(exact):
         i = int(value)
-        if kept is not None and not kept[index]:
+        if mask is not None and not mask[index]:
             continue
         if not 0 <= i < n_rows and (policy == "raise" or (n_rows == 0 and policy != "zero")):
             raise IndexError(f"{name} {i} at position {index} is out of range for a table of {n_rows} rows")
@@ -64,8 +68,8 @@ def within_64_bits(
 
 
 def row_mask(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
-    """Some rows of a table, given by number or as a mask, as a mask."""
-    array = array_of(name, value)
+    """Rows of a table, given by number or as a mask, as a new mask of shape (n_rows,)."""
+    array = as_array(name, value)
     if array.dtype == bool:
         if array.shape != (n_rows,):
             raise ValueError(f"{name} must be a mask of shape ({n_rows},) or row numbers, got a mask of shape {array.shape}")
@@ -82,8 +86,8 @@ def row_mask(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
 
 
 def row_gradient(given_ids: Any, given_rows: Any, shape: tuple[int, int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The parts of a row-sparse gradient: sorted distinct ids, as int64, and a row of float32 or float64 for each."""
-    ids, rows = array_of("ids of the gradient", given_ids), array_of("rows of the gradient", given_rows)
+    """The parts of a row-sparse gradient: sorted distinct ids as int64, and their rows."""
+    ids, rows = as_array("ids of the gradient", given_ids), as_array("rows of the gradient", given_rows)
     if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
         raise ValueError(f"ids of a gradient must be integers of 1 axis, got {ids.dtype} of shape {ids.shape}")
     if len(ids) and (ids[0] < 0 or ids[-1] >= shape[0] or (ids[1:] <= ids[:-1]).any()):
@@ -96,7 +100,7 @@ def row_gradient(given_ids: Any, given_rows: Any, shape: tuple[int, int]) -> tup
 
 
 def padding_idx(value: Any, n_rows: int) -> int | None:
-    """A row's number, below 0 counted from the end, as one from 0 on; or None."""
+    """The padding row counted from 0 (a negative one counts from the end), or None."""
     if value is None:
         return None
     index = integer("padding_idx", value)
@@ -106,7 +110,7 @@ def padding_idx(value: Any, n_rows: int) -> int | None:
 
 
 def start(value: Any, n_positions: int) -> int:
-    """The first position id: an integer, so that all positions fit in int64."""
+    """The first position id: such that all ``n_positions`` of them fit in int64."""
     first = integer("start", value)
     if -INT64_MAX <= first <= INT64_MAX - n_positions:
         return first
@@ -114,29 +118,29 @@ def start(value: Any, n_positions: int) -> int:
 
 
 def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, policy: str) -> np.ndarray[Any, Any] | None:
-    """Position ids broadcast to the shape of the token ids; None stands for start, start + 1, ..."""
+    """Position ids broadcast to the token ids' shape; None stands for first, first + 1, ..."""
     if value is None:
         return None
     if first != 0:
         raise ValueError(f"start and position_ids exclude each other; got start={first} and position_ids")
-    return ids_like("position id", value, shape, n_rows, policy)
+    return broadcast_ids_to("position id", value, shape, n_rows, policy)
 
 
-def ids_like(
-    name: str, value: Any, shape: tuple[int, ...], n_rows: int, policy: str, kept: np.ndarray[Any, Any] | None = None
+def broadcast_ids_to(
+    name: str, value: Any, shape: tuple[int, ...], n_rows: int, policy: str, mask: np.ndarray[Any, Any] | None = None
 ) -> np.ndarray[Any, Any]:
-    """Ids of another table, broadcast to the shape of the token ids; 0 at places that are not ``kept``."""
+    """Ids of another table, broadcast to the token ids' shape; 0 where ``mask`` is False."""
     array = integers(name, value)
     try:
-        return within_64_bits(name, np.broadcast_to(array, shape), n_rows, policy, kept)
+        return within_64_bits(name, np.broadcast_to(array, shape), n_rows, policy, mask)
     except ValueError:
         raise ValueError(
             f"{name.replace(' ', '_')}s of shape {array.shape} do not broadcast to token_ids of shape {shape}"
         ) from None
 
 
-def kept(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any] | None:
-    """Which places of sequences are no padding, by their lengths or by a mask; None if all of them are."""
+def sequence_mask(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any] | None:
+    """True where sequences are not padded, from their lengths or a mask; None without both."""
     if lengths is None and mask is None:
         return None
     if lengths is not None and mask is not None:
@@ -144,7 +148,7 @@ def kept(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any
     if not shape:
         raise ValueError("lengths and mask go with ids of at least 1 axis, got a single id")
     if mask is not None:
-        array = array_of("mask", mask)
+        array = as_array("mask", mask)
         if array.dtype != bool:
             raise TypeError(f"mask must be booleans, got {array.dtype}")
         try:
@@ -156,20 +160,23 @@ def kept(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray[Any, Any
         raise ValueError(f"lengths must have shape {shape[:-1]}, got {array.shape}")
     outside = np.argwhere((array < 0) | (array > shape[-1]))
     if len(outside):
-        place = tuple(int(i) for i in outside[0])
-        raise ValueError(f"lengths must be from 0 to {shape[-1]}, got {array[place]} at position {place}")
+        position = tuple(int(i) for i in outside[0])
+        raise ValueError(f"lengths must be from 0 to {shape[-1]}, got {array[position]} at position {position}")
     return np.arange(shape[-1]) < array[..., None]
 
 
 def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np.ndarray[Any, Any]:
-    """Where each bag begins and where the last one ends, as int64 of its own: from 0 on, not decreasing, within the ids."""
+    """Where each bag begins and the last one ends: a new int64 array, checked.
+
+    It starts at 0, does not decrease, and lies within the ids.
+    """
     if value is None:
         if len(shape) != 2:
             raise ValueError(f"offsets must be given unless ids have 2 axes (bags, ids of each), got ids of shape {shape}")
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
         raise ValueError(f"offsets go with ids of 1 axis, got ids of shape {shape}")
-    array = integers("offset", value).copy()  # which nobody changes once it is checked
+    array = integers("offset", value).copy()  # so that another thread cannot change it after the checks
     if array.ndim != 1:
         raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
     if array.size == 0 and (include_last_offset or shape[0] > 0):
@@ -184,31 +191,31 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
     if falling.size:
         k = falling[0] + 1
         raise ValueError(f"offsets must not decrease, got {array[k]} at position {k} after {array[k - 1]}")
-    own = np.empty(array.size + (not include_last_offset), np.int64)
-    own[: array.size] = array
+    ends = np.empty(array.size + (not include_last_offset), np.int64)
+    ends[: array.size] = array
     if not include_last_offset:
-        own[-1] = shape[0]
-    return own
+        ends[-1] = shape[0]
+    return ends
 
 
 def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: str) -> np.ndarray[Any, Any] | None:
-    """What the row of each id is multiplied by, contiguous and aligned; or None."""
+    """The weight of each id's row, as a contiguous and aligned array; or None."""
     if value is None:
         return None
     if how == "max":
         raise ValueError("per_sample_weights go with mode sum, mean or sqrtn, got max")
-    return np.require(like("per_sample_weights", value, shape, to), to, ["C", "A"])
+    return np.require(convertible_array("per_sample_weights", value, shape, to), to, ["C", "A"])
 
 
-def query_ids(value: Any) -> Any:
-    """The same value where it stands for ids of rows, as anything does that is no array of floats; None where it is vectors."""
-    array = array_of("queries", value)
+def ids_of_queries(value: Any) -> Any:
+    """The queries if they are ids of rows; None if they are vectors, that is, of a float dtype."""
+    array = as_array("queries", value)
     is_empty_list = array.size == 0 and isinstance(value, list | tuple)
     return None if (array.dtype.kind == "f" or is_half(array.dtype)) and not is_empty_list else value
 
 
-def broadcast_ids(names: tuple[str, ...], arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-    """Arrays of one shape."""
+def broadcast_together(names: tuple[str, ...], arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """The arrays broadcast to one shape."""
     try:
         return list(np.broadcast_arrays(*arrays))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Strings: names of rows, and strings that a hash turns into ids."""
+"""Checks of strings: names of rows, and ids that are strings, which a hash maps to integers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .ids import integers
 from .options import integer
 
 
-def keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
-    """Ids for a hash: contiguous integers of 64 bits, and what ``of_string`` makes of strings."""
+def hash_keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
+    """Ids as contiguous 64-bit integers for a hash; strings are mapped by ``of_string`` first."""
     strings = _strings(value)
     if strings is None:
         array = integers("id", value)
@@ -24,16 +24,16 @@ def keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
             array[index] = integer(f"hash({string!r})", of_string(string))
     if array.dtype.kind in "iu":
         return np.require(array, np.int64 if array.dtype.kind == "i" else np.uint64, ["C", "A"])
-    known = np.empty(array.shape, np.uint64)
+    keys = np.empty(array.shape, np.uint64)
     for index, number in np.ndenumerate(array):
         if not -(2**63) <= number < 2**64:
             raise ValueError(f"id {number} at position {index} does not fit into 64 bits")
-        known[index] = int(number) & 2**64 - 1
-    return known
+        keys[index] = int(number) & 2**64 - 1
+    return keys
 
 
 def _strings(value: Any) -> np.ndarray[Any, Any] | None:
-    """Strings in an array or in nested lists, as an array of objects; None if the first item is no string."""
+    """Nested strings as an object array; None if the first item is not a string."""
     first = value
     while isinstance(first, list | tuple) and first:
         first = first[0]
@@ -48,24 +48,24 @@ def _strings(value: Any) -> np.ndarray[Any, Any] | None:
 
 
 def distinct_names(name: str, value: Any) -> list[str]:
-    """Strings of which no two are equal."""
+    """A list of distinct strings."""
     if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
         raise TypeError(f"{name} must be an iterable of strings, got {value!r:.80}")
     names = list(value)
     seen: set[str] = set()
-    for place, given in enumerate(names):
+    for position, given in enumerate(names):
         if not isinstance(given, str):
-            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
+            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {position}")
         if given in seen:
-            raise ValueError(f"{name} must be distinct, got {given!r} again at position {place}")
+            raise ValueError(f"{name} must be distinct, got {given!r} again at position {position}")
         seen.add(given)
     return names
 
 
-def strings(name: str, value: Any) -> np.ndarray[Any, Any]:
+def string_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A string, or nested lists of strings, as an array of objects."""
     array = np.array(value, object)
-    for place, given in np.ndenumerate(array):
+    for position, given in np.ndenumerate(array):
         if not isinstance(given, str):
-            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {place}")
+            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {position}")
     return array

@@ -1,4 +1,4 @@
-"""Numbers, flags and words: what is an option, not an array."""
+"""Checks of options: numbers, flags and keywords."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 BOUNDS = ("raise", "wrap", "clip", "zero")
 INT64_MAX = 2**63 - 1
 MODES = ("sum", "mean", "sqrtn", "max")
-_LARGEST = 3.4028234663852886e38  # of float32; np.finfo takes a millisecond of the import
-_SMALLEST = 1.1754943508222875e-38  # above 0 in every dtype: without it a row that was never touched gives 0 / 0
+# The largest float32, and the smallest normal one; np.finfo would add a millisecond to the import.
+_FLOAT32_MAX = 3.4028234663852886e38
+_FLOAT32_TINY = 1.1754943508222875e-38
 
 
 def bounds(value: Any) -> str:
@@ -27,10 +28,10 @@ def mode(value: Any) -> str:
 
 
 def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    """A value out of a few, by equality."""
+    """The one of the ``allowed`` values that equals the argument."""
     if not (value is None or isinstance(value, str)) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
-    return allowed[allowed.index(value)]  # of str itself, whatever subclass was given
+    return allowed[allowed.index(value)]  # a plain str, even if a subclass was given
 
 
 def flag(name: str, value: Any) -> bool:
@@ -40,7 +41,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def size(name: str, value: Any) -> int:
-    """A length: an integer, not negative, of 63 bits."""
+    """A length: a non-negative integer of at most 63 bits."""
     length = integer(name, value)
     if not 0 <= length <= INT64_MAX:
         raise ValueError(f"{name} must be from 0 to {INT64_MAX}, got {length}")
@@ -48,15 +49,15 @@ def size(name: str, value: Any) -> int:
 
 
 def integer(name: str, value: Any) -> int:
-    """An integer of any size, and no boolean."""
+    """An integer of any size; a boolean is refused."""
     if not isinstance(value, bool | np.bool_):
         with contextlib.suppress(TypeError):
             return operator.index(value)
     raise TypeError(f"{name} must be an integer, got {value!r}")
 
 
-def whole(name: str, value: Any) -> int:
-    """A number of steps, which may come as a float."""
+def whole_number(name: str, value: Any) -> int:
+    """A non-negative integer that may be given as a float, such as a step count of PyTorch."""
     x = number(name, value, 0.0, 2.0**53)
     if not x.is_integer():
         raise ValueError(f"{name} must be a whole number, got {x}")
@@ -71,9 +72,9 @@ def pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def number(name: str, value: Any, low: float, high: float) -> float:
-    """A float within limits, which are allowed themselves."""
+    """A float from ``low`` to ``high``, both included."""
     try:
-        x = float(operator.pos(value))  # a string has no sign
+        x = float(operator.pos(value))  # operator.pos refuses strings, which float() would parse
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
     except OverflowError:
@@ -84,11 +85,12 @@ def number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def non_negative(name: str, value: Any) -> float:
-    return number(name, value, 0.0, _LARGEST)
+    return number(name, value, 0.0, _FLOAT32_MAX)
 
 
 def eps(name: str, value: Any) -> float:
-    return number(name, value, _SMALLEST, _LARGEST)
+    """An epsilon, above 0 in every dtype: 0 would give 0 / 0 for a row without a gradient yet."""
+    return number(name, value, _FLOAT32_TINY, _FLOAT32_MAX)
 
 
 def betas(name: str, value: Any) -> tuple[float, float]:
@@ -103,8 +105,8 @@ def weight_decay_mode(name: str, value: Any) -> str:
     return str(value)
 
 
-def word(name: str, value: Any, low: int = 0) -> int:
-    """A number of 32 bits, not negative: a seed, or with 1 as the lowest the rows of a table that a hash selects from."""
+def uint32(name: str, value: Any, low: int = 0) -> int:
+    """An integer from ``low`` to 2**32 - 1: the seed of a hash, or the rows of its table."""
     found = integer(name, value)
     if not low <= found < 2**32:
         raise ValueError(f"{name} must be from {low} to {2**32 - 1}, got {found}")
@@ -112,29 +114,29 @@ def word(name: str, value: Any, low: int = 0) -> int:
 
 
 def bits(value: Any) -> int:
-    """Of an element of a packed table."""
+    """The bits of an element of a quantized table."""
     n = integer("bits", value)
     if n not in (8, 4):
         raise ValueError(f"bits must be 8 or 4, got {n}")
     return n
 
 
-def n_nearest(value: Any, n_rows: int, n_left_out: int) -> int:
-    """How many rows are asked for: at most those there are."""
+def n_neighbors(value: Any, n_rows: int, n_excluded: int) -> int:
+    """How many nearest rows a search returns: at most the rows that are not excluded."""
     k = size("k", value)
-    if k > n_rows - n_left_out:
-        left = f", {n_left_out} of them left out" if n_left_out else ""
-        raise ValueError(f"k must be from 0 to {max(n_rows - n_left_out, 0)} for a table of {n_rows} rows{left}; got {k}")
+    if k > n_rows - n_excluded:
+        left = f", {n_excluded} of them left out" if n_excluded else ""
+        raise ValueError(f"k must be from 0 to {max(n_rows - n_excluded, 0)} for a table of {n_rows} rows{left}; got {k}")
     return k
 
 
 def function(name: str, value: Any) -> Any:
-    """Something that can be called, or None."""
+    """A callable, or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function, got {value!r}")
     return value
 
 
-def some(names: list[str]) -> str:
-    """The first few of many names."""
+def first_few(names: list[str]) -> str:
+    """The first three names, and how many more there are, as a text."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"

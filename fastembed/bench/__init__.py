@@ -1,7 +1,7 @@
-"""The benchmark suite: what fastembed gains, or loses, against every way of doing the same that is installed.
+"""The benchmark suite: fastembed against each installed library that can do the same work.
 
-``python -m fastembed bench`` runs it. Every answer is checked before anything is timed; peers that are not installed are listed
-as absent. Importing this loads nothing but NumPy.
+``python -m fastembed bench`` runs it. Every answer is checked before anything is timed; peers that
+are not installed are listed as absent. Importing this loads nothing but NumPy.
 """
 
 from .peers import PEERS

@@ -1,4 +1,4 @@
-"""The sizes that workloads are measured at: inputs from a seed, and the bytes that a call has to move.
+"""The cases of each workload: sizes, inputs from a seed, and the bytes that a call has to move.
 
 V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 """
@@ -18,8 +18,8 @@ from .peers import Inputs
 from .timing import Array
 
 V, C, T, B = 50_257, 768, 1_024, 8  # GPT-2 small
-_POOLED_IDS = 3_200_000  # ids that a pool of batches holds at most
-_POOLED_BYTES = 256 << 20  # and bytes of gradients
+_POOLED_IDS = 3_200_000  # the most ids in a pool of batches
+_POOLED_BYTES = 256 << 20  # the most bytes in a pool of gradients
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Case:
     label : str
     inputs : Inputs
     n_bytes : int or None
-        What one call has to move, None where no one number says it.
+        What one call has to move; None where that is not one number.
     calls : int
         Calls per run.
     per : int
-        What the cost is divided by, in workloads about growth; else 1.
+        What the cost is divided by in workloads about growth (ids, or touched rows); else 1.
     series : str
-        Cases of one series belong on one line of a growth plot.
+        The line of a growth plot to which the case belongs.
     size : int
-        Where on that line.
+        Its place on that line.
     """
 
     label: str
@@ -57,14 +57,15 @@ def uniform(rng: np.random.Generator, n_rows: int, shape: tuple[int, ...]) -> Ar
 
 
 def zipf(rng: np.random.Generator, n_rows: int, shape: tuple[int, ...]) -> Array:
-    """Ids as frequent as words in text (Zipf-Mandelbrot): rank k in proportion to 1 / (k + 2.7), ranks in random order.
+    """Ids as frequent as words in text (Zipf-Mandelbrot): 1 / (k + 2.7) for the k-th rank.
 
-    The order of the ranks is the first thing drawn, so that a whole pool is to be drawn in one call.
+    Which id has which rank is random, and drawn anew in each call, so that a pool of batches must
+    be drawn in one call.
     """
     cumulative = np.cumsum(1.0 / (np.arange(n_rows) + 2.7))
     order = rng.permutation(n_rows)
     ranks = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
-    return order[np.minimum(ranks, n_rows - 1)]  # the product can round up to the last sum
+    return order[np.minimum(ranks, n_rows - 1)]  # the product can round up to cumulative[-1]
 
 
 def _table(rng: np.random.Generator, n_rows: int, width: int, dtype: Any = np.float32) -> Array:
@@ -92,18 +93,21 @@ def _inputs(
 
 
 def is_small(inputs: Inputs) -> bool:
-    """Whether the reference, which is pure Python, answers soon enough."""
+    """Whether the reference, which is pure Python, is fast enough to give the answer."""
     return inputs.wte.size + inputs.ids[0].size * inputs.wte.shape[1] <= 20_000
 
 
 def _forward_bytes(inputs: Inputs) -> int:
-    """Each row that is looked up is read, the position table is read, the ids are read, the result is written."""
+    """What a forward moves: it reads rows, position table and ids, and writes the result."""
     n_rows = 2 * inputs.ids[0].size + inputs.ids[0].shape[-1]
     return n_rows * inputs.wte.shape[1] * inputs.wte.itemsize + inputs.ids[0].nbytes
 
 
 def _backward_bytes(inputs: Inputs) -> int:
-    """``dout`` and the ids are read; each touched row of both gradients is read and written, once however often its id occurs."""
+    """What a backward moves: it reads ``dout`` and the ids, and reads and writes each touched row.
+
+    A row counts once however often its id occurs.
+    """
     n_touched = len(np.unique(inputs.ids[0])) + inputs.ids[0].shape[-1]
     return inputs.douts[0].nbytes + 2 * n_touched * inputs.wte.shape[1] * inputs.wte.itemsize + inputs.ids[0].nbytes
 
@@ -120,6 +124,8 @@ def microgpt(ids: Sequence[int]) -> Callable[[bool], Iterator[Case]]:
 
 
 def gpt2(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
+    """The tables and a batch of GPT-2 small."""
+
     def cases(quick: bool) -> Iterator[Case]:
         n_rows, width, shape = (2_000, 64, (2, 128)) if quick else (V, C, (B, T))
         inputs = _inputs(shape, n_rows, width, draw=draw, backward=backward)
@@ -129,8 +135,8 @@ def gpt2(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
     return cases
 
 
-def gpt2_untold(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
-    """The same, of work that has no one number of bytes."""
+def gpt2_without_bytes(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[Case]]:
+    """`gpt2` for work whose bytes are not one number."""
 
     def cases(quick: bool) -> Iterator[Case]:
         for case in gpt2(draw, backward)(quick):
@@ -140,6 +146,7 @@ def gpt2_untold(draw: Any, backward: bool = False) -> Callable[[bool], Iterator[
 
 
 def bags(quick: bool) -> Iterator[Case]:
+    """Bags of the same size, with uniform ids."""
     n_rows, width, shape = (2_000, 64, (32, 16)) if quick else (1_000_000, 128, (4_096, 32))
     inputs = _inputs(shape, n_rows, width)
     n_bytes = (inputs.ids[0].size + shape[0]) * width * 4 + inputs.ids[0].nbytes
@@ -147,7 +154,10 @@ def bags(quick: bool) -> Iterator[Case]:
 
 
 def hashed(quick: bool) -> Iterator[Case]:
-    """A table of the size that spaCy's pipelines have, and a large one; words as frequent as in text, numbers of 64 bits."""
+    """A table of the size that spaCy's pipelines have, and a large one.
+
+    The ids are 64-bit numbers, as frequent as words in text.
+    """
     for n_rows, width in ((500, 16),) if quick else ((5_000, 96), (1_000_000, 128)):
         n_ids, n_words = (256, 1_000) if quick else (8_192, 50_000)
         words = np.random.default_rng(1).integers(-(2**63), 2**63, n_words)
@@ -157,7 +167,10 @@ def hashed(quick: bool) -> Iterator[Case]:
 
 
 def searches(quick: bool) -> Iterator[Case]:
-    """The gradients of a batch serve as queries. Of many queries no one number says what has to be moved."""
+    """The gradients of a batch serve as queries.
+
+    The bytes are known for one query alone: it reads the table once.
+    """
     width = 16 if quick else 128
     for n_rows, n_queries in ((3_000, 1), (3_000, 20)) if quick else ((100_000, 1), (1_000_000, 1), (100_000, 100)):
         inputs = _inputs((n_queries,), n_rows, width, backward=True)
@@ -171,7 +184,7 @@ def packed_bags(bits: int) -> Callable[[bool], Iterator[Case]]:
     def cases(quick: bool) -> Iterator[Case]:
         for case in bags(quick):
             ids, (n_rows, width) = case.inputs.ids[0], case.inputs.wte.shape
-            peers.on_steps(case.inputs.wte, bits)
+            peers.round_to_levels(case.inputs.wte, bits)
             n_bytes = ids.size * (width * bits // 8 + bits) + len(ids) * width * 4 + ids.nbytes
             yield replace(
                 case, label=f"V {n_rows:,}, C {width}, {len(ids):,} bags of {ids.shape[1]}, {bits} bits", n_bytes=n_bytes
@@ -181,13 +194,13 @@ def packed_bags(bits: int) -> Callable[[bool], Iterator[Case]]:
 
 
 def mapped(quick: bool) -> Iterator[Case]:
-    """A table in a file, each of its rows in the memory of the system; then each of them on the disk alone."""
+    """A table in a file: warm, with every page in the page cache; and cold, on the disk alone."""
     n_rows, width, n_ids = (20_000, 16, 256) if quick else (1_000_000, 64, 8_192)
     inputs = _inputs((n_ids,), n_rows, width)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/table.npy"
         np.save(path, inputs.wte)
-        with open(path, "rb") as file:  # what is not on the disk yet cannot be forgotten
+        with open(path, "rb") as file:  # the page cache drops only pages that are on the disk
             os.fsync(file.fileno())
         for is_cold in (False, True):
             label = f"V {n_rows:,}, C {width}, {n_ids:,} ids, float32, {'cold' if is_cold else 'warm'}"
@@ -198,12 +211,14 @@ LONG_RUN_STEPS = 2_000
 
 
 def long_run(quick: bool) -> Iterator[Case]:
+    """One table, trained for LONG_RUN_STEPS steps."""
     n_rows, width, n_ids = (5_000, 8, 64) if quick else (1_000_000, 64, 8_192)
     inputs = _inputs((n_ids,), n_rows, width, draw=zipf, backward=True)
     yield Case(f"V {n_rows:,}, C {width}, {LONG_RUN_STEPS:,} steps of {n_ids:,} ids, float32", inputs)
 
 
 def read_sizes(quick: bool) -> Iterator[Case]:
+    """Batches from few ids to many, on GPT-2's tables."""
     n_rows, width = (2_000, 64) if quick else (V, C)
     for n_ids in (64, 1_024) if quick else (64, 256, 1_024, 4_096, 16_384, 65_536):
         n_tokens = min(n_ids, T)
@@ -212,13 +227,16 @@ def read_sizes(quick: bool) -> Iterator[Case]:
 
 
 def random_shapes(quick: bool) -> Iterator[Case]:
-    """50 draws, each size as likely to be small as large: V up to 100,000, C to 2,048, ids to 65,536; arrays up to 64 MB."""
+    """50 draws of V up to 100,000, C up to 2,048 and up to 65,536 ids, in arrays of up to 64 MB.
+
+    Sizes are drawn on a logarithmic scale, so that small ones are as likely as large ones.
+    """
     rng = np.random.default_rng(1)
     for k in range(4 if quick else 50):
         dtype = (np.float32, np.float64)[int(rng.integers(2))]
         width = int(2 ** rng.uniform(0, 11))
-        most = (64 << (10 if quick else 20)) // (width * np.dtype(dtype).itemsize)
-        n_rows, n_ids = (max(int(min(limit, most) ** rng.uniform(0.1, 1.0)), 1) for limit in (100_000, 65_536))
+        max_rows = (64 << (10 if quick else 20)) // (width * np.dtype(dtype).itemsize)
+        n_rows, n_ids = (max(int(min(limit, max_rows) ** rng.uniform(0.1, 1.0)), 1) for limit in (100_000, 65_536))
         n_tokens = int(min(n_ids, T) ** rng.uniform(0.0, 1.0))
         shape = n_ids // n_tokens, n_tokens
         draw = (uniform, zipf)[int(rng.integers(2))]
@@ -228,7 +246,10 @@ def random_shapes(quick: bool) -> Iterator[Case]:
 
 
 def growth(backward: bool) -> Callable[[bool], Iterator[Case]]:
-    """Rows of 16, so that the largest table and the largest result fit into memory; uniform ids, 1,000 to a sequence."""
+    """More and more ids, then larger and larger tables: uniform ids, 1,000 to a sequence.
+
+    Rows have 16 columns, so that the largest table and the largest result fit into memory.
+    """
 
     def cases(quick: bool) -> Iterator[Case]:
         width, n_tokens = 16, 1_000
@@ -247,4 +268,5 @@ def growth(backward: bool) -> Callable[[bool], Iterator[Case]]:
 
 
 def no_tables(quick: bool) -> Iterator[Case]:
+    """The one case of an import."""
     yield Case("fresh process", Inputs(ids=[np.empty(0, np.int64)]))

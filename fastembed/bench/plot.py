@@ -1,4 +1,7 @@
-"""The plot of a run: bars of each contender's time over ours, and lines of cost against size for workloads about growth."""
+"""The plot of a run.
+
+Bars of each contender's time over ours; for workloads about growth, lines of cost against size.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .peers import OURS
-from .suite import CaseResult, WorkloadResult
+from .suite import CaseResult, WorkloadResult, threads_text
 
 _COLOURS = {OURS: "tab:blue", "numpy": "tab:orange", "torch": "tab:red", "thinc": "tab:green", "numba": "tab:purple"}
 
 
 def draw(results: Sequence[WorkloadResult], path: str) -> None:
-    """Write a PNG file with one panel per workload and setting of threads."""
+    """Write a PNG file with one panel per workload and number of threads."""
     from matplotlib.figure import Figure
 
     shown = [result for result in results if any(case.ours() for case in result.cases)]
@@ -21,7 +24,7 @@ def draw(results: Sequence[WorkloadResult], path: str) -> None:
     figure = Figure(figsize=(6.5 * n_columns, 3.6 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, result in zip(axes, shown, strict=False):
-        axis.set_title(f"{result.id}, {result.n_threads} thread{'s' * (result.n_threads != 1)}", fontsize=10)
+        axis.set_title(f"{result.id}, {threads_text(result.n_threads)}", fontsize=10)
         panel = _growth if result.shows == "growth" else _wins if len(result.cases) > 1 else _bars
         panel(axis, result)
     for axis in axes[len(shown) :]:
@@ -65,13 +68,13 @@ def _wins(axis: Any, result: WorkloadResult) -> None:
 
 
 def _best(case: CaseResult, peer: str) -> float:
-    """A peer's best median over ours, nan where it has none."""
+    """A peer's best median over ours, NaN if it has none."""
     ours, entries = case.ours(), case.timed(peer)
     return min(entry.median for entry in entries) / ours.median if ours and entries else float("nan")
 
 
 def _growth(axis: Any, result: WorkloadResult) -> None:
-    """Cost of one id, or of one touched row, against size; flat is what is wanted."""
+    """Cost of one id, or of one touched row, against size; ideally the line is flat."""
     for series in dict.fromkeys(case.series for case in result.cases):
         cases = [case for case in result.cases if case.series == series]
         for peer in dict.fromkeys(entry.peer for case in cases for entry in case.timed()):

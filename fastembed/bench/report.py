@@ -1,4 +1,4 @@
-"""What a run shows: a text table, JSON, a plot, and plain sentences on who wins where."""
+"""The output of a run: a text table, JSON, a plot, and sentences on what is faster where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import show_config
 from .peers import OURS, PEERS, version
-from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult
+from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult, threads_text
 from .workloads import WORKLOADS
 
 
@@ -21,7 +21,7 @@ def versions() -> dict[str, str | None]:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """The processor, the system and fastembed's configuration."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -57,7 +57,7 @@ def _copy_seconds(case: CaseResult) -> float | None:
 
 
 def _entry_numbers(entry: Entry, case: CaseResult) -> dict[str, Any]:
-    """An entry with what follows from its times."""
+    """An entry with the numbers that are derived from its times."""
     numbers: dict[str, Any] = {"peer": entry.peer, "way": entry.way, "status": entry.status, "detail": entry.detail}
     if entry.status != "ok" or not entry.seconds:
         return numbers
@@ -71,7 +71,7 @@ def _entry_numbers(entry: Entry, case: CaseResult) -> dict[str, Any]:
 
 
 def as_json(results: Sequence[WorkloadResult], plan: Plan) -> dict[str, Any]:
-    """All of a run, as what `json` can write."""
+    """All results of a run, as objects that `json` can write."""
     return {
         "machine": machine(),
         "peers": versions(),
@@ -103,7 +103,7 @@ def as_json(results: Sequence[WorkloadResult], plan: Plan) -> dict[str, Any]:
 
 
 def summary(result: WorkloadResult) -> list[str]:
-    """What a workload's numbers say, in sentences."""
+    """A workload's results in sentences."""
     sentences = [
         f"{entry.name} is {entry.status} in {case.label}: {entry.detail}"
         for case in result.cases
@@ -122,7 +122,7 @@ def summary(result: WorkloadResult) -> list[str]:
 
 
 def _ratio(case: CaseResult) -> float:
-    """The best peer's time over ours; infinite without both."""
+    """The best peer's time over ours; infinite if either is missing."""
     ours, peer = case.ours(), case.best_peer()
     return math.inf if ours is None or peer is None else peer.median / ours.median
 
@@ -130,7 +130,7 @@ def _ratio(case: CaseResult) -> float:
 def _comparison(case: CaseResult) -> str:
     ours, peer = case.ours(), case.best_peer()
     if ours is None or peer is None:
-        return f"{case.label}: nobody to compare with"
+        return f"{case.label}: no peer to compare with"
     ratio = peer.median / ours.median
     if ratio < 1:
         return f"fastembed LOSES in {case.label}: {peer.name} takes {ratio:.2f} of its time"
@@ -138,7 +138,7 @@ def _comparison(case: CaseResult) -> str:
 
 
 def _growth(result: WorkloadResult) -> list[str]:
-    """How far the cost per id, or per touched row, is from flat."""
+    """How much the cost per id, or per touched row, varies with size."""
     sentences = []
     for series in dict.fromkeys(case.series for case in result.cases):
         costs = [(case.size, ours.median / case.per) for case in result.cases if case.series == series and (ours := case.ours())]
@@ -151,10 +151,10 @@ def _growth(result: WorkloadResult) -> list[str]:
 
 
 def verdict(results: Sequence[WorkloadResult]) -> list[str]:
-    """Every case that fastembed loses, or that it loses none."""
+    """A sentence for every case in which fastembed is slower; else one that says there is none."""
     compared = [(result, case) for result in results for case in result.cases if _ratio(case) < math.inf]
     lost = [
-        f"fastembed LOSES {result.id} at {_threads(result.n_threads)}, {case.label}: "
+        f"fastembed LOSES {result.id} at {threads_text(result.n_threads)}, {case.label}: "
         f"{peer.name} takes {_ratio(case):.2f} of its time"
         for result, case in compared
         if _ratio(case) < 1 and (peer := case.best_peer())
@@ -167,7 +167,7 @@ def verdict(results: Sequence[WorkloadResult]) -> list[str]:
 
 
 def wrong_answers(results: Sequence[WorkloadResult]) -> list[str]:
-    """The cases in which fastembed itself gave no right answer."""
+    """The cases in which fastembed's own answer is wrong or missing."""
     return [
         f"{result.id}, {case.label}: {entry.detail}"
         for result in results
@@ -178,10 +178,6 @@ def wrong_answers(results: Sequence[WorkloadResult]) -> list[str]:
 
 
 # Text
-
-
-def _threads(n: int) -> str:
-    return f"{n} thread{'s' * (n != 1)}"
 
 
 def _rows(case: CaseResult, shows: str) -> list[str]:
@@ -212,7 +208,7 @@ def as_text(results: Sequence[WorkloadResult], plan: Plan) -> str:
         f"median of {plan.runs} runs, least .. most, and the median over fastembed's (x): above 1 fastembed is faster",
     ]
     for result in results:
-        lines += ["", f"{result.id} at {_threads(result.n_threads)}: {result.what}"]
+        lines += ["", f"{result.id} at {threads_text(result.n_threads)}: {result.what}"]
         for case in result.cases:
             lines += _rows(case, result.shows)
         lines += [f"  => {sentence}" for sentence in summary(result)]
@@ -223,12 +219,12 @@ def as_text(results: Sequence[WorkloadResult], plan: Plan) -> str:
 
 
 def check_outputs(json_path: str | None, plot_path: str | None) -> None:
-    """Find out before the run, not after it, that its files could not be written.
+    """Check, before the run, that its files can be written.
 
     Raises
     ------
     ValueError
-        A path cannot be written, the plot is no PNG, or matplotlib is not installed.
+        A path cannot be written, the plot is not a .png, or matplotlib is not installed.
     """
     if plot_path is not None:
         if not plot_path.endswith(".png"):

@@ -1,4 +1,4 @@
-"""Runs workloads: sets every contender up, checks its answer, and times those whose answer is right."""
+"""Runs workloads: sets up every contender, checks its answer, times it if the answer is right."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .peers import OURS, PEERS, Contender, set_threads
 from .timing import Answer, Array, Ready, copy_limit, measure
 from .workloads import USUAL, WORKLOADS, Workload
 
-COPY = "copy"  # the contender that only copies; it sets the limit, and is no peer
-# How far a peer's answer may be from the expected one: it may sum in another order. Ours must have the bits.
+COPY = "copy"  # a contender that only copies memory: a speed limit, not a peer
+# How far a peer's answer, which may sum in another order, may be from the expected one. That of
+# fastembed must be equal to the bit.
 TOLERANCES = {"float32": (1e-5, 1e-4), "float64": (1e-12, 1e-12)}  # relative, absolute
 
 
@@ -30,10 +31,10 @@ class Plan:
     workloads, peers : sequence of str
         Ids of workloads, and names of peers to compare with.
     threads : sequence of int
-        Settings for the workloads where threads can matter; the others run at the last.
+        Settings for workloads in which threads can matter; the others run with the last one.
     runs : int
     quick : bool
-        Small sizes, to see that all works.
+        Small sizes, to see that everything works.
     """
 
     workloads: Sequence[str] = USUAL
@@ -45,7 +46,10 @@ class Plan:
 
 @dataclass
 class Entry:
-    """One contender in one case: "ok" with its times, or "absent", "WRONG" or "failed" with the reason."""
+    """One contender in one case.
+
+    Its status is "ok", with times, or "absent", "WRONG" or "failed", with the reason in ``detail``.
+    """
 
     peer: str
     way: str
@@ -93,8 +97,13 @@ class WorkloadResult:
     cases: list[CaseResult]
 
 
+def threads_text(n_threads: int) -> str:
+    """A number of threads in words."""
+    return f"{n_threads} thread{'s' * (n_threads != 1)}"
+
+
 def fault(answer: Answer, expected: Answer, exact: bool) -> str:
-    """What is wrong with an answer, or nothing."""
+    """What is wrong with an answer; empty if it is right."""
     if len(answer) != len(expected):
         return f"{len(answer)} arrays where {len(expected)} are expected"
     for got, want in zip(answer, expected, strict=True):
@@ -115,6 +124,7 @@ def _blocks(got: Array, want: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def _n_wrong(got: Array, want: Array, exact: bool) -> int:
+    """The number of elements that differ in any bit (`exact`), or by more than the tolerance."""
     if exact:
         unsigned = f"u{want.itemsize}"
         return int(np.count_nonzero(got.view(unsigned) != want.view(unsigned)))
@@ -128,7 +138,7 @@ def _set_up(contender: Contender, case: Case, expected: Answer) -> tuple[Entry, 
     try:
         ready = contender.ready(case.inputs)
         wrong = fault(ready.answer(0), expected, contender.peer == OURS)
-    except (ImportError, OSError) as error:  # OSError: a library that is there, but not those that it needs
+    except (ImportError, OSError) as error:  # OSError: a shared library that the peer needs is missing
         entry.status, entry.detail = "absent", _one_line(error)
     except Exception as error:
         entry.status, entry.detail = "failed", _one_line(error)
@@ -154,7 +164,7 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
             if made is not None:
                 ready.append((entry, made))
     if case.n_bytes is not None:
-        entries.append(Entry(COPY, f"of as many bytes by {n_threads} thread{'s' * (n_threads > 1)}"))
+        entries.append(Entry(COPY, f"of as many bytes by {threads_text(n_threads)}"))
         ready.append((entries[-1], copy_limit(case.n_bytes, n_threads)))
     slow = workload.id == "import" or workload.takes_minutes
     once = slow and plan.quick
@@ -164,7 +174,7 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
         runs=1 if once else min(plan.runs, 3) if workload.takes_minutes else plan.runs,
         warmup=0 if once or workload.takes_minutes else 1 if plan.quick else 3,
         calls=min(case.calls, 10) if plan.quick else case.calls,
-        settle=not slow,
+        untimed_call=not slow,
         rest=0.02 if n_threads > 1 and workload.threaded and not plan.quick else 0.0,  # OpenMP's threads spin for about 5 ms
     )
     for (entry, _), seconds in zip(ready, times, strict=True):
@@ -179,7 +189,7 @@ def run(plan: Plan, progress: Callable[[str], Any] = lambda text: None) -> list[
     ----------
     plan : Plan
     progress : callable
-        Told in a few words what is being run.
+        Called with a short text on what is being run.
 
     Returns
     -------
@@ -197,11 +207,11 @@ def run(plan: Plan, progress: Callable[[str], Any] = lambda text: None) -> list[
 
 def _run_workload(workload: Workload, plan: Plan, progress: Callable[[str], Any]) -> list[WorkloadResult]:
     settings = plan.threads if workload.threaded else plan.threads[-1:]
-    gc.collect()  # the tables of the last workload, which some libraries keep in cycles
+    gc.collect()  # frees tables of the last workload that are part of reference cycles
     results = [WorkloadResult(workload.id, workload.what, workload.shows, n_threads, []) for n_threads in settings]
     for case in workload.cases(plan.quick):
         for result in results:
-            progress(f"{workload.id}: {case.label}, {result.n_threads} thread{'s' * (result.n_threads > 1)}")
+            progress(f"{workload.id}: {case.label}, {threads_text(result.n_threads)}")
             set_threads(result.n_threads, plan.peers)
             result.cases.append(run_case(workload, case, plan, result.n_threads))
     return results

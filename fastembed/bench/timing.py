@@ -1,4 +1,4 @@
-"""How contenders are timed: in turn, in one process, each on a batch that it has not seen."""
+"""Timing: contenders take turns in one process, each on a batch that it has not seen before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 Answer = tuple[Array, ...]
 Call = Callable[[int], Any]
 
-_ROTATION = 256 << 20  # bytes that a copy reads from at most, so that a small machine can run it
+_ROTATION = 256 << 20  # the most bytes that copies read from, so that it fits into a small machine
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Ready:
     Attributes
     ----------
     answer : callable
-        The arrays that batch ``k`` gives. Called once, before any timing, on buffers that hold zeros.
+        The arrays that batch ``k`` gives. Called once, before any timing, with zeroed buffers.
     seconds : callable
         The time of one call, averaged over the batches whose numbers are given.
     """
@@ -40,7 +40,10 @@ class Ready:
 
 
 def ready_call(call: Call) -> Ready:
-    """A contender that is a function of the number of a batch; what it returns is its answer, and is dropped off the clock."""
+    """A contender that is a function of a batch's number; what it returns is its answer.
+
+    A single call's result is freed after the clock has stopped.
+    """
 
     def answer(batch: int) -> Answer:
         result = call(batch)
@@ -63,8 +66,11 @@ def ready_call(call: Call) -> Ready:
 
 
 def ready_steps(step: Call, tables: Callable[[], Answer], n_batches: int, n_checked: int, warmup: int = 0) -> Ready:
-    """A contender that goes on training: its answer is the tables after some steps; the clock starts after ``warmup`` more."""
-    timed, left = ready_call(step), warmup
+    """A contender that goes on training: its answer is the tables after ``n_checked`` steps.
+
+    Before the first timed call it takes ``warmup`` more steps.
+    """
+    timed, n_warmup_left = ready_call(step), warmup
 
     def answer(batch: int) -> Answer:
         for k in range(n_checked):
@@ -72,17 +78,20 @@ def ready_steps(step: Call, tables: Callable[[], Answer], n_batches: int, n_chec
         return tables()
 
     def seconds(batches: Sequence[int]) -> float:
-        nonlocal left
-        for k in range(left):
+        nonlocal n_warmup_left
+        for k in range(n_warmup_left):
             step((batches[0] + 1 + k) % n_batches)
-        left = 0
+        n_warmup_left = 0
         return timed.seconds(batches)
 
     return Ready(answer, seconds)
 
 
 def ready_run(train: Callable[[], Answer]) -> Ready:
-    """A contender that trains from the beginning in each call: the run that gives its answer is the first that counts."""
+    """A contender that trains from the beginning in each call.
+
+    The run that gives its answer is timed, and is the first result, as a run takes minutes.
+    """
     timed: list[float] = []
 
     def answer(batch: int) -> Answer:
@@ -100,7 +109,10 @@ def ready_run(train: Callable[[], Answer]) -> Ready:
 
 
 def ready_statement(statement: str, names: Mapping[str, Any], number: int = 20_000) -> Ready:
-    """A contender that is an expression too short to be timed through a function; its names are local variables of the loop."""
+    """A contender that is an expression, too short to be timed through a function call.
+
+    Its names are local variables of the timed loop.
+    """
     scope = {"names": dict(names)}
     setup = "; ".join(f"{name} = names[{name!r}]" for name in names)
     timer = timeit.Timer(statement, setup, globals=scope)
@@ -122,7 +134,7 @@ def measure(
     warmup: int,
     calls: int = 1,
     rest: float = 0.0,
-    settle: bool = False,
+    untimed_call: bool = False,
 ) -> list[list[float]]:
     """Time contenders in turn.
 
@@ -130,17 +142,18 @@ def measure(
     ----------
     contenders : sequence of Ready
     n_batches : int
-        Size of the pool. Batches are dealt out one after another, so that within one pass over the pool no two calls share one.
+        Size of the pool. Batches are dealt out one after another, so that no two calls share one
+        within a pass over the pool.
     runs, warmup : int
-        Rounds that count, and rounds before them that do not. Each round starts with the next contender.
+        Timed rounds, and untimed rounds before them. Each round starts with another contender.
     calls : int
         Calls per contender and round, for work too short for one call.
     rest : float
-        Seconds between two contenders, for worker threads of the last one that go on spinning.
-    settle : bool
-        Whether a contender's timed calls follow one that is not timed, on a batch of its own. Then what is timed is a step among
-        steps, as in training: its workers are awake, its memory is its own again, and what the last contender left in the
-        caches and the allocator is gone.
+        Seconds between two contenders, in which the last one's worker threads stop spinning.
+    untimed_call : bool
+        Whether a contender's timed calls follow one that is not timed, on a batch of its own. It
+        wakes the contender's threads and replaces what the last contender left in caches and
+        allocator, so that what is timed is one call of many, as in training.
 
     Returns
     -------
@@ -157,7 +170,7 @@ def measure(
                 which = (slot + turn) % len(contenders)
                 if rest:
                     time.sleep(rest)
-                if settle:
+                if untimed_call:
                     contenders[which].seconds([next(batches)])
                 elapsed = contenders[which].seconds(list(itertools.islice(batches, calls)))
                 if turn >= warmup:
@@ -169,7 +182,7 @@ def measure(
 
 
 def _last_cache() -> int:
-    """Bytes of the largest cache that the system tells of, or a usual size."""
+    """Bytes of the largest cache of processor 0, at least 64 MB."""
     sizes = [64 << 20]
     for path in glob.glob("/sys/devices/system/cpu/cpu0/cache/index*/size"):
         with open(path, encoding="ascii") as file:
@@ -180,17 +193,17 @@ def _last_cache() -> int:
 
 
 @functools.cache
-def _copied() -> Array:
-    """What copies read: larger than the last cache, or as large as is allowed."""
+def _copy_source() -> Array:
+    """What copies read: twice the last-level cache, or _ROTATION if that is less."""
     return np.full(min(2 * _last_cache(), _ROTATION) // 8, 1.0)
 
 
 def copy_limit(n_bytes: int, n_threads: int) -> Ready:
-    """A plain copy that moves ``n_bytes``, half of them read and half written, by as many threads.
+    """A plain copy by ``n_threads`` that moves ``n_bytes``, half of them read and half written.
 
-    It reads from a buffer in rotation, as a look-up reads other rows each time, and writes to one place, as a look-up does.
+    As a look-up does, it reads other memory in each call, and writes to one place.
     """
-    source = _copied()
+    source = _copy_source()
     n_items = min(max(n_bytes // 16, 1), source.size)
     target = np.full(n_items, 0.0)
     n_places = max((source.size - n_items) // n_items, 1)

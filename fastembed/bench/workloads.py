@@ -22,18 +22,18 @@ class Workload:
     Attributes
     ----------
     id, what : str
-        Its name on the command line, and one line on what it does.
+        Its name on the command line, and a short text on what it does.
     cases : callable
-        ``cases(quick)`` makes the cases one after another, so that only one is in memory.
+        ``cases(quick)`` yields the cases one by one, so that only one is in memory.
     answer : callable
-        What batch 0 must give, by a formula that shares no code with fastembed's kernels.
+        The expected answer for batch 0, by a formula that shares no code with the C kernels.
     contenders : tuple of Contender
     threaded : bool
-        Whether the number of threads can matter; if not, it runs at one setting.
+        Whether the number of threads can matter; if not, it runs with one setting of them.
     shows : {"speed", "wins", "growth"}
-        What its summary says.
+        The kind of its summary: ratios, cases won, or cost against size.
     takes_minutes : bool
-        One call does: it is timed three times at most, and only where it is named.
+        Whether one call takes minutes: it is timed three times at most, and only if named.
     """
 
     id: str
@@ -47,7 +47,10 @@ class Workload:
 
 
 def forward_answer(inputs: Inputs) -> Answer:
-    """The reference for small inputs; for large ones the formula in NumPy: one addition, so that its bits are the reference's."""
+    """The reference for small inputs, NumPy for large ones.
+
+    It is one addition, so that NumPy's bits are the reference's.
+    """
     wte, ids, wpe = inputs.wte, inputs.ids[0], inputs.wpe
     if cases.is_small(inputs):
         rows = reference.gather_add(wte.tolist(), ids.tolist(), wpe.tolist(), dtype=str(wte.dtype))
@@ -63,7 +66,7 @@ def token_answer(inputs: Inputs) -> Answer:
 
 
 def backward_answer(inputs: Inputs) -> Answer:
-    """The reference for small inputs; for large ones NumPy's sums in C order of the ids, so that the bits are the same."""
+    """The reference for small inputs, NumPy's sums in the same order for large ones."""
     ids, dout, dtype = inputs.ids[0], inputs.douts[0], inputs.wte.dtype
     shapes = inputs.wte.shape, (ids.shape[-1], inputs.wte.shape[1])
     if cases.is_small(inputs):
@@ -71,14 +74,12 @@ def backward_answer(inputs: Inputs) -> Answer:
         reference.gather_add_backward(dout.tolist(), ids.tolist(), *lists, dtype=str(dtype))
         return np.array(lists[0], dtype), np.array(lists[1], dtype)
     dwte, dwpe = (np.zeros(shape, dtype) for shape in shapes)
-    np.add.at(dwte, ids, dout)
-    for of_sequence in dout:
-        dwpe += of_sequence
+    peers.add_in_order(dwte, dwpe, ids, dout)
     return dwte, dwpe
 
 
 def no_answer(inputs: Inputs) -> Answer:
-    """An import gives nothing."""
+    """An import has no answer to check."""
     return ()
 
 
@@ -86,8 +87,8 @@ def _only(contenders: tuple[Contender, ...], *names: str) -> tuple[Contender, ..
     return tuple(contender for contender in contenders if contender.peer in names)
 
 
-_NAME = (17, 14, 18, 4, 0)  # r o s e a
-_LIST = (
+_NAME = (17, 14, 18, 4, 0)  # "rosea"
+_ALL = (
     Workload("one-token", "emb(4, 2) in microgpt's tables", cases.microgpt(_NAME), token_answer, peers.ONE_TOKEN, False),
     Workload("one-name", "emb(ids) of a name of five letters", cases.microgpt(_NAME), forward_answer, peers.ONE_NAME, False),
     Workload(
@@ -97,8 +98,20 @@ _LIST = (
         forward_answer,
         peers.FORWARD,
     ),
-    Workload("gpt2-forward-uniform", "the same, every id equally likely", cases.gpt2(uniform), forward_answer, peers.FORWARD),
-    Workload("gpt2-forward-fresh", "the same, ids as in text, into a fresh array", cases.gpt2(zipf), forward_answer, peers.FRESH),
+    Workload(
+        "gpt2-forward-uniform",
+        "token plus position rows, uniform ids, out=",
+        cases.gpt2(uniform),
+        forward_answer,
+        peers.FORWARD,
+    ),
+    Workload(
+        "gpt2-forward-fresh",
+        "token plus position rows, ids as in text, into a fresh array",
+        cases.gpt2(zipf),
+        forward_answer,
+        peers.FRESH,
+    ),
     Workload("forward-then-read", "forward, and NumPy sums the result", cases.read_sizes, forward_answer, peers.READ),
     Workload(
         "random-shapes",
@@ -111,7 +124,7 @@ _LIST = (
     Workload(
         "gpt2-forward-norm",
         "forward and RMSNorm, ids as in text, out=",
-        cases.gpt2_untold(zipf),
+        cases.gpt2_without_bytes(zipf),
         peers.norm_answer,
         peers.NORM,
     ),
@@ -121,7 +134,7 @@ _LIST = (
         Workload(
             f"gpt2-step-{id}",
             f"forward, backward, {name}",
-            cases.gpt2_untold(zipf, True),
+            cases.gpt2_without_bytes(zipf, True),
             peers.step_answer(name),
             peers.STEP[name],
         )
@@ -172,7 +185,7 @@ _LIST = (
     ),
     Workload(
         "growth-backward",
-        "the same of the backward",
+        "backward: cost per id, and per touched row, as ids and tables grow",
         cases.growth(True),
         backward_answer,
         _only(peers.BACKWARD, peers.OURS, "torch"),
@@ -180,12 +193,12 @@ _LIST = (
     ),
     Workload(
         "growth-step",
-        "the same of a step of SparseAdam",
+        "step of SparseAdam: cost per id, and per touched row, as ids and tables grow",
         cases.growth(True),
         peers.step_answer("SparseAdam"),
         _only(peers.STEP["SparseAdam"], peers.OURS, "torch"),
         shows="growth",
     ),
 )
-WORKLOADS = {workload.id: workload for workload in _LIST}
-USUAL = tuple(workload.id for workload in _LIST if not workload.takes_minutes)  # what runs where none is named
+WORKLOADS = {workload.id: workload for workload in _ALL}
+USUAL = tuple(workload.id for workload in _ALL if not workload.takes_minutes)  # what runs if none is named

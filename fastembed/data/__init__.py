@@ -1,1 +1,1 @@
-"""The names that the model is trained on: names.txt."""
+"""names.txt, the names that microgpt's model is trained on."""

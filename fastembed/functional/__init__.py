@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: each function checks its arguments, allocates its result and calls one kernel."""
+"""Functions of arrays: check the arguments, allocate the result, call one kernel."""

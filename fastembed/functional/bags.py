@@ -1,4 +1,4 @@
-"""The functional form of bags: check the arguments, allocate the result, call one kernel.
+"""embedding_bag and its gradient: each bag of ids becomes one row.
 
 V: rows of the table; D: columns; N: ids; B: bags.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Bags(NamedTuple):
-    """Checked arguments of a call: ids, where the bags of them begin and end, and what each row is multiplied by."""
+    """The checked arguments of a call; offsets include the end of the last bag."""
 
     ids: Array
     offsets: Array
@@ -29,7 +29,7 @@ class Bags(NamedTuple):
     bounds: str = "raise"
 
 
-def checked(
+def check_bags(
     ids: ArrayLike,
     offsets: ArrayLike | None,
     per_sample_weights: ArrayLike | None = None,
@@ -41,14 +41,14 @@ def checked(
     include_last_offset: bool = False,
     bounds: str = "raise",
 ) -> Bags:
-    """The arguments that say what is in each bag."""
+    """Check the arguments that define the bags."""
     bounds = _checks.bounds(bounds)
-    how = _checks.mode(mode)
+    mode = _checks.mode(mode)
     padding = _checks.padding_idx(padding_idx, n_rows)
-    known = _checks.id_array("id", ids, n_rows, bounds)
-    ends = _checks.offsets(offsets, known.shape, _checks.flag("include_last_offset", include_last_offset))
-    weights = _checks.sample_weights(per_sample_weights, known.shape, dtype, how)
-    return Bags(known, ends, how, weights, padding, bounds)
+    id_array = _checks.id_array("id", ids, n_rows, bounds)
+    ends = _checks.offsets(offsets, id_array.shape, _checks.flag("include_last_offset", include_last_offset))
+    weights = _checks.sample_weights(per_sample_weights, id_array.shape, dtype, mode)
+    return Bags(id_array, ends, mode, weights, padding, bounds)
 
 
 def rows_of(bags: Bags, n_rows: int) -> Array:
@@ -61,20 +61,20 @@ def rows_of(bags: Bags, n_rows: int) -> Array:
 
 
 def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
-    """Where a row for each bag goes."""
+    """The array for the result, one row for each bag."""
     read = {"table": table, "ids": bags.ids, "per_sample_weights": bags.weights}
     return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="), **read)
 
 
 def look_up(table: Array, bags: Bags, result: Array, bits: int = 0) -> None:
-    """One row for each bag; with ``bits`` of a packed table."""
+    """Write one row for each bag into ``result``; ``bits`` says that the table is quantized."""
     ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
-    dtype = _checks.arithmetic(result.dtype)
-    if not (bits or _checks.in_place(table, dtype)):
-        table, ids = lookup.touched(table, rows_of(bags, len(table)), dtype)
+    dtype = _checks.arithmetic_dtype(result.dtype)
+    if not (bits or _checks.is_readable_in_place(table, dtype)):
+        table, ids = lookup.compact_table(table, rows_of(bags, len(table)), dtype)
         bounds, padding = "zero", -1
-    with lookup.widened(result) as wide:
-        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, wide, bounds, None, bits)
+    with lookup.float32_buffer(result) as buffer:
+        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, buffer, bounds, None, bits)
 
 
 def embedding_bag(
@@ -98,33 +98,34 @@ def embedding_bag(
     offsets : array_like of integers, shape (B,) or with include_last_offset (B + 1,), optional
         Where each bag begins in ``ids`` of one axis: from 0 on, not decreasing, at most N.
     mode : {"sum", "mean", "sqrtn", "max"}
-        The sum of the rows; that divided by their number, or by the root of their number; the largest of each column.
+        The sum of the rows; the sum divided by their number, or by the square root of it; or the
+        maximum of each column.
     per_sample_weights : array_like of the shape of ``ids``, optional
-        What each row is multiplied by before it is added; not with "max".
+        A factor for the row of each id; not with "max".
     padding_idx : int, optional
-        A row that is passed over and not counted; below 0 it counts from the end.
+        A row that is skipped and not counted; a negative one counts from the end.
     include_last_offset : bool
-        Whether the last of the ``offsets`` is where the last bag ends; otherwise that is N.
+        Whether the last of the ``offsets`` is the end of the last bag; otherwise that is N.
     out : ndarray of shape (B, D), optional
     bounds : {"raise", "wrap", "clip", "zero"}
-        As in `gather`; under "zero" an id outside is passed over and not counted.
+        As in `gather`; under "zero" an id out of range is skipped and not counted.
 
     Returns
     -------
     ndarray of shape (B, D)
-        Zeros for a bag without rows. Rows are added in the order of the ids, from 0 on.
+        Zeros for a bag without rows. Rows are added to 0 in the order of the ids.
 
     Raises
     ------
     IndexError
         An id is out of range: the first one in C order is named. Nothing is written.
     TypeError, ValueError
-        An argument has a dtype, shape, layout or value that does not fit. Nothing is written.
+        An argument has an invalid dtype, shape, layout or value. Nothing is written.
 
     Notes
     -----
-    torch.nn.functional.embedding_bag; "sqrtn" is TensorFlow's combiner. Weights do not count: "mean" of weighted rows divides by
-    the number of rows.
+    As torch.nn.functional.embedding_bag; "sqrtn" is a combiner of TensorFlow. "mean" divides by the
+    number of rows, not by the sum of their weights.
 
     Examples
     --------
@@ -139,12 +140,12 @@ def embedding_bag(
            [3., 4.]])
     """
     table = _checks.table("table", table)
-    bags = checked(
+    bags = check_bags(
         ids,
         offsets,
         per_sample_weights,
         n_rows=len(table),
-        dtype=_checks.arithmetic(table.dtype),
+        dtype=_checks.arithmetic_dtype(table.dtype),
         mode=mode,
         padding_idx=padding_idx,
         include_last_offset=include_last_offset,
@@ -155,57 +156,55 @@ def embedding_bag(
     return result if out is None else out
 
 
-# The way back
+# Backward
 
 
 def _bag_of_each(bags: Bags) -> Array:
-    """The bag of each id as int32; ids that are in no bag get the first."""
-    of_each = np.zeros(bags.ids.size, np.int32)
+    """The bag of each id as int32; 0 for ids that are in no bag."""
+    bag_ids = np.zeros(bags.ids.size, np.int32)
     lengths = np.diff(bags.offsets)
-    of_each[: bags.offsets[-1]] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    return of_each
+    bag_ids[: bags.offsets[-1]] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return bag_ids
 
 
-def _divided(dout: Array, bags: Bags, rows: Array) -> Array:
-    """The gradient of each bag's sum."""
+def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
+    """The gradient of each bag's sum, of which ``dout`` is that of the mode's result."""
     if bags.mode == "sum":
         return dout
-    kept = np.concatenate(([0], np.cumsum(rows >= 0)))
-    counts = np.maximum(kept[bags.offsets[1:]] - kept[bags.offsets[:-1]], 1)
+    n_before = np.concatenate(([0], np.cumsum(rows >= 0)))
+    counts = np.maximum(n_before[bags.offsets[1:]] - n_before[bags.offsets[:-1]], 1)
     divisors = counts if bags.mode == "mean" else np.sqrt(counts)
     return dout / divisors.astype(dout.dtype)[:, None]
 
 
-def batch_back(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
+def batch_backward(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
     """The gradient of each row of a sum, mean or sqrtn. ``rows`` is overwritten."""
     weights = None if bags.weights is None else bags.weights.reshape(-1).astype(np.float64)
-    gradients = _divided(dout, bags, rows)
-    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, places=_bag_of_each(bags), factors=weights)
+    gradients = _gradient_of_sums(dout, bags, rows)
+    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=_bag_of_each(bags), factors=weights)
 
 
-def weights_back(dout: Array, table: Array, bags: Bags, rows: Array) -> Array | None:
+def weights_backward(dout: Array, table: Array, bags: Bags, rows: Array) -> Array | None:
     """The gradient of the per-sample weights, of the shape of the ids; None without weights."""
     if bags.weights is None:
         return None
-    gradients = _divided(dout, bags, rows)
+    gradients = _gradient_of_sums(dout, bags, rows)
     if len(gradients) == 0:
         return np.zeros(bags.ids.shape, dout.dtype)
-    if not _checks.in_place(table, dout.dtype):
-        table, rows = lookup.touched(table, rows, dout.dtype)
+    table, rows = lookup.readable_rows(table, rows, dout.dtype)
     return kernels.dots(table, rows, _bag_of_each(bags), gradients).reshape(bags.ids.shape)
 
 
-def maxima_back(grad: RowGrad, dout: Array, table: Array, bags: Bags, places: Array, rows: Array) -> RowGrad:
-    """A gradient with that of maxima added: each goes to the first of the rows that have it.
+def max_backward(grad: RowGrad, dout: Array, table: Array, bags: Bags, table_rows: Array, rows: Array) -> RowGrad:
+    """``grad`` plus the gradient of maxima: each goes to the first row that holds the maximum.
 
-    ``places`` says where the row of each id lies in ``table``, and ``rows`` where in the gradient.
+    ``table_rows`` has the row of each id in ``table``, ``rows`` that in the gradient.
     """
-    if not _checks.in_place(table, dout.dtype):
-        table, places = lookup.touched(table, places, dout.dtype)
+    table, table_rows = lookup.readable_rows(table, table_rows, dout.dtype)
     winners = np.full(dout.shape, -1, np.int64)
     largest = np.empty(dout.shape, dout.dtype)
-    for found in (None, winners):
-        kernels.embedding_bag(table, places, bags.offsets, "max", None, -1, largest, "zero", found)
+    for output in (None, winners):  # the second call compares rows with the maxima of the first
+        kernels.embedding_bag(table, table_rows, bags.offsets, "max", None, -1, largest, "zero", output)
     is_won = winners >= 0
     return grad.accumulate_elements(rows[winners[is_won]], np.nonzero(is_won)[1], dout[is_won])
 
@@ -233,16 +232,19 @@ def embedding_bag_backward(
     ids, offsets, mode, per_sample_weights, padding_idx, include_last_offset, bounds
         As in `embedding_bag`.
     dtable : ndarray of shape (V, D), of any float dtype
-        Written in place: native, aligned, with contiguous rows, apart from the inputs. It is not zeroed first.
+        Written in place: native, aligned, with contiguous rows, no overlap with the inputs. It is
+        not zeroed first.
     scale_grad_by_freq : bool
-        Whether what a row gets is divided by how often it occurs in the batch; not with "max".
+        Whether the gradient of a row is divided by how often the row occurs in the batch; not with
+        "max".
     table : array_like of shape (V, D), optional
-        What was looked up: needed with "max", and for the gradient of ``per_sample_weights``.
+        The table of the call: needed with "max", and for the gradient of ``per_sample_weights``.
 
     Returns
     -------
     ndarray of the shape of ``ids``, or None
-        The gradient of ``per_sample_weights``, if they and ``table`` were given; 0 where a row was passed over.
+        The gradient of ``per_sample_weights``, if they and ``table`` were given; 0 where a row was
+        skipped.
 
     Raises
     ------
@@ -251,7 +253,8 @@ def embedding_bag_backward(
 
     Notes
     -----
-    A maximum's gradient goes to the first of the rows that have it, as in torch.nn.functional.embedding_bag.
+    The gradient of a maximum goes to the first row that holds it, as in
+    torch.nn.functional.embedding_bag.
 
     Examples
     --------
@@ -264,9 +267,9 @@ def embedding_bag_backward(
            [1., 2.]])
     """
     dtable = _checks.writable_table("dtable", dtable)
-    dtype = _checks.arithmetic(dtable.dtype)
+    dtype = _checks.arithmetic_dtype(dtable.dtype)
     by_frequency = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
-    bags = checked(
+    bags = check_bags(
         ids,
         offsets,
         per_sample_weights,
@@ -277,21 +280,21 @@ def embedding_bag_backward(
         include_last_offset=include_last_offset,
         bounds=bounds,
     )
-    known = None if table is None else _checks.like("table", table, dtable.shape, dtable.dtype)
+    values = None if table is None else _checks.convertible_array("table", table, dtable.shape, dtable.dtype)
     if bags.mode == "max" and by_frequency:
         raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
-    if bags.mode == "max" and known is None:
+    if bags.mode == "max" and values is None:
         raise ValueError("table must be given with mode max: it says which rows the maxima are from")
     gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtype)
-    _checks.apart("dtable", dtable, dout=gradients, ids=bags.ids, per_sample_weights=bags.weights, table=known)
+    _checks.check_no_overlap("dtable", dtable, dout=gradients, ids=bags.ids, per_sample_weights=bags.weights, table=values)
     rows = rows_of(bags, len(dtable))
-    of_weights = None if known is None else weights_back(gradients, known, bags, rows)
+    dweights = None if values is None else weights_backward(gradients, values, bags, rows)
     distinct = np.unique(rows[rows >= 0])
     grad = RowGrad(distinct, dtable[distinct].astype(dtype), dtable.shape)
-    if known is not None and bags.mode == "max":
-        total = maxima_back(grad, gradients, known, bags, rows, rows)
+    if values is not None and bags.mode == "max":
+        total = max_backward(grad, gradients, values, bags, rows, rows)
     else:
-        total = grad.accumulate(batch_back(gradients, bags, rows, len(dtable), by_frequency))
+        total = grad.accumulate(batch_backward(gradients, bags, rows, len(dtable), by_frequency))
     with np.errstate(over="ignore"):
         dtable[total.ids] = total.rows
-    return of_weights
+    return dweights

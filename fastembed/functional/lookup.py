@@ -1,4 +1,4 @@
-"""The functional API: check the arguments, allocate the result, call one kernel.
+"""gather, gather_add, scatter_add and gather_add_backward, for tables of every dtype and layout.
 
 V, P: rows of the tables; D: columns; S: the shape of the ids, any number of axes.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def resolve_ids(ids: ArrayLike, n_rows: int, *, bounds: str = "raise", name: str = "id") -> Array:
-    """The row that each id means in a table of ``n_rows``, as int64 of shape S; -1 for no row (bounds "zero")."""
+    """The row of each id in a table of ``n_rows``, int64 of shape S; -1 for none with "zero"."""
     return kernels.resolve_ids(_checks.id_array(name, ids, n_rows, bounds), n_rows, bounds, name)
 
 
 def resolve_pair(
     token_ids: ArrayLike, vocab_size: int, position_ids: ArrayLike | None, start: int, block_size: int, *, bounds: str = "raise"
 ) -> tuple[Array, Array]:
-    """The rows that the ids of a look-up in two tables mean, each of the shape of ``token_ids``."""
+    """The rows of a look-up in two tables, each int64 of the shape of ``token_ids``."""
     token_ids, position_ids, start = checked_ids(token_ids, vocab_size, position_ids, start, block_size, bounds)
     if position_ids is None:
         n_positions = token_ids.shape[-1] if token_ids.ndim else 1
@@ -40,20 +40,21 @@ def resolve_pair(
 def checked_ids(
     token_ids: ArrayLike, vocab_size: int, position_ids: ArrayLike | None, start: int, block_size: int, bounds: str
 ) -> tuple[Array, Array | None, int]:
-    """The ids of a look-up in two tables, ready for a kernel."""
+    """Check the ids of a look-up in two tables."""
     token_ids = _checks.id_array("token id", token_ids, vocab_size, bounds)
     start = _checks.start(start, token_ids.shape[-1] if token_ids.ndim else 1)
     try:
         return token_ids, _checks.position_ids(position_ids, start, token_ids.shape, block_size, bounds), start
     except IndexError:
-        resolve_ids(token_ids, vocab_size, bounds=bounds, name="token id")  # a bad one is named first
+        resolve_ids(token_ids, vocab_size, bounds=bounds, name="token id")  # an invalid token id is reported first
         raise
 
 
-def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """A compact table of the rows that were asked for, and the ids into it, -1 for no row.
+def compact_table(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """A contiguous table of only the rows that occur in ``rows``, and ids into it (-1 for none).
 
-    This is how rows that kernels cannot read in place (other dtypes, byte orders, strided elements) are read: touched rows only.
+    Rows that kernels cannot read in place (another dtype or byte order, strided elements) are
+    converted like this, so that the whole table never is.
     """
     distinct, inverse = np.unique(rows, return_inverse=True)
     n_missing = int(distinct.size > 0 and distinct[0] < 0)
@@ -62,22 +63,30 @@ def touched(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Arr
     return np.ascontiguousarray(table[distinct[n_missing:]], dtype), compact_ids
 
 
+def readable_rows(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """A table that kernels can read in place, and ids into it: these, or a `compact_table`."""
+    return (table, rows) if _checks.is_readable_in_place(table, dtype) else compact_table(table, rows, dtype)
+
+
 @contextlib.contextmanager
-def widened(result: Array) -> Iterator[Array]:
-    """Where a kernel may put a result: that array, or for half precision one of float32 that is rounded into it at the end."""
+def float32_buffer(result: Array) -> Iterator[Array]:
+    """An output array for a kernel: ``result``, or float32 that is rounded into it on exit."""
     if not _checks.is_half(result.dtype):
         yield result
         return
-    wide = np.empty(result.shape, np.float32)
-    yield wide
+    buffer = np.empty(result.shape, np.float32)
+    yield buffer
     with np.errstate(over="ignore"):
-        result[...] = wide
+        result[...] = buffer
 
 
 @contextlib.contextmanager
-def as_matrix(result: Array) -> Iterator[Array]:
-    """The same as a contiguous matrix (n, D) for arithmetic: its own memory, or else one that is rounded into it at the end."""
-    shape, dtype = (math.prod(result.shape[:-1]), result.shape[-1]), _checks.arithmetic(result.dtype)
+def matrix_buffer(result: Array) -> Iterator[Array]:
+    """``result`` as a contiguous matrix (n, D) in the arithmetic dtype.
+
+    It is a view where that is possible, else a new array that is rounded into ``result`` on exit.
+    """
+    shape, dtype = (math.prod(result.shape[:-1]), result.shape[-1]), _checks.arithmetic_dtype(result.dtype)
     if result.flags.c_contiguous and result.dtype == dtype:
         yield result.reshape(shape)
         return
@@ -88,13 +97,13 @@ def as_matrix(result: Array) -> Iterator[Array]:
 
 
 @contextlib.contextmanager
-def widened_rows(table: Array, rows: Array) -> Iterator[tuple[Array, Array]]:
-    """Rows of half precision as float32, and the ids into them (-1 for no row); they are rounded into the table at the end."""
-    wide, places = touched(table, rows, np.dtype(np.float32))
+def float32_rows(table: Array, rows: Array) -> Iterator[tuple[Array, Array]]:
+    """A `compact_table` of half precision rows as float32, rounded into ``table`` on exit."""
+    compact, compact_ids = compact_table(table, rows, np.dtype(np.float32))
     distinct = np.unique(rows)
-    yield wide, places
+    yield compact, compact_ids
     with np.errstate(over="ignore"):
-        table[distinct[distinct >= 0]] = wide
+        table[distinct[distinct >= 0]] = compact
 
 
 def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
@@ -103,14 +112,16 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     Parameters
     ----------
     table : array_like of shape (V, D), of any float dtype
-        Read where it is, at any alignment and row stride. Of a table in another byte order or with strided elements only
-        the rows asked for are copied.
+        Read in place, at any alignment and row stride. If it has another byte order or strided
+        elements, only the rows that are looked up are copied.
     ids : array_like of integers, shape S
         Any of the eight integer types, read without a copy.
     out : ndarray of shape S + (D,), optional
-        Where the result goes: native, aligned, of the table's dtype, with contiguous rows, apart from the inputs.
+        The array for the result: native, aligned, of the table's dtype, with contiguous rows, no
+        overlap with the inputs.
     bounds : {"raise", "wrap", "clip", "zero"}
-        What an id outside ``0 <= id < V`` means: an error; the id modulo V; the nearest row; a row of zeros.
+        The meaning of an id outside ``0 <= id < V``: an error; the id modulo V; the nearest valid
+        id; a row of zeros.
 
     Returns
     -------
@@ -122,7 +133,7 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     IndexError
         An id is out of range: the first one in C order is named. Nothing is written.
     TypeError, ValueError
-        An argument has a dtype, shape or layout that does not fit. Nothing is written.
+        An argument has an invalid dtype, shape or layout. Nothing is written.
 
     Examples
     --------
@@ -139,13 +150,13 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     bounds = _checks.bounds(bounds)
     table = _checks.table("table", table)
     ids = _checks.id_array("id", ids, len(table), bounds)
-    dtype = _checks.arithmetic(table.dtype)
+    dtype = _checks.arithmetic_dtype(table.dtype)
     result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="), table=table, ids=ids)
-    if not _checks.in_place(table, dtype):
-        table, ids = touched(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
+    if not _checks.is_readable_in_place(table, dtype):
+        table, ids = compact_table(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
         bounds = "zero"
-    with widened(result) as wide:
-        kernels.gather(table, ids, wide, bounds)
+    with float32_buffer(result) as buffer:
+        kernels.gather(table, ids, buffer, bounds)
     return result if out is None else out
 
 
@@ -167,13 +178,16 @@ def gather_add(
         The token table.
     token_ids : array_like of integers, shape S
     wpe : array_like of shape (P, D)
-        The position table; another float dtype is converted to that of ``wte``, touched rows only.
+        The position table; another float dtype is converted to that of ``wte``, only the rows that
+        are looked up.
     position_ids : array_like of integers, optional
-        Broadcast to S. Without it the positions are ``start, start + 1, ...`` along the last axis of ``token_ids``.
+        Broadcast to S. Without it the positions are ``start, start + 1, ...`` along the last axis
+        of ``token_ids``.
     start : int
         The first position, when ``position_ids`` is not given.
     out, bounds
-        As in `gather`; ``bounds`` goes for both tables. Under "zero" the row that is missing counts as zeros.
+        As in `gather`; ``bounds`` applies to both tables. Under "zero" a missing row counts as
+        zeros.
 
     Returns
     -------
@@ -182,13 +196,15 @@ def gather_add(
     Raises
     ------
     IndexError
-        An id is out of range: the first token id in C order, else the first position id. Nothing is written.
+        An id is out of range: the first token id in C order, else the first position id. Nothing is
+        written.
     TypeError, ValueError
-        An argument has a dtype, shape or layout that does not fit. Nothing is written.
+        An argument has an invalid dtype, shape or layout. Nothing is written.
 
     Notes
     -----
-    The embedding stage of microgpt (``tok_emb + pos_emb``) and of GPT-2 (llm.c, ``encoder_forward``).
+    The embedding stage of microgpt (``tok_emb + pos_emb``) and of GPT-2 (llm.c,
+    ``encoder_forward``).
 
     Examples
     --------
@@ -203,10 +219,10 @@ def gather_add(
         if result is not None:
             return result
     wte = _checks.table("wte", wte)
-    return added(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
+    return checked_gather_add(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
 
 
-def added(
+def checked_gather_add(
     wte: Array,
     n_cols: int,
     to: np.dtype[Any],
@@ -218,42 +234,42 @@ def added(
     bounds: str,
     bits: int = 0,
 ) -> Array:
-    """What `gather_add` returns, of a token table that is checked; with ``bits`` it is packed."""
-    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic(to)
+    """`gather_add` for a token table that has been checked; ``bits`` says that it is quantized."""
+    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic_dtype(to)
     wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
     result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
-    if not ((bits or _checks.in_place(wte, dtype)) and _checks.in_place(wpe, dtype)):
+    if not ((bits or _checks.is_readable_in_place(wte, dtype)) and _checks.is_readable_in_place(wpe, dtype)):
         token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = (wte, token_rows) if bits else touched(wte, token_rows, dtype)
-        wpe, position_ids = touched(wpe, position_rows, dtype)
+        wte, token_ids = (wte, token_rows) if bits else compact_table(wte, token_rows, dtype)
+        wpe, position_ids = compact_table(wpe, position_rows, dtype)
         start, bounds = 0, "zero"
-    with widened(result) as wide:
-        kernels.gather_add(wte, token_ids, wpe, position_ids, start, wide, bounds, bits)
+    with float32_buffer(result) as buffer:
+        kernels.gather_add(wte, token_ids, wpe, position_ids, start, buffer, bounds, bits)
     return result if out is None else out
 
 
 def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str = "raise") -> None:
-    """Add rows into a table in place: ``table[ids[i]] += values[i]``, as ``np.add.at(table, ids, values)`` does.
+    """Add rows to a table in place: ``table[ids[i]] += values[i]``, as ``np.add.at`` does.
 
     Parameters
     ----------
     table : ndarray of shape (V, D), of any float dtype
-        Written in place: native, aligned, with contiguous rows, apart from the inputs.
+        Written in place: native, aligned, with contiguous rows, no overlap with the inputs.
     ids : array_like of integers, shape S
         Rows may repeat; every element is summed in C order of ``ids``.
     values : array_like, broadcast to S + (D,)
         Another float dtype is converted to the table's.
     bounds : {"raise", "wrap", "clip", "zero"}
-        As in `gather`; under "zero" an id outside is dropped.
+        As in `gather`; under "zero" an id out of range is ignored.
 
     Raises
     ------
     IndexError
         An id is out of range: the first one in C order is named. The table is unchanged.
     TypeError, ValueError
-        An argument has a dtype, shape or layout that does not fit. The table is unchanged.
+        An argument has an invalid dtype, shape or layout. The table is unchanged.
 
     Examples
     --------
@@ -268,11 +284,11 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
     bounds = _checks.bounds(bounds)
     table = _checks.writable_table("table", table)
     ids = _checks.id_array("id", ids, len(table), bounds)
-    values = _checks.rows("values", values, (*ids.shape, table.shape[1]), _checks.arithmetic(table.dtype), broadcast=True)
-    _checks.apart("table", table, ids=ids, values=values)
+    values = _checks.rows("values", values, (*ids.shape, table.shape[1]), _checks.arithmetic_dtype(table.dtype), broadcast=True)
+    _checks.check_no_overlap("table", table, ids=ids, values=values)
     if _checks.is_half(table.dtype):
-        with widened_rows(table, resolve_ids(ids, len(table), bounds=bounds)) as (wide, places):
-            kernels.scatter_add(wide, places, values, "zero")
+        with float32_rows(table, resolve_ids(ids, len(table), bounds=bounds)) as (rows, row_ids):
+            kernels.scatter_add(rows, row_ids, values, "zero")
     else:
         kernels.scatter_add(table, ids, values, bounds)
 
@@ -289,25 +305,27 @@ def gather_add_backward(
 ) -> None:
     """Accumulate the gradient of `gather_add` into both tables' gradients.
 
-    ``dwte[token_ids[i]] += dout[i]`` and ``dwpe[position_ids[i]] += dout[i]``, each element in C order of the ids.
+    ``dwte[token_ids[i]] += dout[i]`` and ``dwpe[position_ids[i]] += dout[i]``, each element in C
+    order of the ids.
 
     Parameters
     ----------
     dout : array_like of shape S + (D,)
         The gradient of the sum; another float dtype is converted to that of ``dwte``.
     token_ids, position_ids, start, bounds
-        As in `gather_add`; under "zero" an id outside is dropped.
+        As in `gather_add`; under "zero" an id out of range is ignored.
     dwte : ndarray of shape (V, D), of any float dtype
     dwpe : ndarray of shape (P, D), of the dtype of ``dwte``
-        Both are written in place: native, aligned, with contiguous rows, apart from each other and from the inputs. They are not
-        zeroed first.
+        Both are written in place: native, aligned, with contiguous rows, no overlap with each other
+        and the inputs. They are not zeroed first.
 
     Raises
     ------
     IndexError
-        An id is out of range: the first token id in C order, else the first position id. Both tables are unchanged.
+        An id is out of range: the first token id in C order, else the first position id. Both
+        tables are unchanged.
     TypeError, ValueError
-        An argument has a dtype, shape or layout that does not fit. Both tables are unchanged.
+        An argument has an invalid dtype, shape or layout. Both tables are unchanged.
 
     Notes
     -----
@@ -325,12 +343,12 @@ def gather_add_backward(
     dwte = _checks.writable_table("dwte", dwte)
     dwpe = _checks.writable_table("dwpe", dwpe, dwte.dtype, dwte.shape[1])
     token_ids, position_ids, start = checked_ids(token_ids, len(dwte), position_ids, start, len(dwpe), bounds)
-    dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), _checks.arithmetic(dwte.dtype))
-    _checks.apart("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
-    _checks.apart("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
+    dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), _checks.arithmetic_dtype(dwte.dtype))
+    _checks.check_no_overlap("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
+    _checks.check_no_overlap("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     if _checks.is_half(dwte.dtype):
         rows = resolve_pair(token_ids, len(dwte), position_ids, start, len(dwpe), bounds=bounds)
-        with widened_rows(dwte, rows[0]) as (wte, tokens), widened_rows(dwpe, rows[1]) as (wpe, positions):
+        with float32_rows(dwte, rows[0]) as (wte, tokens), float32_rows(dwpe, rows[1]) as (wpe, positions):
             kernels.gather_add_backward(dout, tokens, wte, wpe, positions, 0, "zero")
     else:
         kernels.gather_add_backward(dout, token_ids, dwte, dwpe, position_ids, start, bounds)

@@ -1,4 +1,4 @@
-"""max_norm: rows whose norm is above it are scaled down, where they lie or in the result alone."""
+"""max_norm: rows with a larger norm are scaled down, in the table or in the result alone."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ def _power(x: float, p: float) -> float:
         return math.inf
 
 
-def rescaled(table: Array, rows: Array, max_norm: float, norm_type: float) -> tuple[Array, Array]:
-    """Which of some rows (int64; -1 for none) have a norm above ``max_norm``, sorted and distinct, and what they become.
+def rescaled_rows(table: Array, rows: Array, max_norm: float, norm_type: float) -> tuple[Array, Array]:
+    """The rows with a norm above ``max_norm``, sorted and distinct, and their new values.
+
+    ``rows`` are int64, -1 for none.
 
     Notes
     -----
-    PyTorch's embedding_renorm_: a row of norm n becomes ``max_norm / (n + 1e-7)`` times itself; the factor is rounded once to the
-    table's dtype.
+    As PyTorch's embedding_renorm_: a row of norm n is multiplied by ``max_norm / (n + 1e-7)``,
+    rounded once to the table's dtype.
     """
     distinct = np.unique(rows)
     distinct = distinct[distinct >= 0]
-    values = np.ascontiguousarray(table[distinct], _checks.arithmetic(table.dtype))
+    values = np.ascontiguousarray(table[distinct], _checks.arithmetic_dtype(table.dtype))
     lengths = norms(values, norm_type)
     is_above = lengths > max_norm
     factors = (max_norm / (lengths[is_above] + 1e-7)).astype(values.dtype)
@@ -48,8 +50,8 @@ def rescaled(table: Array, rows: Array, max_norm: float, norm_type: float) -> tu
 
 
 def put_rescaled(result: Array, rows: Array, rows_above: Array, values: Array) -> None:
-    """Replace what was looked up of rescaled rows, wherever they occur in ``rows`` (shape S; ``result``: S + (D,))."""
+    """Replace rescaled rows in ``result``, shape S + (D,), a look-up of ``rows``, shape S."""
     if len(rows_above):
-        places = np.minimum(np.searchsorted(rows_above, rows), len(rows_above) - 1)
-        is_above = rows_above[places] == rows
-        result[is_above] = values[places[is_above]]
+        index = np.minimum(np.searchsorted(rows_above, rows), len(rows_above) - 1)
+        is_above = rows_above[index] == rows
+        result[is_above] = values[index[is_above]]

@@ -1,4 +1,4 @@
-"""RowGrad: the gradient of a table of which a batch touched few rows."""
+"""RowGrad, a row-sparse gradient, and Batch, the gradients of one backward pass for kernels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Gradients of some rows of a table, as kernels take them.
+    """Gradients of rows of a table, as kernels take them.
 
     Attributes
     ----------
     rows : ndarray of int64
         Sorted.
     order : ndarray of int32, or None
-        Where the gradient of each lies; None: in the same order.
+        The index in ``gradients`` of each row's gradient; None: 0, 1, 2, ...
     factors : ndarray of float64, or None
-        What each gradient is multiplied by.
+        A factor for each gradient.
     by_frequency : bool
-        Whether each is then divided by how often its row occurs.
+        Whether each gradient is also divided by how often its row occurs.
     gradients : ndarray of shape (..., D)
     """
 
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 def plain_batch(rows: Array, gradients: Array) -> Batch:
-    """One gradient for each of some sorted rows."""
+    """A batch of sorted rows with one gradient each."""
     return Batch(rows, None, None, False, gradients)
 
 
@@ -50,7 +50,7 @@ def batch_of(
     gradients: Array,
     *,
     by_frequency: bool = False,
-    places: Array | None = None,
+    sources: Array | None = None,
     factors: Array | None = None,
 ) -> Batch:
     """The batch of one backward pass.
@@ -58,27 +58,27 @@ def batch_of(
     Parameters
     ----------
     rows : ndarray of int64
-        As they were looked up, checked; -1 for no row. Overwritten.
+        The rows in the order of the look-up, checked; -1 for none. Overwritten.
     n_rows : int
     gradients : ndarray of shape (..., D)
     by_frequency : bool
         Whether each gradient is divided by how often its row occurs.
-    places : ndarray of int32, optional
-        Which gradient is that of each row; by default there is one for each.
+    sources : ndarray of int32, optional
+        The index in ``gradients`` of each row's gradient; by default 0, 1, 2, ...
     factors : ndarray of float64, optional
-        What the gradient of each row is multiplied by.
+        A factor for the gradient of each row.
     """
     rows = rows.reshape(-1)
     rows[rows < 0] = n_rows
     in_order, order = kernels.sort_rows(rows, n_rows + 1)
     n_items = int(np.searchsorted(in_order, n_rows))
     in_order, order = in_order[:n_items], order[:n_items]
-    in_place = order if places is None else places[order]
-    return Batch(in_order, in_place, None if factors is None else factors[order], by_frequency, gradients)
+    indices = order if sources is None else sources[order]
+    return Batch(in_order, indices, None if factors is None else factors[order], by_frequency, gradients)
 
 
 class RowGrad:
-    """A row-sparse gradient: the rows that were touched, each with its sum.
+    """A row-sparse gradient: the rows that have one, each with its sum.
 
     Parameters
     ----------
@@ -97,7 +97,8 @@ class RowGrad:
     Raises
     ------
     ValueError, TypeError
-        The parts are no gradient of such a table; by the methods too, where the attributes have been changed to something else.
+        The ids or rows are not a gradient of a table of that shape. Methods raise it too, if the
+        attributes have been set to invalid values.
 
     Examples
     --------
@@ -115,24 +116,24 @@ class RowGrad:
         self.ids, self.rows = _checks.row_gradient(ids, rows, self.shape)
 
     @classmethod
-    def _of(cls, ids: Array, rows: Array, shape: tuple[int, int]) -> RowGrad:
-        """A gradient of parts that need no check: they would take half as long as a short backward."""
+    def _unchecked(cls, ids: Array, rows: Array, shape: tuple[int, int]) -> RowGrad:
+        """A gradient of valid parts, not checked: checks take half as long as a short backward."""
         grad = cls.__new__(cls)
         grad.ids, grad.rows, grad.shape = ids, rows, shape
         return grad
 
     def parts(self) -> tuple[Array, Array]:
-        """Its ids and rows, checked again: they are attributes that anybody can change."""
+        """The ids and rows, checked again, since both attributes can be set."""
         self.ids, self.rows = _checks.row_gradient(self.ids, self.rows, self.shape)
         return self.ids, self.rows
 
     @classmethod
     def zeros(cls, shape: tuple[int, int], dtype: Any) -> RowGrad:
-        """The gradient of a table that no batch has touched: no rows."""
-        return cls._of(np.empty(0, np.int64), np.empty((0, shape[1]), dtype), shape)
+        """A gradient without rows: zero for the whole table."""
+        return cls._unchecked(np.empty(0, np.int64), np.empty((0, shape[1]), dtype), shape)
 
     def accumulate(self, batch: Batch) -> RowGrad:
-        """A new gradient with that of a batch added, row by row, going on from the sums that are there."""
+        """A new gradient: this one plus those of a batch, added to its sums in their order."""
         rows = batch.rows
         ids = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
         own_ids, own_rows = self.parts() if len(self.ids) else (self.ids, self.rows)
@@ -140,39 +141,39 @@ class RowGrad:
             ids = np.union1d(own_ids, ids)
         sums = np.zeros((len(ids), self.shape[1]), own_rows.dtype)
         sums[np.searchsorted(ids, own_ids)] = own_rows
-        compact: Array = np.asarray(np.searchsorted(ids, rows))
-        kernels.add_rows(sums, compact, *batch[1:])
-        return self._of(ids, sums, self.shape)
+        indices: Array = np.asarray(np.searchsorted(ids, rows))
+        kernels.add_rows(sums, indices, *batch[1:])
+        return self._unchecked(ids, sums, self.shape)
 
     def accumulate_elements(self, rows: Array, cols: Array, values: Array) -> RowGrad:
-        """A new gradient with single elements added, in their order, going on from the sums that are there."""
+        """A new gradient: this one, to which single elements are added in their order."""
         distinct, n_cols = np.union1d(self.ids, rows), self.shape[1]
         sums = np.zeros((len(distinct), n_cols), self.rows.dtype)
         sums[np.searchsorted(distinct, self.ids)] = self.rows
         lookup.scatter_add(sums.reshape(-1, 1), np.searchsorted(distinct, rows) * n_cols + cols, values.reshape(-1, 1))
-        return self._of(distinct, sums, self.shape)
+        return self._unchecked(distinct, sums, self.shape)
 
     def checked(self, table: Array) -> Batch:
-        """Its rows, as an optimiser takes them for that table.
+        """The rows as a batch for an optimiser of ``table``.
 
         Raises
         ------
         ValueError, TypeError
-            The attributes have been changed to something that is no gradient of such a table.
+            The shape does not match, or the attributes have been set to invalid values.
         """
         ids, rows = self.parts()
         if self.shape != table.shape:
-            raise ValueError(f"a gradient of {self.shape} does not go with a table of {table.shape}")
-        return plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, _checks.arithmetic(table.dtype)))
+            raise ValueError(f"the shape of a gradient, {self.shape}, does not match that of its table, {table.shape}")
+        return plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, _checks.arithmetic_dtype(table.dtype)))
 
     def resized(self, n_rows: int) -> RowGrad:
-        """The gradient of a table of ``n_rows``: without the rows that it does not have."""
+        """The gradient for the table resized to ``n_rows``, without the rows that are removed."""
         ids, rows = self.parts()
         n_kept = int(np.searchsorted(ids, n_rows))
-        return self._of(ids[:n_kept], rows[:n_kept], (n_rows, self.shape[1]))
+        return self._unchecked(ids[:n_kept], rows[:n_kept], (n_rows, self.shape[1]))
 
     def to_dense(self) -> Array:
-        """The gradient of the whole table, shape (V, D): zeros where no batch touched it."""
+        """The gradient of the whole table, shape (V, D): zeros in rows without a gradient."""
         ids, rows = self.parts()
         dense = np.zeros(self.shape, rows.dtype)
         dense[ids] = rows
@@ -186,14 +187,14 @@ class RowGrad:
         ----------
         data : array_like of shape (n,), float32 or float64
         row_col : tuple of two array_like of integers, shape (n,)
-            Where each element belongs; those of one place are summed in their order.
+            The position of each element; elements of one position are summed in their order.
         shape : tuple of int
             (V, D)
 
         Raises
         ------
         IndexError, ValueError, TypeError
-            A place is outside the shape, or the lengths differ.
+            A position is outside the shape, or the lengths differ.
         """
         n_rows, n_cols = _checks.matrix_shape(shape)
         values = np.asarray(data)
@@ -208,50 +209,46 @@ class RowGrad:
         return cls.zeros((n_rows, n_cols), values.dtype).accumulate_elements(rows, cols, values)
 
     def to_coo(self) -> tuple[Array, tuple[Array, Array]]:
-        """``(data, (row, col))`` of the elements that are there: what ``scipy.sparse.coo_matrix`` takes, with ``shape``."""
+        """``(data, (row, col))`` of the stored elements, for ``scipy.sparse.coo_matrix``."""
         (ids, rows), n_cols = self.parts(), self.shape[1]
         return rows.ravel(), (np.repeat(ids, n_cols), np.tile(np.arange(n_cols), len(ids)))
 
     def __add__(self, other: RowGrad) -> RowGrad:
-        """The sum of two gradients of one table, row by row: these sums, then the other's."""
+        """The sum of two gradients of one table, row by row."""
         if not isinstance(other, RowGrad):
             return NotImplemented
-        (_, mine), (ids, rows) = self.parts(), other.parts()
-        if (self.shape, mine.dtype) != (other.shape, rows.dtype):
-            raise ValueError(
-                f"gradients must be of one table, got {self.shape} of {mine.dtype} and {other.shape} of {rows.dtype}"
-            )
+        (_, own), (ids, rows) = self.parts(), other.parts()
+        if (self.shape, own.dtype) != (other.shape, rows.dtype):
+            raise ValueError(f"gradients must be of one table, got {self.shape} of {own.dtype} and {other.shape} of {rows.dtype}")
         return self.accumulate(plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, rows.dtype)))
 
     def scale(self, factor: float) -> RowGrad:
         """This gradient times a number, which is rounded to the gradient's dtype first."""
         ids, rows = self.parts()
-        return self._of(ids.copy(), rows.copy(), self.shape).scale_(factor)
+        return self._unchecked(ids.copy(), rows.copy(), self.shape).scale_(factor)
 
     def scale_(self, factor: float) -> RowGrad:
-        """The same in place; returns itself."""
-        return self._times(_checks.number("factor", factor, -math.inf, math.inf))
-
-    def _times(self, factor: float) -> RowGrad:
-        _, rows = self.parts()
-        rows *= rows.dtype.type(factor)
-        rows += rows.dtype.type(0)  # sums are never -0
+        """Multiply by a number in place; returns this gradient."""
+        multiply_in_place(self, _checks.number("factor", factor, -math.inf, math.inf))
         return self
 
     def norm(self) -> float:
-        """The root of the sum of the squares of all elements, computed in float64."""
+        """The Euclidean norm of all elements, computed in float64."""
         return norm_of([self.parts()[1]])
 
     def clip_(self, max_norm: float, *, error_if_nonfinite: bool = True) -> float:
-        """Scale in place so that the norm is at most ``max_norm``; returns the norm before. As `optim.clip_grad_norm`."""
+        """Scale in place to a norm of at most ``max_norm``, as `optim.clip_grad_norm`.
+
+        Returns the norm before.
+        """
         norm = self.norm()
         factor = clip_factor(norm, max_norm, error_if_nonfinite)
         if factor != 1:
-            self._times(factor)
+            multiply_in_place(self, factor)
         return norm
 
     def clip_value_(self, limit: float) -> None:
-        """Bring every element to within ``-limit .. limit`` in place."""
+        """Clip every element to ``-limit .. limit`` in place."""
         _, rows = self.parts()
         bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
         np.clip(rows, -bound, bound, out=rows)
@@ -263,8 +260,19 @@ class RowGrad:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
 
+def multiply_in_place(grad: RowGrad, factor: float) -> None:
+    """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
+    _, rows = grad.parts()
+    rows *= rows.dtype.type(factor)
+    rows += rows.dtype.type(0)  # sums are never -0
+
+
 def norm_of(gradients: Iterable[Array]) -> float:
-    """The norm of all elements of some arrays: each row's sum of squares in 16 parts, in float64; of these the exact sum."""
+    """The Euclidean norm of all elements of all arrays.
+
+    Each row's squares are summed in float64, in 16 partial sums; the sums of rows are added
+    exactly.
+    """
     sums: list[float] = []
     for gradient in gradients:
         rows = np.ascontiguousarray(gradient.reshape(-1, gradient.shape[-1]) if gradient.ndim > 1 else gradient.reshape(1, -1))
@@ -276,7 +284,7 @@ def norm_of(gradients: Iterable[Array]) -> float:
 
 
 def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool) -> float:
-    """What gradients of that norm are multiplied by, 1 for not at all."""
+    """The factor that scales gradients of that norm to at most ``max_norm``: at most 1."""
     limit = _checks.number("max_norm", max_norm, 0.0, math.inf)
     if _checks.flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise ValueError(f"gradients whose norm is {norm} cannot be scaled to one of {limit}; error_if_nonfinite=False does it")

@@ -1,6 +1,6 @@
-"""Sequences of tokens: the rows of the token, position and type tables that a call means, and its padding.
+"""Sequences of tokens: their rows in the token, position and type tables, without the padding.
 
-S: the shape of the token ids; sequences lie along its last axis.
+S: the shape of the token ids; its last axis is the sequence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Call(NamedTuple):
-    """What a call was told beside ids, and the number of its dropout."""
+    """The arguments of a call besides ids, and its number, which selects the dropout mask."""
 
     start: int
     lengths: Any = None
@@ -30,7 +30,7 @@ class Call(NamedTuple):
 def resolve_sequences(
     token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call, n_rows: Mapping[str, int]
 ) -> dict[str, Array]:
-    """The rows of each table that a call means, int64 of shape S; -1 where there is padding.
+    """The rows of each table for a call, int64 of shape S; -1 for padding.
 
     Parameters
     ----------
@@ -40,33 +40,33 @@ def resolve_sequences(
         The rows of ``wte`` and ``wpe``, and of ``wtype`` where there is one.
     """
     exact = _checks.integers("token id", token_ids)
-    kept = _checks.kept(exact.shape, call.lengths, call.mask)
+    mask = _checks.sequence_mask(exact.shape, call.lengths, call.mask)
     if call.type_ids is not None and "wtype" not in n_rows:
         raise ValueError("type_ids go with a layer that has types: n_types was 0")
-    ids = _checks.within_64_bits("token id", exact, n_rows["wte"], "raise", kept)
-    if kept is None:
+    ids = _checks.within_64_bits("token id", exact, n_rows["wte"], "raise", mask)
+    if mask is None:
         tokens, positions = lookup.resolve_pair(ids, n_rows["wte"], position_ids, call.start, n_rows["wpe"])
     else:
-        tokens, positions = _padded_pair(ids, position_ids, call.start, kept, n_rows)
+        tokens, positions = _resolve_padded_pair(ids, position_ids, call.start, mask, n_rows)
     rows = {"wte": tokens, "wpe": positions}
     if "wtype" in n_rows:
         given = 0 if call.type_ids is None else call.type_ids
-        types = _checks.ids_like("type id", given, ids.shape, n_rows["wtype"], "raise", kept)
+        types = _checks.broadcast_ids_to("type id", given, ids.shape, n_rows["wtype"], "raise", mask)
         rows["wtype"] = np.where(tokens < 0, -1, lookup.resolve_ids(types, n_rows["wtype"], name="type id"))
     return rows
 
 
-def _padded_pair(
-    ids: Array, position_ids: ArrayLike | None, start: int, kept: Array, n_rows: Mapping[str, int]
+def _resolve_padded_pair(
+    ids: Array, position_ids: ArrayLike | None, start: int, mask: Array, n_rows: Mapping[str, int]
 ) -> tuple[Array, Array]:
-    """Token and position rows of places that are kept, -1 elsewhere: ids of padded places need not be ids."""
-    n_positions = int(np.flatnonzero(kept.reshape(-1, kept.shape[-1]).any(0))[-1]) + 1 if kept.any() else 0
+    """Token and position rows where ``mask`` is True, else -1: ids of padding need not be valid."""
+    n_positions = int(np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0))[-1]) + 1 if mask.any() else 0
     tokens, positions = np.full(ids.shape, -1), np.full(ids.shape, -1)
-    some = (..., slice(0, n_positions))
+    used = (..., slice(0, n_positions))  # the rest is padding in every sequence
     given = None
     if position_ids is not None:
-        lookup.resolve_ids(ids[some], n_rows["wte"], name="token id")  # a bad one is named first
-        given = _checks.ids_like("position id", position_ids, ids.shape, n_rows["wpe"], "raise", kept)[some]
-    tokens[some], positions[some] = lookup.resolve_pair(ids[some], n_rows["wte"], given, start, n_rows["wpe"])
-    tokens[~kept], positions[~kept] = -1, -1
+        lookup.resolve_ids(ids[used], n_rows["wte"], name="token id")  # an invalid token id is reported first
+        given = _checks.broadcast_ids_to("position id", position_ids, ids.shape, n_rows["wpe"], "raise", mask)[used]
+    tokens[used], positions[used] = lookup.resolve_pair(ids[used], n_rows["wte"], given, start, n_rows["wpe"])
+    tokens[~mask], positions[~mask] = -1, -1
     return tokens, positions

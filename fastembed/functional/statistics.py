@@ -1,4 +1,4 @@
-"""Statistics of a table: the norms of its rows, rows that are odd, and how often rows were looked up. Read block by block.
+"""Statistics of a table, read block by block: norms, rows of zeros or NaN, counts of look-ups.
 
 V: rows of the table; D: columns.
 """
@@ -17,28 +17,30 @@ from .._kernels.backend import kernels
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
-LOOKUPS = ".lookups"  # what the counts of a table are called after it, in states and checkpoints
-_BLOCK = 1 << 18  # elements that are looked at together: they stay in the cache
+LOOKUPS = ".lookups"  # suffix of the name of a table's counts in states and checkpoints
+_BLOCK = 1 << 18  # elements of a block, which fits in the cache
 _N_MOST = 5
 
 
 class TableStatistics(NamedTuple):
-    """What `table_statistics` found. Printed, it is a text; ``_asdict()`` gives a dict.
+    """The result of `table_statistics`; ``str()`` gives a text, ``_asdict()`` a dict.
 
     Attributes
     ----------
     rows, columns : int
     dtype : str
     nbytes : int
-        Of the table's elements.
+        The size of the table's elements.
     min_norm, mean_norm, max_norm : float or None
-        Of the Euclidean norms, in float64, of the rows without NaN and infinity; None if there are none.
+        Over the Euclidean norms, in float64, of the rows without NaN and infinity; None if there is
+        no such row.
     zero_rows, nonfinite_rows : int
-        How many rows hold nothing but zeros, and how many a NaN or an infinity.
+        The number of rows that are all zeros, and of rows with a NaN or an infinity.
     lookups, never_looked_up : int or None
-        The sum of the counts, and how many of them are 0; None without counts.
+        The sum of the counts, and the number of zeros among them; None without counts.
     most_frequent : tuple of (row, count), or None
-        The five highest counts above 0, the highest first, the lower row first among equal ones.
+        The five highest counts above 0, in descending order; of equal counts the lower row comes
+        first.
 
     Examples
     --------
@@ -77,13 +79,13 @@ class TableStatistics(NamedTuple):
 
 
 def table_statistics(table: ArrayLike, lookups: ArrayLike | None = None) -> TableStatistics:
-    """Statistics of a table, which is read once, some rows at a time: one that is mapped from a file may be larger than memory.
+    """Statistics of a table, read once in blocks of rows: a mapped one may be larger than memory.
 
     Parameters
     ----------
     table : array_like of shape (V, D), of any float dtype
     lookups : array_like of integers, shape (V,), optional
-        How often each row was looked up, as `Embedding.lookup_counts` gives it.
+        How often each row was looked up, as from `Embedding.lookup_counts`.
 
     Returns
     -------
@@ -92,53 +94,55 @@ def table_statistics(table: ArrayLike, lookups: ArrayLike | None = None) -> Tabl
     Raises
     ------
     TypeError, ValueError
-        An argument has a dtype, shape or value that does not fit.
+        An argument has an invalid dtype, shape or value.
 
     Examples
     --------
     >>> import numpy as np, fastembed as fe
-    >>> found = fe.table_statistics(np.array([[3.0, 4.0], [0.0, 0.0], [np.nan, 1.0]]), lookups=[7, 0, 2])
+    >>> table = np.array([[3.0, 4.0], [0.0, 0.0], [np.nan, 1.0]])
+    >>> found = fe.table_statistics(table, lookups=[7, 0, 2])
     >>> found.max_norm, found.zero_rows, found.nonfinite_rows, found.never_looked_up
     (5.0, 1, 1, 1)
     """
     array = _checks.table("table", table)
     counts = None if lookups is None else _checks.counts("lookups", lookups, len(array))
-    return of_blocks(array.shape, array.dtype, array.__getitem__, counts)
+    return block_statistics(array.shape, array.dtype, array.__getitem__, counts)
 
 
-def of_blocks(
+def block_statistics(
     shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[slice], Array], counts: Array | None
 ) -> TableStatistics:
-    """Statistics of a table of which ``read(slice(first, end))`` gives some rows."""
+    """Statistics of a table whose rows ``read(slice(first, end))`` returns."""
     n_rows, n_cols = shape
-    n_zero, n_finite, least, most = 0, 0, math.inf, 0.0
+    n_zero, n_finite, lowest, highest = 0, 0, math.inf, 0.0
 
     def norms() -> Iterator[float]:
-        nonlocal n_zero, n_finite, least, most
+        nonlocal n_zero, n_finite, lowest, highest
         step = max(_BLOCK // n_cols, 1)
         for first in range(0, n_rows, step):
-            block = np.ascontiguousarray(read(slice(first, min(first + step, n_rows))), _checks.arithmetic(dtype))
+            block = np.ascontiguousarray(read(slice(first, min(first + step, n_rows))), _checks.arithmetic_dtype(dtype))
             n_zero += int(np.count_nonzero(~block.any(axis=1)))
             is_finite = np.isfinite(block).all(axis=1)
             found = np.sqrt(kernels.sum_powers(block if is_finite.all() else block[is_finite], 2.0))
             if len(found):
-                n_finite, least, most = n_finite + len(found), min(least, float(found.min())), max(most, float(found.max()))
+                n_finite += len(found)
+                lowest, highest = min(lowest, float(found.min())), max(highest, float(found.max()))
             yield from found.tolist()
 
-    if n_cols == 0:  # of such rows a small file can claim any number
-        total, n_zero, n_finite, least = 0.0, n_rows, n_rows, 0.0
+    if n_cols == 0:  # no loop over rows: the header of a small file can claim any number of empty ones
+        total, n_zero, n_finite, lowest = 0.0, n_rows, n_rows, 0.0
     else:
         total = math.fsum(norms())  # exact, so that the mean does not depend on the blocks
     n_bytes = n_rows * n_cols * dtype.itemsize
     found = TableStatistics(n_rows, n_cols, dtype.name, n_bytes, None, None, None, n_zero, n_rows - n_finite)
     if n_finite:
-        found = found._replace(min_norm=least, mean_norm=total / n_finite, max_norm=most)
-    return found if counts is None else found._replace(**_of_counts(counts))
+        found = found._replace(min_norm=lowest, mean_norm=total / n_finite, max_norm=highest)
+    return found if counts is None else found._replace(**_count_statistics(counts))
 
 
-def _of_counts(counts: Array) -> dict[str, Any]:
-    """Their sum, how many are 0, and the highest with their rows."""
-    total = (int((counts >> 32).sum()) << 32) + int((counts & 2**32 - 1).sum())  # beyond 64 bits, should it come to that
+def _count_statistics(counts: Array) -> dict[str, Any]:
+    """The sum of the counts, the number of zeros, and the highest with their rows."""
+    total = (int((counts >> 32).sum()) << 32) + int((counts & 2**32 - 1).sum())  # may exceed 64 bits
     n_most = min(_N_MOST, len(counts))
     candidates = np.flatnonzero(counts)
     if len(candidates) > n_most:

@@ -1,1 +1,1 @@
-"""Files: checkpoints that are saved whole or not at all, and tables in mapped files with their journal."""
+"""Files: checkpoints that are written atomically, and tables in mapped files with a journal."""

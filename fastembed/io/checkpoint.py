@@ -1,4 +1,4 @@
-"""Checkpoints: named arrays and a JSON-able description in one safetensors file, saved whole or not at all."""
+"""Checkpoints: named arrays and a description in one safetensors file, written atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
-from ..functional.statistics import LOOKUPS, TableStatistics, of_blocks
+from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
-_KEY = "fastembed"  # of the description among the file's metadata, which are strings
+_KEY = "fastembed"  # the key of the description, as JSON, in the metadata of the file
 
 # Temporary folders: .fastembed.<machine>.<process>.<random>.tmp
 _PREFIX = f".fastembed.{zlib.crc32(platform.node().encode()):08x}."
@@ -30,13 +30,14 @@ _TEMPORARY = re.compile(re.escape(_PREFIX) + r"(?P<pid>[0-9]{1,9})\.[0-9a-f]{8}\
 
 
 class CheckpointError(ValueError):
-    """A file is not a checkpoint, is damaged, or holds other names, shapes or dtypes than were asked for."""
+    """A file is not a checkpoint, is damaged, or has unexpected names, shapes or dtypes."""
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], description: Any = None) -> None:
-    """Write a checkpoint: into a temporary folder beside ``path``, flushed to the disk, then renamed over it.
+    """Write a checkpoint: to a temporary file beside ``path``, flushed, then renamed over it.
 
-    A kill or a full disk at any moment leaves the old file or the new one. What dead processes left behind is removed.
+    A kill or a full disk at any moment leaves either the old file or the new one. Temporary files
+    of dead processes are removed.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     Raises
     ------
     OSError
-        The file cannot be written, or what is there is no regular file; it is still there.
+        The file cannot be written, or ``path`` is not a regular file; it is unchanged.
     ValueError
         A name or the description cannot be written.
 
@@ -68,9 +69,9 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
 
     target = writable_path(path)
     arrays = {_checked_name(name): np.array(value, order="C", copy=None) for name, value in tensors.items()}
-    metadata = {_KEY: _encoded(description)}
+    metadata = {_KEY: _as_json(description)}
     _remove_stale(target.parent)
-    # A folder of its own, because safetensors may write through a temporary file of a name of its choice.
+    # A folder, because safetensors may write through a temporary file with a name of its choice.
     folder = target.with_name(f"{_PREFIX}{os.getpid()}.{secrets.token_hex(4)}.tmp")
     folder.mkdir()
     temporary = folder / "tensors"
@@ -79,7 +80,8 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
             save_file(arrays, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(f"cannot write {target}: {error}") from error
-        # The file that is replaced gives its mode, else the folder just made: a temporary file is private.
+        # Temporary files are private: take the permissions of the replaced file or, without one, of
+        # the new folder.
         temporary.chmod((target if target.exists() else folder).stat().st_mode & 0o666)
         _flush(temporary, os.O_RDWR)
         os.replace(temporary, target)
@@ -89,7 +91,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
 
 
 def writable_path(path: str | os.PathLike[str]) -> Path:
-    """Where a save to ``path`` goes: through links, to a file that is or can be there; else an OSError."""
+    """The file that a save to ``path`` writes, links resolved; OSError if it cannot be written."""
     if not os.fspath(path):
         raise FileNotFoundError("the path of a checkpoint must not be empty")
     target = Path(os.path.realpath(os.fsdecode(path)))
@@ -106,7 +108,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _encoded(description: Any) -> str:
+def _as_json(description: Any) -> str:
     try:
         return json.dumps(description)
     except (TypeError, ValueError, RecursionError) as error:
@@ -114,8 +116,8 @@ def _encoded(description: Any) -> str:
 
 
 def flush_folder(folder: Path) -> None:
-    """What was renamed in a folder is so on the disk."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename needs no flush of it
+    """Flush a folder to the disk, so that renames in it outlast a power failure."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no flush
         _flush(folder, os.O_RDONLY)
 
 
@@ -128,16 +130,16 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what killed saves left behind; a living process, or one of another machine, keeps its folder."""
-    for left in folder.iterdir():
-        found = _TEMPORARY.fullmatch(left.name)
+    """Remove temporary folders of killed processes of this machine."""
+    for entry in folder.iterdir():
+        found = _TEMPORARY.fullmatch(entry.name)
         if found and not _is_alive(int(found["pid"])):
-            shutil.rmtree(left, ignore_errors=True)  # another save may be removing it too
+            shutil.rmtree(entry, ignore_errors=True)  # another save may be removing it too
 
 
 def _is_alive(pid: int) -> bool:
     if os.name != "posix":
-        return False  # there an open file cannot be removed, so that trying is safe
+        return False  # elsewhere open files cannot be removed, so that trying is safe
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -153,30 +155,31 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     Returns
     -------
     tensors : dict of name to ndarray
-    description : what `save` was given; None for a safetensors file of other origin
+    description : as given to `save`; None for a safetensors file from another program
 
     Raises
     ------
     OSError
         The file cannot be read.
     CheckpointError
-        It is not a safetensors file, or a damaged one.
+        The file is not a safetensors file, or is damaged.
     ImportError
-        It has tensors of bfloat16, and ml_dtypes is not installed.
+        The file has tensors of bfloat16, and ml_dtypes is not installed.
     """
-    with _opened(path) as (file, description):
+    with _open_file(path) as (file, description):
         return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118 - not a dict
 
 
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-    """Write what ``state_dict()`` of layers and optimisers gives: mappings and lists of arrays and of what JSON knows, nested.
+    """Write a nested state, such as ``state_dict()`` of layers and optimisers, with `save`.
 
-    An array is called by its path, as in ``optimizer.items.0.exp_avg.weight``; the file is one of `save`.
+    A state consists of mappings and lists of arrays and JSON values. The name of an array is its
+    path, as in ``optimizer.items.0.exp_avg.weight``.
 
     Raises
     ------
     OSError, ValueError
-        As in `save`; or two arrays would have one name, or the state is nested too deeply.
+        As in `save`; or two arrays have the same name, or the state is nested too deeply.
 
     Examples
     --------
@@ -185,7 +188,8 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     >>> layer = fe.Embedding(4, 2, rng=0)
     >>> opt = fe.optim.Adam(layer)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     checkpoint.save_state(f"{folder}/run.safetensors", {"layer": layer.state_dict(), "optimizer": opt.state_dict()})
+    ...     state = {"layer": layer.state_dict(), "optimizer": opt.state_dict()}
+    ...     checkpoint.save_state(f"{folder}/run.safetensors", state)
     ...     state = checkpoint.load_state(f"{folder}/run.safetensors")
     >>> layer.load_state_dict(state["layer"])
     >>> opt.load_state_dict(state["optimizer"])
@@ -205,14 +209,14 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: str | os.PathLike[str]) -> Any:
-    """Read what `save_state` wrote; tuples come back as lists.
+    """Read a file of `save_state`; tuples come back as lists.
 
     Raises
     ------
     OSError, CheckpointError, ImportError
-        As in `load`; or the file was written by something else.
+        As in `load`; or the file was not written by `save_state`.
     """
-    with _opened(path) as (file, description):
+    with _open_file(path) as (file, description):
         if not isinstance(description, dict) or "state" not in description:
             raise CheckpointError("save_state did not write it")
         names = set(file.keys())
@@ -222,7 +226,7 @@ def load_state(path: str | os.PathLike[str]) -> Any:
 
 
 def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
-    """Nested mappings and lists with ``leaf(name, value)`` in the place of all else; a name is the path to it."""
+    """Nested mappings and lists with every other value replaced by ``leaf(path, value)``."""
     if isinstance(value, Mapping):
         return {_checked_name(key): _each_leaf(part, f"{name}.{key}".removeprefix("."), leaf) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -231,18 +235,20 @@ def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """A file as safetensors opens it, and its description. What goes wrong while it is read is one of the errors of `load`."""
+def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """A safetensors file, open, and its description; errors in reading become those of `load`."""
     from safetensors import SafetensorError, safe_open
 
-    with open(os.fspath(path), "rb"):  # names the file in the error when there is none; a number is no descriptor
+    # open() names a missing file in its error; fspath refuses integers, which open() takes for
+    # descriptors.
+    with open(os.fspath(path), "rb"):
         pass
     if not os.path.isfile(path):
         raise OSError(f"{path!r} is not a regular file")
     try:
         with safe_open(os.fsdecode(path), framework="numpy") as file:
             if any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys()):  # noqa: SIM118 - not a dict
-                _checks.dtype("bfloat16")  # NumPy has to know the name
+                _checks.dtype("bfloat16")  # registers the dtype with NumPy
             yield file, json.loads((file.metadata() or {}).get(_KEY, "null"))
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
@@ -252,21 +258,21 @@ _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 
 def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics | str], Any]:
-    """What is in a safetensors file, read a block of rows at a time: it may be larger than memory.
+    """The contents of a safetensors file, read in blocks of rows: it may be larger than memory.
 
     Returns
     -------
     found : dict of name to TableStatistics
-        Of every table of floats; with its look-ups, if the file has them (``layer.state_dict(lookups=True)``). Of any other
-        tensor a text: its shape and dtype.
-    description : what `save` was given; None for a file of other origin
+        For every table of floats, with its look-ups if the file has them
+        (``layer.state_dict(lookups=True)``). For any other tensor its shape and dtype as a text.
+    description : as given to `save`; None for a safetensors file from another program
 
     Raises
     ------
     OSError, CheckpointError, ImportError
-        As in `load`; or counts of look-ups are below 0.
+        As in `load`; or counts of look-ups are negative.
     """
-    with _opened(path) as (file, description):
+    with _open_file(path) as (file, description):
         tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         sizes = {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
         tables = {name: shape for name, (shape, dtype) in sizes.items() if len(shape) == 2 and dtype in _FLOATS}
@@ -277,15 +283,16 @@ def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics 
         for name, shape in tables.items():
             counts = _checks.counts(name + LOOKUPS, file.get_tensor(name + LOOKUPS), shape[0]) if name in counted else None
             dtype = _checks.dtype(_FLOATS[sizes[name][1]])
-            found[name] = of_blocks(shape, dtype, tensors[name].__getitem__, counts)
+            found[name] = block_statistics(shape, dtype, tensors[name].__getitem__, counts)
     return {name: found[name] for name in sorted(found)}, description
 
 
 def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:
-    """CheckpointError unless the tensors of a file have exactly the expected names, shapes and dtype."""
+    """CheckpointError unless the tensors have exactly the expected names, shapes and dtype."""
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
-        raise CheckpointError(f"{path} lacks {_checks.some(missing)} and has {_checks.some(unexpected)} that is not expected")
+        lacks, has = _checks.first_few(missing), _checks.first_few(unexpected)
+        raise CheckpointError(f"{path} lacks {lacks} and has {has} that is not expected")
     for name, shape in expected.items():
         found = tensors[name]
         if (found.shape, found.dtype) != (shape, dtype):

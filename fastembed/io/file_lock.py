@@ -1,4 +1,4 @@
-"""Locks of mapped files: shared by readers, of a writer alone. A process that dies leaves none."""
+"""Locks of mapped files: readers share one, a writer has its own; a dead process holds none."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ except ImportError:
     raise ImportError("mapped tables need fcntl and private mappings, which are unsupported here") from None
 
 
-def locked(path: Path, mode: str) -> int:
-    """A descriptor with a lock on the file that has that name: shared by readers, of a writer alone."""
+def lock_file(path: Path, mode: str) -> int:
+    """A descriptor that locks the file: shared with other readers, or exclusive with mode "r+"."""
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a regular file")
     while True:
         lock = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if mode == "r+" else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), os.stat(path)):
+            if os.path.samestat(os.fstat(lock), os.stat(path)):  # else it was replaced meanwhile
                 return lock
         except BlockingIOError:
             os.close(lock)
@@ -30,16 +30,16 @@ def locked(path: Path, mode: str) -> int:
         os.close(lock)
 
 
-def recovered(path: Path, mode: str) -> int:
-    """The same, after what killed writers left to do has been done; a reader leaves that to the next writer."""
+def lock_and_recover(path: Path, mode: str) -> int:
+    """`lock_file`, and with mode "r+" replay the journal that a killed writer left."""
     while True:
-        lock = locked(path, mode)
+        lock = lock_file(path, mode)
         try:
             pending = journal.read(path) if mode == "r+" else None
             if pending is None:
                 return lock
-            pending.carry_out(path)
+            pending.replay(path)
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # a table that was resized is another file now
+        os.close(lock)  # the journal of a resize replaces the file, so lock again

@@ -1,7 +1,8 @@
-"""The journal of a mapped table: what a flush is about to write into its files, written whole or not at all, then carried out.
+"""The journal of a mapped table: the rows that a flush is about to write to its files.
 
-A journal that is there under its name is complete, and carrying it out once more changes nothing: so whoever opens the table
-finishes what a killed process has begun.
+It is written atomically before the files are. A journal that exists is complete, and to replay it
+twice has the same effect as once. So the next writer of the table replays the journal of a killed
+process.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
 
 _MAGIC = b"fe-jrnl1"
 _BLOCK = 4 << 20  # bytes that are copied at one time
-_RUN = 2 * 8  # bytes: the first row, and how many
+_RUN = 2 * 8  # bytes of a run: its first row, its number of rows
 _MAX_RECORD = 1 << 20  # bytes
 NO_RECORD: dict[str, Any] = {"tensor": "", "optimizer": None, "step": 0, "options": {}, "states": {}}
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """A file that belongs to another one and lies beside it."""
+    """The file ``<name>.<suffix>`` that belongs to ``path``, in the same folder."""
     return path.with_name(f"{path.name}.{suffix}")
 
 
-def open_new(path: Path, like: Path) -> BinaryIO:
-    """What is to take the place of a file when it is whole, for the eyes of those who may read another."""
-    mode = like.stat().st_mode & 0o666 if like.exists() else None
+def open_new(path: Path, mode_from: Path) -> BinaryIO:
+    """Open ``<path>.new``, later renamed to ``path``; permissions are those of ``mode_from``."""
+    mode = mode_from.stat().st_mode & 0o666 if mode_from.exists() else None
     file = open(beside(path, "new"), "wb")  # noqa: SIM115 - the caller closes it
     try:
         if mode is not None:
@@ -65,26 +66,26 @@ def part_of(path: Path, place: Place) -> Part:
 
 
 def runs_of(rows: Array) -> Array:
-    """Sorted distinct rows as (first row, how many), shape (n, 2)."""
+    """Sorted distinct rows as runs (first row, number of rows), shape (n, 2)."""
     firsts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
     return np.stack([rows[firsts], np.diff(firsts, append=len(rows))], axis=1)
 
 
 class Journal(NamedTuple):
-    """A journal as it was read.
+    """A journal that has been read from its file.
 
     Attributes
     ----------
     parts : list of Part
         The files whose rows change.
     renamed : list of str
-        Files that one beside them, ``<name>.new``, takes the place of first.
+        Files that are first replaced by ``<name>.new``.
     record : JSON-able
-        What the record file is to say.
+        The new content of the record file.
     runs : ndarray of shape (n, 2)
-        Which rows change, the same in each file.
+        The rows that change, the same in each file.
     data : memoryview
-        Those rows, of one file after the other.
+        The bytes of these rows, one file after the other.
     """
 
     path: Path
@@ -95,15 +96,15 @@ class Journal(NamedTuple):
     data: memoryview
 
     def changes(self, k: int) -> Iterator[tuple[int, memoryview]]:
-        """Where in the rows of part k some bytes belong, and these bytes."""
+        """(offset, bytes) of each run of part k, from the start of the rows of its file."""
         n_rows, size = int(self.runs[:, 1].sum()), self.parts[k].row_size
         at = n_rows * sum(part.row_size for part in self.parts[:k])
         for first, n in self.runs.tolist():
             yield first * size, self.data[at : at + n * size]
             at += n * size
 
-    def carry_out(self, table: Path) -> None:
-        """Let the files hold what the journal says, flush them to the disk, and remove the journal."""
+    def replay(self, table: Path) -> None:
+        """Write the journal's rows to the files, flush them to the disk, remove the journal."""
         for name in self.renamed:
             if table.with_name(f"{name}.new").exists():
                 os.replace(table.with_name(f"{name}.new"), table.with_name(name))
@@ -118,14 +119,14 @@ class Journal(NamedTuple):
             finally:
                 os.close(descriptor)
         if self.record is not None:
-            put_record(table, self.record)
+            write_record(table, self.record)
         flush_folder(table.parent)
         os.unlink(self.path)
         flush_folder(table.parent)
 
 
-def put_record(table: Path, record: Any) -> None:
-    """Let the record file say that; whole or not at all."""
+def write_record(table: Path, record: Any) -> None:
+    """Write the record file atomically."""
     path = beside(table, "optimizer.json")
     with open_new(path, table) as file:
         file.write(json.dumps(record, indent=1).encode())
@@ -135,16 +136,16 @@ def put_record(table: Path, record: Any) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What the last flush said of the optimiser."""
+    """The record of the optimiser at the last flush."""
     file = beside(path, "optimizer.json")
     try:
         with open(file, "rb") as opened:
             found = json.loads(opened.read(_MAX_RECORD))
         names = [found["optimizer"], *found["states"]]
-        is_whole = found.keys() == NO_RECORD.keys() and all(name.isidentifier() for name in names)
-        is_whole = is_whole and all(isinstance(start, float) for start in found["states"].values())
-        if not (is_whole and isinstance(found["options"], dict) and _checks.size("step", found["step"]) >= 0):
-            raise ValueError("names or numbers are none")
+        is_valid = found.keys() == NO_RECORD.keys() and all(name.isidentifier() for name in names)
+        is_valid = is_valid and all(isinstance(start, float) for start in found["states"].values())
+        if not (is_valid and isinstance(found["options"], dict) and _checks.size("step", found["step"]) >= 0):
+            raise ValueError("invalid names or numbers")
     except FileNotFoundError:
         return NO_RECORD
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -158,8 +159,8 @@ def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
         data, offset = data[n_written:], offset + n_written
 
 
-def _rows_of(array: Array, rows: Array) -> Iterator[Array]:
-    """The bytes of some rows, in blocks."""
+def _row_blocks(array: Array, rows: Array) -> Iterator[Array]:
+    """The bytes of the given rows, in blocks."""
     flat = array.reshape(len(array), -1).view(np.uint8) if array.size else np.empty((len(array), 0), np.uint8)
     n_block = max(_BLOCK // max(flat.shape[1], 1), 1)
     for first in range(0, len(rows), n_block):
@@ -167,12 +168,12 @@ def _rows_of(array: Array, rows: Array) -> Iterator[Array]:
 
 
 def write(table: Path, parts: list[tuple[Part, Array]], rows: Array, record: Any, renamed: Iterable[str] = ()) -> Journal:
-    """Write a journal of what rows (sorted, distinct) of some arrays hold; once it has its name it counts."""
+    """Write a journal of rows (sorted, distinct) of arrays. The final rename commits it."""
     runs, path = runs_of(rows), beside(table, "journal")
     head = {"parts": [part for part, _ in parts], "renamed": list(renamed), "record": record, "n_runs": len(runs)}
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)
-    blocks: Iterator[Any] = (block.data for _, array in parts for block in _rows_of(array, rows))
+    blocks: Iterator[Any] = (block.data for _, array in parts for block in _row_blocks(array, rows))
     with open_new(path, table) as file:
         file.write(_MAGIC)
         checksum = 0
@@ -190,12 +191,12 @@ def write(table: Path, parts: list[tuple[Part, Array]], rows: Array, record: Any
 
 
 def read(table: Path) -> Journal | None:
-    """The journal of a table, if there is one.
+    """The journal of a table, or None.
 
     Raises
     ------
     CheckpointError
-        It is damaged: then nothing can be said about the table either.
+        The journal is damaged, and so the state of the table is unknown.
     """
     path = beside(table, "journal")
     try:
@@ -206,12 +207,12 @@ def read(table: Path) -> Journal | None:
     except ValueError:  # an empty file
         memory = memoryview(b"")
     try:
-        return _parsed(path, table, memory)
+        return _parse(path, table, memory)
     except (ValueError, TypeError, KeyError, RecursionError, struct.error) as error:
         raise CheckpointError(f"{path} is not a journal of {table.name}, or is damaged: {error}") from error
 
 
-def _parsed(path: Path, table: Path, memory: memoryview) -> Journal:
+def _parse(path: Path, table: Path, memory: memoryview) -> Journal:
     body, end = memory[len(_MAGIC) : -8], memory[-8:]
     if memory[: len(_MAGIC)] != _MAGIC or struct.unpack("<Q", end) != (zlib.crc32(body),):
         raise ValueError("its checksum is wrong")

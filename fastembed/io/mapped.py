@@ -1,7 +1,7 @@
-"""A table in a mapped file, with the files of its optimiser beside it: locked, marked row by row, flushed through a journal.
+"""A table in a mapped file, with its optimiser's state in files beside it, flushed by a journal.
 
-The mapping is private: what is trained stays in memory until a flush writes it, so that the files hold the state of a flush.
-docs/mapped.md says what may happen when.
+The mapping is private: changed rows stay in memory until a flush writes them, so that the files
+always hold the state of the last flush. docs/mapped.md describes what a kill at any moment leaves.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from .._kernels.backend import kernels
 from ..functional import lookup
 from . import journal, tensor_file
 from .checkpoint import CheckpointError, flush_folder, writable_path
-from .file_lock import locked, recovered
+from .file_lock import lock_and_recover, lock_file
 from .journal import beside, open_new
 from .tensor_file import Fill, Place
 
 if TYPE_CHECKING:
     from .._typing import Array
 
-_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # else 40 GB are refused
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # without it large mappings are refused
 _PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
-_FEW = 8  # rows that are not worth a prefetch
+_MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
 
 class MappedFiles:
-    """The files of one mapped table, open: what `fastembed.tables.storage.Storage` asks for.
+    """The open files of one mapped table: a `fastembed.tables.storage.Storage`.
 
     Parameters
     ----------
     path : path-like
     mode : {"r", "r+"}
     name : str, optional
-        Of the tensor, where a safetensors file has several.
+        The name of the tensor, if a safetensors file has several.
 
     Attributes
     ----------
     table : ndarray of shape (V, D)
-        The mapping itself: whoever writes rows of it says so first (`begin_write`).
+        The mapping itself. Call `begin_write` before rows of it are written.
     step : int
-        How many steps the optimiser has taken.
+        The number of steps that the optimiser has taken.
     """
 
     is_mapped = True
-    is_closed = True  # until it is open: then it may be used
+    is_closed = True  # until the constructor is done
 
     def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None) -> None:
         self.path = Path(os.path.realpath(os.fsdecode(path)))
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
-        self._pid, self._is_marked = os.getpid(), False
-        self._owner: Any = lambda: None  # the optimiser that holds the state
-        self._lock = recovered(self.path, mode)
+        self._pid, self._has_changed_rows = os.getpid(), False
+        self._owner: Any = lambda: None  # a weak reference to the optimiser that owns the state
+        self._lock = lock_and_recover(self.path, mode)
         try:
             self._load(name)
         except BaseException:
@@ -72,7 +72,7 @@ class MappedFiles:
         _open.add(self)
 
     def _load(self, name: str | None) -> None:
-        """Map the table as the last flush left it, and read what that says of an optimiser."""
+        """Map the table as of the last flush, and read the record of its optimiser."""
         pending = journal.read(self.path) if self.mode == "r" else None
         moved = beside(self.path, "new")
         file = moved if pending and self.path.name in pending.renamed and moved.exists() else self.path
@@ -87,15 +87,15 @@ class MappedFiles:
             for offset, data in pending.changes(0):
                 flat[offset : offset + len(data)] = data
         self.table.flags.writeable = self.mode == "r+"
-        self._marks = self.zeros(len(self.table), np.dtype(bool))
+        self._changed_rows = self.zeros(len(self.table), np.dtype(bool))
         self._states: dict[str, tuple[Path, Place, Array]] = {}
-        self._record = self._recorded = journal.read_record(self.path) if self.mode == "r+" else journal.NO_RECORD
+        self._record = self._flushed_record = journal.read_record(self.path) if self.mode == "r+" else journal.NO_RECORD
         self.step = self._record["step"]
-        if self.mode == "r+":  # what killed processes left
-            for left in (self.path, *(beside(self.path, name) for name in ("journal", "optimizer.json")), *self._state_files()):
-                beside(left, "new").unlink(missing_ok=True)
+        if self.mode == "r+":  # remove unfinished files of killed processes
+            for file in (self.path, *(beside(self.path, name) for name in ("journal", "optimizer.json")), *self._state_files()):
+                beside(file, "new").unlink(missing_ok=True)
 
-    # ---- what a layer asks for ----
+    # ---- for layers ----
 
     def check_open(self) -> None:
         if self.is_closed:
@@ -109,34 +109,33 @@ class MappedFiles:
         raise TypeError(f"the table of {self.path} is mapped: open it again, or take weight.copy() for a layer in memory")
 
     def view(self, array: Array) -> Array:
-        """An array as it is handed out: what somebody wrote into it would be noticed by nobody."""
+        """A read-only view: a user's writes would not be recorded, and so never flushed."""
         self.check_open()
         view = array.view()
         view.flags.writeable = False
         return view
 
     def prefetch(self, ids: Any) -> None:
-        """Rows will be looked up: those that are not in memory are read side by side."""
+        """Read nonresident rows from the disk in parallel, before they are looked up."""
         self.check_open()
-        is_plain = (
-            isinstance(ids, np.ndarray) and ids.dtype == np.int64 and ids.flags.c_contiguous
-        )  # what is no row is passed over
-        rows = ids if is_plain else lookup.resolve_ids(ids, len(self.table))
-        if rows.size >= _FEW:
+        # Contiguous int64 ids go to the kernel unchecked: it ignores those out of range.
+        is_int64 = isinstance(ids, np.ndarray) and ids.dtype == np.int64 and ids.flags.c_contiguous
+        rows = ids if is_int64 else lookup.resolve_ids(ids, len(self.table))
+        if rows.size >= _MIN_PREFETCH:
             _prefetch([self.table], rows.reshape(-1))
 
     def begin_write(self, rows: Array | None) -> None:
-        """Rows (checked int64; None for all) of the table, or of its state, are about to change."""
+        """Record that rows (checked int64; None: all) or their state are about to change."""
         self.check_open()
-        self._is_marked = True
+        self._has_changed_rows = True
         if rows is None:
-            self._marks[:] = True
+            self._changed_rows[:] = True
         else:
-            self._marks[rows] = True
+            self._changed_rows[rows] = True
             _prefetch([self.table, *(array for *_, array in self._states.values())], rows.reshape(-1))
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
-        """Zeros that take memory where they are used, one page at a time: NumPy's take two megabytes at a time."""
+        """Zeros that use memory page by page as they are written; NumPy's come in pages of 2 MB."""
         if n * dtype.itemsize < 1 << 20:
             return np.zeros(n, dtype)
         memory = mmap.mmap(-1, n * dtype.itemsize, **{**_PRIVATE, "flags": _PRIVATE["flags"] | mmap.MAP_ANONYMOUS})
@@ -144,26 +143,26 @@ class MappedFiles:
             memory.madvise(mmap.MADV_NOHUGEPAGE)
         return np.frombuffer(memory, dtype)
 
-    # ---- what an optimiser asks for ----
+    # ---- for optimisers ----
 
     def check_owner(self, optimizer: Any) -> None:
-        """An error if the state is one of another kind of optimiser, or another optimiser has taken it over."""
+        """Raise if the state is of another kind of optimiser, or owned by another optimiser."""
         self.check_open()
         found = (self._record["optimizer"], self._record["tensor"])
         wanted = (type(optimizer).__name__, self._place.name)
         if self._record["states"] and found != wanted:
             files = ", ".join(map(str, (*self._state_files(), beside(self.path, "optimizer.json"))))
-            beside_it, other = (" ".join(filter(None, names)) for names in (found, wanted))
-            raise ValueError(f"{self.path} has a state of {beside_it} beside it, not of {other}: {files}")
+            found_text, wanted_text = (" ".join(filter(None, names)) for names in (found, wanted))
+            raise ValueError(f"{self.path} has a state of {found_text} beside it, not of {wanted_text}: {files}")
         if self._owner() not in (None, optimizer):
             raise RuntimeError(f"another optimiser has been made for the table of {self.path}, and has taken its state over")
 
     def states(
         self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, dict[str, Array]]:
-        """The state arrays of an optimiser, which owns them from now on, in files that are made where they are not there yet.
+        """The state arrays of an optimiser, which owns them from now on; missing files are created.
 
-        A frozen table may be larger than memory: it has none.
+        optimizer None means a frozen table, which has no state: it may be larger than memory.
         """
         if optimizer is None:
             return {}
@@ -177,14 +176,7 @@ class MappedFiles:
         states = known | {kind: spec.start for kind, spec in new.items()}
         record = {"tensor": self._place.name, "optimizer": name, "step": step, "options": dict(options), "states": states}
         if new:
-            self._finish()
-            for kind, spec in new.items():
-                file = beside(self.path, f"{name}.{kind}")
-                _new_file(file, self.path, kind, spec.shape, spec.dtype, _constant(spec.shape, spec.start))
-            flushed = self._recorded["step"] if self._recorded["optimizer"] == name else 0
-            journal.put_record(self.path, record | {"step": flushed})
-            flush_folder(self.path.parent)
-            self._recorded = record | {"step": flushed}
+            self._create_states(new, record)
         self._record, self.step = record, step
         self._open_states()
         for kind, (spec,) in wanted.items():
@@ -196,8 +188,21 @@ class MappedFiles:
         self._owner = weakref.ref(optimizer)
         return {kind: dict.fromkeys(by_table, self._states[kind][-1]) for kind, by_table in specs.items()}
 
+    def _create_states(self, new: Mapping[str, Any], record: dict[str, Any]) -> None:
+        """Create the files of new state arrays, and record them at the step of the last flush."""
+        self._replay_pending()
+        name = record["optimizer"]
+        for kind, spec in new.items():
+            file = beside(self.path, f"{name}.{kind}")
+            _new_file(file, self.path, kind, spec.shape, spec.dtype, _fill_with(spec.shape, spec.start))
+        flushed = self._flushed_record["step"] if self._flushed_record["optimizer"] == name else 0
+        on_disk = record | {"step": flushed}
+        journal.write_record(self.path, on_disk)
+        flush_folder(self.path.parent)
+        self._flushed_record = on_disk
+
     def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
-        """The optimiser has come so far."""
+        """Record the optimiser's step count and options for the next flush."""
         self.step, self._owner = step, weakref.ref(optimizer)
         self._record = self._record | {"optimizer": type(optimizer).__name__, "step": step, "options": dict(options)}
 
@@ -225,73 +230,73 @@ class MappedFiles:
 
     @property
     def _is_dirty(self) -> bool:
-        return self._is_marked or _encoded(self._record) != _encoded(self._recorded)
+        return self._has_changed_rows or _as_json(self._record) != _as_json(self._flushed_record)
 
     def flush(self) -> None:
-        """Let the files hold what has been trained: all of it, or after a failure what they held."""
+        """Write all changed rows to the files: after a failure either all or none."""
         if self.mode == "r":
             return
         self._check_writer()
-        self._finish()
+        self._replay_pending()
         if not self._is_dirty:
             return
-        rows, record = np.flatnonzero(self._marks), self._record
-        journal.write(self.path, self._parts(), rows, self._told()).carry_out(self.path)
-        self._recorded = record
-        self._marks[rows] = self._is_marked = False
+        rows, record = np.flatnonzero(self._changed_rows), self._record
+        journal.write(self.path, self._parts(), rows, self._record_to_write()).replay(self.path)
+        self._flushed_record = record
+        self._changed_rows[rows] = self._has_changed_rows = False
         for _, array in self._parts():
             kernels.release_pages(array, rows)
 
-    def _told(self) -> dict[str, Any] | None:
-        """What a flush says of the optimiser, if there has been one."""
+    def _record_to_write(self) -> dict[str, Any] | None:
+        """The record of the optimiser for the next flush, or None if there is none."""
         return None if self._record["optimizer"] is None else self._record
 
-    def _finish(self) -> None:
-        """Carry out what a flush that failed has left."""
+    def _replay_pending(self) -> None:
+        """Replay the journal of a flush that failed, if there is one."""
         pending = journal.read(self.path)
         if pending is not None:
-            pending.carry_out(self.path)
+            pending.replay(self.path)
 
     def resized_state(self, kind: str, old: Array, spec: Any) -> Array:
         return self._states[kind][-1]
 
     def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
-        """Put files with as many rows in the place of these, and flush; the state arrays are others afterwards too."""
+        """Replace the files by ones with ``n_rows``, state arrays as well, and flush."""
         self._check_writer()
         if not self._place.is_alone:
             raise ValueError(f"{self.path} holds other tensors too: only a table that is alone in its file can be resized")
-        self._finish()
+        self._replay_pending()
         self._open_states()
-        n_kept, parts, lock, is_decided = min(n_rows, len(self.table)), [], None, False
+        n_kept, parts, lock, is_committed = min(n_rows, len(self.table)), [], None, False
         files = {"": (self.path, self._place, self.table), **self._states}
         try:
             for name, (path, place, array) in files.items():
                 new = place._replace(shape=(n_rows, *place.shape[1:]))
-                fill = _constant(new.shape, self._record["states"][name]) if name else _slices(added, n_kept)
+                fill = _fill_with(new.shape, self._record["states"][name]) if name else _fill_from(added, n_kept)
                 with open_new(path, path) as file:
                     made = tensor_file.write(file, new, fill, n_kept, (path, place))
                 parts.append((journal.part_of(path, made), array[:n_kept]))
-            lock, rows = locked(beside(self.path, "new"), "r+"), np.flatnonzero(self._marks[:n_kept])
-            change = journal.write(self.path, parts, rows, self._told(), [part.file for part, _ in parts])
-            is_decided = True
-            change.carry_out(self.path)
+            lock, rows = lock_file(beside(self.path, "new"), "r+"), np.flatnonzero(self._changed_rows[:n_kept])
+            pending = journal.write(self.path, parts, rows, self._record_to_write(), [part.file for part, _ in parts])
+            is_committed = True
+            pending.replay(self.path)
             self._load(self._place.name or None)
             self._open_states()
         except BaseException:
             if lock is not None:
                 os.close(lock)
-            if is_decided or beside(self.path, "journal").exists():
-                self.close()  # other files are there, or will be: who opens them sees a state that is whole
+            if is_committed or beside(self.path, "journal").exists():
+                self.close()  # the files are, or will be, replaced: they must be opened again
             else:
                 for path, *_ in files.values():
                     beside(path, "new").unlink(missing_ok=True)
             raise
         os.close(self._lock)
-        self._lock, self._is_marked = lock, False
+        self._lock, self._has_changed_rows = lock, False
         return self.table
 
     def close(self) -> None:
-        """Unlock the file; what has not been flushed is gone. Arrays that were handed out stay as they are."""
+        """Unlock the file; changes since the last flush are lost. Arrays handed out stay valid."""
         if not self.is_closed:
             self.is_closed = True
             if os.getpid() == self._pid:
@@ -306,19 +311,19 @@ class MappedFiles:
 
 
 def create(path: str | os.PathLike[str], name: str, shape: tuple[int, int], dtype: np.dtype[Any], fill: Fill) -> MappedFiles:
-    """A new file with a table, whole or not at all, open for training."""
+    """Write a new file with a table atomically, and open it for training."""
     target = writable_path(path)
-    for there in (target, beside(target, "journal"), beside(target, "optimizer.json")):
-        if there.exists():
-            raise FileExistsError(f"{there} is there already, and is not replaced")
+    for file in (target, beside(target, "journal"), beside(target, "optimizer.json")):
+        if file.exists():
+            raise FileExistsError(f"{file} is there already, and is not replaced")
     _new_file(target, target, name, shape, dtype, fill)
     return MappedFiles(target, "r+")
 
 
-def _new_file(path: Path, like: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
+def _new_file(path: Path, mode_from: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
     place = tensor_file.new_place(path, name, shape, dtype)
     try:
-        with open_new(path, like) as file:
+        with open_new(path, mode_from) as file:
             tensor_file.write(file, place, fill)
         os.replace(beside(path, "new"), path)
     finally:
@@ -326,16 +331,18 @@ def _new_file(path: Path, like: Path, name: str, shape: tuple[int, ...], dtype: 
     flush_folder(path.parent)
 
 
-def _constant(shape: tuple[int, ...], value: float) -> Fill:
-    """Rows of one number; none at all for 0, which a hole reads as."""
+def _fill_with(shape: tuple[int, ...], value: float) -> Fill:
+    """Rows filled with one number; None for 0.0, since holes of a file read as zeros."""
     return lambda first, end: None if str(float(value)) == "0.0" else np.full((end - first, *shape[1:]), value)
 
 
-def _slices(new_rows: Array | None, n_kept: int) -> Fill:
+def _fill_from(new_rows: Array | None, n_kept: int) -> Fill:
+    """The rows that a resize adds after the ``n_kept`` first; None for zeros."""
     return lambda first, end: None if new_rows is None else new_rows[first - n_kept : end - n_kept]
 
 
 def _mapped(path: Path, place: Place) -> Array:
+    """An array in a private mapping of a file."""
     with open(path, "rb") as file:
         memory = mmap.mmap(file.fileno(), 0, **_PRIVATE)
     memory.madvise(mmap.MADV_RANDOM)
@@ -343,7 +350,7 @@ def _mapped(path: Path, place: Place) -> Array:
 
 
 def _prefetch(arrays: list[Array], rows: Array) -> None:
-    """Let the disk read rows that are absent side by side, not one after the other as they are touched."""
+    """Read nonresident rows from the disk in parallel, not one by one as they are accessed."""
     in_order = None
     for array in arrays:
         if kernels.any_nonresident(array, rows):
@@ -351,12 +358,12 @@ def _prefetch(arrays: list[Array], rows: Array) -> None:
             kernels.prefetch_pages(array, in_order)
 
 
-def _encoded(record: Any) -> str:
+def _as_json(record: Any) -> str:
     return json.dumps(record, sort_keys=True)
 
 
 def _unlock_in_child() -> None:
-    """A forked child, which may not write the files, does not keep them locked either."""
+    """Release the locks in a forked child, which must not write the files."""
     for files in list(_open):
         if not files.is_closed and files._pid == os.getppid():
             os.close(files._lock)

@@ -1,4 +1,4 @@
-"""Where a table lies in a safetensors or .npy file, and new files of both kinds. What a header says is not trusted."""
+"""Find a table in a safetensors or .npy file, checking its header; write new files of both."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from .checkpoint import CheckpointError
 if TYPE_CHECKING:
     from .._typing import Array
 
-_MAX_HEADER, _MAX_ENTRIES = 16 << 20, 100_000  # of safetensors, in bytes; a .npy file's has at most:
-_MAX_NPY_HEADER = 1 << 16
+_MAX_HEADER, _MAX_ENTRIES = 16 << 20, 100_000  # of safetensors: bytes of the header, and tensors
+_MAX_NPY_HEADER = 1 << 16  # bytes
 _NPY, _METADATA = b"\x93NUMPY", "__metadata__"
 _DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
-_BLOCK = 4 << 20  # bytes that are copied or made at one time
+_BLOCK = 4 << 20  # bytes that are copied or filled at one time
 
 
 class Place(NamedTuple):
-    """Where an array lies in a file.
+    """The place of an array in a file.
 
     Attributes
     ----------
     name : str
-        Of the tensor; empty in a .npy file.
+        The name of the tensor; empty in a .npy file.
     start : int
-        Where its first byte is.
+        The offset of its first byte.
     shape : tuple of int
     dtype : dtype
     is_alone : bool
-        Whether the file holds nothing else: such a file can be written again with more or fewer rows.
+        Whether the file holds nothing else. Only such a file can be rewritten with more or fewer
+        rows.
     file_size : int
         Bytes of the whole file.
     metadata : dict or None
-        What a safetensors file says of itself.
+        The metadata of a safetensors file.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Place(NamedTuple):
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def resized(self, n_rows: int) -> tuple[Place, bytes]:
-        """The place of as many rows at the end of a file of its own, and what comes before them there."""
+        """The place of this array with ``n_rows`` in a new file, and the header of that file."""
         place = self._replace(shape=(n_rows, *self.shape[1:]))
         header = _npy_header(place) if not self.name else _safetensors_header(place)
         size = len(header) + n_rows * place.row_size
@@ -68,7 +69,7 @@ class Place(NamedTuple):
 
 
 def new_place(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Place:
-    """An array that is to lie in a new file, of the kind that the path's suffix says."""
+    """The place of an array in a new file, whose format the suffix of ``path`` selects."""
     is_npy = path.suffix == ".npy"
     if is_npy and dtype.name == "bfloat16":
         raise TypeError(f"{path}: a .npy file cannot say bfloat16, a safetensors file can")
@@ -76,12 +77,14 @@ def new_place(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
 
 
 def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
-    """Where the tensor of that name, or the only one with so many axes and a dtype that tables have, lies in a file.
+    """The place of a tensor in a file: of that name, or the only one that can be a table.
+
+    It has ``n_axes`` axes (None: any number) and one of the dtypes of tables.
 
     Raises
     ------
     CheckpointError
-        The file is neither of the two kinds, is damaged or truncated, or holds no such tensor, or several.
+        The file has another format, is damaged or truncated, or holds no such tensor, or several.
     """
     try:
         with open(path, "rb") as file:
@@ -93,7 +96,7 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
         raise
     except ImportError as error:  # bfloat16 without ml_dtypes
         raise ImportError(f"{path}: {error}") from None
-    except Exception as error:  # of NumPy's and json's parsers too
+    except Exception as error:  # the parsers of NumPy and json raise many types
         raise CheckpointError(f"{path} holds no table that can be mapped: {error}") from error
     if n_axes not in (None, len(place.shape)):
         raise CheckpointError(f"{path} holds an array of shape {place.shape} where one with {n_axes} axes is needed")
@@ -103,7 +106,7 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
 def _find_npy(file: BinaryIO, size: int) -> Place:
     from numpy.lib import format as npy
 
-    head = io.BytesIO(file.read(_MAX_NPY_HEADER))  # a longer header ends too soon
+    head = io.BytesIO(file.read(_MAX_NPY_HEADER))  # a longer header fails to parse
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(head))
     if read is None:
         raise ValueError("its version of the .npy format is unknown")
@@ -155,7 +158,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _checked_entry(key: str, entry: Any) -> tuple[str, list[int], int, int]:
     dtype, shape, ends = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not (isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(ends) and len(ends) == 2 and ends[0] <= ends[1]):
-        raise ValueError(f"dtype, shape or data_offsets of {key!r} are none")
+        raise ValueError(f"invalid dtype, shape or data_offsets of {key!r}")
     return dtype, shape, *ends
 
 
@@ -172,7 +175,7 @@ def _npy_header(place: Place) -> bytes:
 
 
 def _safetensors_header(place: Place) -> bytes:
-    """Padded, so that rows begin at a line of memory."""
+    """The header of a file with one tensor, padded so that rows begin at a cache line."""
     (dtype,) = (key for key, name in _DTYPES.items() if name == place.dtype.name)
     entry = {"dtype": dtype, "shape": place.shape, "data_offsets": [0, place.shape[0] * place.row_size]}
     text = json.dumps(({_METADATA: place.metadata} if place.metadata else {}) | {place.name: entry}).encode()
@@ -184,9 +187,10 @@ Fill = Callable[[int, int], "Array | None"]  # rows first .. end - 1; None for z
 
 
 def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, source: tuple[Path, Place] | None = None) -> Place:
-    """Write a file of one array, and flush it to the disk: rows of another file first, then what ``fill`` gives.
+    """Write a file of one array, and flush it to the disk.
 
-    Rows that ``fill`` does not give, and holes of the other file, are holes.
+    The first ``first_row`` rows are copied from ``source``; ``fill`` returns the others. Rows for
+    which it returns None become holes, and holes of ``source`` stay holes.
     """
     n_rows = place.shape[0]
     place, header = place.resized(n_rows)
@@ -206,7 +210,7 @@ def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, source: 
 
 
 def _copy(source: tuple[Path, Place], file: BinaryIO, start: int, n_bytes: int) -> None:
-    """Copy the first bytes of an array, as far as they are no holes."""
+    """Copy the first bytes of an array, leaving out holes."""
     path, place = source
     with open(path, "rb") as old:
         at, end = place.start, place.start + n_bytes
@@ -216,7 +220,7 @@ def _copy(source: tuple[Path, Place], file: BinaryIO, start: int, n_bytes: int) 
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
-                break  # nothing but a hole up to the end
+                break  # a hole up to the end of the file
             hole = min(os.lseek(old.fileno(), at, os.SEEK_HOLE), end)
             old.seek(at)
             file.seek(start + at - place.start)

@@ -1,1 +1,1 @@
-"""Tables with a call, a row-sparse gradient, and rows that may have pending updates of an optimiser."""
+"""Layers: tables with a call, a row-sparse gradient, and pending updates of an optimiser."""

@@ -1,4 +1,4 @@
-"""EmbeddingBag: a layer that makes one row of each bag of ids.
+"""EmbeddingBag: a layer that reduces each bag of ids to one row.
 
 V: rows of the table; D: columns; N: ids; B: bags.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingBag(OneTable):
-    """A table of which the rows of each bag of ids become one: their sum, mean or maximum.
+    """A table whose rows are reduced over bags of ids: to their sum, mean or maximum.
 
     Parameters
     ----------
@@ -33,23 +33,25 @@ class EmbeddingBag(OneTable):
     mode : {"mean", "sum", "sqrtn", "max"}
         As in `fastembed.embedding_bag`.
     padding_idx : int, optional
-        A row that is passed over, not counted and takes no gradient; below 0 it counts from the end. A new table has zeros there.
+        A row that is skipped, not counted and gets no gradient; a negative one counts from the end.
+        In a new table it is zeros.
     include_last_offset : bool
-        Whether the last of the offsets is where the last bag ends.
+        Whether the last of the offsets is the end of the last bag.
     max_norm, max_norm_in_place, norm_type, dtype, std, rng, trainable_rows
         As in `Embedding`.
     scale_grad_by_freq : bool
-        Whether what a row gets is divided by how often it occurs in the batch; not with "max".
+        Whether the gradient of a row is divided by how often the row occurs in the batch; not with
+        "max".
 
     Attributes
     ----------
     weight : ndarray of shape (V, D)
     per_sample_weights_grad : ndarray of the shape of the ids, or None
-        The gradient of the last backward's ``per_sample_weights``, if there were any.
+        The gradient of the ``per_sample_weights`` of the last backward, if it had any.
 
     Notes
     -----
-    The options are those of torch.nn.EmbeddingBag; weights go with "mean" and "sqrtn" too.
+    The options are those of torch.nn.EmbeddingBag; "mean" and "sqrtn" take weights too.
 
     Examples
     --------
@@ -94,9 +96,9 @@ class EmbeddingBag(OneTable):
         )
 
     @classmethod
-    def _in_file(cls, files: Any, freeze: bool = False, *, bag_mode: str | None = None, **options: Any) -> Self:
-        """In `open`, whose ``mode`` is that of the file, ``bag_mode`` is that of the bags."""
-        return super()._in_file(files, freeze, **(options if bag_mode is None else options | {"mode": bag_mode}))
+    def _from_mapped(cls, files: Any, freeze: bool = False, *, bag_mode: str | None = None, **options: Any) -> Self:
+        """As in the base class; ``bag_mode`` is the mode of bags, ``mode`` that of the file."""
+        return super()._from_mapped(files, freeze, **(options if bag_mode is None else options | {"mode": bag_mode}))
 
     def _set_up(
         self,
@@ -117,20 +119,20 @@ class EmbeddingBag(OneTable):
             raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
 
     def _hold(self, weight: Array) -> None:
-        """Bags are looked up through the checks of `bag_ops`, which keep the table in place."""
+        """Nothing to hold: every call passes the table to the functions of `bag_ops`."""
 
     @property
     def mode(self) -> str:
-        """How the rows of a bag become one."""
+        """How the rows of a bag are reduced."""
         return self._mode
 
     @property
     def include_last_offset(self) -> bool:
-        """Whether the last of the offsets is where the last bag ends."""
+        """Whether the last of the offsets is the end of the last bag."""
         return self._include_last_offset
 
     def _bags(self, ids: ArrayLike, offsets: ArrayLike | None, per_sample_weights: ArrayLike | None) -> bag_ops.Bags:
-        return bag_ops.checked(
+        return bag_ops.check_bags(
             ids,
             offsets,
             per_sample_weights,
@@ -141,14 +143,14 @@ class EmbeddingBag(OneTable):
             include_last_offset=self._include_last_offset,
         )
 
-    def _seen(self, rows: Array) -> tuple[Array, Array]:
-        """A table in which these rows (-1 for none) are as a look-up sees them, and the numbers that they have in it."""
+    def _table_seen_by(self, rows: Array) -> tuple[Array, Array]:
+        """A table with these rows (-1 for none) after ``max_norm``, and their row numbers in it."""
         weight = self.tables["weight"]
         if self._max_norm is None or self._max_norm_in_place:
             return weight, rows
-        compact, places = lookup.touched(weight, rows, self._arithmetic)
-        put_rescaled(compact, np.unique(rows[rows >= 0]), *self._rescaled(rows))
-        return compact, places
+        compact, compact_rows = lookup.compact_table(weight, rows, self._arithmetic)
+        put_rescaled(compact, np.unique(rows[rows >= 0]), *self._rows_above_max_norm(rows))
+        return compact, compact_rows
 
     def __call__(
         self,
@@ -169,10 +171,10 @@ class EmbeddingBag(OneTable):
             all_rows = lookup.resolve_ids(bags.ids, len(weight))
             rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))
             with self.up_to_date({"weight": all_rows}):
-                self._rescale(all_rows)
-                table, places = self._seen(rows)
-                seen = bags._replace(ids=places.reshape(bags.ids.shape), padding_idx=None, bounds="zero")
-                bag_ops.look_up(table, seen, result)
+                self._apply_max_norm(all_rows)
+                table, table_rows = self._table_seen_by(rows)
+                resolved = bags._replace(ids=table_rows.reshape(bags.ids.shape), padding_idx=None, bounds="zero")
+                bag_ops.look_up(table, resolved, result)
                 self._counter.add({"weight": rows})
         if self.training:
             self._last_ids = (ids, offsets, per_sample_weights)
@@ -187,37 +189,37 @@ class EmbeddingBag(OneTable):
         *,
         optimizer: Any = None,
     ) -> None:
-        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
+        """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
 
         Parameters
         ----------
         dout : array_like of shape (B, D)
         ids, offsets, per_sample_weights
-            As they were in that call; by default those of the last call in train mode.
+            The arguments of that call; by default those of the last call in train mode.
         """
         if ids is None and (offsets is not None or per_sample_weights is not None):
             raise ValueError("offsets and per_sample_weights go with ids, and none were given")
-        bags = self._bags(*self._call_of(ids, offsets, per_sample_weights))
+        bags = self._bags(*self._call_arguments(ids, offsets, per_sample_weights))
         rows = bag_ops.rows_of(bags, self.num_embeddings)
         gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)
         with self.lock:
-            of_weights = None
+            dweights = None
             if self._mode == "max" or bags.weights is not None:
                 with self.up_to_date({"weight": rows}):
-                    table, places = self._seen(rows)
-                    of_weights = bag_ops.weights_back(gradients, table, bags, places)
+                    table, table_rows = self._table_seen_by(rows)
+                    dweights = bag_ops.weights_backward(gradients, table, bags, table_rows)
             if self._mode != "max":
-                batch = bag_ops.batch_back(gradients, bags, rows, self.num_embeddings, self._scale_grad_by_freq)
+                batch = bag_ops.batch_backward(gradients, bags, rows, self.num_embeddings, self._scale_grad_by_freq)
                 self._accumulate_or_step({"weight": batch}, optimizer)
             elif optimizer is None:
-                grad = bag_ops.maxima_back(self._grads["weight"], gradients, table, bags, places, rows)
+                grad = bag_ops.max_backward(self._grads["weight"], gradients, table, bags, table_rows, rows)
                 self._grads = {"weight": grad}
             else:
-                none = RowGrad.zeros((self.num_embeddings, self.embedding_dim), self._arithmetic)
-                grad = bag_ops.maxima_back(none, gradients, table, bags, places, rows)
+                zeros = RowGrad.zeros((self.num_embeddings, self.embedding_dim), self._arithmetic)
+                grad = bag_ops.max_backward(zeros, gradients, table, bags, table_rows, rows)
                 self._accumulate_or_step({"weight": plain_batch(grad.ids, grad.rows)}, optimizer)
-            self.per_sample_weights_grad = of_weights
+            self.per_sample_weights_grad = dweights
 
     def __repr__(self) -> str:
-        options = self._options_shown() + (", include_last_offset=True" if self._include_last_offset else "")
+        options = self._options_repr() + (", include_last_offset=True" if self._include_last_offset else "")
         return f"EmbeddingBag({self.num_embeddings}, {self.embedding_dim}, mode={self._mode}, dtype={self.dtype}{options})"

@@ -1,4 +1,4 @@
-"""Layer: what embedding layers share. The state and the size of their tables, names of rows, search, counts."""
+"""Layer: the base of layers with a state, resizing, names of rows, search and look-up counts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .vocabulary import Vocabulary, mean_row
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
-_CALLS = "dropout_calls"  # in states
+_CALLS = "dropout_calls"  # name of the number of calls in states
 
 
 class Layer(Differentiable):
-    """Tables by name, with their state, their size, names of their rows, search and counts."""
+    """Named tables with a state, resizing, names of rows, search and look-up counts."""
 
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
     _padding_idx: int | None = None
@@ -35,8 +35,8 @@ class Layer(Differentiable):
 
     # ---- tables ----
 
-    def _name_of(self, table: str | None) -> str:
-        """The name of a table, by default of the first."""
+    def _table_name(self, table: str | None) -> str:
+        """The given table name, checked; by default that of the first table."""
         name = next(iter(self.tables)) if table is None else table
         if not isinstance(name, str) or name not in self.tables:
             raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
@@ -48,11 +48,11 @@ class Layer(Differentiable):
         return [self.storage.view(table) for table in self.tables.values()]
 
     def state_dict(self, *, lookups: bool = False) -> dict[str, Array]:
-        """The tables themselves by name, up to date: later training shows in them. Copy them to keep a state.
+        """The tables by name, up to date; not copied, so that later training changes them.
 
-        With ``lookups`` what `count_lookups` has counted is among them, as ``weight.lookups`` for
-        ``weight``. With dropout so is the number of calls in train mode so far,
-        ``dropout_calls``: a run that is resumed with it drops what this one would.
+        ``lookups`` adds the counts of `count_lookups`, as ``weight.lookups`` for ``weight``. A
+        layer with dropout adds ``dropout_calls``, the number of calls in train mode so far: a run
+        that is resumed with it draws the same dropout masks.
         """
         self.apply_pending()
         state = {name: self.storage.view(table) for name, table in self.tables.items()}
@@ -67,23 +67,24 @@ class Layer(Differentiable):
         ----------
         state : mapping of name to array_like
             Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``,
-            ``transformer.wte.weight``). Counts of look-ups and the number of calls need not be
-            there, ``strict`` or not; if they are, the layer goes on counting from them.
+            ``transformer.wte.weight``). Counts of look-ups and the number of calls are optional,
+            ``strict`` or not; with them the layer goes on counting from them.
         strict : bool
             Whether a missing or an unexpected name is an error; otherwise such names are ignored.
 
         Raises
         ------
         KeyError
-            A name is missing, unexpected, or there twice. No table is changed.
+            A name is missing, unexpected, or occurs twice. No table is changed.
         ValueError, TypeError
             An array has another shape, or a dtype that does not convert. No table is changed.
         """
-        known, counted = self._named(state, strict)
+        known, counted = self._match_names(state, strict)
         n_calls = _checks.size(_CALLS, state.get(_CALLS, self._n_calls))
-        arrays = {name: _checks.like(name, value, self.tables[name].shape, self.dtype) for name, value in known.items()}
-        counts = {name: _checks.counts(name + LOOKUPS, value, len(self.tables[name])) for name, value in counted.items()}
-        pairs = [(_checks.writable_table(name, self.tables[name]), array) for name, array in arrays.items()]
+        tables, dtype = self.tables, self.dtype
+        arrays = {name: _checks.convertible_array(name, value, tables[name].shape, dtype) for name, value in known.items()}
+        counts = {name: _checks.counts(name + LOOKUPS, value, len(tables[name])) for name, value in counted.items()}
+        pairs = [(_checks.writable_table(name, tables[name]), array) for name, array in arrays.items()]
         with self.lock:
             self.apply_pending()
             self.storage.begin_write(None)
@@ -93,8 +94,8 @@ class Layer(Differentiable):
                 self._counter.start(self.tables, counts)
                 self._choose_path()
 
-    def _named(self, state: Mapping[str, ArrayLike], strict: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a state has for the tables, and for the counts of their look-ups, by the name of the table."""
+    def _match_names(self, state: Mapping[str, ArrayLike], strict: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The tables and the look-up counts of a state, each by the name of the table."""
         if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
             raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
         known: dict[str, Any] = {}
@@ -117,10 +118,9 @@ class Layer(Differentiable):
         return known, counted
 
     def flush(self) -> None:
-        """Bring all rows up to date: each takes its pending updates.
+        """Apply the pending updates of all rows.
 
-        What a mapped table has learned is then written into its file, wholly or not at all
-        (docs/mapped.md).
+        A mapped table is then written to its file, atomically (docs/mapped.md).
         """
         with self.lock:
             self.apply_pending()
@@ -129,11 +129,11 @@ class Layer(Differentiable):
     # ---- size and names ----
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
-        """Give a table ``n`` rows. Rows that remain keep their values, and what every optimiser knows of them.
+        """Give a table ``n`` rows. Rows that remain keep their values and their optimiser state.
 
-        The table becomes another array; accumulated gradients of rows that are gone are dropped,
-        and so are their names; the ids of the last call are forgotten. A table whose rows have
-        names grows by `add_tokens`. A mapped table becomes another file, and is flushed with that.
+        The table becomes a new array. Accumulated gradients and names of removed rows are dropped,
+        and so are the ids of the last call. A table whose rows have names grows by `add_tokens`.
+        A mapped table becomes a new file, which includes a flush.
 
         Parameters
         ----------
@@ -141,12 +141,12 @@ class Layer(Differentiable):
         table : str, optional
             Its name, as in `state_dict`; by default the first.
         new_rows : array_like, broadcast to (n - V, D)
-            What rows that are added hold; by default zeros.
+            The values of added rows; by default zeros.
 
         Raises
         ------
         KeyError, ValueError, TypeError
-            There is no such table, or the rows do not fit. Nothing is changed.
+            There is no such table, or the rows have an invalid shape or dtype. Nothing is changed.
 
         Examples
         --------
@@ -158,7 +158,7 @@ class Layer(Differentiable):
                [5., 6.],
                [5., 6.]])
         """
-        name = self._name_of(table)
+        name = self._table_name(table)
         n = _checks.size("n", n)
         with self.lock:
             vocabulary = self._vocabulary
@@ -167,13 +167,13 @@ class Layer(Differentiable):
             self._resize(name, n, new_rows, vocabulary)
 
     def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
-        """Give a table ``n`` rows, and the layer a vocabulary; all or nothing."""
+        """Resize a table to ``n`` rows, and set the vocabulary; on an error nothing has changed."""
         self.apply_pending()
         old = self.tables[name]
         shape = max(n - len(old), 0), old.shape[1]
         added = _checks.rows("new_rows", 0.0 if new_rows is None else new_rows, shape, self.dtype, broadcast=True)
         new = self.storage.resized(old, n, None if new_rows is None else added)
-        puts = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
+        replacements = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
         self._grads[name] = self._grads[name].resized(n)
         self._counter.resize(name, n)
         self.tables[name] = new
@@ -181,12 +181,12 @@ class Layer(Differentiable):
         self._last_ids = None
         self._lazy_tables = {}
         self._vocabulary = vocabulary
-        for put in puts:
-            put()
+        for replace_state in replacements:
+            replace_state()
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """The names of the rows of the first table, or None; set it to as many distinct strings as there are rows."""
+        """The names of the rows of the first table, distinct strings, or None; settable."""
         return self._vocabulary
 
     @vocabulary.setter
@@ -199,17 +199,16 @@ class Layer(Differentiable):
             self._vocabulary = made
 
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
-        """Add named rows at the end of the first table. The other rows keep their values, and what every optimiser knows of them.
+        """Add named rows at the end of the first table; other rows keep values and optimiser state.
 
         Parameters
         ----------
         names : str, or iterable of str
-            New ones. A layer whose rows have no names yet needs a ``vocabulary`` first, unless it
-            has no rows.
+            New names. A layer with rows needs a ``vocabulary`` first.
         init : "mean", or array_like, broadcast to (number of names, D)
-            What the new rows hold: by default the mean of all old rows but the padding row, summed
-            in float64 in their order and rounded to the table's dtype (of half precision: to
-            float32 first); zeros where there are none.
+            The values of the new rows: by default the mean of all old rows except the padding row,
+            summed in float64 in their order and rounded to the table's dtype (for half precision
+            via float32); zeros if there are no old rows.
 
         Returns
         -------
@@ -219,8 +218,8 @@ class Layer(Differentiable):
         Raises
         ------
         ValueError, TypeError
-            A name is there already, is given twice or is no string; the rows have no names; or
-            ``init`` does not fit. Nothing is changed.
+            A name exists already, occurs twice or is not a string; the rows have no names; or
+            ``init`` has an invalid shape or dtype. Nothing is changed.
 
         Examples
         --------
@@ -253,21 +252,21 @@ class Layer(Differentiable):
     def nearest(
         self, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, table: str | None = None, exclude_queries: bool = False
     ) -> Nearest:
-        """The k rows that are nearest to each query, the nearest first; exact.
+        """The k rows nearest to each query, the nearest first; the search is exact.
 
         Parameters
         ----------
         queries : array_like of integers, shape S, or of floats, shape S + (D,)
             Ids of rows of the table, or vectors.
         k : int
-            At most the number of rows that are not left out.
+            At most the number of rows that are not excluded.
         metric : {"cosine", "dot", "l2"}
-            The cosine of two vectors (0 where one has length 0) or their product, the largest
-            first; or their distance.
+            The cosine of two vectors (0 if one has length 0) or their dot product, the largest
+            first; or their Euclidean distance, the smallest first.
         table : str, optional
             Its name, as in `state_dict`; by default the first.
         exclude_queries : bool
-            Whether the row of each query, given by its id, is left out of what is found for it.
+            Whether the row of each query, given by its id, is excluded from its own result.
 
         Returns
         -------
@@ -279,7 +278,7 @@ class Layer(Differentiable):
         ------
         IndexError, KeyError, TypeError, ValueError
             An id is out of range, there is no such table, a query is not finite, or another
-            argument does not fit.
+            argument is invalid.
 
         Examples
         --------
@@ -305,7 +304,7 @@ class Layer(Differentiable):
         table: str | None = None,
         exclude_queries: bool = True,
     ) -> Nearest:
-        """What is to c as b is to a: the k rows that are nearest to ``b - a + c``, without these three.
+        """The rows that are to c as b is to a: the k nearest to ``b - a + c``, except these three.
 
         Parameters
         ----------
@@ -314,12 +313,12 @@ class Layer(Differentiable):
         k, metric, table
             As in `nearest`.
         exclude_queries : bool
-            Whether the three rows themselves are left out.
+            Whether the three rows themselves are excluded.
 
         Returns
         -------
         Nearest
-            As of `nearest`.
+            As from `nearest`.
 
         Examples
         --------
@@ -332,20 +331,20 @@ class Layer(Differentiable):
             return self._searchable(table).analogy(a, b, c, k, metric, exclude_queries=exclude_queries)
 
     def _searchable(self, table: str | None) -> TableRows:
-        """A table, up to date for as long as the lock is held."""
-        name = self._name_of(table)
+        """A table for a search, up to date as long as the lock is held."""
+        name = self._table_name(table)
         self.apply_pending()
         return TableRows(self.tables[name])
 
     # ---- counts ----
 
     def count_lookups(self, on: bool = True) -> Self:
-        """Count from now on how often each row is looked up, from 0; or no more, which forgets the counts.
+        """Start to count from 0 how often each row is looked up; or stop, and drop the counts.
 
-        What counts is what a call reads for its result: every occurrence of an id; nothing at
-        places that lengths, a mask or the padding of a bag leave out; of a hashed id each of its
+        Every row that a call reads for its result is counted at each occurrence of its id; padding
+        (by lengths, a mask, or the padding row of a bag) is not; a hashed id counts for each of its
         four rows. A call that raises counts nothing, nor does `backward`. While a layer counts,
-        its calls take turns, so that counts are exact with any number of threads.
+        its calls run one at a time, so that counts are exact with any number of threads.
 
         Examples
         --------
@@ -365,12 +364,12 @@ class Layer(Differentiable):
         return self
 
     def lookup_counts(self) -> dict[str, Array]:
-        """How often each row of each table was looked up so far, int64 of shape (V,), copied; empty if nobody counts."""
+        """How often each row was looked up, int64 by table, copied; empty if counting is off."""
         with self.lock:
             return {name: counts.copy() for name, counts in self._counter.counts.items()}
 
     def statistics(self) -> dict[str, TableStatistics]:
-        """What `fastembed.table_statistics` says of each table, up to date, and of what `count_lookups` has counted."""
+        """`fastembed.table_statistics` of each table, up to date, with its counts of look-ups."""
         with self.lock:
             self.apply_pending()
             return {name: table_statistics(table, self._counter.counts.get(name)) for name, table in self.tables.items()}
@@ -380,12 +379,13 @@ class Layer(Differentiable):
     def __reduce__(self) -> tuple[Any, ...]:
         self.storage.check_can_copy()
         self.apply_pending()
-        own = ("lock", "_lazy_tables", "optimizers", "_last_ids", "_hidden")  # what a copy has of its own, or not at all
-        return _restored, (type(self), {name: value for name, value in self.__dict__.items() if name not in own}, self.training)
+        unshared = ("lock", "_lazy_tables", "optimizers", "_last_ids", "_hidden")
+        state = {name: value for name, value in self.__dict__.items() if name not in unshared}
+        return _restore, (type(self), state, self.training)
 
 
-def _restored(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
-    """A layer from what `copy` or `pickle` kept of it: everything but the arguments of the last calls."""
+def _restore(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
+    """A layer from its state in a copy or pickle, which lacks the arguments of the last call."""
     layer = cls.__new__(cls)
     layer.__dict__.update(state)
     Layer.__init__(layer, state["tables"], state["trainable"], state["trainable_rows"])

@@ -1,4 +1,4 @@
-"""Differentiable: tables that are called, and differentiated. The ids of the last call, a row-sparse gradient of each table."""
+"""Differentiable: the base of layers with a call, the ids of the last call, and gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
-from ..functional.row_grad import Batch, RowGrad, batch_of
+from ..functional.row_grad import Batch, RowGrad, batch_of, multiply_in_place
 from ..tables.lookup_counter import LookupCounter
 from ..tables.storage import MEMORY, Storage
 from ..tables.trainable import Trainable
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class Differentiable(Trainable):
-    """Tables by name, a row-sparse gradient for each, and the ids of the last call."""
+    """Named tables, a row-sparse gradient for each, and the ids of the last call."""
 
     by_rows = True
     training: bool
     _last_ids: tuple[Any, ...] | None
-    _hold: Any  # from SingleLookup or PairLookup
-    _fast_path: bool  # as well: what C reads
+    _hold: Any  # from SingleLookup or PairLookup, as is:
+    _fast_path: bool  # whether C answers calls without Python
     _dropout = 0.0  # the probability that an element is 0, in train mode
     _dropout_seed = 0
-    _n_calls = 0  # in train mode
+    _n_calls = 0  # calls in train mode so far
 
     def __init__(
         self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
@@ -48,7 +48,7 @@ class Differentiable(Trainable):
     @property
     def _arithmetic(self) -> np.dtype[Any]:
         """The dtype of gradients: float32 for tables of half precision."""
-        return _checks.arithmetic(self.dtype)
+        return _checks.arithmetic_dtype(self.dtype)
 
     def _first_table(self) -> Array:
         return next(iter(self.tables.values()))
@@ -56,16 +56,16 @@ class Differentiable(Trainable):
     # ---- calls ----
 
     def _changes_result(self) -> bool:
-        """Whether options make more of a look-up than the rows."""
+        """Whether options make the result differ from the rows looked up."""
         return False
 
     @property
     def _only_reads(self) -> bool:
-        """Whether a look-up does nothing but read rows."""
+        """Whether a look-up only reads rows."""
         return not (self._has_pending or self._counter.is_on or self._changes_result())
 
     def _choose_path(self) -> None:
-        """Let calls go to C at once if they only read rows of memory: else C alone would not prefetch them."""
+        """Let C answer calls that only read rows; mapped tables need Python, for a prefetch."""
         self._fast_path = self._only_reads and not self.storage.is_mapped
 
     def _set_pending(self, has_pending: bool) -> None:
@@ -77,28 +77,28 @@ class Differentiable(Trainable):
         self._dropout_seed = _checks.size("dropout_seed", seed)
 
     def train(self, mode: bool = True) -> Self:
-        """Keep a reference to the ids of each call, for `backward`. The default."""
+        """Train mode, the default: keep a reference to the ids of each call for `backward`."""
         self.training = _checks.flag("mode", mode)
         if not mode:
             self._last_ids = None
         return self
 
     def eval(self) -> Self:
-        """Keep no ids of a call: `backward` then needs them as an argument."""
+        """Evaluation mode: keep no ids of a call; `backward` then needs them as an argument."""
         return self.train(False)
 
     # ---- gradients ----
 
     def grads(self) -> dict[str, RowGrad]:
-        """The accumulated gradient of each table, names as in `state_dict`; without rows before the first backward."""
+        """The accumulated gradient of each table by name; it has no rows before a backward."""
         return dict(self._grads)
 
     def dense_grads(self) -> dict[str, Array]:
-        """The same as whole arrays, of the tables' shapes: zeros where no batch touched a row."""
+        """The accumulated gradients as dense arrays of the tables' shapes."""
         return {name: grad.to_dense() for name, grad in self._grads.items()}
 
     def zero_grad(self) -> None:
-        """Forget the accumulated gradients."""
+        """Drop the accumulated gradients."""
         self._grads = {name: RowGrad.zeros(table.shape, self._arithmetic) for name, table in self.tables.items()}
 
     def batches(self) -> dict[str, list[Batch]]:
@@ -109,10 +109,10 @@ class Differentiable(Trainable):
 
     def scale_gradient(self, factor: float) -> None:
         for grad in self._grads.values():
-            grad._times(factor)
+            multiply_in_place(grad, factor)
 
-    def _call_of(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
-        """The arguments of the call that a backward is about: these, or without ids those of the last call in train mode."""
+    def _call_arguments(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
+        """The arguments of the call: those given or, without ids, those of the last call."""
         if ids is not None:
             return ids, *others
         if self._last_ids is None:
@@ -120,10 +120,9 @@ class Differentiable(Trainable):
         return self._last_ids
 
     def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:
-        """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it; all or nothing.
+        """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it.
 
-        The mapping is emptied: rows that have been sorted are let go, so that two tables take 36
-        bytes an id.
+        The mapping is emptied, to free rows once they are sorted: two tables take 36 bytes an id.
         """
         name = next(iter(rows_by_name))
         values = _checks.rows("dout", dout, (*rows_by_name[name].shape, self.tables[name].shape[1]), self._arithmetic)
@@ -134,7 +133,7 @@ class Differentiable(Trainable):
         self._accumulate_or_step(batches, optimizer)
 
     def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
-        """Add the batches to the gradients, or let an optimiser take a step with them; all or nothing."""
+        """Add batches to the gradients, or let an optimiser step; an error changes nothing."""
         if optimizer is None:
             self._grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
             return

@@ -1,6 +1,6 @@
 """Embedding: a table whose rows are looked up by id.
 
-All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
+The inherited `__call__` answers calls with plain arguments in C; others go to `_look_up` here.
 
 V: rows of the table; D: columns; S: the shape of the ids.
 """
@@ -29,24 +29,25 @@ class Embedding(OneTable, kernels.SingleLookup):
     embedding_dim : int
         D, the length of a row.
     padding_idx : int, optional
-        A row that takes no gradient; below 0 it counts from the end. A new table has zeros there.
+        A row that gets no gradient; a negative one counts from the end. In a new table it is zeros.
     max_norm : float, optional
-        Rows that are looked up and longer than this are scaled down to it, in the table itself, before they are returned. No
-        gradient flows through that.
+        Rows with a larger norm are scaled down to this norm when they are looked up, in the table
+        itself. No gradient flows through that.
     max_norm_in_place : bool
-        Whether ``max_norm`` changes the table; if not, only what is returned is scaled.
+        Whether ``max_norm`` changes the table; if not, only the result is scaled.
     norm_type : float
-        The p of the p-norm that ``max_norm`` is about.
+        The p of the p-norm for ``max_norm``.
     scale_grad_by_freq : bool
         Whether the gradient of a row is divided by how often the row occurs in the batch.
     dtype : {"float32", "float64", "float16", "bfloat16"}
         Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
-        Standard deviation of the normal distribution that the table is drawn from (mean 0).
+        Standard deviation of the normal distribution, of mean 0, that a new table is drawn from.
     rng : numpy.random.Generator, int or None
-        Where the numbers come from: a generator, a seed, or fresh entropy.
+        The source of random numbers: a generator, a seed, or fresh entropy.
     trainable_rows : array_like, optional
-        Numbers, or a mask, of the rows that optimisers change: all of them by default. Settable at any time.
+        Numbers, or a mask, of the rows that optimisers update; by default all. Settable at any
+        time.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class Embedding(OneTable, kernels.SingleLookup):
 
     Notes
     -----
-    The options are those of torch.nn.Embedding. A row longer than ``max_norm``, of norm n, is multiplied by
+    The options are those of torch.nn.Embedding. A row of norm n above ``max_norm`` is multiplied by
     ``max_norm / (n + 1e-7)``.
 
     Examples
@@ -106,7 +107,7 @@ class Embedding(OneTable, kernels.SingleLookup):
         result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=weight, ids=ids)
         with self.up_to_date({"weight": rows}):
             lookup.gather(weight, rows, out=result)
-            put_rescaled(result, rows, *self._rescale(rows))
+            put_rescaled(result, rows, *self._apply_max_norm(rows))
             self._counter.add({"weight": rows})
         return result if out is None else out
 
@@ -120,18 +121,19 @@ class Embedding(OneTable, kernels.SingleLookup):
         ids : array_like of integers, shape S, optional
             The ids of that call; by default those of the last call in train mode.
         optimizer : one of fastembed.optim, optional
-            That holds this layer: it reduces the gradient of each row and updates the row in one pass; none is stored.
+            An optimiser of this layer, which takes a step with the gradient at once; the gradient
+            is not stored.
 
         Raises
         ------
         RuntimeError
-            There are no ids; or there is an accumulated gradient, and an optimiser that would not see it.
+            There are no ids; or an optimiser is given while there is an accumulated gradient.
         IndexError, TypeError, ValueError
             As in `fastembed.scatter_add`. Nothing is changed.
         """
-        (of_call,) = self._call_of(ids)
-        rows = self._without_padding(lookup.resolve_ids(of_call, self.num_embeddings))
+        (call_ids,) = self._call_arguments(ids)
+        rows = self._without_padding(lookup.resolve_ids(call_ids, self.num_embeddings))
         self._backward({"weight": rows}, dout, optimizer, by_frequency=self._scale_grad_by_freq)
 
     def __repr__(self) -> str:
-        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype}{self._options_shown()})"
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim}, dtype={self.dtype}{self._options_repr()})"

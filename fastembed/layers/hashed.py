@@ -1,4 +1,4 @@
-"""HashEmbedding: ids of any size, each hashed to four rows of a small table, which are summed.
+"""HashEmbedding: the sum of four rows of a small table, which a hash of the id selects.
 
 V: rows of the table; D: columns; S: the shape of the ids.
 """
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 
 def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Array:
-    """The four rows that each id means in a table of ``num_rows``.
+    """The four rows of each id in a hashed table of ``num_rows``.
 
     Parameters
     ----------
     ids : array_like of integers or of strings, shape S
-        Integers of 64 bits; one below 0 counts as its two's complement.
+        Integers of 64 bits; a negative one is hashed as its two's complement.
     num_rows : int
         V, from 1 to 2**32 - 1.
     seed : int
-        From 0 to 2**32 - 1: another seed gives other rows.
+        The seed of the hash, from 0 to 2**32 - 1.
     hash : callable, optional
-        Makes an integer of 64 bits of a string.
+        Maps a string to an integer of 64 bits, for ids that are strings.
 
     Returns
     -------
     ndarray of int64, shape S + (4,)
-        The four 32-bit parts of MurmurHash3 (x64, 128 bits) of the 8 bytes of the id, low ones first, modulo V: what thinc's
-        ``ops.hash(ids, seed) % V`` gives. Two of an id's rows may be the same.
+        The four 32-bit parts of MurmurHash3 (x64, 128 bits) of the 8 bytes of the id, low bytes
+        first, modulo V, as thinc's ``ops.hash(ids, seed) % V``. An id's rows need not be distinct.
 
     Raises
     ------
     TypeError, ValueError
-        Ids are no integers, or strings without a ``hash``; or a number is out of range.
+        Ids are not integers, or are strings without a ``hash``; or a number is out of range.
 
     Examples
     --------
@@ -56,12 +56,12 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
            [423, 918, 846, 680],
            [ 99, 458, 871, 177]])
     """
-    n_rows, start = _checks.word("num_rows", num_rows, 1), _checks.word("seed", seed)
-    return kernels.hash_rows(_checks.keys(ids, _checks.function("hash", hash)), start, n_rows)
+    n_rows, start = _checks.uint32("num_rows", num_rows, 1), _checks.uint32("seed", seed)
+    return kernels.hash_rows(_checks.hash_keys(ids, _checks.function("hash", hash)), start, n_rows)
 
 
 class HashEmbedding(OneTable):
-    """A look-up by ids that need no table of their own size: four rows that a hash selects are summed.
+    """A table for any number of ids: the sum of the four rows that a hash of the id selects.
 
     Parameters
     ----------
@@ -70,19 +70,20 @@ class HashEmbedding(OneTable):
     embedding_dim : int
         D, the length of a row.
     seed : int
-        Of the hash, from 0 to 2**32 - 1: layers beside each other are to have different ones.
+        The seed of the hash, from 0 to 2**32 - 1. Layers of one model should have different seeds.
     hash : callable, optional
-        Makes an integer of 64 bits of a string, for ids that are strings. It has to give the same in every process: Python's own
-        ``hash`` does not.
+        Maps a string to an integer of 64 bits, for ids that are strings. It must give the same in
+        every process; Python's own ``hash`` does not.
     dropout : float
-        The probability that a column of the result is 0, in train mode; others are divided by 1 - dropout. One draw for all of a
-        call.
+        The probability that a column of the result is 0, in train mode; others are divided by 1 -
+        dropout. One mask serves all ids of a call.
     dropout_seed : int
-        Of the random bits, which depend on it, the number of the call and the column alone.
+        The seed of the mask, which depends on it, the number of the call and the column alone.
     dtype, rng, trainable_rows
         As in `Embedding`.
     std : float
-        Standard deviation of the normal distribution that the table is drawn from (mean 0). That of a sum of four is twice it.
+        Standard deviation of the normal distribution, of mean 0, that a new table is drawn from. A
+        sum of four rows has twice that.
 
     Attributes
     ----------
@@ -90,7 +91,7 @@ class HashEmbedding(OneTable):
 
     Notes
     -----
-    thinc's HashEmbed: the rows of an id are those of `hash_ids`, summed in their order from 0 on.
+    As thinc's HashEmbed: the rows of an id are those of `hash_ids`, added to 0 in their order.
 
     Examples
     --------
@@ -118,9 +119,9 @@ class HashEmbedding(OneTable):
         trainable_rows: Any = None,
     ) -> None:
         options = {"seed": seed, "hash": hash, "dropout": dropout, "dropout_seed": dropout_seed}
-        self._init_random(_checks.word("num_rows", num_rows, 1), embedding_dim, dtype, std, rng, trainable_rows, **options)
+        self._init_random(_checks.uint32("num_rows", num_rows, 1), embedding_dim, dtype, std, rng, trainable_rows, **options)
 
-    def _set_up(  # type: ignore[override]  # the options of rows are not for it
+    def _set_up(  # type: ignore[override]  # it has none of the row options of OneTable
         self,
         weight: Array,
         freeze: bool,
@@ -132,16 +133,16 @@ class HashEmbedding(OneTable):
         dropout: float = 0.0,
         dropout_seed: int = 0,
     ) -> None:
-        _checks.word("the number of rows", len(weight), 1)
-        self._seed, self._hash = _checks.word("seed", seed), _checks.function("hash", hash)
+        _checks.uint32("the number of rows", len(weight), 1)
+        self._seed, self._hash = _checks.uint32("seed", seed), _checks.function("hash", hash)
         self._set_dropout(dropout, dropout_seed)
         super()._set_up(weight, freeze, trainable_rows, storage)
 
     def _hold(self, weight: Array) -> None:
-        """Rows are looked up through the checks of `bag_ops`, which keep the table in place."""
+        """Nothing to hold: every call passes the table to the functions of `bag_ops`."""
 
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that a column is 0, in train mode.")
-    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
 
     @property
     def num_rows(self) -> int:
@@ -150,7 +151,7 @@ class HashEmbedding(OneTable):
 
     @property
     def seed(self) -> int:
-        """Of the hash."""
+        """The seed of the hash."""
         return self._seed
 
     def rows_of(self, ids: Any) -> Array:
@@ -158,11 +159,12 @@ class HashEmbedding(OneTable):
         return hash_ids(ids, self.num_rows, seed=self._seed, hash=self._hash)
 
     def _bags(self, rows: Array) -> bag_ops.Bags:
+        """Bags of the four rows of each id."""
         four = rows.reshape(-1, 4)
         return bag_ops.Bags(four, np.arange(len(four) + 1) * 4, "sum", None, None)
 
     def _mask(self, number: int) -> Array:
-        """What the columns are multiplied by in that call."""
+        """The factors of the columns in the call of that number: 0, or 1 / (1 - dropout)."""
         mask = np.ones((1, self.embedding_dim), self._arithmetic)
         kernels.dropout(mask, self.dropout, self.dropout_seed, number)
         return mask
@@ -171,7 +173,7 @@ class HashEmbedding(OneTable):
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
-        with lookup.as_matrix(result) as sums, np.errstate(over="ignore", invalid="ignore"):
+        with lookup.matrix_buffer(result) as sums, np.errstate(over="ignore", invalid="ignore"):
             with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)
                 self._counter.add({"weight": rows})
@@ -184,22 +186,22 @@ class HashEmbedding(OneTable):
         return result if out is None else out
 
     def backward(self, dout: ArrayLike, ids: Any = None, *, optimizer: Any = None) -> None:
-        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
+        """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
 
-        Each of the four rows of an id gets ``dout``, twice if it is the same row twice. By default ids and dropout are those of
-        the last call in train mode; with ``ids`` nothing is dropped.
+        Each of the four rows of an id gets ``dout``, twice if the row occurs twice. By default ids
+        and dropout mask are those of the last call in train mode; with ``ids`` there is no dropout.
         """
-        of_call, number = self._call_of(ids, 0)
-        rows = self.rows_of(of_call)
+        call_ids, number = self._call_arguments(ids, 0)
+        rows = self.rows_of(call_ids)
         gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
         if number:
             with np.errstate(over="ignore", invalid="ignore"):
                 gradients = gradients * self._mask(number)
-        batch = bag_ops.batch_back(gradients, self._bags(rows), rows, self.num_rows, False)
+        batch = bag_ops.batch_backward(gradients, self._bags(rows), rows, self.num_rows, False)
         self._accumulate_or_step({"weight": batch}, optimizer)
 
     def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
-        """Refused: another number of rows would give every id other rows."""
+        """Unsupported: another number of rows would give every id other rows."""
         raise ValueError(
             f"a hashed table keeps its {self.num_rows} rows: the rows of an id are its hash modulo their number, so that with "
             f"{n} of them nearly every id would have other rows"

@@ -1,4 +1,4 @@
-"""OneTable: what layers with one table share. Ways to make them, files, the options of rows.
+"""OneTable: the base of layers with one table: constructors, mapped files, options of rows.
 
 V: rows of the table; D: columns; S: the shape of the ids.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import _checks
 from ..functional import lookup
-from ..functional.max_norm import rescaled
+from ..functional.max_norm import rescaled_rows
 from ..tables.init import normal, normal_rows
 from ..tables.storage import MEMORY, Storage
 from .base import Layer
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class OneTable(Layer):
-    """A layer with one table, ``weight``, and the options of its rows, which are those of PyTorch."""
+    """A layer with one table, ``weight``, and PyTorch's options for its rows."""
 
     def _set_up(
         self,
@@ -39,7 +39,7 @@ class OneTable(Layer):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
     ) -> None:
-        """What every way to make such a layer does, once there is a table."""
+        """Initialise the layer around a table; every constructor ends here."""
         self._padding_idx = _checks.padding_idx(padding_idx, len(weight))
         self._max_norm = None if max_norm is None else _checks.number("max_norm", max_norm, 0.0, math.inf)
         self._max_norm_in_place = _checks.flag("max_norm_in_place", max_norm_in_place)
@@ -52,7 +52,7 @@ class OneTable(Layer):
     def _init_random(
         self, num_embeddings: int, embedding_dim: int, dtype: DTypeLike, std: float, rng: Rng, trainable_rows: Any, **options: Any
     ) -> None:
-        """Set up a new table of normal numbers, with zeros in the padding row."""
+        """Initialise the layer with normal random numbers, and zeros in the padding row."""
         shape = (_checks.size("num_embeddings", num_embeddings), _checks.size("embedding_dim", embedding_dim))
         weight = normal(shape, std, rng, _checks.dtype(dtype))
         self._set_up(weight, False, trainable_rows, **options)
@@ -67,11 +67,12 @@ class OneTable(Layer):
         ----------
         array : array_like of shape (V, D), of any float dtype
         freeze : bool
-            Whether optimisers leave the table as it is.
+            Whether optimisers leave the table unchanged.
         trainable_rows : array_like, optional
-            Numbers, or a mask, of the rows that optimisers change.
+            Numbers, or a mask, of the rows that optimisers update.
         **options
-            The others of the constructor but ``dtype``, ``std`` and ``rng``; a padding row stays as it is.
+            Other options of the constructor, except ``dtype``, ``std`` and ``rng``; the padding row
+            keeps its values.
         """
         layer = cls.__new__(cls)
         layer._set_up(_checks.table("array", array), freeze, trainable_rows, **options)
@@ -79,17 +80,17 @@ class OneTable(Layer):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, name: str | None = None, **options: Any) -> Self:
-        """A layer around the table in a file, which is mapped: rows come into memory when they are looked up.
+        """A layer around a table in a mapped file: rows are read when they are looked up.
 
         Parameters
         ----------
         path : path-like
             A safetensors file, or a .npy file in C order.
         mode : {"r", "r+"}
-            Whether the table can only be looked up, by any number of processes, or also be trained, by one alone. What is
-            trained stays in memory until `flush`.
+            "r" for look-ups, by any number of processes; "r+" for training as well, by one process
+            alone. Changes stay in memory until `flush`.
         name : str, optional
-            Of the tensor, if the file has several of two axes.
+            The name of the tensor, if the file has several with two axes.
         **options
             As in `from_pretrained`; the ``mode`` of bags is ``bag_mode`` here.
 
@@ -98,9 +99,10 @@ class OneTable(Layer):
         CheckpointError
             There is no such table in the file, or the file is damaged.
         OSError
-            It cannot be opened, or another process has it open (BlockingIOError).
+            The file cannot be opened, or another process has it open (BlockingIOError).
         ValueError, TypeError
-            Mode "r+", and the rows cannot be written in place: they are not aligned, or of another byte order.
+            Mode "r+", and the rows cannot be written in place: they are unaligned or not in native
+            byte order.
 
         Examples
         --------
@@ -115,7 +117,7 @@ class OneTable(Layer):
         """
         from ..io import mapped
 
-        return cls._in_file(mapped.MappedFiles(path, mode, name), **options)
+        return cls._from_mapped(mapped.MappedFiles(path, mode, name), **options)
 
     @classmethod
     def create(
@@ -130,37 +132,41 @@ class OneTable(Layer):
         name: str = "weight",
         **options: Any,
     ) -> Self:
-        """Write a new table into a file, block by block, and open that with mode "r+".
+        """Write a new table to a file, block by block, and open it with mode "r+".
 
         Parameters
         ----------
         path : path-like
-            A .npy file if it ends so, else a safetensors file. There must be none; it is there when it is whole.
+            A new file: of the .npy format if the name ends so, else of the safetensors format. It
+            appears once it is complete.
         shape : tuple of int
             (V, D)
         dtype : {"float32", "float64", "float16", "bfloat16"}
         init : float or callable, optional
-            What all elements are: zeros take no room on the disk. Or what gives rows first .. end - 1, called with these two
-            for one block after another: array_like, broadcast to (end - first, D). By default the constructor's normal numbers.
+            The value of all elements; zeros take no space on the disk. Or a function that is called
+            as ``init(first, end)`` for one block after another, and returns rows first .. end - 1:
+            array_like, broadcast to (end - first, D). By default normal random numbers, as in the
+            constructor.
         std, rng
-            Of the normal numbers, as in the constructor.
+            For the normal random numbers, as in the constructor.
         name : str
-            Of the tensor in a safetensors file.
+            The name of the tensor in a safetensors file.
         **options
-            As in `from_pretrained`; the padding row is zeros.
+            As in `from_pretrained`; the padding row is set to zeros.
 
         Raises
         ------
         OSError
-            The file is there already (FileExistsError), or cannot be written; nothing new is there.
+            The file exists (FileExistsError), or cannot be written; no file is left.
 
         Examples
         --------
         >>> import tempfile, fastembed as fe
         >>> folder = tempfile.TemporaryDirectory()
-        >>> with fe.Embedding.create(f"{folder.name}/table.safetensors", (1_000_000, 64), init=0) as layer:
+        >>> path = f"{folder.name}/table.safetensors"
+        >>> with fe.Embedding.create(path, (1_000_000, 64), init=0) as layer:
         ...     layer.set_rows([7], 0.5)
-        >>> with fe.Embedding.open(f"{folder.name}/table.safetensors") as layer:
+        >>> with fe.Embedding.open(path) as layer:
         ...     print(layer([6, 7])[:, 0])
         [0.  0.5]
         >>> folder.cleanup()
@@ -183,11 +189,11 @@ class OneTable(Layer):
                 rows[padding - first] = 0
             return rows
 
-        return cls._in_file(mapped.create(path, name, (n_rows, n_cols), to, fill), **options)
+        return cls._from_mapped(mapped.create(path, name, (n_rows, n_cols), to, fill), **options)
 
     @classmethod
-    def _in_file(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
-        """A layer around the table of open mapped files, which are closed again if there can be none."""
+    def _from_mapped(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
+        """A layer around the table of open mapped files, which are closed if that fails."""
         layer = cls.__new__(cls)
         try:
             layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
@@ -197,7 +203,7 @@ class OneTable(Layer):
         return layer
 
     def close(self) -> None:
-        """Flush a mapped table and unlock its file: it cannot be used any more. Nothing happens to other layers."""
+        """Flush a mapped table and unlock its file; the layer is then unusable. No-op in memory."""
         if not self.storage.is_closed:
             self.flush()
             self.storage.close()
@@ -206,25 +212,26 @@ class OneTable(Layer):
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
-        """Close; after an exception without a flush: the file holds the last one."""
+        """Close; after an exception without a flush, so that the file keeps its last state."""
         if error is None:
             self.close()
         else:
             self.storage.close()
 
     def set_rows(self, ids: ArrayLike, rows: ArrayLike) -> None:
-        """Write rows of the table: ``weight[ids] = rows``. Of a mapped table this is the only way, since ``weight`` is read-only.
+        """Write rows: ``weight[ids] = rows``; for mapped tables too, whose ``weight`` is read-only.
 
         Parameters
         ----------
         ids : array_like of integers, shape S
-            Of an id that occurs several times the last row counts.
+            If an id occurs several times, its last row is written.
         rows : array_like, broadcast to S + (D,)
 
         Raises
         ------
         IndexError, TypeError, ValueError
-            An id is out of range, rows do not fit, or the table cannot be written. Nothing is changed.
+            An id is out of range, ``rows`` has an invalid shape or dtype, or the table is
+            read-only. Nothing is changed.
 
         Examples
         --------
@@ -234,14 +241,14 @@ class OneTable(Layer):
         >>> layer([1])
         array([[5., 6.]])
         """
-        places = lookup.resolve_ids(ids, self.num_embeddings)
+        resolved = lookup.resolve_ids(ids, self.num_embeddings)
         weight = _checks.writable_table("weight", self.tables["weight"])
-        values = _checks.rows("rows", rows, (*places.shape, self.embedding_dim), weight.dtype, broadcast=True)
-        with self.up_to_date({"weight": places}):
-            self._put(places, values)
+        values = _checks.rows("rows", rows, (*resolved.shape, self.embedding_dim), weight.dtype, broadcast=True)
+        with self.up_to_date({"weight": resolved}):
+            self._write_rows(resolved, values)
 
-    def _put(self, rows: Array, values: Array) -> None:
-        """Rows (checked int64) of the table become others; within the lock."""
+    def _write_rows(self, rows: Array, values: Array) -> None:
+        """Write rows (checked int64) of the table; the caller holds the lock."""
         self.storage.begin_write(rows)
         self.tables["weight"][rows] = values
 
@@ -250,7 +257,7 @@ class OneTable(Layer):
 
     @property
     def weight(self) -> Array:
-        """The table itself, shape (V, D), all rows up to date: write into it to change it. Of a mapped table: read-only."""
+        """The table itself, shape (V, D), up to date; writable, unless it is mapped."""
         self.apply_pending()
         return self.storage.view(self.tables["weight"])
 
@@ -266,17 +273,17 @@ class OneTable(Layer):
 
     @property
     def padding_idx(self) -> int | None:
-        """The row that takes no gradient, counted from 0; or None."""
+        """The row that gets no gradient, counted from 0; or None."""
         return self._padding_idx
 
     @property
     def max_norm(self) -> float | None:
-        """The norm that rows which are looked up have at most, or None."""
+        """The largest norm of a row that is looked up, or None."""
         return self._max_norm
 
     @property
     def norm_type(self) -> float:
-        """The p of the p-norm that ``max_norm`` is about."""
+        """The p of the p-norm for ``max_norm``."""
         return self._norm_type
 
     @property
@@ -285,23 +292,23 @@ class OneTable(Layer):
         return self._scale_grad_by_freq
 
     def _without_padding(self, rows: Array) -> Array:
-        """The same rows (int64, overwritten), -1 where it is the padding row."""
+        """The rows (int64, overwritten) with -1 for the padding row."""
         if self._padding_idx is not None:
             rows[rows == self._padding_idx] = -1
         return rows
 
-    def _rescaled(self, rows: Array) -> tuple[Array, Array]:
-        """Which of these rows have a norm above ``max_norm``, and what they become; none without ``max_norm``."""
+    def _rows_above_max_norm(self, rows: Array) -> tuple[Array, Array]:
+        """Those of the rows with a norm above ``max_norm``, and their new values."""
         weight = self.tables["weight"]
         if self._max_norm is None:
             return np.empty(0, np.int64), weight[:0]
-        return rescaled(weight, rows, self._max_norm, self._norm_type)
+        return rescaled_rows(weight, rows, self._max_norm, self._norm_type)
 
-    def _rescale(self, rows: Array) -> tuple[Array, Array]:
-        """The same, and they become that in the table too, if ``max_norm`` works in place; within the lock."""
-        rows_above, values = self._rescaled(rows)
+    def _apply_max_norm(self, rows: Array) -> tuple[Array, Array]:
+        """`_rows_above_max_norm`, written if ``max_norm_in_place``; the caller holds the lock."""
+        rows_above, values = self._rows_above_max_norm(rows)
         if self._max_norm_in_place and len(rows_above):
-            self._put(rows_above, values)
+            self._write_rows(rows_above, values)
         return rows_above, values
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
@@ -311,8 +318,8 @@ class OneTable(Layer):
 
     resize.__doc__ = Layer.resize.__doc__
 
-    def _options_shown(self) -> str:
-        """Those that are not as they are by default, as in a call."""
+    def _options_repr(self) -> str:
+        """The options that differ from their defaults, as text for `repr`."""
         shown = {
             "padding_idx": (self._padding_idx, None),
             "max_norm": (self._max_norm, None),

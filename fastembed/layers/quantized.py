@@ -1,4 +1,4 @@
-"""QuantizedEmbedding: a table of 8 or 4 bits an element, for look-ups and bags without training.
+"""QuantizedEmbedding: a table of 8 or 4 bits an element, for inference.
 
 V, P: rows of the tables; D: columns; S: the shape of the ids; N: ids; B: bags.
 """
@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 _FLOAT32 = np.dtype(np.float32)
-_TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}  # of a row's scale and bias
-_BLOCK = 1 << 20  # elements that are packed at one time
+# By bits: the dtype of the scale and the bias at the end of a row.
+_TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}
+_BLOCK = 1 << 20  # elements that are quantized at one time
 _KIND = "QuantizedEmbedding"  # in the description of a checkpoint
 
 
 class QuantizedEmbedding(Searchable):
-    """A table of 8 or 4 bits an element: a quarter or an eighth of the memory, and of what a look-up reads.
+    """A table of 8 or 4 bits an element: a quarter or an eighth of the memory of float32.
 
-    It is made by `from_float`, `from_packed` or `load`, and is not trained. An element stands for ``element * scale + bias``,
-    each of both rounded to float32, with a scale and a bias of each row. The format is that of FBGEMM (src/QuantUtils.cc).
+    It is made by `from_float`, `from_packed` or `load`, and cannot be trained. Each row has a scale
+    and a bias; an element stands for ``element * scale + bias``, the product and the sum each
+    rounded to float32. The format is that of FBGEMM (src/QuantUtils.cc).
 
     Examples
     --------
@@ -46,7 +48,7 @@ class QuantizedEmbedding(Searchable):
     def __init__(self, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> None:
         self._bits = _checks.bits(bits)
         self._embedding_dim = _checks.size("embedding_dim", embedding_dim)
-        self._packed = _checks.packed("packed", packed, _width(self._embedding_dim, self._bits))
+        self._packed = _checks.packed_table("packed", packed, _width(self._embedding_dim, self._bits))
 
     @classmethod
     def from_packed(cls, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> Self:
@@ -55,7 +57,7 @@ class QuantizedEmbedding(Searchable):
         Parameters
         ----------
         packed : array_like of uint8, shape (V, D + 8), or (V, (D + 1) // 2 + 4) with 4 bits
-            The bytes of a row lie side by side; rows need not, at any alignment.
+            The bytes of a row must be contiguous; rows may have any stride and alignment.
         embedding_dim : int
             D, the number of elements of a row.
         bits : {8, 4}
@@ -64,7 +66,7 @@ class QuantizedEmbedding(Searchable):
 
     @classmethod
     def from_float(cls, table: Any, *, bits: int = 8) -> Self:
-        """A layer with the nearest elements to those of a table.
+        """A layer with the elements of a table, rounded to the nearest.
 
         Parameters
         ----------
@@ -75,8 +77,9 @@ class QuantizedEmbedding(Searchable):
         Raises
         ------
         ValueError
-            A row has a number that is not finite, or goes further than the format does: with 8 bits over more than the largest
-            float32, with 4 bits below -65,504 or over 15 times that.
+            A row has a number that is not finite, or its range is too large for the format: with 8
+            bits larger than the largest float32, with 4 bits below -65,504 or larger than 15 times
+            that.
         """
         bits = _checks.bits(bits)
         array = _checks.table("table", table.weight if isinstance(table, OneTable) else table)
@@ -90,12 +93,12 @@ class QuantizedEmbedding(Searchable):
 
     @property
     def packed(self) -> Array:
-        """The rows as they are stored, uint8."""
+        """The stored rows, uint8."""
         return self._packed
 
     @property
     def bits(self) -> int:
-        """Of an element: 8 or 4."""
+        """The bits of an element: 8 or 4."""
         return self._bits
 
     @property
@@ -116,9 +119,9 @@ class QuantizedEmbedding(Searchable):
     def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
         """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
         bounds = _checks.bounds(bounds)
-        known = _checks.id_array("id", ids, self.num_embeddings, bounds)
-        result = self._output(out, known.shape, ids=known)
-        kernels.gather(self._packed, known, result, bounds, self._bits)
+        ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
+        result = self._output(out, ids.shape, ids=ids)
+        kernels.gather(self._packed, ids, result, bounds, self._bits)
         return result if out is None else out
 
     def gather_add(
@@ -131,9 +134,9 @@ class QuantizedEmbedding(Searchable):
         out: Array | None = None,
         bounds: str = "raise",
     ) -> Array:
-        """Token rows plus rows of a position table of floats, as float32, shape S + (D,). See `fastembed.gather_add`."""
+        """Token rows plus rows of a float table ``wpe``, as float32. See `fastembed.gather_add`."""
         table = self._packed, self._embedding_dim, _FLOAT32
-        return lookup.added(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
+        return lookup.checked_gather_add(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
 
     def bag(
         self,
@@ -148,7 +151,7 @@ class QuantizedEmbedding(Searchable):
         bounds: str = "raise",
     ) -> Array:
         """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
-        bags = bag_ops.checked(
+        bags = bag_ops.check_bags(
             ids,
             offsets,
             per_sample_weights,
@@ -164,7 +167,7 @@ class QuantizedEmbedding(Searchable):
         return result if out is None else out
 
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
-        """Where the rows of a result go."""
+        """The array for a result: ``out``, checked, or a new one."""
         return _checks.output(out, (*shape, self._embedding_dim), _FLOAT32, packed=self._packed, **read)
 
     def _float_rows(self, first: int, end: int) -> Array:
@@ -174,19 +177,20 @@ class QuantizedEmbedding(Searchable):
         return rows
 
     def dequantize(self) -> Array:
-        """The whole table as float32, shape (V, D): what its elements stand for."""
+        """The whole table as float32, shape (V, D)."""
         return self._float_rows(0, self.num_embeddings)
 
     def error_bound(self) -> Array:
-        """How far, at most, an element of each row is from the float32 number that it was made of.
+        """The largest error of an element of each row, against the float32 number it was made from.
 
-        float64, shape (V,). Half a step of the row, as `fastembed.reference.quantized.error_bound` says.
+        float64, shape (V,): half a step of the row plus rounding errors, see
+        `fastembed.reference.quantized.error_bound`.
         """
         n_bytes = _elements_size(self._embedding_dim, self._bits)
         trailers = np.ascontiguousarray(self._packed[:, n_bytes:]).view(_TRAILER[self._bits]).astype(np.float64)
         scale, bias = np.abs(trailers.T)
         extent = (2**self._bits - 1) * scale
-        with np.errstate(all="ignore"):  # of rows that are packed elsewhere
+        with np.errstate(all="ignore"):  # rows that others packed may overflow
             if self._bits == 8:
                 step = scale / 2 + extent * 1e-8 / (extent + 1e-8)
             else:
@@ -194,7 +198,7 @@ class QuantizedEmbedding(Searchable):
             return step + (bias + 16 * extent) * 2.0**-24 + 2.0**-140
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table to a safetensors file, wholly or not at all. See `fastembed.checkpoint.save`."""
+        """Write the table to a safetensors file, atomically. See `fastembed.checkpoint.save`."""
         from ..io import checkpoint
 
         description = {"kind": _KIND, "embedding_dim": self._embedding_dim, "bits": self._bits}
@@ -202,7 +206,7 @@ class QuantizedEmbedding(Searchable):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """A table that `save` wrote; `fastembed.checkpoint.CheckpointError` for anything else."""
+        """Read a file of `save`; `fastembed.checkpoint.CheckpointError` for any other."""
         from ..io import checkpoint
 
         tensors, description = checkpoint.load(path)
@@ -218,22 +222,22 @@ class QuantizedEmbedding(Searchable):
 
 
 def _elements_size(n_cols: int, bits: int) -> int:
-    """The bytes of n_cols elements."""
+    """The bytes of the elements of a row."""
     return (n_cols * bits + 7) // 8
 
 
 def _width(n_cols: int, bits: int) -> int:
-    """The bytes of a row."""
+    """The bytes of a row: elements, scale and bias."""
     return _elements_size(n_cols, bits) + 2 * _TRAILER[bits].itemsize
 
 
 def _float16_unit(x: Array) -> Array:
-    """The distance between neighbours of float16 around each number."""
+    """The distance between adjacent float16 numbers at each x."""
     return np.ldexp(1.0, np.frexp(np.maximum(x, 2.0**-14))[1] - 11)
 
 
 def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
-    """Put rows of float32, from row `first` of the table on, into packed ones, as `reference.quantized.quantize` does."""
+    """Quantize float32 rows into ``packed``; ``first`` is the number of the first, for errors."""
     finite = np.isfinite(rows)
     if not finite.all():
         i, j = (int(k) for k in np.argwhere(~finite)[0])
@@ -256,7 +260,7 @@ def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
 
 
 def _steps(low: Array, high: Array, bits: int) -> tuple[Array, Array, Array]:
-    """The scale and the bias of each row, and what the distance of an element from the bias is multiplied by."""
+    """The scale and bias of each row, and the factor for (number - bias) that gives an element."""
     if bits == 8:
         extent = high - low
         return extent / np.float32(255), low, np.float32(255) / (extent + np.float32(1e-8))

@@ -1,6 +1,6 @@
-"""TokenPositionEmbedding: a token table and a position table whose rows are added, and what models do with the sum.
+"""TokenPositionEmbedding: token rows plus position rows, with types, norm, dropout and logits.
 
-All work is done by `ops`, but that a call with plain arguments goes from the inherited `__call__` to C at once.
+The inherited `__call__` answers calls with plain arguments in C; others go to `_call` here.
 
 V: rows of the token table; P: rows of the position table; D: columns; S: the shape of the ids.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TokenPositionEmbedding(Layer, kernels.PairLookup):
-    """A token table and a position table whose rows are added: the embedding stage of microgpt, GPT-2 and BERT.
+    """The sum of token rows and position rows: the embedding stage of microgpt, GPT-2 and BERT.
 
     Parameters
     ----------
@@ -38,23 +38,27 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     n_types : int
         Rows of a third table, ``wtype``, for the type of each token (BERT's segments); 0 for none.
     token_scale : float
-        What token rows are multiplied by: the square root of D in the Transformer and in Gemma.
+        A factor for token rows: the square root of D in the Transformer and in Gemma.
     norm : {"rms", "layer"}, optional
-        What is done to the sum, over D, without gain: x / sqrt(mean(x^2) + norm_eps), or the same once the mean is taken away.
+        A normalization of the sum over D, without gain: x / sqrt(mean(x^2) + norm_eps), for "layer"
+        after the mean is subtracted.
     norm_eps : float
     dropout : float
-        The probability that an element of the result is 0, in train mode; others are divided by 1 - dropout.
+        The probability that an element of the result is 0, in train mode; others are divided by 1 -
+        dropout.
     dropout_seed : int
-        Of the random bits, which depend on it, the number of the call and the place alone.
+        The seed of dropout masks, which depend on it, the number of the call and the position
+        alone.
     dtype : {"float32", "float64", "float16", "bfloat16"}
         Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
-        Standard deviation of the normal distribution that the tables are drawn from (mean 0), ``wte`` first.
+        Standard deviation of the normal distribution, of mean 0, that new tables are drawn from,
+        ``wte`` first.
     rng : numpy.random.Generator, int or None
-        Where the numbers come from: a generator, a seed, or fresh entropy.
+        The source of random numbers: a generator, a seed, or fresh entropy.
     trainable_rows : array_like, or mapping of table name to array_like, optional
-        Numbers, or a mask, of the rows (of ``wte``, if no table is named) that optimisers change: all of them by default.
-        Settable at any time.
+        Numbers, or a mask, of the rows (of ``wte``, if no table is named) that optimisers update;
+        by default all. Settable at any time.
 
     Attributes
     ----------
@@ -71,12 +75,12 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     ((16,), True)
     >>> emb([[26, 4, 12], [26, 0, 13]]).shape
     (2, 3, 16)
-    >>> emb([[26, 4, 12], [26, 0, 0]], lengths=[3, 2])[1, 2].any()  # padded places give zeros
+    >>> emb([[26, 4, 12], [26, 0, 0]], lengths=[3, 2])[1, 2].any()  # padding gives zeros
     np.False_
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
-    _hidden: Any = None  # of the last call of logits
+    _hidden: Any = None  # the argument of the last call of logits in train mode
 
     def __init__(
         self,
@@ -109,7 +113,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         wte, wpe, wtype : array_like of shape (V, D), (P, D) and (n_types, D)
         trainable_rows : array_like, or mapping of table name to array_like, optional
         **options
-            ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the constructor.
+            ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the
+            constructor.
         """
         first = _checks.table("wte", wte)
         others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
@@ -148,27 +153,27 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     def _changes_result(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
 
-    token_scale: Any = property(operator.attrgetter("_token_scale"), doc="What token rows are multiplied by.")
-    norm: Any = property(operator.attrgetter("_norm"), doc='What is done to the sum: None, "rms" or "layer".')
-    norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="What is added to the mean of the squares.")
+    token_scale: Any = property(operator.attrgetter("_token_scale"), doc="The factor of token rows.")
+    norm: Any = property(operator.attrgetter("_norm"), doc='The normalization of the sum: None, "rms" or "layer".')
+    norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="The number added to the mean of the squares.")
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
-    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="Of the random bits of dropout.")
+    dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
 
     @property
     def wte(self) -> Array:
-        """The token table itself, shape (V, D), all rows up to date: write into it to change it."""
+        """The token table itself, shape (V, D), up to date; writable."""
         self.apply_pending()
         return self.tables["wte"]
 
     @property
     def wpe(self) -> Array:
-        """The position table itself, shape (P, D), all rows up to date: write into it to change it."""
+        """The position table itself, shape (P, D), up to date; writable."""
         self.apply_pending()
         return self.tables["wpe"]
 
     @property
     def wtype(self) -> Array | None:
-        """The table of token types itself, all rows up to date; None without one."""
+        """The table of token types itself, up to date; None without one."""
         self.apply_pending()
         return self.tables.get("wtype")
 
@@ -206,7 +211,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         type_ids: ArrayLike | None,
         out: Array | None,
     ) -> Array:
-        """A call that takes more than C alone."""
+        """A call that `__call__` did not answer in C."""
         call = Call(start, lengths, mask, type_ids, self._n_calls + 1)
         if not self._changes_result() and lengths is None and mask is None and type_ids is None:
             result = self._look_up(token_ids, position_ids, start, out)
@@ -214,11 +219,11 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             rows = self._rows(token_ids, position_ids, call)
             given = {"token_ids": token_ids, "position_ids": position_ids, "lengths": lengths, "mask": mask, "type_ids": type_ids}
             result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
-            with lookup.as_matrix(result) as x:
+            with lookup.matrix_buffer(result) as x:
                 with self.up_to_date(rows):
                     self._sum(rows, x)
                     self._counter.add(rows)
-                self._finish(x, call.number if self.training and self.dropout else None)
+                self._norm_and_dropout(x, call.number if self.training and self.dropout else None)
             result = result if out is None else out
         if self.training:
             self._n_calls += 1
@@ -238,11 +243,14 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
+        """The rows of each table for a call, -1 for padding."""
         return resolve_sequences(token_ids, position_ids, call, {name: len(table) for name, table in self.tables.items()})
 
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
-        """The sum of the rows, in the arithmetic dtype, shape (n_ids, D)."""
-        tables = {name: self._readable(table, rows[name].reshape(-1)) for name, table in self.tables.items()}
+        """The sum of token, position and type rows in the arithmetic dtype, shape (n_ids, D)."""
+        tables = {
+            name: lookup.readable_rows(table, rows[name].reshape(-1), self._arithmetic) for name, table in self.tables.items()
+        }
         (wte, tokens), (wpe, positions) = tables["wte"], tables["wpe"]
         x = np.empty((tokens.size, self.n_embd), self._arithmetic) if into is None else into
         if self.token_scale == 1:
@@ -255,17 +263,13 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             x += self._gathered(*tables["wtype"])
         return x
 
-    def _readable(self, table: Array, rows: Array) -> tuple[Array, Array]:
-        """A table that kernels can read, and the numbers that these rows have in it."""
-        return (table, rows) if _checks.in_place(table, self._arithmetic) else lookup.touched(table, rows, self._arithmetic)
-
     def _gathered(self, table: Array, rows: Array) -> Array:
         result = np.empty((rows.size, self.n_embd), self._arithmetic)
         kernels.gather(table, rows, result, "zero")
         return result
 
-    def _finish(self, x: Array, number: int | None) -> None:
-        """Norm and dropout of the sum, in place."""
+    def _norm_and_dropout(self, x: Array, number: int | None) -> None:
+        """Apply norm and, with the number of the call, dropout to the sum in place."""
         if self.norm is not None:
             kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
         if number is not None:
@@ -285,20 +289,20 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         type_ids: ArrayLike | None = None,
         optimizer: Any = None,
     ) -> None:
-        """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it. See `Embedding.backward`.
+        """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
 
         Parameters
         ----------
         dout : array_like of shape S + (D,)
         ids, position_ids, start, lengths, mask, type_ids
-            As they were in that call; nothing is then dropped. By default they and the dropout are those of the last call in
-            train mode.
+            The arguments of that call, without dropout. By default the arguments and the dropout
+            mask of the last call in train mode.
         """
         others = (position_ids, lengths, mask, type_ids)
         if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
             raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
-        ids, position_ids, call = self._call_of(ids, position_ids, Call(start, lengths, mask, type_ids))
-        if not isinstance(call, Call):  # a call that went to C at once
+        ids, position_ids, call = self._call_arguments(ids, position_ids, Call(start, lengths, mask, type_ids))
+        if not isinstance(call, Call):  # a call that C answered: start alone
             call = Call(call)
         rows = self._rows(ids, position_ids, call)
         if not self._changes_result():
@@ -308,7 +312,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
         if number or self.norm is not None:
             with self.up_to_date(rows):
-                values = self._back_through(values.copy(), rows, number)
+                values = self._norm_and_dropout_backward(values.copy(), rows, number)
         scale = None if self.token_scale == 1 else np.full(rows["wte"].size, self.token_scale)
         factors = {"wte": scale}
         batches = {
@@ -316,8 +320,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         }
         self._accumulate_or_step(batches, optimizer)
 
-    def _back_through(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
-        """The gradient of the sum, of that of the result, in place."""
+    def _norm_and_dropout_backward(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
+        """Turn the gradient of the result into that of the sum, in place."""
         if number:
             kernels.dropout(gradients, self.dropout, self.dropout_seed, number)
         if self.norm is not None:
@@ -327,7 +331,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     # ---- the token table as output layer ----
 
     def logits(self, h: ArrayLike) -> Array:
-        """``h @ wte.T``: one number for each token of the vocabulary, by the table that tokens are looked up in.
+        """``h @ wte.T``: one number for each token, with the token table as output weights.
 
         Parameters
         ----------
@@ -337,26 +341,26 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         Returns
         -------
         ndarray of shape S + (V,), of the arithmetic dtype
-            Through BLAS, so that the last bits depend on it.
+            Computed by BLAS, on which the last bits depend.
         """
-        hidden = self._hidden_of(h)
+        hidden = self._check_hidden(h)
         if self.training:
             self._hidden = h
-        return np.matmul(hidden, self._head().T)
+        return np.matmul(hidden, self._output_weight().T)
 
     def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
-        """Add the gradient of `logits` to that of ``wte`` in `grads`, which then has all rows; returns the gradient of ``h``.
+        """Add the gradient of `logits` to that of ``wte``, all rows; return the gradient of ``h``.
 
         Parameters
         ----------
         dlogits : array_like of shape S + (V,)
         h : array_like of shape S + (D,), optional
-            As it was in that call; by default that of the last call in train mode.
+            The argument of that call; by default that of the last call in train mode.
         """
         if h is None and self._hidden is None:
             raise RuntimeError("logits_backward needs h: there was no call of logits in train mode, and none was given")
-        hidden = self._hidden_of(self._hidden if h is None else h)
-        wte = self._head()
+        hidden = self._check_hidden(self._hidden if h is None else h)
+        wte = self._output_weight()
         n_rows, width = wte.shape
         gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
         dh = np.matmul(gradients, wte)
@@ -364,13 +368,14 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)
         return dh
 
-    def _head(self) -> Array:
-        """The table, up to date, for arithmetic."""
+    def _output_weight(self) -> Array:
+        """The token table, up to date, in the arithmetic dtype."""
         self.apply_pending()
         return self.tables["wte"].astype(self._arithmetic, copy=False)
 
-    def _hidden_of(self, h: ArrayLike) -> Array:
-        array = _checks.array_of("h", h)
+    def _check_hidden(self, h: ArrayLike) -> Array:
+        """``h`` as contiguous rows of the arithmetic dtype."""
+        array = _checks.as_array("h", h)
         return _checks.rows("h", array, (*array.shape[:-1], self.tables["wte"].shape[1]), self._arithmetic)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Vocabulary: names of a table's rows, kept beside it; and the mean row that new names begin with."""
+"""Vocabulary: names of a table's rows; and the mean row that new rows start from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..functional import lookup
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
-_BLOCK = 4096  # rows that are float64 at one time
+_BLOCK = 4096  # rows that are converted to float64 at one time
 
 
 class Vocabulary:
-    """Names of rows: distinct strings, the first for row 0. It does not change; a table that grows gets another one.
+    """Immutable names of rows: distinct strings, the first for row 0.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Vocabulary:
     Raises
     ------
     TypeError, ValueError
-        A name is no string, or there twice.
+        A name is not a string, or occurs twice.
 
     Examples
     --------
@@ -45,32 +45,32 @@ class Vocabulary:
         self._ids = {name: i for i, name in enumerate(self._names)}
 
     def ids(self, names: Any) -> Any:
-        """The ids of names: an int for a string, int64 of their shape for nested lists of them; KeyError for an unknown one."""
-        array = _checks.strings("names", names)
+        """The ids of names: an int for a string, an int64 array for nested lists; or a KeyError."""
+        array = _checks.string_array("names", names)
         ids = np.empty(array.shape, np.int64)
-        for place, name in np.ndenumerate(array):
+        for position, name in np.ndenumerate(array):
             if name not in self._ids:
-                raise KeyError(f"name {name!r} at position {place} is not one of the {len(self)} of the vocabulary")
-            ids[place] = self._ids[name]
+                raise KeyError(f"name {name!r} at position {position} is not one of the {len(self)} of the vocabulary")
+            ids[position] = self._ids[name]
         return ids if array.ndim else int(ids)
 
     def names(self, ids: ArrayLike) -> Any:
-        """The names of ids: a string for an int, nested lists of the shape of an array; IndexError for an unknown one."""
+        """The names of ids: a string for an int, nested lists for an array; or an IndexError."""
         rows = lookup.resolve_ids(ids, len(self))
         names = np.empty(rows.shape, object)
-        for place, row in np.ndenumerate(rows):
-            names[place] = self._names[row]
+        for position, row in np.ndenumerate(rows):
+            names[position] = self._names[row]
         return names.tolist()
 
     def extended(self, names: list[str]) -> Vocabulary:
-        """These names and, after them, others that must be new."""
-        there = [repr(name) for name in names if name in self]
-        if there:
-            raise ValueError(f"names must be new, and the vocabulary has {_checks.some(there)}")
+        """A vocabulary with new names added at the end."""
+        known = [repr(name) for name in names if name in self]
+        if known:
+            raise ValueError(f"names must be new, and the vocabulary has {_checks.first_few(known)}")
         return Vocabulary([*self._names, *names])
 
     def first(self, n: int) -> Vocabulary:
-        """The names of the first ``n`` rows."""
+        """A vocabulary of the first ``n`` names."""
         if n == len(self):
             return self
         if n > len(self):
@@ -96,14 +96,14 @@ class Vocabulary:
 
 
 def mean_row(table: Array, padding_idx: int | None) -> Array:
-    """The mean of all rows but the padding row, summed in float64 in their order; zeros if there are none."""
+    """The mean of all rows except the padding row, summed in float64 in order; zeros if none."""
     total = np.zeros((1, table.shape[1]))
     for first in range(0, len(table), _BLOCK):
         rows = np.ascontiguousarray(table[first : first + _BLOCK], np.float64)
-        places = np.zeros(len(rows), np.int64)
+        targets = np.zeros(len(rows), np.int64)
         if padding_idx is not None and 0 <= padding_idx - first < len(rows):
-            places[padding_idx - first] = -1
-        lookup.scatter_add(total, places, rows, bounds="zero")
+            targets[padding_idx - first] = -1
+        lookup.scatter_add(total, targets, rows, bounds="zero")
     with np.errstate(all="ignore"):
         mean = total / max(len(table) - (padding_idx is not None), 1)
-        return mean.astype(_checks.arithmetic(table.dtype)).astype(table.dtype.newbyteorder("="))
+        return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(table.dtype.newbyteorder("="))

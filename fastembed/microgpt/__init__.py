@@ -1,4 +1,7 @@
-"""microgpt's GPT around the embedding layer, in NumPy: the losses and samples of the public script; and its training runs."""
+"""microgpt's GPT around the embedding layer, in NumPy, and its training runs.
+
+Losses and samples are those of the public script.
+"""
 
 from .model import BOS_NAME, GPT, Tokenizer, read_documents, rmsnorm, rmsnorm_backward, shapes, softmax
 

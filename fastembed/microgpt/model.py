@@ -1,10 +1,10 @@
 """The GPT of microgpt around the embedding layer, in NumPy, forward and backward by hand.
 
-The layer is the embedding stage; everything else here is what it takes to train it on real text.
+The layer is the embedding stage; the rest of the model is here to train it on real text.
 n: positions of a document, C: n_embd, H: n_head, V: vocab_size.
 
-The model is that of Andrej Karpathy's microgpt (https://karpathy.github.io/2026/02/12/microgpt/); a generator is used in the
-order in which that script uses it, so that losses and samples agree with it.
+The model is that of Andrej Karpathy's microgpt (https://karpathy.github.io/2026/02/12/microgpt/).
+It draws random numbers in the order in which that script does, so that losses and samples agree.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BOS_NAME = "<BOS>"
 
 
 def read_documents(path: str | None = None) -> list[str]:
-    """The non-empty stripped lines of a UTF-8 text file; by default those of the embedded names."""
+    """The non-empty stripped lines of a UTF-8 text file; by default the names in the package."""
     if path is None:
         text = resources.files("fastembed").joinpath("data/names.txt").read_text(encoding="utf-8")
     else:
         try:
             with open(path, encoding="utf-8-sig") as file:
                 text = file.read()
-        except ValueError as error:  # of the encoding, or a path that no file can have
+        except ValueError as error:  # an encoding error, or an invalid path
             raise ValueError(f"{path!r} is not a file of UTF-8 text: {error}") from error
     documents = [line.strip() for line in text.split("\n") if line.strip()]
     if not documents:
@@ -44,7 +44,7 @@ def read_documents(path: str | None = None) -> list[str]:
 
 
 class Tokenizer:
-    """Characters to ids: the sorted characters of the documents, then BOS, which begins and ends each one.
+    """Characters to ids: the sorted characters, then BOS, which begins and ends a document.
 
     Examples
     --------
@@ -63,15 +63,15 @@ class Tokenizer:
         return self.bos + 1
 
     def encode(self, document: str) -> list[int]:
-        """Ids of a document between two BOS."""
+        """The ids of a document, with BOS before and after them."""
         return [self.bos, *(self._ids[c] for c in document), self.bos]
 
     def name(self, token_id: int) -> str:
-        """How a token is shown."""
+        """The token as text: its character, or BOS_NAME."""
         return BOS_NAME if token_id == self.bos else self.characters[token_id]
 
     def id_of(self, name: str) -> int:
-        """The inverse of `name`; an unknown one is a ValueError."""
+        """The inverse of `name`; ValueError for an unknown token."""
         if name == BOS_NAME:
             return self.bos
         if name not in self._ids:
@@ -80,31 +80,34 @@ class Tokenizer:
 
 
 def rmsnorm(x: Array) -> tuple[Array, Array]:
-    """x / sqrt(mean(x^2) + 1e-5) over the last axis, without a gain; and that factor, for the backward."""
+    """x * scale with scale = 1 / sqrt(mean(x^2) + 1e-5) over the last axis; and scale."""
     scale = ((x * x).mean(-1, keepdims=True) + 1e-5) ** -0.5
     return x * scale, scale
 
 
 def rmsnorm_backward(dy: Array, x: Array, scale: Array) -> Array:
+    """The gradient of x, from that of `rmsnorm`'s result; scale is what `rmsnorm` returned."""
     return scale * dy - x * (scale**3 * (dy * x).mean(-1, keepdims=True))
 
 
 def softmax(x: Array) -> Array:
+    """Over the last axis."""
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
 def shapes(vocab_size: int, block_size: int, n_embd: int, n_layer: int) -> dict[str, tuple[int, int]]:
-    """The shape of every parameter of microgpt's model by name, in the order in which its script draws them."""
-    square, found = (n_embd, n_embd), {"wte": (vocab_size, n_embd), "wpe": (block_size, n_embd), "lm_head": (vocab_size, n_embd)}
+    """The shape of each of microgpt's parameters by name, in the order of drawing."""
+    square = (n_embd, n_embd)
+    result = {"wte": (vocab_size, n_embd), "wpe": (block_size, n_embd), "lm_head": (vocab_size, n_embd)}
     for i in range(n_layer):
-        found |= {f"layer{i}.{name}": square for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo")}
-        found |= {f"layer{i}.mlp_fc1": (4 * n_embd, n_embd), f"layer{i}.mlp_fc2": (n_embd, 4 * n_embd)}
-    return found
+        result |= {f"layer{i}.{name}": square for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo")}
+        result |= {f"layer{i}.mlp_fc1": (4 * n_embd, n_embd), f"layer{i}.mlp_fc2": (n_embd, 4 * n_embd)}
+    return result
 
 
 class GPT:
-    """microgpt's model. Parameters are drawn with ``rng.gauss(0, 0.08)`` in that script's order.
+    """microgpt's model. Parameters are drawn with ``rng.gauss(0, 0.08)`` in its script's order.
 
     Parameters
     ----------
@@ -126,9 +129,9 @@ class GPT:
         if n_head < 1 or n_embd % n_head:
             raise ValueError(f"n_embd must be a multiple of n_head, got {n_embd} and {n_head}")
         self.n_head, self.n_layer = n_head, n_layer
-        to = _checks.dtype(dtype)
+        numpy_dtype = _checks.dtype(dtype)
         drawn = {
-            name: np.array([[rng.gauss(0, 0.08) for _ in range(n_in)] for _ in range(n_out)], to)
+            name: np.array([[rng.gauss(0, 0.08) for _ in range(n_in)] for _ in range(n_out)], numpy_dtype)
             for name, (n_out, n_in) in shapes(vocab_size, block_size, n_embd, n_layer).items()
         }
         self.emb = TokenPositionEmbedding.from_arrays(drawn.pop("wte"), drawn.pop("wpe"))
@@ -149,9 +152,10 @@ class GPT:
         return x @ self.weights["lm_head"].data.T
 
     def loss(self, tokens: list[int]) -> float:
-        """Mean of -log p(next token) over a document, at most block_size positions; gradients are accumulated on the way.
+        """Mean of -log p(next token) over at most block_size positions, and its backward.
 
-        The layer's are in ``emb.grads()``; those of ``weights`` are replaced.
+        The gradients of the layer are accumulated in ``emb.grads()``; those of ``weights`` are
+        replaced.
         """
         n = min(self.emb.block_size, len(tokens) - 1)
         x, scale, caches = self._forward(tokens[:n])
@@ -170,7 +174,7 @@ class GPT:
         return loss
 
     def _forward(self, token_ids: Any) -> tuple[Array, tuple[Array, Array], list[Any]]:
-        """The last hidden states, what the first norm's backward needs, and what each layer's needs."""
+        """The last hidden states; what the backward of the first norm and of each layer needs."""
         embedded = self.emb(token_ids)
         x, scale = rmsnorm(embedded)
         caches = []
@@ -183,7 +187,7 @@ class GPT:
         return self.weights[f"layer{layer}.{name}"]
 
     def _heads(self, x: Array) -> Array:
-        """(n, C) -> (H, n, C / H)"""
+        """(n, C) -> (H, n, C / H)."""
         return x.reshape(len(x), self.n_head, -1).swapaxes(0, 1)
 
     def _layer(self, i: int, x: Array) -> tuple[Array, Any]:
@@ -201,6 +205,7 @@ class GPT:
         return y + hidden @ self._weight(i, "mlp_fc2").data.T, (x, h, h_scale, q, k, v, attention, a, y, g, g_scale, hidden)
 
     def _layer_backward(self, i: int, dout: Array, cache: Any) -> Array:
+        """The gradient of a layer's input; those of its weights are stored in them."""
         x, h, h_scale, q, k, v, attention, a, y, g, g_scale, hidden = cache
         wq, wk, wv, wo, fc1, fc2 = (
             self._weight(i, name) for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo", "mlp_fc1", "mlp_fc2")
@@ -221,13 +226,13 @@ class GPT:
         return dy + rmsnorm_backward(dh, x, h_scale)
 
     def sample(self, tokenizer: Tokenizer, rng: random.Random, temperature: float = 0.5) -> str:
-        """One document: from BOS to BOS, or to block_size characters, each drawn with ``rng.choices``."""
+        """One document: characters drawn with ``rng.choices`` until BOS, or block_size of them."""
         was_training = self.emb.training
         self.emb.eval()
         tokens = [tokenizer.bos]
         while len(tokens) <= self.emb.block_size:
             logits = self.logits(tokens)[-1]
-            with np.errstate(over="ignore"):  # a temperature near 0 leaves only the best
+            with np.errstate(over="ignore"):  # a temperature near 0 gives -inf
                 probs = softmax((logits - logits.max()) / temperature)
             token = rng.choices(range(tokenizer.vocab_size), weights=probs.tolist())[0]
             if token == tokenizer.bos:

@@ -18,17 +18,17 @@ from ..io.checkpoint import CheckpointError
 from ..optim import Adam
 from .model import GPT, Tokenizer, read_documents, shapes
 
-MAX_PARAMETERS = 100_000_000  # drawn one by one, as microgpt's script does: minutes
+MAX_PARAMETERS = 100_000_000  # drawing them one by one, as microgpt's script does, takes minutes
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides a run's losses, to the bit. The defaults are microgpt's.
+    """The options that determine a run's losses to the bit. The defaults are microgpt's.
 
     Raises
     ------
     ValueError, TypeError
-        A value is out of its limits.
+        A value is out of range.
     """
 
     steps: int = 1000
@@ -53,7 +53,7 @@ class Options:
             raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
 
     def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
-        """The shape of every parameter; ValueError where there would be too many."""
+        """The shape of every parameter; ValueError if there are too many."""
         n_parameters = (2 * vocab_size + self.block_size) * self.n_embd + 12 * self.n_layer * self.n_embd**2
         if n_parameters > MAX_PARAMETERS:
             raise ValueError(f"the model would have {n_parameters} parameters; the limit is {MAX_PARAMETERS}")
@@ -66,13 +66,13 @@ class Options:
 
 
 class Run:
-    """A model, its optimiser, its documents and its generator, at some step.
+    """A model, its optimiser, its documents and its random generator, at some step.
 
     Parameters
     ----------
     options : Options
     data : str or None
-        The text file; None for the embedded names.
+        The text file; None for the names in the package.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Run:
     model : GPT
     tokenizer : Tokenizer
     rng : random.Random
-        Where the documents' order and the parameters came from; samples go on from there.
+        It has shuffled the documents and drawn the parameters; samples are drawn from it next.
     """
 
     def __init__(self, options: Options, data: str | None = None) -> None:
@@ -103,14 +103,15 @@ class Run:
         Raises
         ------
         ValueError
-            ``stop_at`` is beyond the steps of the run, or the loss is not finite any more; that step is not taken.
+            ``stop_at`` is beyond the steps of the run, or the loss is not finite; then that step is
+            not taken.
         """
         if stop_at > self.options.steps:
             raise ValueError(f"stop_at must be at most the {self.options.steps} steps of the run, got {stop_at}")
         while self.step < stop_at:
             document = self.documents[self.step % len(self.documents)]
             self.optimizer.zero_grad()
-            with np.errstate(all="ignore"):  # said once, below
+            with np.errstate(all="ignore"):  # reported below, once
                 loss = self.model.loss(self.tokenizer.encode(document))
             if not math.isfinite(loss):
                 raise ValueError(
@@ -134,7 +135,7 @@ class Run:
         checkpoint.save(path, self.model.state_dict() | self._optimizer_tensors(), description)
 
     def _optimizer_tensors(self) -> dict[str, Any]:
-        """The optimiser's arrays, each under its state's name and its parameter's."""
+        """The optimiser's arrays, by the names of state and parameter: "exp_avg.wte"."""
         names = [{"wte": "wte", "wpe": "wpe"}, *({"data": name} for name in self.model.weights)]
         return {
             f"{state}.{owner[name]}": array
@@ -151,12 +152,12 @@ class Run:
         ----------
         path : str
         data : str or None
-            The text file, where it has moved; its content must be the same.
+            The text file, if it has moved; its content must be the same.
 
         Raises
         ------
         OSError, CheckpointError
-            The checkpoint or the data cannot be read, or do not go together.
+            The checkpoint or the data cannot be read, or the data is not that of the run.
         """
         saved = _Saved(path)
         if data is None and saved.data is not None and not os.path.isfile(saved.data):
@@ -175,7 +176,7 @@ class Run:
 
 
 def load_model(path: str) -> tuple[GPT, Tokenizer, random.Random]:
-    """The model of a checkpoint, its characters, and its generator, without the data it was trained on.
+    """The model of a checkpoint, its tokenizer, and its generator; the data is not needed.
 
     Raises
     ------
@@ -190,7 +191,7 @@ def load_model(path: str) -> tuple[GPT, Tokenizer, random.Random]:
 
 
 class _Saved:
-    """What a checkpoint holds, all of it checked before anything of the sizes that it claims is made."""
+    """The content of a checkpoint, checked before a model of the size that it states is made."""
 
     def __init__(self, path: str) -> None:
         self.tensors, description = checkpoint.load(path)
@@ -204,7 +205,7 @@ class _Saved:
             version, internal, gauss_next = description["rng"]
             self.rng = random.Random()
             self.rng.setstate((version, tuple(internal), gauss_next))
-            self.rng.gauss()  # fails now, not in the middle of a run, on a gauss_next that is no number
+            self.rng.gauss()  # a gauss_next that is no number fails here, not during the run
             self.rng.setstate((version, tuple(internal), gauss_next))
             shapes_of_model = self.options.shapes(len(self.characters) + 1)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:

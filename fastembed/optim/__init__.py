@@ -1,4 +1,4 @@
-"""Optimisers that cost what a batch's rows cost, and the dense `Parameter` that they update beside layers."""
+"""Optimisers whose steps cost only the rows of the batch; `Parameter`, a dense array for them."""
 
 from .algorithms import SGD, Adagrad, Adam, AdamW, RowWiseAdagrad, SparseAdam
 from .parameter import Parameter, clip_grad_norm

@@ -1,7 +1,8 @@
-"""Optimisers that cost what a batch's rows cost. SGD, Adagrad, Adam and AdamW give what an update of every element gives.
+"""Optimisers whose steps cost only the rows of the batch.
 
-The order of operations is that of `fastembed.reference.optim`, which these follow to the bit. docs/training.md says when to use
-which.
+SGD, Adagrad, Adam and AdamW give the same result as dense updates of every element. The order of
+operations is that of `fastembed.reference.optim`, to the bit. docs/training.md says which to use
+when.
 """
 
 from __future__ import annotations
@@ -18,37 +19,40 @@ if TYPE_CHECKING:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum and weight decay, of every element.
+    """Stochastic gradient descent with momentum and weight decay, equal to dense updates.
 
     Parameters
     ----------
     layers_and_parameters : layer, Parameter, or iterable of them, or of parameter groups
-        A group is a mapping with ``"params"``, items, and the options in which they differ.
+        A group is a mapping with ``"params"``, its items, and the options that differ for it.
     lr : float
-        The learning rate. Like every option it can be set at any time, here or in a group of ``param_groups`` (docs/training.md).
+        The learning rate. Like every option it can be changed at any time, as an attribute or in a
+        group of ``param_groups`` (docs/training.md).
     momentum : float
     weight_decay : float
-        This many times the element is added to its gradient.
+        L2 decay: weight_decay times the element is added to its gradient.
     nesterov : bool
     trainable_rows : array_like, or mapping of table name to array_like, optional
-        Row numbers, or a mask, of the rows that change; all others keep every bit, and their state too. If no table is named, it
-        is a layer's first. A layer's own ``trainable_rows`` count as well.
+        Row numbers, or a mask, of the rows that are updated; other rows and their state do not
+        change. If no table is named, it applies to a layer's first. A layer's own
+        ``trainable_rows`` apply as well.
     lr_multipliers : array_like of shape (V,), or mapping of table name to array_like, optional
-        What the learning rate of each row is multiplied by.
+        A factor for the learning rate of each row.
     master_rows : bool, optional
-        Whether rows of half precision are rounded from float32 rows that are kept beside them, so that no step loses anything.
-        A master that does not round to its row, because somebody wrote the row, gives way to it.
+        Whether float32 master rows are kept, of which rows of half precision are roundings, so that
+        small steps are not lost. If a row was written since, so that its master no longer rounds to
+        it, the master is set to the row.
     stochastic_rounding : int, optional
-        A seed: rows of half precision are then rounded at random to one of the two nearest numbers, to the nearer more often, so
-        that small steps are on average kept. What comes of it depends on the seed, the layer, the step and the place alone.
+        A seed: rows of half precision are rounded at random to one of the two nearest numbers, to
+        the nearer with higher probability, so that small steps are kept on average. The result
+        depends on the seed, the layer, the step and the position alone.
 
     Notes
     -----
     torch.optim.SGD::
 
-        g = g + weight_decay w           if weight_decay is not 0
-        b = momentum b + g               if momentum is not 0;  g = g + momentum b with nesterov, else b
-        w = w - lr g
+        g = g + weight_decay w           if weight_decay is not 0 b = momentum b + g
+        if momentum is not 0;  g = g + momentum b with nesterov, else b w = w - lr g
 
     Examples
     --------
@@ -93,11 +97,12 @@ class SGD(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """Adagrad, of every element.
+    """Adagrad, equal to dense updates.
 
     Parameters
     ----------
-    layers_and_parameters, lr, weight_decay, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
+    layers_and_parameters, lr, weight_decay, trainable_rows, lr_multipliers, master_rows,
+    stochastic_rounding
         As in `SGD`.
     lr_decay : float
     initial_accumulator_value : float
@@ -160,7 +165,7 @@ class Adagrad(Optimizer):
 
 
 class RowWiseAdagrad(Optimizer):
-    """Adagrad with one number of state for a row, of the rows of the batch.
+    """Adagrad with one state number for each row; it updates the rows of the batch only.
 
     Parameters
     ----------
@@ -170,7 +175,8 @@ class RowWiseAdagrad(Optimizer):
         Above 0 in float32.
     weight_decay : float
     weight_decay_mode : {"l2", "decoupled"}
-        Whether decay is added to the gradient or taken from the row. Rows that are not in the batch do not decay.
+        Whether decay is added to the gradient or subtracted from the row. Rows outside the batch do
+        not decay.
 
     Notes
     -----
@@ -223,7 +229,7 @@ class RowWiseAdagrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam with L2 weight decay, of every element: what a dense optimiser gives, at the cost of the batch's rows.
+    """Adam with L2 weight decay, equal to dense updates at the cost of the batch's rows.
 
     Parameters
     ----------
@@ -232,14 +238,14 @@ class Adam(Optimizer):
     betas : tuple of float
         Decay rates of the averages of the gradient and of its square, each in [0, 1).
     eps : float
-        Added to the root of the second average; above 0 in float32.
+        Added to the square root of the second average; above 0 in float32.
     weight_decay : float
-        This many times the element is added to its gradient.
+        L2 decay: weight_decay times the element is added to its gradient.
 
     Notes
     -----
-    Kingma and Ba, "Adam: a method for stochastic optimization" (2015). In the dtype of each array, with the scalars of step t
-    computed in float64 and rounded once::
+    Kingma and Ba, "Adam: a method for stochastic optimization" (2015). In the dtype of each array,
+    with the scalars of step t computed in float64 and rounded once::
 
         g = g + weight_decay w           if weight_decay is not 0
         m = b1 m + (1 - b1) g
@@ -299,24 +305,27 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, of every element: what a dense optimiser gives, at the cost of the batch's rows.
+    """Adam with decoupled weight decay, equal to dense updates at the cost of the batch's rows.
 
     Parameters
     ----------
-    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
+    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows,
+    stochastic_rounding
         As in `Adam`.
     weight_decay : float
-        In every step every element becomes ``(1 - lr weight_decay)`` times itself before Adam moves it.
+        In each step every element is multiplied by ``1 - lr weight_decay`` before Adam updates it.
 
     Notes
     -----
-    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019); the order is that of torch.optim.AdamW.
+    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019); the order is that of
+    torch.optim.AdamW.
 
     Examples
     --------
     >>> import fastembed as fe
     >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
-    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.AdamW(layer, lr=0.5, weight_decay=0.1))
+    >>> opt = fe.optim.AdamW(layer, lr=0.5, weight_decay=0.1)
+    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=opt)
     >>> layer.weight.round(6)
     array([[0.95, 1.9 ],
            [2.35, 3.3 ]])
@@ -340,11 +349,12 @@ class AdamW(Adam):
 
 
 class SparseAdam(Optimizer):
-    """Adam of the rows of the batch alone: rows that are not in it keep their values and their averages.
+    """Adam of the rows of the batch only: other rows keep their values and averages.
 
     Parameters
     ----------
-    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
+    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows,
+    stochastic_rounding
         As in `Adam`.
 
     Notes

@@ -1,4 +1,4 @@
-"""What all optimisers share: items, options by group, state arrays, and steps that change all or nothing."""
+"""Optimizer: the base of all optimisers. It prepares and checks a step, then applies it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import _checks
 from .._kernels.backend import kernels
 from ..functional.row_grad import Batch
 from ..tables.lazy_table import LazyTable
-from ..tables.trainable import Trainable, own_rows
+from ..tables.trainable import Trainable, read_only_copy
 from .parameter import matrices
 from .state import ROW_OPTIONS, Options, Stateful
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from .._typing import Array
 
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
-_STREAMS = 16  # of random numbers, for the tables of one item
+_STREAMS = 16  # random streams of one item, one for each of its tables
 
 
 def scalars(**values: float) -> Array:
-    """The scalars of one step, as the kernels take them."""
+    """The scalars of one step as an array for the kernels."""
     step = np.zeros(kernels.N_SCALARS)
     step[: len(_SCALARS)] = [values.get(name, 1.0 if name in ("beta2", "correction", "eps") else 0.0) for name in _SCALARS]
     return step
 
 
 class Step(NamedTuple):
-    """A step of one item that has been checked, and can be taken.
+    """A step of one item, checked and ready to be applied.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Step(NamedTuple):
     is_recorded : bool
         Whether rows without a gradient take it later.
     parts : list of (LazyTable, Batch)
-        None of what is frozen.
+        Empty for a frozen item.
     """
 
     scalars: Array
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 class Optimizer(Stateful):
-    """What to update, how far each item has come, and the state arrays of each. Subclasses say how one step goes."""
+    """Steps of all items. A subclass defines the rule, the options and the scalars of a step."""
 
     rule: ClassVar[str]
 
@@ -71,55 +71,57 @@ class Optimizer(Stateful):
         super().__init__(layers_and_parameters, options, has_masters)
         for k, item in enumerate(self.items):
             if item.by_rows:
-                self._multipliers_of(k, item)  # so that what is wrong with them is said here
+                self._multipliers_of(k, item)  # raises if they are invalid
 
-    # ---- what subclasses say ----
+    # ---- to be overridden by subclasses ----
 
     def scalars(self, options: Options, t: int) -> Array:
         """The scalars of step t (from 1)."""
         raise NotImplementedError
 
     def moves_without_gradient(self, options: Options) -> bool:
-        """Whether a step changes rows that have no gradient, or their state."""
+        """Whether a step changes rows without a gradient, or their state."""
         return False
 
+    # ---- tables with their state ----
+
     def _tables_of(self, k: int, options: Options) -> dict[str, list[LazyTable]]:
-        """The arrays of item k with their state, as they are trained."""
-        if set(self._state_kinds(k, options)) - set(self._state[k]):  # an option was changed to one that needs more
+        """The lazy tables of item k, made again if its state has changed."""
+        if set(self._state_kinds(k, options)) - set(self._state[k]):  # a changed option needs more state
             self._state[k] = self._new_state(k, options) | self._state[k]
             self._tables[k] = None
         tables = self._tables[k]
         if tables is None:
             tables = self._tables[k] = {
                 name: [
-                    self._lazy_table(k, place, table, states)
+                    self._lazy_table(k, number, table, states)
                     for table, *states in zip(matrices(array), *self._state_matrices(k, name, array), strict=True)
                 ]
-                for place, (name, array) in enumerate(self.items[k].moved_tables().items())
+                for number, (name, array) in enumerate(self.items[k].moved_tables().items())
             }
             self._row_options[k] = None
         if self.items[k].by_rows:
             self._set_multipliers(k, tables)
         return tables
 
-    def _lazy_table(self, k: int, place: int, table: Array, states: list[Array]) -> LazyTable:
-        """A matrix of item k, of the table with that number in it, with its state."""
+    def _lazy_table(self, k: int, number: int, table: Array, states: list[Array]) -> LazyTable:
+        """A matrix of item k, part of its array of that number, with its state."""
         master = states.pop() if self._has_masters and _checks.is_half(table.dtype) else None
-        seed = None if self._seed is None else (self._seed, _STREAMS * k + place)
+        seed = None if self._seed is None else (self._seed, _STREAMS * k + number)
         return LazyTable(self.rule, table, states, self.items[k].storage, master, seed)
 
     def _state_matrices(self, k: int, name: str, array: Array) -> list[list[Array]]:
-        """Each state of an array, in parts as `_matrices` cuts the array itself."""
+        """Each state array, split like the array itself into matrices, or vectors if row-wise."""
         states = [arrays[name] for arrays in self._state[k].values()]
         return [matrices(state, 2 if state.shape == array.shape else 1) for state in states]
 
     def _set_multipliers(self, k: int, tables: dict[str, list[LazyTable]]) -> None:
-        """Hand on what `trainable_rows` and `lr_multipliers` say, if it is not what they said last time."""
+        """Set the multipliers of tables if `trainable_rows` or `lr_multipliers` have changed."""
         item, group = self.items[k], self._group_of[k]
         given, known = self._row_options_of(k), self._row_options[k]
         if known is not None and all(a is b for a, b in zip(known, given, strict=True)):
             return
-        group |= {name: own_rows(group[name]) for name in ROW_OPTIONS if name in group}
+        group |= {name: read_only_copy(group[name]) for name in ROW_OPTIONS if name in group}
         given = self._row_options_of(k)
         multipliers = self._multipliers_of(k, item)
         with item.lock:
@@ -128,7 +130,7 @@ class Optimizer(Stateful):
         self._row_options[k] = given
 
     def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
-        """What the learning rate of each row of each table of item k is multiplied by; None: by 1."""
+        """The factors of the learning rates of rows, for each table of item k; None for 1."""
         multipliers, first = {}, next(iter(item.tables))
         by_name = [value if value is None or isinstance(value, Mapping) else {first: value} for value in self._row_options_of(k)]
         known = {name for other in self.items if other.by_rows for name in other.tables}
@@ -146,32 +148,33 @@ class Optimizer(Stateful):
     # ---- steps ----
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all items."""
+        """Drop the gradients of all items."""
         for item in self.items:
             item.zero_grad()
 
     def step(self) -> None:
-        """Take one step with the accumulated gradients; an item without one takes a step with a gradient of zeros.
+        """Take one step with the accumulated gradients; without one, with a gradient of zeros.
 
         Raises
         ------
         ValueError, TypeError
-            A gradient does not fit, an option has become invalid, or an array has become read-only. Nothing has moved.
+            A gradient has an invalid shape or dtype, an option has become invalid, or an array has
+            become read-only. Nothing is changed.
         """
-        prepared = [self._prepared(k, item.batches()) for k, item in enumerate(self.items)]
+        prepared = [self._prepare(k, item.batches()) for k, item in enumerate(self.items)]
         for k, step in enumerate(prepared):
-            self._take(k, step)
+            self._apply(k, step)
 
     def train(self, layer: Trainable, batches: dict[str, Batch]) -> None:
-        """Take one step of one layer with the gradients of a call."""
+        """Take one step of one layer with the gradients of one backward pass."""
         found = [k for k, item in enumerate(self.items) if item is layer]
         if not found:
             raise ValueError(f"optimizer does not hold this layer: {layer!r}")
-        with layer.lock:  # two threads that train one layer take two steps, not one twice
-            self._take(found[0], self._prepared(found[0], {name: [batch] for name, batch in batches.items()}))
+        with layer.lock:  # of two threads that train one layer each takes a step of its own
+            self._apply(found[0], self._prepare(found[0], {name: [batch] for name, batch in batches.items()}))
 
-    def _prepared(self, k: int, batches: dict[str, list[Batch]]) -> Step:
-        """The next step of item k, checked: nothing is written before all of it is."""
+    def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
+        """The next step of item k, checked completely before anything is written."""
         item, options, number = self.items[k], self._options_of(k), self._steps[k] + 1
         scalars = self.scalars(options, number)
         if not item.trainable:
@@ -186,7 +189,8 @@ class Optimizer(Stateful):
             table.check_rate(f"the learning rate of step {number}", rate)
         return Step(scalars, options, item.by_rows and self.moves_without_gradient(options), parts)
 
-    def _take(self, k: int, step: Step) -> None:
+    def _apply(self, k: int, step: Step) -> None:
+        """Apply a prepared step of item k, and record it."""
         if step.parts:
             with self.items[k].updating(self._tables[k] or {}):
                 for table, batch in step.parts:
@@ -195,9 +199,9 @@ class Optimizer(Stateful):
         self._record(k, step.options)
 
     def flush(self) -> None:
-        """Bring all rows up to date, and their state: each takes the steps that it has missed so far.
+        """Apply the pending updates of all rows, and of their state.
 
-        Mapped files are written by the ``flush`` of their layer.
+        Mapped files are written by ``flush`` of their layer.
         """
         for k, item in enumerate(self.items):
             item.apply_pending()

@@ -1,4 +1,4 @@
-"""Parameter: a dense array beside the layers; and the norm of the gradients of both."""
+"""Parameter: a dense array that is trained beside layers; and clip_grad_norm for both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def matrices(array: Array, n_axes: int = 2) -> list[Array]:
-    """Views that cover an array, each of the last ``n_axes`` of its axes; one matrix of one row where it has fewer than two."""
+    """Views over the last ``n_axes`` axes of an array; an array with fewer axes is one row."""
     if array.ndim < n_axes:
         return [array.reshape((1, -1)[:n_axes])]
     return [array[index] for index in np.ndindex(array.shape[: array.ndim - n_axes])]
@@ -28,7 +28,7 @@ class Parameter(Trainable):
     Parameters
     ----------
     array : array_like of float32 or float64
-        Kept as it is, without a copy, if it is an array that can be written in place.
+        Used without a copy if it is an array that can be written in place.
 
     Attributes
     ----------
@@ -56,17 +56,17 @@ class Parameter(Trainable):
 
     @property
     def data(self) -> Array:
-        """The array itself: write into it to change it."""
+        """The array itself; writable."""
         return self.tables["data"]
 
     def zero_grad(self) -> None:
-        """Forget the gradient."""
+        """Drop the gradient."""
         self.grad = None
 
     def checked_grad(self) -> Array:
-        """The gradient as an array of the dtype and shape of ``data``."""
+        """The gradient with the dtype and shape of ``data``, checked."""
         grad = np.zeros_like(self.data) if self.grad is None else self.grad
-        return np.asarray(_checks.like("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
+        return np.asarray(_checks.convertible_array("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
 
     def batches(self) -> dict[str, list[Batch]]:
         grads = matrices(self.checked_grad())
@@ -86,29 +86,31 @@ class Parameter(Trainable):
 def clip_grad_norm(
     layers_and_parameters: Trainable | Iterable[Trainable], max_norm: float, *, error_if_nonfinite: bool = True
 ) -> float:
-    """Scale the accumulated gradients of several items so that their norm, taken together, is at most ``max_norm``.
+    """Scale the accumulated gradients so that their common norm is at most ``max_norm``.
 
     Parameters
     ----------
     layers_and_parameters : layer, Parameter, or iterable of them
     max_norm : float
     error_if_nonfinite : bool
-        Whether a norm that is infinite or NaN is an error. Otherwise it does to the gradients what it does in PyTorch, where this
-        is the default: NaN makes NaN of all of them; infinity makes zeros, and NaN of what is infinite.
+        Whether an infinite or NaN norm is an error. If not, gradients are scaled as in PyTorch,
+        where that is the default: by a norm of NaN all become NaN, by an infinite one zero, or NaN
+        where they are infinite.
 
     Returns
     -------
     float
-        The norm before, of all elements of all gradients, computed in float64.
+        The norm of all elements of all gradients before scaling, computed in float64.
 
     Raises
     ------
     ValueError, TypeError
-        The norm is not finite, or an argument is none. Nothing is scaled.
+        The norm is not finite, or an argument is invalid. Nothing is scaled.
 
     Notes
     -----
-    torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6) where that is below 1.
+    As torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6)
+    where that is below 1.
 
     Examples
     --------

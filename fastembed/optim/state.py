@@ -1,4 +1,4 @@
-"""What an optimiser knows of its items: groups and their options, step counts and state arrays; all of it kept and loaded."""
+"""Stateful: parameter groups and options, step counts and state arrays; saving and loading them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import _checks
 from ..tables.lazy_table import LazyTable
-from ..tables.storage import Spec, State
-from ..tables.trainable import OwnRows, Trainable, own_rows
+from ..tables.storage import State, StateSpec
+from ..tables.trainable import ReadOnlyCopy, Trainable, read_only_copy
 from . import torch_state
 
 if TYPE_CHECKING:
@@ -23,40 +23,42 @@ MASTER = "master"
 
 
 class Stateful:
-    """Items in groups, each of which has a value of every option, as in PyTorch; how far each item has come, and its state.
+    """Items in parameter groups, as in PyTorch, with the step count and the state of each item.
 
-    An option that is an attribute is that of the groups that were given none of their own: written, it is written into all of
-    them; read, it is what the first of them has. What anybody writes into a group is checked in the next step.
+    Every group has a value for each option. An option is also an attribute, for the groups that
+    were not given a value of their own: setting it sets it in all of them, reading it reads the
+    first of them. Values that are written into a group are checked in the next step.
     """
 
-    options: ClassVar[Checks]  # each option, and what checks a value for it
+    options: ClassVar[Checks]  # the check for the value of each option
     state_names: ClassVar[tuple[str, ...]]
-    is_decoupled: ClassVar[bool] = False  # whether weight decay is, where PyTorch has one optimiser for both
+    is_decoupled: ClassVar[bool] = False  # whether weight decay is decoupled
     lr: float
-    trainable_rows = OwnRows()
-    lr_multipliers = OwnRows()
+    trainable_rows = ReadOnlyCopy()
+    lr_multipliers = ReadOnlyCopy()
 
     def __init__(self, layers_and_parameters: Any, options: Options, has_masters: bool) -> None:
         self._defaults = {name: check(name, options[name]) for name, check in self.options.items()}
-        given = _groups(layers_and_parameters)
-        self.param_groups = [self._group(group) for group in given]
-        self._given = [set(group) for group in given]
+        groups = _groups(layers_and_parameters)
+        self.param_groups = [self._group(group) for group in groups]
+        self._given_names = [set(group) for group in groups]  # the options that each group was given
         self.items: list[Trainable] = [item for group in self.param_groups for item in group["params"]]
-        _check_apart(self.items)
+        _check_no_overlap(self.items)
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
         self._has_masters = has_masters
         self._state = [self._new_state(k, self._options_of(k)) for k in range(len(self.items))]
         self._steps = [item.storage.step if item.trainable else 0 for item in self.items]
-        self._tables: list[dict[str, list[LazyTable]] | None] = [None] * len(self.items)  # with their state; None: as yet
+        self._tables: list[dict[str, list[LazyTable]] | None] = [None] * len(self.items)  # None: not made yet
         self._row_options: list[Any] = [None] * len(self.items)
         self._attach()
 
     def _attach(self) -> None:
+        """Let the items know this optimiser, so that it resizes its state with them."""
         for item in self.items:
             item.optimizers.add(self)
 
     def _group(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A parameter group: its items as a list, and all options, checked."""
+        """A parameter group with its items as a list, and all options, checked."""
         unknown = set(given) - {"params", *self.options, *ROW_OPTIONS}
         if unknown or "params" not in given:
             raise KeyError(f"a parameter group has params and options of {sorted(self.options)}, got {sorted(map(str, given))}")
@@ -66,65 +68,65 @@ class Stateful:
             if not isinstance(item, Trainable):
                 raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
             item.storage.check_can_train(f"item {k}")
-        rows = {name: own_rows(given[name]) for name in ROW_OPTIONS if name in given}
+        rows = {name: read_only_copy(given[name]) for name in ROW_OPTIONS if name in given}
         return {"params": items, **self._checked({**self._defaults, **given}), **rows}
 
     def _checked(self, group: Mapping[str, Any]) -> Options:
-        """The options of a group as they are now."""
+        """The options of a group, checked."""
         return {name: check(name, group[name]) for name, check in self.options.items()}
 
     def _options_of(self, k: int) -> Options:
         return self._checked(self._group_of[k])
 
     def _row_options_of(self, k: int) -> tuple[Any, ...]:
-        """What the layer and the group of item k say of its rows."""
+        """The row options of item k: of the layer itself, then those of its group."""
         item, group = self.items[k], self._group_of[k]
         return item.trainable_rows, *(group.get(name, getattr(self, name)) for name in ROW_OPTIONS)
 
-    def _followers(self, name: str) -> list[dict[str, Any]]:
-        """The groups that were given no such option of their own."""
-        return [group for group, given in zip(self.param_groups, self._given, strict=True) if name not in given]
+    def _groups_without_own(self, name: str) -> list[dict[str, Any]]:
+        """The groups that were not given a value of that option."""
+        return [group for group, given in zip(self.param_groups, self._given_names, strict=True) if name not in given]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.options:
             object.__setattr__(self, name, value)
             return
         self._defaults[name] = value = self.options[name](name, value)
-        for group in self._followers(name):
+        for group in self._groups_without_own(name):
             group[name] = value
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.options:
             raise AttributeError(f"{type(self).__name__} has no {name}")
-        return next((group[name] for group in self._followers(name)), self._defaults[name])
+        return next((group[name] for group in self._groups_without_own(name)), self._defaults[name])
 
     def flush(self) -> None:
-        """Bring all rows up to date, and their state."""
+        """Apply the pending updates of all rows, and of their state."""
         raise NotImplementedError
 
     def needs_state(self, options: Options) -> bool:
-        """Whether a step with these options uses the state arrays."""
+        """Whether a step with these options needs the state arrays."""
         return True
 
     def state_start(self, options: Options) -> float:
-        """What state arrays are filled with at first."""
+        """The initial value of state arrays."""
         return 0.0
 
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the state of an array."""
+        """The shape of a state array for an array of that shape."""
         return shape
 
     def _state_kinds(self, k: int, options: Options, given: Any = ()) -> tuple[str, ...]:
-        """The state arrays of item k, by name, that options need or a state has; masters, of half precision alone, come last."""
+        """The names of item k's state arrays that options need or ``given`` has, masters last."""
         is_half = all(_checks.is_half(array.dtype) for array in self.items[k].tables.values())
         names = self.state_names if self.needs_state(options) or any(name in given for name in self.state_names) else ()
         return (*names, *((MASTER,) if self._has_masters and is_half else ()))
 
-    def _spec(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Spec:
-        """A state of an array of that shape and dtype; in a master zeros mean none."""
+    def _spec(self, kind: str, options: Options, shape: tuple[int, ...], dtype: np.dtype[Any]) -> StateSpec:
+        """The spec of a state array for an array of that shape; zeros in a master mean unset."""
         if kind == MASTER:
-            return Spec(shape, np.dtype(np.float32), 0.0)
-        return Spec(self.state_shape(shape), _checks.arithmetic(dtype), self.state_start(options))
+            return StateSpec(shape, np.dtype(np.float32), 0.0)
+        return StateSpec(self.state_shape(shape), _checks.arithmetic_dtype(dtype), self.state_start(options))
 
     def _new_state(self, k: int, options: Options, given: Any = ()) -> State:
         item = self.items[k]
@@ -135,43 +137,44 @@ class Stateful:
         return item.storage.states(self if item.trainable else None, options, specs)
 
     def _record(self, k: int, options: Options) -> None:
-        """Let the storage of item k know how far it has come."""
+        """Record the step count of item k in its storage."""
         if self.items[k].trainable:
             self.items[k].storage.record_step(self, self._steps[k], options)
 
     def state_dict(self) -> dict[str, Any]:
-        """The options, and for each item its step count and its state arrays (themselves, not copies), up to date.
+        """The options, and for each item its step count and state arrays (not copied), up to date.
 
         Returns
         -------
         dict
-            ``"optimizer"`` to the name of its class, option names to numbers, ``"groups"`` to a list of the options in which
-            each parameter group differs, and ``"items"`` to a list of ``{"step": int, state: {name: ndarray}}``.
+            ``"optimizer"``, the name of its class; each option by name; ``"groups"``, for each
+            parameter group the options that differ; and ``"items"``, a list of ``{"step": int,
+            state: {name: ndarray}}``.
         """
         self.flush()
-        items = [{"step": step, **self._shown_state(k)} for k, step in enumerate(self._steps)]
+        items = [{"step": step, **self._state_views(k)} for k, step in enumerate(self._steps)]
         options = {name: check(name, getattr(self, name)) for name, check in self.options.items()}
         groups = [dict(self._checked(group).items() - options.items()) for group in self.param_groups]
         return {"optimizer": type(self).__name__} | options | {"groups": groups, "items": items}
 
-    def _shown_state(self, k: int) -> State:
-        """The state arrays of item k as they are handed out."""
+    def _state_views(self, k: int) -> State:
+        """The state arrays of item k, as views for the user."""
         view = self.items[k].storage.view
         return {kind: {name: view(array) for name, array in arrays.items()} for kind, arrays in self._state[k].items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy what `state_dict` returned into this optimiser.
+        """Copy a state from `state_dict` into this optimiser.
 
         Raises
         ------
         KeyError, ValueError, TypeError
-            It is the state of another kind of optimiser, a name is missing or unexpected, or an array has another shape. Nothing
-            is changed.
+            The state is of another kind of optimiser, a name is missing or unexpected, or an array
+            has another shape. Nothing is changed.
         """
         state = {"optimizer": type(self).__name__, **_mapping("the state", state)}
         if state["optimizer"] != type(self).__name__:
             raise ValueError(f"the state is one of {state['optimizer']}, not of {type(self).__name__}")
-        _same_names("the state", state, {"optimizer", *self.options, "groups", "items"})
+        _check_names("the state", state, {"optimizer", *self.options, "groups", "items"})
         options = {name: check(name, state[name]) for name, check in self.options.items()}
         groups = _list_of("groups", state["groups"], len(self.param_groups))
         for group in groups:
@@ -181,67 +184,69 @@ class Stateful:
         self._load(_list_of("items", state["items"], len(self.items)), options, groups)
 
     def load_torch_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of the PyTorch optimiser of the same name: ``torch_optimizer.state_dict()``.
+        """Load ``torch_optimizer.state_dict()`` of the PyTorch optimiser of the same name.
 
-        PyTorch's parameters are taken in their order for the arrays of this optimiser's items in theirs (``wte`` before ``wpe``).
+        PyTorch's parameters correspond in order to the arrays of this optimiser's items (``wte``
+        before ``wpe``).
 
         Parameters
         ----------
         state : mapping
-            With ``"state"``, each parameter's ``"step"`` and state tensors (one that is missing has not taken a step), and
-            ``"param_groups"``, the options.
+            With ``"state"``, each parameter's ``"step"`` and state tensors (a missing parameter has
+            taken no step), and ``"param_groups"``, the options.
 
         Raises
         ------
         KeyError, ValueError, TypeError
-            Something is missing or of another shape, an option is one that there is none of here (amsgrad, maximize), or two
-            tables of one layer have taken different numbers of steps. Nothing is changed.
+            An array is missing or has another shape, an option is unsupported here (amsgrad,
+            maximize), or two tables of one layer have different step counts. Nothing is changed.
         """
         groups, states = torch_state.parts(state)
         arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in item.tables.items()]
         if len(states) != len(arrays) or len(groups) not in (1, len(self.param_groups)):
             raise ValueError(f"a state of {len(states)} parameters in {len(groups)} groups is not one of {len(arrays)} arrays")
-        known, options = torch_state.options(groups, self.options, type(self).__name__, self.is_decoupled), self._defaults
-        if len(groups) == 1:  # groups here keep what they were given of their own
-            options = options | known[0]
-            known = [{name: value for name, value in known[0].items() if name not in given} for given in self._given]
-        coming = [self._checked(group | new) for group, new in zip(self.param_groups, known, strict=True)]
+        loaded, options = torch_state.options(groups, self.options, type(self).__name__, self.is_decoupled), self._defaults
+        if len(groups) == 1:  # options that a group here was given stay
+            options = options | loaded[0]
+            loaded = [{name: value for name, value in loaded[0].items() if name not in given} for given in self._given_names]
+        new_groups = [self._checked(group | new) for group, new in zip(self.param_groups, loaded, strict=True)]
         items: list[dict[str, Any]] = [{"step": None} for _ in self.items]
         for number, ((k, name, array), given) in enumerate(zip(arrays, states, strict=True)):
-            step = _checks.whole(f"step of parameter {number}", given.get("step", 0))
+            step = _checks.whole_number(f"step of parameter {number}", given.get("step", 0))
             if items[k]["step"] not in (None, step):
                 raise ValueError(f"{name} of item {k} has taken {step} steps, and another table of it {items[k]['step']}")
             items[k]["step"] = step
-            for kind in self._state_for(k, coming, ()):
+            for kind in self._state_to_load(k, new_groups, ()):
                 is_new = kind == MASTER or not given
-                value = self._spec(kind, options, array.shape, array.dtype).new() if is_new else given.get(kind)
+                value = self._spec(kind, options, array.shape, array.dtype).allocate() if is_new else given.get(kind)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
                 items[k].setdefault(kind, {})[name] = np.asarray(value)
-        self._load(items, options, coming)
+        self._load(items, options, new_groups)
 
-    def _state_for(self, k: int, groups: list[Options], given: Any) -> State:
-        """The state arrays of item k, new ones among them if options or a state that are about to be loaded need more."""
-        coming = next(new for group, new in zip(self.param_groups, groups, strict=True) if group is self._group_of[k])
-        mine = self._state[k]
-        return mine if set(self._state_kinds(k, coming, given)) <= set(mine) else self._new_state(k, coming, given) | mine
+    def _state_to_load(self, k: int, groups: list[Options], given: Any) -> State:
+        """The state arrays of item k, with new ones if the options or state to load need them."""
+        options = next(new for group, new in zip(self.param_groups, groups, strict=True) if group is self._group_of[k])
+        own = self._state[k]
+        return own if set(self._state_kinds(k, options, given)) <= set(own) else self._new_state(k, options, given) | own
 
     def _load(self, items: list[Any], options: Options, groups: list[Options]) -> None:
-        """Take over items, options and those of each group, all or nothing."""
+        """Load items, options and those of each group; on an error nothing has changed."""
         for k, given in enumerate(items):
             _mapping(f"item {k}", given)
-        states = [self._state_for(k, groups, given) for k, given in enumerate(items)]
+        states = [self._state_to_load(k, groups, given) for k, given in enumerate(items)]
         trained = [item for item in self.items if item.trainable]
         for item in trained:
             item.storage.check_owner(self)
         steps, loaded = [], []
-        for k, (mine, given) in enumerate(zip(states, items, strict=True)):
-            _same_names(f"item {k}", given, {*mine, "step"})
+        for k, (own, given) in enumerate(zip(states, items, strict=True)):
+            _check_names(f"item {k}", given, {*own, "step"})
             steps.append(_checks.size(f"step of item {k}", given["step"]))
-            for kind, arrays in mine.items():
-                _same_names(f"{kind} of item {k}", given[kind], set(arrays))
+            for kind, arrays in own.items():
+                _check_names(f"{kind} of item {k}", given[kind], set(arrays))
                 for name, array in arrays.items():
-                    loaded.append((array, _checks.like(f"{kind}.{name}", given[kind][name], array.shape, array.dtype)))
+                    value = _checks.convertible_array(f"{kind}.{name}", given[kind][name], array.shape, array.dtype)
+                    loaded.append((array, value))
         self.flush()
         self._defaults = dict(options)
         for group, new in zip(self.param_groups, groups, strict=True):
@@ -257,21 +262,21 @@ class Stateful:
         _checks.copy_into(loaded)
 
     def resized(self, item: Trainable, name: str, n_rows: int) -> Callable[[], None]:
-        """Make the state of a table that is about to have ``n_rows``; what is returned puts it in the place of the old one."""
+        """Make the state of a resized table; calling the result replaces the old state with it."""
         (k,) = (k for k, known in enumerate(self.items) if known is item)
         options, table = self._options_of(k), item.tables[name]
         shape, dtype = (n_rows, *table.shape[1:]), table.dtype.newbyteorder("=")
-        made = {
+        resized = {
             kind: item.storage.resized_state(kind, arrays[name], self._spec(kind, options, shape, dtype))
             for kind, arrays in self._state[k].items()
         }
 
-        def put() -> None:
-            for kind, new in made.items():
+        def replace_state() -> None:
+            for kind, new in resized.items():
                 self._state[k][kind][name] = new
             self._tables[k] = None
 
-        return put
+        return replace_state
 
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
@@ -279,13 +284,13 @@ class Stateful:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        for name in ROW_OPTIONS:  # what was read-only is not any more
+        for name in ROW_OPTIONS:  # copying lost the read-only flag of arrays
             setattr(self, name, state[name])
         self._attach()
 
 
 def _groups(given: Any) -> list[Mapping[str, Any]]:
-    """Parameter groups: one of everything, or the mappings that were given."""
+    """The given parameter groups, or one group of all items."""
     if isinstance(given, Trainable):
         return [{"params": [given]}]
     if not isinstance(given, Iterable):
@@ -296,15 +301,15 @@ def _groups(given: Any) -> list[Mapping[str, Any]]:
     return [{"params": parts}]
 
 
-def _check_apart(items: list[Trainable]) -> None:
-    """ValueError or TypeError unless every array can be written in place and shares memory with no other."""
+def _check_no_overlap(items: list[Trainable]) -> None:
+    """ValueError or TypeError unless every array is writable and overlaps no other."""
     seen: list[tuple[str, Array]] = []
     for k, item in enumerate(items):
         for name, array in item.moved_tables().items():
             what = f"{name} of item {k}"
             _checks.writable(what, array)
             for other_name, other in seen:
-                _checks.apart(what, array, **{other_name: other})
+                _checks.check_no_overlap(what, array, **{other_name: other})
             seen.append((what, array))
 
 
@@ -314,7 +319,7 @@ def _mapping(what: str, given: Any) -> Mapping[str, Any]:
     return given
 
 
-def _same_names(what: str, given: Any, expected: set[str]) -> None:
+def _check_names(what: str, given: Any, expected: set[str]) -> None:
     if set(_mapping(what, given)) != expected:
         raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(map(str, given))}")
 

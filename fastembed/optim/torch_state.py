@@ -1,15 +1,16 @@
-"""States of PyTorch's optimisers: their parts, and the options that an optimiser here knows."""
+"""States of PyTorch's optimisers: their parts, and the options that are supported here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_CHANGE_THE_NUMBERS = ("amsgrad", "maximize", "dampening", "weight_decay")  # of PyTorch's options
+# Options of PyTorch that change the result, and so must be supported here or off.
+_AFFECT_RESULT = ("amsgrad", "maximize", "dampening", "weight_decay")
 
 
 def parts(state: Any) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The groups, and the state of each parameter in their order, of PyTorch's ``state_dict``."""
+    """The groups of a PyTorch ``state_dict``, and the state of each parameter in order."""
     if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state) or not isinstance(state["state"], Mapping):
         raise TypeError(f"a state of PyTorch is a mapping with state, a mapping, and param_groups, got {state!r:.80}")
     groups = state["param_groups"]
@@ -21,11 +22,11 @@ def parts(state: Any) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]
 def options(
     groups: list[Mapping[str, Any]], checks: Mapping[str, Callable[[str, Any], Any]], kind: str, is_decoupled: bool
 ) -> list[dict[str, Any]]:
-    """The options that a kind of optimiser knows, checked; ValueError if it lacks one that changes the numbers."""
+    """The supported options of each group, checked; ValueError if one with an effect is not."""
     for group in groups:
-        foreign = [name for name in _CHANGE_THE_NUMBERS if group.get(name) and name not in checks]
+        unsupported = [name for name in _AFFECT_RESULT if group.get(name) and name not in checks]
         if group.get("weight_decay") and group.get("decoupled_weight_decay", is_decoupled) != is_decoupled:
-            foreign.append(f"decoupled_weight_decay={not is_decoupled}")
-        if foreign:
-            raise ValueError(f"a state with {', '.join(foreign)} cannot be taken over by {kind}")
+            unsupported.append(f"decoupled_weight_decay={not is_decoupled}")
+        if unsupported:
+            raise ValueError(f"a state with {', '.join(unsupported)} cannot be taken over by {kind}")
     return [{name: check(name, group[name]) for name, check in checks.items() if name in group} for group in groups]

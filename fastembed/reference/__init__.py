@@ -1,7 +1,8 @@
-"""The meaning of every operation in pure Python: nested lists and floats, the standard library only.
+"""The definition of every operation, in pure Python: nested lists, the standard library only.
 
-The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("float64" or "float32") says how each sum, product,
-quotient and root is rounded. Generators are `random.Random`. Everything else in the package is compared with this.
+The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("float64", "float32",
+"float16" or "bfloat16") says how each sum, product, quotient and root is rounded. Generators are
+`random.Random`. Everything else in the package is compared with this.
 """
 
 from . import halves, norms, optim, quantized, rules, statistics

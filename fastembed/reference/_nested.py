@@ -1,4 +1,4 @@
-"""Nested lists as arrays: their shape, their items in C order, and back. Numbers round to a dtype here too."""
+"""Nested lists as arrays: their shape, their items in C order, and rounding to a dtype."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .halves import is_half, nearest
 def rounding(dtype: str) -> Callable[[float], float]:
     """The function that rounds a float64 result to ``dtype``.
 
-    Rounding the float64 result of +, -, *, / or sqrt of float32 numbers gives the bits of the float32 operation, because
-    53 >= 2 * 24 + 2 (Figueroa, "When is double rounding innocuous?", 1995). Half precision is for storing: what is rounded to it
-    has been rounded to float32 before.
+    Rounding the float64 result of +, -, *, / or sqrt of float32 numbers gives the bits of the
+    float32 operation, because 53 >= 2 * 24 + 2 (Figueroa, "When is double rounding innocuous?",
+    1995). Half precision is a storage format: arithmetic is in float32, so that a number is rounded
+    to float32 first and to half precision when it is stored.
     """
     roundings: dict[str, Callable[[float], float]] = {"float64": float, "float32": lambda x: c_float(x).value}
     if is_half(dtype):
@@ -26,7 +27,7 @@ def rounding(dtype: str) -> Callable[[float], float]:
 
 
 def arithmetic(dtype: str) -> str:
-    """The dtype of sums over tables of ``dtype``, of their gradients and of what optimisers keep."""
+    """The dtype of sums over tables of ``dtype``, of their gradients and of optimiser states."""
     return "float32" if is_half(dtype) else dtype
 
 
@@ -73,7 +74,7 @@ def unravel(index: int, of_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def broadcast(nested: Any, to_shape: tuple[int, ...]) -> list[Any]:
-    """The items of `nested`, in C order, once it is broadcast to that shape as NumPy does."""
+    """The items of `nested`, in C order, after NumPy's broadcasting to that shape."""
     from_shape = shape(nested)
     aligned = (1,) * (len(to_shape) - len(from_shape)) + from_shape
     if len(aligned) != len(to_shape) or any(a not in (1, t) for a, t in zip(aligned, to_shape, strict=True)):

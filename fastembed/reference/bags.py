@@ -1,4 +1,4 @@
-"""Bags on nested lists: the rows of each bag of ids become one."""
+"""Bags on nested lists: the rows of each bag of ids are reduced to one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .ops import Row, Table
 from .rules import dot, same
 
 
-def _ends(ids: Any, offsets: Any, include_last_offset: bool) -> list[int]:
-    """Where each bag begins, and where the last one ends."""
+def _boundaries(ids: Any, offsets: Any, include_last_offset: bool) -> list[int]:
+    """The first item of each bag, and the end of the last bag; bag b is [b] .. [b + 1]."""
     of_shape = shape(ids)
     if offsets is None:
         return [b * of_shape[1] for b in range(of_shape[0] + 1)]
@@ -24,11 +24,13 @@ def _ends(ids: Any, offsets: Any, include_last_offset: bool) -> list[int]:
     return ends
 
 
-def _kept(rows: list[int | None], padding_idx: int | None, n_rows: int) -> list[int | None]:
+def _without_padding(rows: list[int | None], padding_idx: int | None, n_rows: int) -> list[int | None]:
+    """The rows, with None for the padding row."""
     return rows if padding_idx is None else [None if r == padding_idx % n_rows else r for r in rows]
 
 
 def _divisor(mode: str, n_kept: int, dtype: str) -> float:
+    """What the sum of a bag of that many rows is divided by."""
     divisors = {"sum": 1.0, "max": 1.0, "mean": float(max(n_kept, 1)), "sqrtn": math.sqrt(max(n_kept, 1))}
     return rounding(arithmetic(dtype))(divisors[mode])
 
@@ -45,13 +47,17 @@ def embedding_bag(
     bounds: str = "raise",
     dtype: str = "float64",
 ) -> Table:
-    """out[b] = the sum in order, from 0 on, of weight times row over the items of bag b that have a row; divided by their number
-    (mean) or its root (sqrtn). Or their maximum: the first row, then whatever is larger. Zeros for a bag without rows."""
+    """out[b] = the sum of weight times row over the items of bag b, in order, from 0 on.
+
+    "mean" divides it by the number of items, "sqrtn" by the root of that; "max" is the maximum
+    instead: the first row, then what is larger. Items without a row (padding, bounds="zero") do not
+    count; a bag without rows gives zeros.
+    """
     r = rounding(arithmetic(dtype))
-    rows = _kept(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
+    rows = _without_padding(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
     weights = None if per_sample_weights is None else [r(x) for x in flat(per_sample_weights)]
-    ends, out = _ends(ids, offsets, include_last_offset), []
-    for begin, end in itertools.pairwise(ends):
+    out = []
+    for begin, end in itertools.pairwise(_boundaries(ids, offsets, include_last_offset)):
         bag: Row = [0.0] * ops.width(table)
         kept = [(i, row) for i, row in zip(range(begin, end), rows[begin:end], strict=True) if row is not None]
         for k, (i, row) in enumerate(kept):
@@ -63,6 +69,24 @@ def embedding_bag(
                 bag = [r(y + r(weights[i] * x)) for x, y in zip(table[row], bag, strict=True)]
         out.append([rounding(dtype)(r(x / _divisor(mode, len(kept), dtype))) for x in bag])
     return out
+
+
+def _shares_of_maximum(rows: list[Row], gradient: Row) -> list[Row | None]:
+    """Each row's part of the gradient of the maximum of a bag; None for a row that gets nothing.
+
+    Each column goes to the first row that has its maximum. The others get -0.0, which changes no
+    sum when it is added.
+    """
+    largest = list(rows[0]) if rows else []
+    for row in rows[1:]:
+        largest = [x if x > y else y for x, y in zip(row, largest, strict=True)]
+    shares: list[Row | None] = []
+    is_taken = [False] * len(largest)
+    for row in rows:
+        wins = [not taken and same(x, y) for taken, x, y in zip(is_taken, row, largest, strict=True)]
+        is_taken = [taken or win for taken, win in zip(is_taken, wins, strict=True)]
+        shares.append([g if win else -0.0 for g, win in zip(gradient, wins, strict=True)] if any(wins) else None)
+    return shares
 
 
 def backward_items(
@@ -78,33 +102,30 @@ def backward_items(
     bounds: str = "raise",
     dtype: str,
 ) -> tuple[list[int | None], list[float], list[float] | None, list[float] | None]:
-    """What each item gives its row: the rows, the gradients, what these are multiplied by; and the gradient of the weights."""
+    """The contributions of the items to the gradient of the table, before they are summed.
+
+    Returns the row of each item (None: no contribution), their gradients, the weights by which
+    those are to be multiplied, and the gradient of the weights.
+    """
     r = rounding(arithmetic(dtype))
-    rows = _kept(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
+    rows = _without_padding(ops.resolve_ids(ids, len(table), bounds), padding_idx, len(table))
     weights = None if per_sample_weights is None else [r(x) for x in flat(per_sample_weights)]
-    ends, width = _ends(ids, offsets, include_last_offset), ops.width(table)
-    rows[ends[-1] :] = [None] * (len(rows) - ends[-1])
+    boundaries, width = _boundaries(ids, offsets, include_last_offset), ops.width(table)
+    rows[boundaries[-1] :] = [None] * (len(rows) - boundaries[-1])
     gradients = [[0.0] * width for _ in rows]
-    of_weights = None if weights is None else [0.0] * len(rows)
-    for b, (begin, end) in enumerate(itertools.pairwise(ends)):
+    weights_grad = None if weights is None else [0.0] * len(rows)
+    for b, (begin, end) in enumerate(itertools.pairwise(boundaries)):
         kept = [(i, row) for i, row in zip(range(begin, end), rows[begin:end], strict=True) if row is not None]
         divided = [r(r(x) / _divisor(mode, len(kept), dtype)) for x in dout[b]]
-        taken = [False] * width  # columns of a maximum whose row has been found
-        largest = [math.nan] * width if mode == "max" else []
-        for k, (_, row) in enumerate(kept):
-            largest = [x if k == 0 or x > y else y for x, y in zip(table[row], largest, strict=True)] if largest else []
-        for i, row in kept:
-            gradients[i], won = list(divided), mode != "max"
-            for d in range(width if mode == "max" else 0):
-                wins = not taken[d] and same(table[row][d], largest[d])
-                gradients[i][d] = divided[d] if wins else -0.0  # which leaves any sum as it is
-                taken[d] = taken[d] or wins
-                won = won or wins
-            if not won:
+        shares = _shares_of_maximum([table[row] for _, row in kept], divided) if mode == "max" else [divided] * len(kept)
+        for (i, row), share in zip(kept, shares, strict=True):
+            if share is None:
                 rows[i] = None
-            if of_weights is not None:
-                of_weights[i] = dot(table[row], divided, r)
-    return rows, list(flat(gradients)), weights, of_weights
+            else:
+                gradients[i] = share
+            if weights_grad is not None:
+                weights_grad[i] = dot(table[row], divided, r)
+    return rows, list(flat(gradients)), weights, weights_grad
 
 
 def embedding_bag_backward(
@@ -122,8 +143,11 @@ def embedding_bag_backward(
     bounds: str = "raise",
     dtype: str = "float64",
 ) -> Any:
-    """What each item of a bag gives its row is added in place, in order; the gradient of the weights, if table is given."""
-    rows, gradients, weights, of_weights = backward_items(
+    """Add the gradient of each item to its row of dtable, in place and in order.
+
+    Returns the gradient of the weights if `table` is given, else None.
+    """
+    rows, gradients, weights, weights_grad = backward_items(
         dout,
         dtable if table is None else table,
         ids,
@@ -136,11 +160,11 @@ def embedding_bag_backward(
         dtype=dtype,
     )
     ops.accumulate(dtable, rows, gradients, dtype, weights, scale_grad_by_freq)
-    return None if of_weights is None or table is None else nest(of_weights, shape(ids))
+    return None if weights_grad is None or table is None else nest(weights_grad, shape(ids))
 
 
 class EmbeddingBag(OneTable):
-    """x[b] = the rows of bag b as one."""
+    """x[b] = the sum, mean or maximum of the rows of bag b."""
 
     def _set_up(self, weight: Table, *, mode: str = "mean", include_last_offset: bool = False, **options: Any) -> None:
         super()._set_up(weight, **options)
@@ -156,7 +180,7 @@ class EmbeddingBag(OneTable):
         }
 
     def __call__(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> Table:
-        table = self._shortened(ops.resolve_ids(ids, len(self.weight)))
+        table = self._rescaled(ops.resolve_ids(ids, len(self.weight)))
         self._ids = (ids, offsets, per_sample_weights)
         return embedding_bag(table, ids, offsets, **self._arguments(per_sample_weights))
 
@@ -164,7 +188,7 @@ class EmbeddingBag(OneTable):
         self, dout: Table, ids: Any = None, offsets: Any = None, per_sample_weights: Any = None, *, optimizer: Any = None
     ) -> None:
         ids, offsets, per_sample_weights = self._ids if ids is None else (ids, offsets, per_sample_weights)
-        table = self.weight if self.max_norm_in_place else self._shortened(ops.resolve_ids(ids, len(self.weight)))
-        rows, gradients, weights, of_weights = backward_items(dout, table, ids, offsets, **self._arguments(per_sample_weights))
-        self._backward({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, {"weight": weights})
-        self.per_sample_weights_grad = None if of_weights is None else nest(of_weights, shape(ids))
+        table = self.weight if self.max_norm_in_place else self._rescaled(ops.resolve_ids(ids, len(self.weight)))
+        rows, gradients, weights, weights_grad = backward_items(dout, table, ids, offsets, **self._arguments(per_sample_weights))
+        self._accumulate_or_step({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, {"weight": weights})
+        self.per_sample_weights_grad = None if weights_grad is None else nest(weights_grad, shape(ids))

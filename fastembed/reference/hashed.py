@@ -1,4 +1,4 @@
-"""Ids that are hashed to four rows of a table, whose sum is what a look-up gives."""
+"""Hashed embeddings: a look-up is the sum of the four rows that the hash of an id selects."""
 
 from __future__ import annotations
 
@@ -11,40 +11,47 @@ from .layers import OneTable
 from .norms import drop
 from .ops import Row, Table
 
-_ALL = 2**64 - 1
+_MASK64 = 2**64 - 1
 
 
-def _finish(h: int) -> int:
-    h = (h ^ h >> 33) * 0xFF51AFD7ED558CCD & _ALL
-    h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53 & _ALL
+def _fmix64(h: int) -> int:
+    """The finaliser of MurmurHash3."""
+    h = (h ^ h >> 33) * 0xFF51AFD7ED558CCD & _MASK64
+    h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53 & _MASK64
     return h ^ h >> 33
 
 
 def murmur(key: int, seed: int) -> list[int]:
-    """MurmurHash3 (x64, 128 bits) of a key of 8 bytes, as four numbers of 32 bits; what thinc hashes ids with."""
-    k = key * 0x87C37B91114253D5 & _ALL
-    k = (k << 31 | k >> 33) * 0x4CF5AD432745937F & _ALL
+    """MurmurHash3 (x64, 128 bits) of a key of 8 bytes, as four numbers of 32 bits.
+
+    thinc hashes ids in this way.
+    """
+    k = key * 0x87C37B91114253D5 & _MASK64
+    k = (k << 31 | k >> 33) * 0x4CF5AD432745937F & _MASK64
     high = seed ^ 8
-    low = (high ^ k) + high & _ALL
-    high = high + low & _ALL
-    low, high = _finish(low), _finish(high)
-    low = low + high & _ALL
-    high = high + low & _ALL
+    low = (high ^ k) + high & _MASK64
+    high = high + low & _MASK64
+    low, high = _fmix64(low), _fmix64(high)
+    low = low + high & _MASK64
+    high = high + low & _MASK64
     return [low & 0xFFFFFFFF, low >> 32, high & 0xFFFFFFFF, high >> 32]
 
 
 def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Any:
-    """The four rows of each id: its hash modulo the number of rows. Ids below 0 are their two's complement in 64 bits."""
+    """The four rows of each id: the four parts of its hash, modulo the number of rows.
+
+    A negative id is hashed as its two's complement in 64 bits; a string goes through `hash` first.
+    """
     items = list(flat(ids))
     for i, item in enumerate(items):
         items[i] = number = hash(item) if isinstance(item, str) and hash is not None else item
         if not -(2**63) <= number < 2**64:
             raise ValueError(f"id {number} at position {unravel(i, shape(ids))} does not fit into 64 bits")
-    return nest([[part % num_rows for part in murmur(item & _ALL, seed)] for item in items], shape(ids))
+    return nest([[part % num_rows for part in murmur(item & _MASK64, seed)] for item in items], shape(ids))
 
 
 class HashEmbedding(OneTable):
-    """x[i] = the sum of weight[row] over the four rows of ids[i], times a mask of the columns."""
+    """x[i] = the sum of weight[row] over the four rows of ids[i], with dropout of columns."""
 
     def __init__(self, num_rows: int, embedding_dim: int, *, std: float = 0.5, **options: Any) -> None:
         super().__init__(num_rows, embedding_dim, std=std, **options)
@@ -66,15 +73,15 @@ class HashEmbedding(OneTable):
         return hash_ids(ids, len(self.weight), seed=self.seed, hash=self.hash)
 
     def _mask(self, number: int) -> Row:
-        """0 for the columns that a call drops, else 1 / (1 - dropout); 1 without a number."""
+        """0 for columns that call `number` drops, else 1 / (1 - dropout); all 1 for number 0."""
         ones = [1.0] * ops.width(self.weight)
         return drop([ones], self.dropout, self.dropout_seed, number, arithmetic(self.dtype))[0] if number else ones
 
     def __call__(self, ids: Any) -> Any:
         r, store = rounding(arithmetic(self.dtype)), rounding(self.dtype)
         self._n_calls += 1
-        self._of_call = ids, self._n_calls if self.dropout else 0
-        rows, mask, out = list(flat(self.rows_of(ids))), self._mask(self._of_call[1]), []
+        self._last_call = ids, self._n_calls if self.dropout else 0
+        rows, mask, out = list(flat(self.rows_of(ids))), self._mask(self._last_call[1]), []
         for i in range(0, len(rows), 4):
             x = [0.0] * len(mask)
             for row in rows[i : i + 4]:
@@ -83,10 +90,13 @@ class HashEmbedding(OneTable):
         return nest(out, shape(ids))
 
     def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
-        """Each of the four rows gets the gradient of the sum; ids that are given dropped nothing."""
-        of_call, number = self._of_call if ids is None else (ids, 0)
+        """Each of the four rows gets the gradient of the sum.
+
+        The dropout mask is that of the last call; with `ids` given there is none.
+        """
+        of_call, number = self._last_call if ids is None else (ids, 0)
         r, mask, width = rounding(arithmetic(self.dtype)), self._mask(number), ops.width(self.weight)
         values = [r(r(x) * mask[i % width]) for i, x in enumerate(flat(dout))]
         rows = list(flat(self.rows_of(of_call)))
         gradients = [x for i in range(len(rows)) for x in values[i // 4 * width : (i // 4 + 1) * width]]
-        self._backward({"weight": rows}, gradients, optimizer)
+        self._accumulate_or_step({"weight": rows}, gradients, optimizer)

@@ -13,7 +13,10 @@ from .rules import clip_factor, norm, scaled, total_norm
 
 
 class Parameter:
-    """A dense nested list that an optimiser updates beside the layers; ``grad`` has its shape, or is None for zeros."""
+    """A dense nested list that an optimiser updates beside the layers.
+
+    ``grad`` has the shape of ``data``; None stands for zeros.
+    """
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -35,7 +38,7 @@ class RowGrad:
     def accumulate(
         self, rows: list[int | None], values: list[float], by_frequency: bool = False, factors: list[float] | None = None
     ) -> None:
-        """Goes on from the sums that are there, in the order of ``rows``; new rows start from 0.0."""
+        """Add values to the present sums, in the order of ``rows``; new rows start from 0.0."""
         sums = dict(zip(self.ids, self.rows, strict=True))
         for r in rows:
             if r is not None:
@@ -47,7 +50,7 @@ class RowGrad:
         ops.accumulate(self.rows, places, values, self.dtype, factors, by_frequency)
 
     def __add__(self, other: RowGrad) -> RowGrad:
-        """These sums, then the other's."""
+        """These sums, to which the other's are added."""
         total = RowGrad(self._width, self.dtype, list(self.ids), [list(row) for row in self.rows])
         total.accumulate(list(other.ids), list(flat(other.rows)))
         return total
@@ -60,7 +63,10 @@ class RowGrad:
 
     @classmethod
     def from_coo(cls, data: list[float], row_col: tuple[list[int], list[int]], width: int, dtype: str = "float64") -> RowGrad:
-        """Single elements with their rows and columns; those of one place are summed in their order."""
+        """From single elements with their rows and columns.
+
+        Elements of the same row and column are summed in the order given.
+        """
         round_ = rounding(dtype)
         sums: dict[int, list[float]] = {}
         for x, row, col in zip(data, *row_col, strict=True):
@@ -69,19 +75,19 @@ class RowGrad:
         return cls(width, dtype, sorted(sums), [sums[row] for row in sorted(sums)])
 
     def to_coo(self) -> tuple[list[float], tuple[list[int], list[int]]]:
-        """All elements of the rows that are there, with their rows and columns."""
+        """All elements of the stored rows, with their rows and columns."""
         places = [(r, d) for r in self.ids for d in range(self._width)]
         return list(flat(self.rows)), ([r for r, _ in places], [d for _, d in places])
 
     def scale(self, factor: float) -> RowGrad:
-        """Every element times a number that is rounded first; never -0."""
+        """Every element times a factor, which is rounded first; -0 becomes 0."""
         return RowGrad(self._width, self.dtype, list(self.ids), scaled(self.rows, factor, rounding(self.dtype)))
 
     def norm(self) -> float:
         return total_norm(self.rows)
 
     def clip_(self, max_norm: float, error_if_nonfinite: bool = True) -> float:
-        """Scaled so that the norm is at most max_norm; the norm before."""
+        """Scale the rows so that their norm is at most max_norm; returns the norm before."""
         norm = self.norm()
         factor = clip_factor(norm, max_norm, error_if_nonfinite)
         if factor != 1:
@@ -89,7 +95,7 @@ class RowGrad:
         return norm
 
     def clip_value_(self, limit: float) -> None:
-        """Every element to within -limit .. limit."""
+        """Clip every element to -limit .. limit."""
         bound = rounding(self.dtype)(limit)
         self.rows = [[min(max(x, -bound), bound) for x in row] for row in self.rows]
 
@@ -108,7 +114,7 @@ class Layer:
         self.names: list[str] | None = None  # of the rows of the first table
         self.zero_grad()
 
-    def _backward(
+    def _accumulate_or_step(
         self,
         rows_by_name: dict[str, list[int | None]],
         values: list[float],
@@ -116,7 +122,7 @@ class Layer:
         by_frequency: bool = False,
         factors: dict[str, Any] | None = None,
     ) -> None:
-        """Accumulate, or let an optimiser take a step with this gradient alone."""
+        """Accumulate the gradient, or let an optimiser take a step with it and drop it."""
         if optimizer is not None and any(grad.ids for grad in self._grads.values()):
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         for name, rows in rows_by_name.items():
@@ -143,7 +149,10 @@ class Layer:
         return search.analogy(rows, a, b, c, k, metric, exclude_queries=exclude_queries, dtype=self.dtype)
 
     def resize(self, n: int, table: str | None = None, new_rows: Any = None) -> None:
-        """Rows that are added hold new_rows, or zeros; gradients of rows that are gone are dropped."""
+        """Change the number of rows of a table, the first one by default.
+
+        Added rows hold new_rows, or zeros; the gradients of removed rows are dropped.
+        """
         name = next(iter(self.tables)) if table is None else table
         rows, grad = self.tables[name], self._grads[name]
         width = len(rows[0]) if rows else 0
@@ -154,7 +163,10 @@ class Layer:
         self._grads[name] = RowGrad(width, arithmetic(self.dtype), [r for r, _ in kept], [row for _, row in kept])
 
     def add_tokens(self, names: list[str], init: Any = "mean") -> list[int]:
-        """Named rows at the end of the first table: the mean of the old rows, or those given; their ids."""
+        """Append named rows to the first table, and return their ids.
+
+        They hold the mean of the old rows, or the rows given as `init`.
+        """
         rows = next(iter(self.tables.values()))
         if self.names is None and rows:
             raise ValueError(f"the {len(rows)} rows have no names: set vocabulary to theirs before tokens are added")
@@ -197,12 +209,16 @@ class Layer:
 
 
 def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
+    """A table drawn from the normal distribution of mean 0."""
     round_ = rounding(dtype)
     return [[round_(rng.gauss(0.0, std)) for _ in range(n_cols)] for _ in range(n_rows)]
 
 
 def mean_row(rows: Table, padding_idx: int | None, dtype: str) -> list[float]:
-    """The mean of all rows but the padding row, summed in float64 in their order; zeros if there are none."""
+    """The mean of all rows but the padding row, summed in float64 in order.
+
+    It is zeros if there is no such row.
+    """
     kept = [row for r, row in enumerate(rows) if r != padding_idx]
     sums = [0.0] * ops.width(rows)
     for row in kept:
@@ -211,7 +227,7 @@ def mean_row(rows: Table, padding_idx: int | None, dtype: str) -> list[float]:
 
 
 class OneTable(Layer):
-    """A table and the options of its rows."""
+    """A layer of one table, ``weight``, with the options of its rows."""
 
     def __init__(
         self,
@@ -258,8 +274,11 @@ class OneTable(Layer):
     def _without_padding(self, rows: list[int | None]) -> list[int | None]:
         return [None if r == self.padding_idx else r for r in rows]
 
-    def _shortened(self, rows: list[int | None]) -> Table:
-        """The table once each of these rows is at most max_norm long; it becomes the layer's, if it is changed in place."""
+    def _rescaled(self, rows: list[int | None]) -> Table:
+        """The table, with those of the given rows scaled down whose norm is above max_norm.
+
+        With ``max_norm_in_place`` the layer's table changes too.
+        """
         round_, store, table = rounding(arithmetic(self.dtype)), rounding(self.dtype), list(self.weight)
         limit = math.inf if self.max_norm is None else self.max_norm
         for r in {r for r in rows if r is not None}:
@@ -276,10 +295,10 @@ class Embedding(OneTable):
     """x[i] = weight[ids[i]]."""
 
     def __call__(self, ids: Any) -> Any:
-        out = ops.gather(self._shortened(ops.resolve_ids(ids, len(self.weight))), ids, dtype=self.dtype)
+        out = ops.gather(self._rescaled(ops.resolve_ids(ids, len(self.weight))), ids, dtype=self.dtype)
         self._ids = ids
         return out
 
     def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
         rows = ops.resolve_ids(self._ids if ids is None else ids, len(self.weight))
-        self._backward({"weight": self._without_padding(rows)}, list(flat(dout)), optimizer, self.scale_grad_by_freq)
+        self._accumulate_or_step({"weight": self._without_padding(rows)}, list(flat(dout)), optimizer, self.scale_grad_by_freq)

@@ -1,4 +1,7 @@
-"""Norms of rows and their way back, and dropout. Every operation is rounded once, in the order written here."""
+"""RMSNorm and LayerNorm of a row, their backward, and dropout.
+
+Every operation is rounded once, in the order written here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from .rules import Row, dot, sum_of
 
 
 def normalise(x: Row, is_layer: bool, eps: float, dtype: str) -> tuple[Row, float]:
-    """(x - mean) / sqrt(mean of squares of that + eps), where the mean is 0 but for a layer norm; and what was multiplied by."""
+    """c / sqrt(mean(c c) + eps), and the factor 1 / sqrt(...).
+
+    c = x - mean(x) for LayerNorm (`is_layer`), c = x for RMSNorm. There is no gain and no bias.
+    """
     r = rounding(dtype)
     if not x:
         return [], 1.0
@@ -21,7 +27,7 @@ def normalise(x: Row, is_layer: bool, eps: float, dtype: str) -> tuple[Row, floa
 
 
 def backward(dy: Row, y: Row, scale: float, is_layer: bool, dtype: str) -> Row:
-    """scale (dy - mean(dy) - y mean(dy y)), where mean(dy) is 0 but for a layer norm."""
+    """The gradient of x: scale (dy - mean(dy) - y mean(dy y)), for RMSNorm without mean(dy)."""
     r = rounding(dtype)
     if not y:
         return []
@@ -31,7 +37,10 @@ def backward(dy: Row, y: Row, scale: float, is_layer: bool, dtype: str) -> Row:
 
 
 def drop(rows: list[Row], p: float, seed: int, call: int, dtype: str) -> list[Row]:
-    """0 with probability p, else 1 / (1 - p) times the element."""
+    """Dropout: each element becomes 0 with probability p, else 1 / (1 - p) times itself.
+
+    The random bits depend on the seed, the number of the call, the row and the column alone.
+    """
     r = rounding(dtype)
     key, scale = mix(mix(seed) + call), r(1 / (1 - p))
     return [

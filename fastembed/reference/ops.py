@@ -1,6 +1,7 @@
 """gather, gather_add, scatter_add and gather_add_backward on nested lists.
 
-V, P: rows of a table; D: its columns; S: the shape of the ids, any number of axes. Results have the shape S + (D,).
+V, P: rows of a table; D: its columns; S: the shape of the ids, any number of axes. Results have the
+shape S + (D,).
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ Table = list[Row]
 
 
 def resolve_ids(ids: Any, n_rows: int, bounds: str = "raise", name: str = "id") -> list[int | None]:
-    """The row that each id means, in C order; None for no row (a row of zeros that takes no gradient).
+    """The row that each id selects, in C order; None for a row of zeros that takes no gradient.
 
     Raises
     ------
     IndexError
-        For the first id in C order with no meaning: outside 0 <= id < n_rows under "raise", any id of an empty table under
-        "wrap" and "clip".
+        For the first id in C order that selects no row: one outside 0 <= id < n_rows under
+        "raise", any id under "wrap" and "clip" if the table is empty.
     """
     rows: list[int | None] = []
     for index, item in enumerate(flat(ids)):
@@ -47,7 +48,7 @@ def resolve_ids(ids: Any, n_rows: int, bounds: str = "raise", name: str = "id") 
 
 
 def positions(token_ids: Any, position_ids: Any, start: int) -> Any:
-    """Position ids of the shape of ``token_ids``: broadcast, or start, start + 1, ... along the last axis."""
+    """Position ids in the shape of ``token_ids``; by default start, start + 1, ... in each row."""
     of_shape = shape(token_ids)
     if position_ids is not None:
         if start != 0:
@@ -57,11 +58,12 @@ def positions(token_ids: Any, position_ids: Any, start: int) -> Any:
 
 
 def width(*tables: Table) -> int:
-    """The number of columns; a nested list without rows cannot tell, and counts as 0 wide."""
+    """The number of columns; 0 if no table has a row, as an empty list has no width."""
     return max((len(table[0]) for table in tables if table), default=0)
 
 
-def _finish(rows: list[Row], ids: Any, out: Any) -> Any:
+def _result(rows: list[Row], ids: Any, out: Any) -> Any:
+    """The rows in the shape of the ids, written into `out` if it is given."""
     result = nest(rows, shape(ids))
     if out is None:
         return result
@@ -70,11 +72,11 @@ def _finish(rows: list[Row], ids: Any, out: Any) -> Any:
 
 
 def gather(table: Table, ids: Any, *, out: Any = None, bounds: str = "raise", dtype: str = "float64") -> Any:
-    """out[i] = table[ids[i]]; a row of zeros for no row."""
+    """out[i] = table[ids[i]]; zeros where `bounds` gives no row."""
     round_ = rounding(dtype)
     zeros = [0.0] * width(table)
     rows = resolve_ids(ids, len(table), bounds)
-    return _finish([[round_(x) for x in (zeros if r is None else table[r])] for r in rows], ids, out)
+    return _result([[round_(x) for x in (zeros if r is None else table[r])] for r in rows], ids, out)
 
 
 def gather_add(
@@ -98,7 +100,7 @@ def gather_add(
         tok_emb = zeros if t is None else wte[t]
         pos_emb = zeros if p is None else wpe[p]
         rows.append([round_(a + b) for a, b in zip(tok_emb, pos_emb, strict=True)])
-    return _finish(rows, token_ids, out)
+    return _result(rows, token_ids, out)
 
 
 def accumulate(
@@ -109,7 +111,10 @@ def accumulate(
     factors: list[float] | None = None,
     by_frequency: bool = False,
 ) -> None:
-    """table[rows[i]] += values[i] in order; or += values[i] * factors[i]; or that / how often the row occurs."""
+    """table[rows[i]] += values[i] * factors[i] in order; without factors they are 1.
+
+    With ``by_frequency`` each term is divided by the number of times that its row occurs in `rows`.
+    """
     round_ = rounding(arithmetic(dtype))
     n_cols, counts = width(table), Counter(rows)
     for i, r in enumerate(rows):
@@ -125,9 +130,9 @@ def accumulate(
 
 
 def scatter_add(table: Table, ids: Any, values: Any, *, bounds: str = "raise", dtype: str = "float64") -> None:
-    """table[ids[i]] += values[i] in place, in C order of the ids; values broadcast to S + (D,)."""
+    """table[ids[i]] += values[i] in place, in C order; values are broadcast to S + (D,)."""
     rows = resolve_ids(ids, len(table), bounds)
-    if rows:  # an empty nested list cannot tell its shape
+    if rows:  # an empty nested list has no shape to broadcast to
         accumulate(table, rows, broadcast(values, (*shape(ids), width(table))), dtype)
 
 
@@ -142,7 +147,10 @@ def gather_add_backward(
     bounds: str = "raise",
     dtype: str = "float64",
 ) -> None:
-    """dwte[token_ids[i]] += dout[i] and dwpe[position_ids[i]] += dout[i] in place (llm.c: encoder_backward)."""
+    """Add dout[i] to dwte[token_ids[i]] and to dwpe[position_ids[i]], in place.
+
+    In llm.c this is encoder_backward.
+    """
     token_rows = resolve_ids(token_ids, len(dwte), bounds, "token id")
     position_rows = resolve_ids(positions(token_ids, position_ids, start), len(dwpe), bounds, "position id")
     values = list(flat(dout))

@@ -1,6 +1,7 @@
-"""The optimisers on nested lists. Those that are dense move every row in every step; the others the rows of the gradient alone.
+"""The optimisers on nested lists.
 
-The scalars of a step are computed in float64; `rules` rounds them, and has the formulas.
+A dense optimiser updates every row in every step; the others update the rows of the gradient alone.
+The scalars of a step are computed in float64; `rules` rounds them and has the formulas.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from .rules import RULES, Row, Scalars, clip_factor, same_bits, scaled, total_no
 
 
 def scalars(**values: float) -> Scalars:
-    """The scalars of one step: those that a rule does not use are without effect."""
+    """The scalars of one step; those not given are of options that the optimiser does not have."""
     names = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov")
     return {name: values.get(name, 1.0 if name in ("beta2", "correction", "eps") else 0.0) for name in names}
 
 
 def _rows(data: Any) -> list[Row]:
-    """The innermost rows of a nested list; a number is a row of one."""
+    """The innermost rows of a nested list that is not a number."""
     of_shape = shape(data)
     if len(of_shape) == 1:
         return [data]
@@ -30,7 +31,11 @@ def _rows(data: Any) -> list[Row]:
 
 
 def _multipliers(given: Any, mask: Any, name: str, is_first: bool, n_rows: int) -> list[float]:
-    """What trainable_rows (numbers or a mask) and lr_multipliers say of each row of one table."""
+    """The learning rate's multiplier for each row of one table: 0 where it is not trainable.
+
+    `given` is lr_multipliers, `mask` is trainable_rows (row numbers or booleans). Both are for the
+    first table, or dicts by the tables' names.
+    """
 
     def of_table(value: Any) -> Any:
         return value.get(name) if isinstance(value, dict) else value if is_first else None
@@ -45,7 +50,7 @@ def _multipliers(given: Any, mask: Any, name: str, is_first: bool, n_rows: int) 
 
 
 class Optimizer:
-    """Items, their step counts, and a row of each state for each row of each table."""
+    """Items (layers and parameters), their step counts, and the state of each of their rows."""
 
     rule = ""
     state_names: tuple[str, ...] = ()
@@ -87,14 +92,17 @@ class Optimizer:
         raise NotImplementedError
 
     def state(self, k: int) -> dict[str, dict[str, list[Row]]]:
-        """State name to table name to rows, of item k."""
+        """The state of item k: its name to a table's name to rows."""
         return {
             state: {name: [row[i] for row in rows] for name, rows in self._states[k].items()}
             for i, state in enumerate(self.state_names)
         }
 
     def _rows_of_state(self, k: int, name: str, table: list[Row]) -> list[list[Row]]:
-        """The state of each row of a table, which may have got more or fewer rows."""
+        """The state of each row of a table, new for rows that were added since the last step.
+
+        The state of a row is a list: one row of each name in `state_names`, then the master row.
+        """
         rows = self._states[k].setdefault(name, [])
         del rows[len(table) :]
         r = rounding(arithmetic(self._dtype(k)))
@@ -110,7 +118,7 @@ class Optimizer:
         return item.dtype if isinstance(item, Layer) else self.dtype
 
     def _multipliers_of(self, k: int) -> dict[str, list[float]]:
-        """What the learning rate of each row of each table is multiplied by."""
+        """The multipliers of the learning rate, for each row of each table of item k."""
         item, result = self.items[k], {}
         for place, (name, table) in enumerate(item.tables.items() if isinstance(item, Layer) else ()):
             given, mask = self._option(k, "lr_multipliers"), self._option(k, "trainable_rows")
@@ -120,7 +128,10 @@ class Optimizer:
         return result
 
     def _check_rates(self, k: int) -> None:
-        """ValueError if a learning rate of the next step is infinite in the dtype: times a gradient of zero that is NaN."""
+        """ValueError if a learning rate of the next step is infinite in the dtype.
+
+        Infinity times a gradient of zero would be NaN.
+        """
         dtype, s = arithmetic(self._dtype(k)), self.scalars(k, self.steps[k] + 1)
         largest = sys.float_info.max if dtype == "float64" else 3.4028234663852886e38
         for factors in self._multipliers_of(k).values() if isinstance(self.items[k], Layer) else [[1.0]]:
@@ -128,7 +139,7 @@ class Optimizer:
             if not rate <= largest:
                 raise ValueError(f"the learning rate of step {self.steps[k] + 1} must be from 0.0 to {largest}, got {rate}")
 
-    def _train(self, k: int) -> None:
+    def _step_item(self, k: int) -> None:
         """One step of item k with its gradients."""
         self._check_rates(k)
         self.steps[k] += 1
@@ -148,15 +159,20 @@ class Optimizer:
             with_gradient = dict(zip(grad.ids, grad.rows, strict=True))
             for i, w in enumerate(table):
                 if factors[i] != 0 and (self.is_dense or i in with_gradient):
-                    self._train_row(k, (place, i), w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i])
+                    self._step_row(k, (place, i), w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i])
 
-    def _train_row(self, k: int, place: tuple[int, int], w: Row, g: Row, state: list[Row], s: Scalars, multiplier: float) -> None:
-        """One step of row place[1] of table place[0], which half precision rounds: to the nearest, at random, from a master."""
+    def _step_row(self, k: int, place: tuple[int, int], w: Row, g: Row, state: list[Row], s: Scalars, multiplier: float) -> None:
+        """One step of one row; `place` is the number of its table and of the row in it.
+
+        A row in half precision is rounded to the nearest, or stochastically; with master rows the
+        float32 master takes the step.
+        """
         dtype, (table, row) = self._dtype(k), place
-        names = len(self.state_names)
-        master = state[names] if self._has_master(k) else w
-        master[:] = [m if same_bits(rounding(dtype)(m), x) else x for m, x in zip(master, w, strict=True)]  # x: somebody wrote it
-        RULES[self.rule](master, g, state[:names], s, multiplier, rounding(arithmetic(dtype)))
+        n_states = len(self.state_names)
+        master = state[n_states] if self._has_master(k) else w
+        # An element that is not the rounding of its master was written by the user: it is taken.
+        master[:] = [m if same_bits(rounding(dtype)(m), x) else x for m, x in zip(master, w, strict=True)]
+        RULES[self.rule](master, g, state[:n_states], s, multiplier, rounding(arithmetic(dtype)))
         for col, x in enumerate(master if is_half(dtype) else ()):
             random = None if self._seed is None else random_bits(self._seed, 16 * k + table, self.steps[k], row, col)
             w[col] = nearest(x, dtype) if random is None else at_random(x, dtype, random)
@@ -165,23 +181,23 @@ class Optimizer:
         return self._master_rows and is_half(self._dtype(k))
 
     def train(self, layer: Layer) -> None:
-        """One step of one layer."""
+        """One step of one layer, with its gradients."""
         (k,) = (k for k, item in enumerate(self.items) if item is layer)
-        self._train(k)
+        self._step_item(k)
 
     def zero_grad(self) -> None:
         for item in self.items:
             item.zero_grad()
 
     def step(self) -> None:
-        """One step of every item; without a gradient it is a step with a gradient of zeros."""
+        """One step of every item; an item without a gradient has a gradient of zeros."""
         for k in range(len(self.items)):
             self._check_rates(k)
         for k in range(len(self.items)):
-            self._train(k)
+            self._step_item(k)
 
     def flush(self) -> None:
-        """Nothing is ever behind here."""
+        """The reference applies every update at once: none is ever pending."""
 
 
 class SGD(Optimizer):
@@ -207,7 +223,7 @@ class Adagrad(Optimizer):
 
 
 class RowWiseAdagrad(Optimizer):
-    """Adagrad with one number of state for a row; the rows of the gradient alone (FBGEMM)."""
+    """FBGEMM's Adagrad with one number of state per row; the rows of the gradient alone."""
 
     rule, state_names, is_dense = "row_wise_adagrad", ("sum",), False
     defaults: ClassVar = {"lr": 1e-2, "eps": 1e-8, "weight_decay": 0.0, "weight_decay_mode": "l2"}
@@ -241,7 +257,10 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled decay (Loshchilov and Hutter, 2019): first every element becomes (1 - lr wd) times itself; dense."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019); dense.
+
+    First every element is multiplied by 1 - lr wd.
+    """
 
     defaults: ClassVar = Adam.defaults | {"weight_decay": 1e-2}
 
@@ -250,7 +269,7 @@ class AdamW(Adam):
 
 
 class SparseAdam(Optimizer):
-    """torch.optim.SparseAdam: the rows of the gradient alone, with one step count for all."""
+    """torch.optim.SparseAdam: the rows of the gradient alone, with one step count for all rows."""
 
     rule, state_names, is_dense = "sparse_adam", ("exp_avg", "exp_avg_sq"), False
     defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
@@ -262,7 +281,10 @@ class SparseAdam(Optimizer):
 
 
 def clip_grad_norm(items: Any, max_norm: float, dtype: str = "float64", error_if_nonfinite: bool = True) -> float:
-    """Scale all gradients so that their norm, taken together, is at most max_norm; the norm before."""
+    """Scale all gradients so that their norm, taken together, is at most max_norm.
+
+    Returns the norm before.
+    """
     layers = [item for item in items if isinstance(item, Layer)]
     dense = [item for item in items if isinstance(item, Parameter) and item.grad is not None]
     grads = [grad for layer in layers for grad in layer.grads().values()]

@@ -1,7 +1,8 @@
 """Row-quantised tables on lists: FBGEMM's fused rows of 8 or 4 bits an element.
 
-A packed row is a list of bytes: the elements (of two in a byte the lower half is the first), then the scale and the bias of the
-row, in float32 for 8 bits and in float16 for 4. An element stands for element * scale + bias, each of both rounded to float32.
+A packed row is a list of bytes: the elements (of two in a byte the first is in the lower half),
+then the scale and the bias of the row, in float32 for 8 bits and in float16 for 4. An element q
+stands for q * scale + bias; product and sum are each rounded to float32.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from typing import Any
 
 from . import bags, ops
 from ._nested import rounding
+from .halves import ulp
 from .ops import Row, Table
 
 _FORMATS = {8: "<2f", 4: "<2e"}
-"""Of the scale and the bias."""
+"""The format of scale and bias, by the bits of an element."""
 
 
-def _trailer(row: list[int], embedding_dim: int, bits: int) -> tuple[float, float]:
+def _scale_and_bias(row: list[int], embedding_dim: int, bits: int) -> tuple[float, float]:
     """The scale and the bias of a packed row."""
     scale, bias = struct.unpack_from(_FORMATS[bits], bytes(row), (embedding_dim * bits + 7) // 8)
     return scale, bias
 
 
-def _steps(row: Row, bits: int) -> tuple[float, float, float]:
-    """Scale, bias, and what the distance of an element from the bias is multiplied by."""
+def _quantization_parameters(row: Row, bits: int) -> tuple[float, float, float]:
+    """The scale, the bias, and the inverse scale with which elements are quantised."""
     r, h = rounding("float32"), rounding("float16")
     low, high = min(row, default=0.0) + 0.0, max(row, default=0.0) + 0.0  # never -0.0
     if bits == 8:
@@ -37,15 +39,18 @@ def _steps(row: Row, bits: int) -> tuple[float, float, float]:
 
 
 def quantize(table: Table, bits: int) -> list[list[int]]:
-    """FloatOrHalfToFused8BitRowwiseQuantizedSBFloat and FloatOrHalfToFusedNBitRowwiseQuantizedSBHalf of FBGEMM's QuantUtils.cc,
-    for rows of any width; a bias of zero is +0.0."""
+    """Pack each row as FBGEMM's QuantUtils.cc does, for rows of any width; a bias of zero is +0.0.
+
+    The functions there are FloatOrHalfToFused8BitRowwiseQuantizedSBFloat and
+    FloatOrHalfToFusedNBitRowwiseQuantizedSBHalf.
+    """
     packed, r = [], rounding("float32")
     for i, given in enumerate(table):
         row = [r(x) for x in given]
         for j, x in enumerate(row):
             if not math.isfinite(x):
                 raise ValueError(f"row {i} of the table has {x} at column {j}, and only finite numbers can be quantized")
-        scale, bias, inverse = _steps(row, bits)
+        scale, bias, inverse = _quantization_parameters(row, bits)
         if not (math.isfinite(scale) and math.isfinite(bias)):
             raise ValueError(f"row {i} of the table goes from {min(row)} to {max(row)}, which is too far for {bits} bits")
         q = [max(0, min(round(r(r(x - bias) * inverse)), 2**bits - 1)) for x in row]
@@ -59,45 +64,41 @@ def dequantize(packed: list[list[int]], embedding_dim: int, bits: int) -> Table:
     """The rows of float32 that packed rows stand for."""
     rows, r = [], rounding("float32")
     for row in packed:
-        scale, bias = _trailer(row, embedding_dim, bits)
+        scale, bias = _scale_and_bias(row, embedding_dim, bits)
         q = row if bits == 8 else [half for byte in row for half in (byte & 15, byte >> 4)]
         rows.append([r(r(x * scale) + bias) for x in q[:embedding_dim]])
     return rows
 
 
 def gather(packed: list[list[int]], embedding_dim: int, bits: int, ids: Any, **options: Any) -> Any:
-    """`ops.gather` of the rows that packed ones stand for."""
+    """`ops.gather` of the rows that packed rows stand for."""
     return ops.gather(dequantize(packed, embedding_dim, bits), ids, dtype="float32", **options)
 
 
 def gather_add(
     packed: list[list[int]], embedding_dim: int, bits: int, token_ids: Any, wpe: Table, *positions: Any, **options: Any
 ) -> Any:
-    """`ops.gather_add`, likewise."""
+    """`ops.gather_add` of the rows that packed rows stand for."""
     return ops.gather_add(dequantize(packed, embedding_dim, bits), token_ids, wpe, *positions, dtype="float32", **options)
 
 
 def embedding_bag(packed: list[list[int]], embedding_dim: int, bits: int, ids: Any, *offsets: Any, **options: Any) -> Table:
-    """`bags.embedding_bag`, likewise."""
+    """`bags.embedding_bag` of the rows that packed rows stand for."""
     return bags.embedding_bag(dequantize(packed, embedding_dim, bits), ids, *offsets, dtype="float32", **options)
 
 
-def _unit(x: float) -> float:
-    """The distance between neighbours of float16 around x."""
-    return 2.0 ** (math.frexp(max(x, 2.0**-14))[1] - 11)
-
-
 def error_bound(packed: list[list[int]], embedding_dim: int, bits: int) -> Row:
-    """How far, at most, what a row stands for is from the float32 numbers that `quantize` was given.
+    """The largest error of `quantize` and `dequantize` together, for an element of each row.
 
-    Half a step, with 8 bits and what the 1e-8 takes that is added to the extent of a row; with 4 bits what float16 rounds at
-    either end of the row, where that is more. And what float32 rounds on the way there and back.
+    With 8 bits: half a step, and the error of the 1e-8 that is added to the extent of a row. With
+    4 bits: the largest of half a step, the rounding of the bias to float16 (at the lower end of the
+    row) and that of the scale (at the upper end). Rounding to float32 is added to both.
     """
     bounds = []
     for row in packed:
-        scale, bias = (abs(x) for x in _trailer(row, embedding_dim, bits))
+        scale, bias = (abs(x) for x in _scale_and_bias(row, embedding_dim, bits))
         extent = (2**bits - 1) * scale
         shrunk = extent * 1e-8 / (extent + 1e-8)
-        step = scale / 2 + shrunk if bits == 8 else max(scale / 2, _unit(bias) / 2, 7.5 * _unit(scale))
+        step = scale / 2 + shrunk if bits == 8 else max(scale / 2, ulp(bias, "float16") / 2, 7.5 * ulp(scale, "float16"))
         bounds.append(step + (bias + 16 * extent) * 2.0**-24 + 2.0**-140)
     return bounds

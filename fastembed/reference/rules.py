@@ -1,7 +1,8 @@
-"""How one row of a table and of its state changes in one step of each optimiser.
+"""The update rule of each optimiser for one row, and the sums over a row that rules and norms need.
 
-``w`` is the row, ``g`` its gradient, ``s`` the step's scalars (float64), ``k`` the multiplier of the row's learning rate, ``r``
-the rounding to the dtype; the others are rows of state. Every operation is rounded once, in the order written here.
+``w`` is the row, ``g`` its gradient, ``state`` its rows of state, ``s`` the step's scalars
+(float64), ``k`` the multiplier of the row's learning rate, ``r`` the rounding to the dtype. Every
+operation is rounded once, in the order written here.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ Scalars = dict[str, float]
 Rounding = Callable[[float], float]
 
 
-def _decayed(w: float, g: float, s: Scalars, r: Rounding) -> float:
-    """The gradient of one element with L2 decay; sums start from +0, so that -0 becomes 0."""
+def _with_l2(w: float, g: float, s: Scalars, r: Rounding) -> float:
+    """The gradient of one element plus its L2 decay; sums start from +0, so that -0 becomes 0."""
     g = r(0.0 + g)
     return r(g + r(r(s["l2"]) * w)) if s["l2"] != 0 else g
 
@@ -24,7 +25,7 @@ def sgd(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> 
     """torch.optim.SGD: b = mu b + g; g = g + mu b with nesterov, else b; w = w - lr g"""
     lr, mu = r(s["lr"] * k), r(s["beta1"])
     for d, w_d in enumerate(w):
-        g_d = _decayed(w_d, g[d], s, r)
+        g_d = _with_l2(w_d, g[d], s, r)
         if s["beta1"] != 0:
             b = state[0]
             b[d] = r(r(mu * b[d]) + g_d)
@@ -36,15 +37,18 @@ def adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding)
     """torch.optim.Adagrad: h = h + g g; w = w - lr g / (sqrt(h) + eps)"""
     lr, eps, (h,) = r(s["lr"] * k), r(s["eps"]), state
     for d, w_d in enumerate(w):
-        g_d = _decayed(w_d, g[d], s, r)
+        g_d = _with_l2(w_d, g[d], s, r)
         h[d] = r(h[d] + r(g_d * g_d))
         w[d] = r(w_d - r(r(lr * g_d) / r(r(math.sqrt(h[d])) + eps)))
 
 
 def row_wise_adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
-    """FBGEMM's rowwise_adagrad: h = h + mean(g g); w = c w - lr / (sqrt(h) + eps) g, where h is one number"""
+    """FBGEMM's rowwise_adagrad: h = h + mean(g g); w = (1 - decay) w - lr / (sqrt(h) + eps) g
+
+    h is one number for the whole row.
+    """
     (h,) = state
-    g = [_decayed(w_d, g_d, s, r) for w_d, g_d in zip(w, g, strict=True)]
+    g = [_with_l2(w_d, g_d, s, r) for w_d, g_d in zip(w, g, strict=True)]
     h[0] = r(h[0] + r(sum_powers(g, 2, r) / r(float(len(w))))) if w else h[0]
     rate, kept = r(r(s["lr"] * k) / r(r(math.sqrt(h[0])) + r(s["eps"]))), r(1.0 - s["decay"] * k)
     for d, w_d in enumerate(w):
@@ -52,20 +56,26 @@ def row_wise_adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: 
 
 
 def adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
-    """w = (1 - lr wd) w; m = b1 m + a1 g; v = b2 v + (a2 g) g; w = w - (lr m) / (sqrt(v) c + eps)"""
+    """Adam and AdamW, which differ in their scalars alone.
+
+    w = (1 - decay) w; m = b1 m + a1 g; v = b2 v + (a2 g) g; w = w - (lr m) / (sqrt(v) c + eps)
+    """
     lr, eps, correction, kept = r(s["lr"] * k), r(s["eps"]), r(s["correction"]), r(1.0 - s["decay"] * k)
     b1, a1, b2, a2 = (r(s[name]) for name in ("beta1", "alpha1", "beta2", "alpha2"))
     m, v = state
     for d in range(len(w)):
         w_d = r(kept * w[d]) if s["decay"] != 0 else w[d]
-        g_d = _decayed(w_d, g[d], s, r)
+        g_d = _with_l2(w_d, g[d], s, r)
         m[d] = r(r(b1 * m[d]) + r(a1 * g_d))
         v[d] = r(r(b2 * v[d]) + r(r(a2 * g_d) * g_d))
         w[d] = r(w_d - r(r(lr * m[d]) / r(r(r(math.sqrt(v[d])) * correction) + eps)))
 
 
 def sparse_adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
-    """torch.optim.SparseAdam: m = m + a1 (g - m); v = v + a2 (g g - v); w = w - (lr m) / (sqrt(v) + eps)"""
+    """torch.optim.SparseAdam, of which only the rows of the gradient take part.
+
+    m = m + a1 (g - m); v = v + a2 (g g - v); w = w - (lr m) / (sqrt(v) + eps)
+    """
     lr, eps, a1, a2 = r(s["lr"] * k), r(s["eps"]), r(s["alpha1"]), r(s["alpha2"])
     m, v = state
     for d, w_d in enumerate(w):
@@ -85,7 +95,11 @@ RULES: dict[str, Callable[..., None]] = {
 
 
 def sum_powers(row: Row, p: float, r: Rounding = float) -> float:
-    """The sum of |x|^p over a row: 16 sums of every sixteenth element, from +0 on, joined in pairs; the maximum for infinity."""
+    """The sum of |x|^p over a row; the maximum of |x| for p = infinity.
+
+    For d = 0 .. 15, elements d, d + 16, d + 32, ... are added up in order from +0 on. These 16
+    partial sums are then added in pairs: j and j + 8, then j and j + 4, j + 2, j + 1.
+    """
 
     def power(x: float) -> float:
         return r(x * x) if p == 2 else abs(x) if p in (1, math.inf) else _pow(abs(x), p)
@@ -107,12 +121,12 @@ def same(x: float, y: float) -> bool:
 
 
 def same_bits(x: float, y: float) -> bool:
-    """The same, where 0 and -0 are two numbers."""
+    """Whether two numbers are equal, or both NaN, and have the same sign: 0 and -0 differ."""
     return same(x, y) and math.copysign(1.0, x) == math.copysign(1.0, y)
 
 
 def dot(a: Row, b: Row, r: Rounding) -> float:
-    """The sum of the products of two rows, in 16 parts as in `sum_powers`."""
+    """The dot product of two rows, summed in 16 parts as in `sum_powers`."""
     parts = [0.0] * 16
     for d, (x, y) in enumerate(zip(a, b, strict=True)):
         parts[d % 16] = r(parts[d % 16] + r(x * y))
@@ -127,7 +141,7 @@ def sum_of(a: Row, r: Rounding) -> float:
 
 
 def _pow(x: float, p: float) -> float:
-    """C's pow, which gives infinity where Python raises."""
+    """x**p as C's pow: infinity where Python raises OverflowError."""
     try:
         return float(x**p)
     except OverflowError:
@@ -141,7 +155,7 @@ def norm(row: Row, p: float) -> float:
 
 
 def total_norm(rows: list[Row]) -> float:
-    """The norm of all elements of some rows, in float64: the rows' sums are added exactly and rounded once."""
+    """The 2-norm of some rows together, in float64; the sums of rows are added exactly (fsum)."""
     try:
         return math.sqrt(math.fsum(sum_powers(row, 2) for row in rows))
     except OverflowError:
@@ -149,12 +163,15 @@ def total_norm(rows: list[Row]) -> float:
 
 
 def scaled(rows: list[Row], factor: float, r: Rounding) -> list[Row]:
-    """Rows times a number that is rounded first; sums are never -0."""
+    """Rows times a factor, which is rounded first; -0 becomes 0."""
     return [[r(r(x * r(factor)) + 0.0) for x in row] for row in rows]
 
 
 def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool = True) -> float:
-    """torch.nn.utils.clip_grad_norm_: what gradients of that norm are multiplied by, 1 for not at all."""
+    """torch.nn.utils.clip_grad_norm_: the factor that brings gradients of that norm to max_norm.
+
+    It is 1 for gradients that are short enough.
+    """
     if error_if_nonfinite and not math.isfinite(norm):
         limit = float(max_norm)
         raise ValueError(f"gradients whose norm is {norm} cannot be scaled to one of {limit}; error_if_nonfinite=False does it")

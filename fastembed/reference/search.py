@@ -1,7 +1,7 @@
 """Nearest rows of a table: every row is scored, the best are kept.
 
-Scores are float64 whatever the table's dtype; products are summed in 16 parts. Of equal scores the lower row comes first, and
-NaN comes last.
+Scores are float64 whatever the table's dtype; products are summed in 16 parts (`rules.dot`). Of
+equal scores the lower row comes first, and NaN comes last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ METRICS = ("cosine", "dot", "l2")
 
 
 def score(row: list[float], query: list[float], metric: str) -> float:
-    """The cosine (0 where a length is 0), the product, or the distance of two vectors."""
+    """The cosine (0 if a vector is zero), dot product or Euclidean distance of two vectors."""
     if metric == "l2":
         return math.sqrt(sum_powers([x - y for x, y in zip(row, query, strict=True)], 2))
     product = dot(row, query, float)
@@ -38,21 +38,22 @@ def ranked(table: Table, query: list[float], metric: str) -> list[tuple[float, i
     return sorted(scores, key=lambda pair: (math.isnan(pair[0]), 0.0 if math.isnan(pair[0]) else sign * pair[0], pair[1]))
 
 
-def _found(table: Table, queries: Table, of_shape: tuple[int, ...], k: int, metric: str, left_out: list[set[int]]) -> Any:
+def _top_k(table: Table, queries: Table, of_shape: tuple[int, ...], k: int, metric: str, excluded: list[set[int]]) -> Any:
+    """The k nearest rows of each query, without the rows that are excluded for it."""
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
-    n_rows, n_out = len(table), max(map(len, left_out), default=0)
+    n_rows, n_out = len(table), max(map(len, excluded), default=0)
     if k > n_rows - n_out:
         left = f", {n_out} of them left out" if n_out else ""
         raise ValueError(f"k must be from 0 to {max(n_rows - n_out, 0)} for a table of {n_rows} rows{left}; got {k}")
     best = []
-    for query, out in zip(queries, left_out, strict=True):
-        best.append([pair for pair in ranked(table, query, metric) if pair[1] not in out][:k])
+    for query, rows in zip(queries, excluded, strict=True):
+        best.append([pair for pair in ranked(table, query, metric) if pair[1] not in rows][:k])
     ids, scores = ([[pair[j] for pair in pairs] for pairs in best] for j in (1, 0))
     return nest(flat(ids), (*of_shape, k)), nest(flat(scores), (*of_shape, k))
 
 
-def _finite(name: str, vectors: Table, of_shape: tuple[int, ...], dtype: str) -> None:
+def _check_finite(name: str, vectors: Table, of_shape: tuple[int, ...], dtype: str) -> None:
     for i, vector in enumerate(vectors):
         for x in vector:
             if not math.isfinite(x):
@@ -63,18 +64,21 @@ def _finite(name: str, vectors: Table, of_shape: tuple[int, ...], dtype: str) ->
 def nearest(
     table: Table, queries: Any, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False, dtype: str = "float64"
 ) -> tuple[Any, Any]:
-    """Numbers and scores of the k rows nearest to each query: a row of the table by its id, or a vector of floats."""
+    """Ids and scores of the k rows nearest to each query.
+
+    Queries are ids of rows of the table, or vectors of floats.
+    """
     first = next(flat(queries), 0)
     if isinstance(first, float):
         width, of_shape = shape(queries)[-1], shape(queries)[:-1]
         numbers = list(map(rounding(arithmetic(dtype)), flat(queries)))
         vectors = [numbers[i * width : (i + 1) * width] for i in range(math.prod(of_shape))]
-        _finite("query", vectors, of_shape, dtype)
-        return _found(table, vectors, of_shape, k, metric, [set() for _ in vectors])
+        _check_finite("query", vectors, of_shape, dtype)
+        return _top_k(table, vectors, of_shape, k, metric, [set() for _ in vectors])
     rows: list[Any] = resolve_ids(queries, len(table))
     vectors = [table[r] for r in rows]
-    _finite("query", vectors, shape(queries), dtype)
-    return _found(table, vectors, shape(queries), k, metric, [{r} if exclude_queries else set() for r in rows])
+    _check_finite("query", vectors, shape(queries), dtype)
+    return _top_k(table, vectors, shape(queries), k, metric, [{r} if exclude_queries else set() for r in rows])
 
 
 def analogy(
@@ -88,13 +92,13 @@ def analogy(
     exclude_queries: bool = True,
     dtype: str = "float64",
 ) -> tuple[Any, Any]:
-    """The rows nearest to b - a + c, without the three rows themselves."""
+    """The rows nearest to b - a + c, by default without the three rows themselves."""
     r = rounding(arithmetic(dtype))
     ids = [nest(resolve_ids(ids, len(table), name=f"{name} id"), shape(ids)) for name, ids in (("a", a), ("b", b), ("c", c))]
     lengths = zip_longest(*(reversed(shape(of_one)) for of_one in ids), fillvalue=1)
     of_shape = tuple(min(n) and max(n) for n in lengths)[::-1]
     rows = [broadcast(of_one, of_shape) for of_one in ids]
     vectors = [[r(r(y - x) + z) for x, y, z in zip(*(table[i] for i in three), strict=True)] for three in zip(*rows, strict=True)]
-    _finite("b - a + c", vectors, of_shape, dtype)
-    left_out = [set(three) if exclude_queries else set() for three in zip(*rows, strict=True)]
-    return _found(table, vectors, of_shape, k, metric, left_out)
+    _check_finite("b - a + c", vectors, of_shape, dtype)
+    excluded = [set(three) if exclude_queries else set() for three in zip(*rows, strict=True)]
+    return _top_k(table, vectors, of_shape, k, metric, excluded)

@@ -1,4 +1,7 @@
-"""TokenPositionEmbedding on nested lists: the sum of rows, its norm and dropout, padded places, and the tied output head."""
+"""TokenPositionEmbedding on nested lists.
+
+The sum of rows, its norm and dropout, padding by lengths or a mask, and the tied output layer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ Rows = dict[str, list[int | None]]
 
 
 class TokenPositionEmbedding(Layer):
-    """x[i] = token_scale wte[token_ids[i]] + wpe[position_ids[i]] + wtype[type_ids[i]], normed, some of it dropped."""
+    """x[i] = token_scale wte[token_ids[i]] + wpe[position_ids[i]] + wtype[type_ids[i]].
+
+    Then the norm is applied, and then dropout, each if it is asked for.
+    """
 
     def __init__(
         self,
@@ -67,7 +73,7 @@ class TokenPositionEmbedding(Layer):
         return self.tables["wpe"]
 
     def _rows(self, token_ids: Any, position_ids: Any, start: int, lengths: Any, mask: Any, type_ids: Any) -> Rows:
-        """The row of each table for each place, None at padded ones."""
+        """The row of each table at each position of the batch, None at padded positions."""
         of_shape = shape(token_ids)
         kept = [True] * len(list(flat(token_ids)))
         if mask is not None:
@@ -79,13 +85,14 @@ class TokenPositionEmbedding(Layer):
         if "wtype" in self.tables:
             ids["wtype"] = broadcast(0 if type_ids is None else type_ids, of_shape)
         rows = {}
-        for name, of_name in ids.items():
-            given = nest([i if is_kept else 0 for i, is_kept in zip(of_name, kept, strict=True)], of_shape)
+        for name, ids_of_table in ids.items():
+            given = nest([i if is_kept else 0 for i, is_kept in zip(ids_of_table, kept, strict=True)], of_shape)
             resolved = ops.resolve_ids(given, len(self.tables[name]), name=names[name])
             rows[name] = [r if is_kept else None for r, is_kept in zip(resolved, kept, strict=True)]
         return rows
 
     def _sum(self, rows: Rows) -> list[Row]:
+        """The sum of the tables' rows at each position, before norm and dropout."""
         r, zeros = rounding(arithmetic(self.dtype)), [0.0] * ops.width(self.wte, self.wpe)
         sums = []
         for i, token_row in enumerate(rows["wte"]):
@@ -143,15 +150,15 @@ class TokenPositionEmbedding(Layer):
                 norms.backward(g, *of_row, self.norm == "layer", compute) for g, of_row in zip(gradients, normed, strict=True)
             ]
         scaled = [self.token_scale] * len(gradients) if self.token_scale != 1 else None
-        self._backward(rows, list(flat(gradients)), optimizer, factors={"wte": scaled})
+        self._accumulate_or_step(rows, list(flat(gradients)), optimizer, factors={"wte": scaled})
 
     def logits(self, h: list[Row]) -> list[Row]:
-        """h wte^T, each sum in any order."""
+        """h wte^T; the order of its sums is not defined."""
         self._hidden = h
         return [[sum(a * b for a, b in zip(row, w, strict=True)) for w in self.wte] for row in h]
 
     def logits_backward(self, dlogits: list[Row]) -> list[Row]:
-        """The gradient of h; that of wte has all rows."""
+        """The gradient of h; the gradient of wte is accumulated, and has all rows."""
         columns = list(zip(*self._hidden, strict=True))
         dwte = [[sum(g[v] * x for g, x in zip(dlogits, column, strict=True)) for column in columns] for v in range(len(self.wte))]
         self._grads["wte"] = self._grads["wte"] + RowGrad(len(dwte[0]), arithmetic(self.dtype), list(range(len(dwte))), dwte)

@@ -1,4 +1,4 @@
-"""What is worth knowing of a table: the norms of its rows, rows that are odd, and how often rows were looked up."""
+"""Statistics of a table: norms of rows, zero and nonfinite rows, and counts of look-ups."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ N_MOST = 5
 
 
 def count(lookups: list[int], rows: list[int | None]) -> None:
-    """One more for each time that a row was looked up."""
+    """Add to `lookups`, a count per row, the rows of one call."""
     for row in rows:
         if row is not None:
             lookups[row] += 1
 
 
 def table_statistics(table: Table, lookups: list[int] | None = None) -> dict[str, Any]:
-    """Norms are those of rows without NaN and infinity; None for a table without such rows."""
+    """Norms are of rows without NaN and infinity; None if there is no such row."""
     finite = [row for row in table if all(map(math.isfinite, row))]
     norms = [norm(row, 2.0) for row in finite]
     found: dict[str, Any] = {

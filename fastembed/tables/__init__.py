@@ -1,1 +1,1 @@
-"""Tables by themselves: where they lie, what they hold at first, which updates are pending, how often rows were looked up."""
+"""Tables: storage, initial values, pending updates of an optimiser, counts of look-ups."""

@@ -1,4 +1,4 @@
-"""What new tables hold: normal numbers."""
+"""Initial values of tables: normal random numbers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
     from .._typing import Array, Rng
 
-_BLOCK = 4096  # rows that are float64 at one time
+_BLOCK = 4096  # rows that are drawn, as float64, at one time
 
 
 def normal_rows(n_cols: int, std: float, rng: Rng) -> Callable[[int, int], Array]:
-    """What draws rows first .. end - 1, one block after another: normal numbers in float64, row by row."""
+    """A function that draws rows first .. end - 1 in float64, for one block after another."""
     std, generator = _checks.number("std", std, 0.0, 3.4e38), _checks.generator(rng)
     return lambda first, end: generator.normal(0.0, std, (end - first, n_cols))
 
 
 def normal(shape: tuple[int, int], std: float, rng: Rng, dtype: np.dtype[Any]) -> Array:
-    """Normal numbers, drawn in float64 and rounded to ``dtype``: one seed gives one table in every dtype."""
+    """Normal numbers, drawn in float64 and rounded: a seed gives the same table in every dtype."""
     draw, table = normal_rows(shape[1], std, rng), empty_table(shape, dtype)
     for first in range(0, shape[0], _BLOCK):
         block = table[first : first + _BLOCK]

@@ -1,4 +1,4 @@
-"""LazyTable: a table with an optimiser's state, whose rows take pending updates when they are next needed."""
+"""LazyTable: a table with an optimiser's state, whose rows take pending updates when needed."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from ..functional.row_grad import Batch
     from .storage import Storage
 
-MAX_PENDING = 1024  # steps of a row: then all rows take them, which bounds what one look-up can cost
+MAX_PENDING = 1024  # steps after which all rows are brought up to date, to bound the cost of a look-up
 
 
 class LazyTable:
-    """A table, its state arrays, and the steps since the oldest row's last one.
+    """A table, its state arrays, and the recorded steps that some rows have yet to take.
 
-    A step that moves rows without a gradient too is recorded here, and taken at once only by the
+    A step that changes rows without a gradient too is recorded, and at once applied only to the
     rows of its batch. Any other row takes it, with a gradient of zeros and the scalars of that
     step, before it is read or written again (docs/training.md).
 
     Parameters
     ----------
     rule : str
-        Which of the kernels' formulas.
+        The update rule of the kernels.
     table : ndarray of shape (V, D)
     states : list of ndarray
         Each of the table's shape and arithmetic dtype, or of shape (V,).
     storage : Storage
-        Where all these arrays lie: it is told which rows change.
+        The storage of these arrays; `begin_write` is called before rows change.
     master : ndarray of float32, optional
-        What the rows of a table of half precision are rounded from.
+        The float32 rows that the rows of a table of half precision are rounded from.
     seed : (int, int), optional
-        Of random rounding, and which of its streams; without it rows of half precision are rounded
-        to the nearest.
+        The seed of stochastic rounding, and the number of its stream; without it rows of half
+        precision are rounded to the nearest.
     """
 
     def __init__(
@@ -62,43 +62,43 @@ class LazyTable:
         self._steps = np.empty((MAX_PENDING, kernels.N_SCALARS))
         self._n_steps = 0
         self.multipliers: Array | None = None
-        self._largest = 1.0
-        self._hold()
+        self._max_multiplier = 1.0
+        self._bind_kernel()
 
-    def _hold(self) -> None:
+    def _bind_kernel(self) -> None:
         self._kernel = kernels.LazyTable(*self._arguments, self._n_applied, self.multipliers, self._steps, *self._half)
 
     @property
     def has_pending(self) -> bool:
-        """Whether rows may have updates yet to take."""
+        """Whether rows may have pending updates."""
         return self._n_steps > 0
 
     def set_multipliers(self, multipliers: Array | None) -> None:
-        """What each row's learning rate is multiplied by from now on.
+        """Set the factors of the rows' learning rates from now on; None for 1.
 
-        float64, shape (V,); 0 for a row that stays as it is.
+        float64, shape (V,); 0 freezes a row.
         """
         if multipliers is not self.multipliers:
             self.apply_all()
             self.multipliers = multipliers
-            self._largest = 1.0 if multipliers is None else float(multipliers.max(initial=0.0))
-            self._hold()
+            self._max_multiplier = 1.0 if multipliers is None else float(multipliers.max(initial=0.0))
+            self._bind_kernel()
 
     def check_rate(self, what: str, rate: float) -> None:
-        """ValueError if the learning rate of a row is infinite: times a gradient of 0 that is NaN."""
+        """ValueError if the learning rate of a row is infinite: times 0 it would give NaN."""
         if self._arguments[1].dtype.itemsize == 8:
-            _checks.number(what, rate * self._largest, 0.0, sys.float_info.max)
+            _checks.number(what, rate * self._max_multiplier, 0.0, sys.float_info.max)
         else:
-            _checks.non_negative(what, rate * self._largest)
+            _checks.non_negative(what, rate * self._max_multiplier)
 
     def apply_pending(self, rows: Array) -> None:
-        """Let rows (checked int64, any shape) take their pending updates."""
+        """Apply the pending updates of the given rows (checked int64, any shape)."""
         if self._n_steps > 0:
             self._storage.begin_write(rows)
             self._kernel.apply_pending(self._n_steps, rows.reshape(-1))
 
     def apply_all(self) -> None:
-        """Let all rows take their pending updates."""
+        """Apply the pending updates of all rows."""
         if self._n_steps > 0:
             self._storage.begin_write(None)
             self._kernel.apply_pending(self._n_steps, None)
@@ -106,7 +106,7 @@ class LazyTable:
             self._n_steps = 0
 
     def step(self, scalars: Array, is_recorded: bool, batch: Batch) -> None:
-        """Take one step, with gradients for the rows of a batch and of zeros for all others."""
+        """Take one step: the rows of the batch now; the others later, if the step is recorded."""
         if self._n_steps == MAX_PENDING:
             self.apply_all()
         self._storage.begin_write(batch.rows)

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 class LookupCounter:
-    """Counts by table name, off at first. The caller holds the layer's lock.
+    """Counts by table name; counting is off at first. The caller holds the layer's lock.
 
     Attributes
     ----------
     counts : dict of name to ndarray of int64, shape (V,)
-        Empty while nothing is counted.
+        Empty while counting is off.
     """
 
     def __init__(self, counts: Mapping[str, Array] | None = None) -> None:
-        self.counts = {name: of_table.copy() for name, of_table in (counts or {}).items()}
+        self.counts = {name: array.copy() for name, array in (counts or {}).items()}
 
     @property
     def is_on(self) -> bool:
@@ -29,25 +29,25 @@ class LookupCounter:
         return bool(self.counts)
 
     def start(self, tables: Mapping[str, Array], known: Mapping[str, Array] | None = None) -> None:
-        """Count from now on, and go on from counts that are known."""
+        """Start to count, from ``known`` counts where given; counting that is on goes on."""
         zeros = {name: np.zeros(len(table), np.int64) for name, table in tables.items()}
         self.counts = zeros | self.counts | dict(known or {})
 
     def stop(self) -> None:
-        """Count no more, and forget the counts."""
+        """Stop counting, and drop the counts."""
         self.counts = {}
 
     def add(self, rows_by_name: Mapping[str, Array]) -> None:
         """Count a look-up of these rows (int64, -1 for none).
 
-        NumPy's ``add.at`` takes 2 nanoseconds for an id: there is no kernel for it.
+        NumPy's ``add.at`` takes 2 nanoseconds for an id, so that a kernel is not needed.
         """
         for name, counts in self.counts.items():
             rows = rows_by_name[name]
             np.add.at(counts, rows[rows >= 0], 1)
 
     def resize(self, name: str, n_rows: int) -> None:
-        """A table has become one of ``n_rows``: new rows have not been looked up."""
+        """Resize the counts of a table to ``n_rows``; those of new rows are 0."""
         if name in self.counts:
             kept = self.counts[name][:n_rows]
             self.counts[name] = np.append(kept, np.zeros(n_rows - len(kept), np.int64))

@@ -1,4 +1,7 @@
-"""Storage: where tables and the state of their optimisers lie. In memory here; in mapped files, `fastembed.io.mapped`."""
+"""Storage: the protocol for the arrays of layers and optimisers, and the one in memory.
+
+`fastembed.io.mapped` has the storage in mapped files.
+"""
 
 from __future__ import annotations
 
@@ -10,83 +13,83 @@ import numpy as np
 if TYPE_CHECKING:
     from .._typing import Array
 
-State = dict[str, dict[str, "Array"]]  # the arrays of an optimiser's state by kind, and by the name of their table
+State = dict[str, dict[str, "Array"]]  # the state arrays of an optimiser by kind, then by table name
 
 
-class Spec(NamedTuple):
-    """A state array that an optimiser asks for.
+class StateSpec(NamedTuple):
+    """The shape, dtype and initial value of a state array.
 
     Attributes
     ----------
     shape : tuple of int
     dtype : numpy.dtype
     start : float
-        What all elements are at first.
+        The initial value of all elements.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     start: float
 
-    def new(self) -> Array:
-        """Such an array in memory. Zeros take no memory before they are used."""
+    def allocate(self) -> Array:
+        """A new array in memory; zeros take no physical memory before they are written."""
         if self.start == 0:
             return np.zeros(self.shape, self.dtype)
         return np.full(self.shape, self.start, self.dtype)
 
 
 class Storage(Protocol):
-    """What layers and optimisers ask of the place that their arrays lie in."""
+    """The operations of layers and optimisers on the storage of their arrays."""
 
     is_mapped: bool
     is_closed: bool
-    step: int  # how many steps an optimiser had taken when its state was opened
+    step: int  # the steps that the optimiser of the stored state has taken
 
     def check_open(self) -> None:
         """ValueError if the storage is closed."""
 
     def check_can_train(self, what: str) -> None:
-        """ValueError if nothing can be written here."""
+        """ValueError if the storage is read-only."""
 
     def check_can_copy(self) -> None:
-        """TypeError if what lies here is no part of a copied or pickled layer."""
+        """TypeError if a layer with this storage cannot be copied or pickled."""
 
     def check_owner(self, optimizer: Any) -> None:
-        """ValueError or RuntimeError if the state that lies here is not that optimiser's."""
+        """ValueError or RuntimeError if the stored state is not that optimiser's."""
 
     def view(self, array: Array) -> Array:
-        """An array as it is handed out."""
+        """The array that a user gets for one of this storage."""
 
     def prefetch(self, ids: Any) -> None:
-        """Rows are about to be looked up; some of the ids may be out of range."""
+        """Prepare a look-up of rows; ids out of range are ignored or an IndexError."""
 
     def begin_write(self, rows: Array | None) -> None:
-        """Rows (checked int64; None for all) are about to change, and their state."""
+        """Prepare a change of rows (checked int64; None: all) and of their state."""
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
-        """A new array with a number for each row of a table, in memory."""
+        """A new array of n zeros in memory, for one number per row."""
 
-    def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, Spec]]) -> State:
-        """The state arrays of an optimiser, new where there are none; optimizer None: of a table that is not trained."""
+    def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, StateSpec]]) -> State:
+        """The state arrays of an optimiser (None: the table is frozen), new unless they exist."""
 
     def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
-        """The optimiser has taken that many steps."""
+        """Record the number of steps that the optimiser has taken."""
 
     def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
-        """A table with as many rows in the place of one that lies here; None: rows that are added hold zeros."""
+        """The table resized to ``n_rows``, with the rows ``added`` (None: zeros) at its end."""
 
-    def resized_state(self, kind: str, old: Array, spec: Spec) -> Array:
-        """The same of a state array, once its table has been resized."""
+    def resized_state(self, kind: str, old: Array, spec: StateSpec) -> Array:
+        """The state array resized to ``spec``; its table has been resized before."""
 
     def flush(self) -> None:
-        """Write what has been trained to where it lasts."""
+        """Write changes to permanent storage."""
 
     def close(self) -> None:
-        """Let go of it; what has not been flushed is gone."""
+        """Release the storage; changes since the last flush are lost."""
 
 
 class InMemory:
-    """Arrays in memory: nothing to fetch, to note or to write back."""
+    """Arrays in memory: nothing to prefetch, to record or to write back."""
 
     is_mapped = False
     is_closed = False
@@ -110,8 +113,8 @@ class InMemory:
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
         return np.zeros(n, dtype)
 
-    def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, Spec]]) -> State:
-        return {kind: {name: spec.new() for name, spec in by_name.items()} for kind, by_name in specs.items()}
+    def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, StateSpec]]) -> State:
+        return {kind: {name: spec.allocate() for name, spec in by_name.items()} for kind, by_name in specs.items()}
 
     def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None: ...
 
@@ -120,8 +123,8 @@ class InMemory:
         new[:n_kept], new[n_kept:] = table[:n_kept], 0 if added is None else added
         return new
 
-    def resized_state(self, kind: str, old: Array, spec: Spec) -> Array:
-        new = spec.new()
+    def resized_state(self, kind: str, old: Array, spec: StateSpec) -> Array:
+        new = spec.allocate()
         new[: len(old)] = old[: len(new)]
         return new
 
@@ -136,7 +139,7 @@ _CACHE_LINE = 64  # bytes
 
 
 def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
-    """A new table that begins at a cache line: a row of whole lines then lies in no line more than it has to."""
+    """A new table, uninitialised, that starts at a cache line."""
     n_bytes = shape[0] * shape[1] * dtype.itemsize
     memory = np.empty(n_bytes + _CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % _CACHE_LINE

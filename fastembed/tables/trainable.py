@@ -1,4 +1,4 @@
-"""Trainable: what an optimiser asks of a layer or a Parameter, and the updates that their rows have yet to take."""
+"""Trainable: the interface of layers and Parameters for optimisers, with their pending updates."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from .lazy_table import LazyTable
 
 
-def own_rows(value: Any) -> Any:
-    """A copy of what was given for the rows of a table, or of tables by name; its arrays are read-only."""
+def read_only_copy(value: Any) -> Any:
+    """A copy of a row option, given for one table or for tables by name; arrays are read-only."""
     if isinstance(value, Mapping):
-        return {name: own_rows(rows) for name, rows in value.items()}
-    own = tuple(value) if isinstance(value, list) else copy.deepcopy(value)
-    if isinstance(own, np.ndarray):
-        own.flags.writeable = False
-    return own
+        return {name: read_only_copy(rows) for name, rows in value.items()}
+    result = tuple(value) if isinstance(value, list) else copy.deepcopy(value)
+    if isinstance(result, np.ndarray):
+        result.flags.writeable = False
+    return result
 
 
-class OwnRows:
-    """An attribute that keeps `own_rows` of what it is set to."""
+class ReadOnlyCopy:
+    """An attribute that stores a `read_only_copy` of each value that it is set to."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -40,28 +40,28 @@ class OwnRows:
         return holder.__dict__[self._name]
 
     def __set__(self, holder: Any, value: Any) -> None:
-        holder.__dict__[self._name] = own_rows(value)
+        holder.__dict__[self._name] = read_only_copy(value)
 
 
 class Trainable:
-    """Arrays by name with a gradient, that an optimiser moves.
+    """Named arrays with gradients, which an optimiser updates.
 
     Rows may have pending updates: steps that an optimiser has recorded, and that a row takes when
-    it is next needed. A lock keeps one thread from reading rows while another applies them.
+    it is next needed. A lock keeps one thread from reading rows while another updates them.
 
     Parameters
     ----------
     tables : dict of name to ndarray
     trainable : bool
-        Whether optimisers may move them.
+        Whether optimisers update them.
     trainable_rows : array_like, or mapping of table name to array_like, optional
-        Numbers, or a mask, of the rows that optimisers change: all of them by default.
+        Numbers, or a mask, of the rows that optimisers update; by default all.
     storage : Storage
-        Where the arrays lie.
+        The storage of the arrays.
     """
 
-    by_rows: ClassVar[bool]  # whether rows are trained one by one, and may have pending updates
-    trainable_rows = OwnRows()
+    by_rows: ClassVar[bool]  # whether single rows are updated, so that others may have pending updates
+    trainable_rows = ReadOnlyCopy()
 
     def __init__(
         self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
@@ -70,39 +70,39 @@ class Trainable:
         self.trainable = trainable
         self.trainable_rows = trainable_rows
         self.storage = storage
-        self._begin()
+        self._init_unshared()
 
-    def _begin(self) -> None:
-        """What a copy has of its own."""
+    def _init_unshared(self) -> None:
+        """Set the attributes that a copy does not share: lock, optimisers, pending updates."""
         self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
         self.lock = threading.RLock()
         self._lazy_tables: dict[str, list[LazyTable]] = {}
         self._has_pending = False
-        _all.add(self)
+        _instances.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("optimizers", "lock", "_lazy_tables")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._begin()
+        self._init_unshared()
 
     def moved_tables(self) -> dict[str, Array]:
-        """The arrays that an optimiser may move, by name: none of what is frozen."""
+        """The arrays that an optimiser updates, by name; none if frozen."""
         return self.tables if self.trainable else {}
 
     # ---- gradients ----
 
     def zero_grad(self) -> None:
-        """Forget the gradient."""
+        """Drop the accumulated gradient."""
         raise NotImplementedError
 
     def batches(self) -> dict[str, list[Batch]]:
-        """The accumulated gradient as kernels take it: a batch for each matrix of each array."""
+        """The accumulated gradient for the kernels: a batch for each matrix of each array."""
         raise NotImplementedError
 
     def gradient_arrays(self) -> list[Array]:
-        """Arrays with all elements of the accumulated gradient that are not zero."""
+        """Arrays that hold all nonzero elements of the accumulated gradient."""
         raise NotImplementedError
 
     def scale_gradient(self, factor: float) -> None:
@@ -113,9 +113,9 @@ class Trainable:
 
     @contextlib.contextmanager
     def updating(self, tables: dict[str, list[LazyTable]]) -> Iterator[None]:
-        """While an optimiser takes a step: nobody else reads or writes the tables.
+        """A context in which an optimiser updates the tables, and no other thread reads them.
 
-        The tables belong to whoever trained them last: updates of another optimiser come first.
+        ``tables`` are that optimiser's; pending updates of another optimiser are applied first.
         """
         with self.lock:
             if self._lazy_tables is not tables:
@@ -129,7 +129,7 @@ class Trainable:
 
     @contextlib.contextmanager
     def up_to_date(self, rows_by_name: dict[str, Array]) -> Iterator[None]:
-        """While these rows (checked int64) are read: no update is pending, and nobody trains them."""
+        """A context in which these rows (checked int64) are up to date and do not change."""
         with self.lock:
             for name, parts in self._lazy_tables.items():
                 for table in parts:
@@ -137,7 +137,7 @@ class Trainable:
             yield
 
     def apply_pending(self) -> None:
-        """Let all rows take their pending updates, in memory."""
+        """Apply all pending updates, in memory."""
         self.storage.check_open()
         if self._has_pending:
             with self.lock:
@@ -150,14 +150,14 @@ class Trainable:
         self._has_pending = has_pending
 
 
-_all: weakref.WeakSet[Trainable] = weakref.WeakSet()
+_instances: weakref.WeakSet[Trainable] = weakref.WeakSet()
 
 
-def _new_locks() -> None:
-    """A forked child has no thread that would ever open a lock that another thread held."""
-    for item in list(_all):
+def _replace_locks() -> None:
+    """Replace locks in a forked child: no thread there would release one that was held."""
+    for item in list(_instances):
         item.lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_locks)
+    os.register_at_fork(after_in_child=_replace_locks)

@@ -10,11 +10,11 @@
 #define FE_STREAM(to, vector) _mm256_stream_si256((__m256i *)(to), (__m256i)(vector))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_WIDEN_BYTES(from) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from)))
-#define FE_WIDEN_HALVES(from) fe_widen_halves(from)
-#define FE_OF_F16(half) _cvtsh_ss(half)
-#define FE_FUSED(x, y, z) ((float_vec)_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(z)))
+#define FE_WIDEN_NIBBLES(from) widen_nibbles(from)
+#define FE_F16_TO_FLOAT(half) _cvtsh_ss(half)
+#define FE_FMA(x, y, z) ((float_vec)_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(z)))
 
-FE_TARGET __attribute__((always_inline)) static inline __m256i fe_widen_halves(const char *from)
+FE_TARGET __attribute__((always_inline)) static inline __m256i widen_nibbles(const char *from)
 {
     int32_t word;
     memcpy(&word, from, sizeof word);

@@ -1,4 +1,4 @@
-/* Vectors of 64 bytes: a line each. */
+/* Vectors of 64 bytes, a cache line each. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 

@@ -1,13 +1,13 @@
 """The contenders: fastembed, and each way in which another library does the same work."""
 
-from .backward import BACKWARD
+from .backward import BACKWARD, add_in_order
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
 from .mapped import MAPPED, mapped_answer
 from .norm import NORM, norm_answer
-from .quantized import QUANTIZED, on_steps, quantized_answer
+from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
 from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
@@ -33,6 +33,7 @@ __all__ = [
     "TOKEN",
     "Contender",
     "Inputs",
+    "add_in_order",
     "bag_answer",
     "hash_answer",
     "long_run",
@@ -40,8 +41,8 @@ __all__ = [
     "mapped_answer",
     "nearest_answer",
     "norm_answer",
-    "on_steps",
     "quantized_answer",
+    "round_to_levels",
     "set_threads",
     "step_answer",
     "version",

@@ -1,4 +1,7 @@
-"""Backward: ``dout`` added into the gradients of both tables, each contender into arrays of its own that keep what is there."""
+"""Backward: ``dout`` is added to the gradients of both tables.
+
+Each contender has gradient arrays of its own, to which its calls go on adding.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,15 @@ from ..timing import Answer, Array, Call
 from .base import OURS, Inputs, contender
 
 
+def add_in_order(dwte: Array, dwpe: Array, ids: Array, dout: Array) -> None:
+    """NumPy's sums in C order of the ids, so that their bits are the reference's."""
+    np.add.at(dwte, ids, dout)
+    for of_sequence in dout:
+        dwpe += of_sequence
+
+
 def _add_positions(dwpe: Array, dout: Array) -> None:
-    """The half of the work that NumPy does well: the sum over the sequences of a batch."""
+    """The gradient of the position table: the sum over the sequences of a batch."""
     np.add(dwpe, dout.sum(axis=0), out=dwpe)
 
 
@@ -113,7 +123,7 @@ def _numba_kernel(parallel: bool) -> Any:
 
     def loop(dwte: Any, dwpe: Any, ids: Any, dout: Any, n_parts: int) -> None:
         width = dout.shape[1]
-        for part in numba.prange(n_parts):  # threads share the columns, so that none adds where another does
+        for part in numba.prange(n_parts):  # each thread has columns of its own: no two add to one element
             for i in range(ids.size):
                 row, position = ids[i], i % len(dwpe)
                 for j in range(width * part // n_parts, width * (part + 1) // n_parts):

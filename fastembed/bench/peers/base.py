@@ -1,4 +1,4 @@
-"""What a contender is, what it works on, and which libraries there are.
+"""Contenders, their inputs, and the libraries they come from.
 
 V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 """
@@ -19,7 +19,7 @@ from ... import set_num_threads
 from ..timing import Array, Call, Ready, ready_call
 
 OURS = "fastembed"
-# Each peer: the module to look for, and the distribution whose version counts ("" for Python itself).
+# By peer: the module to look for, and the distribution whose version is shown ("": Python itself).
 PEERS = {
     "python": ("", ""),
     "numpy": ("numpy", "numpy"),
@@ -40,11 +40,11 @@ class Inputs:
     wte, wpe : ndarray of shape (V, C) and (P, C)
     ids : sequence of int64 ndarray, each of shape (B, T) or of one shape of the workload's own
     douts : sequence of ndarray of shape (B, T, C)
-        Gradients, for work that needs them; batch k has the k-th in rotation.
+        Gradients, for work that needs them; batch k has number k modulo their length.
     path : str
-        Of a file that holds ``wte``, for work on files.
+        The file that holds ``wte``, for work on files.
     is_cold : bool
-        Whether that has to be read from the disk in each call.
+        Whether the file is read from the disk, not the page cache, in each call.
     """
 
     wte: Array = field(default_factory=lambda: np.empty((0, 0)))
@@ -56,7 +56,7 @@ class Inputs:
 
     @functools.cached_property
     def stacked(self) -> Array:
-        """Both tables one below the other, for libraries that sum several rows of one table."""
+        """wte above wpe in one table, for libraries that sum several rows of one table."""
         return np.concatenate([self.wte, self.wpe])
 
     @functools.cached_property
@@ -67,7 +67,7 @@ class Inputs:
         return [np.stack([ids.ravel(), positions.ravel()], axis=1) for ids in self.ids]
 
     def buffer(self) -> Array:
-        """A result array of its own, each page of it in memory."""
+        """A new result array with every page of it in memory."""
         return np.full((*self.ids[0].shape, self.wte.shape[1]), 0.0, self.wte.dtype)
 
     def positions(self) -> Array:
@@ -75,11 +75,20 @@ class Inputs:
         return self.wpe[: self.ids[0].shape[-1]]
 
     def gradients(self) -> tuple[Array, Array]:
-        """Zeros for the gradients of both tables, each page of them in memory."""
+        """Zeros for the gradients of both tables, with every page in memory."""
         return np.full(self.wte.shape, 0.0, self.wte.dtype), np.full(self.positions().shape, 0.0, self.wte.dtype)
 
     def dout(self, batch: int) -> Array:
+        """The gradient of a batch."""
         return self.douts[batch % len(self.douts)]
+
+
+def sums_of_rows(table: Array, rows: Array) -> Array:
+    """The sum of some rows each, of shape (n, k), in order from 0 on: the bits of the reference."""
+    sums = np.zeros((len(rows), table.shape[1]), table.dtype)
+    for column in rows.T:
+        sums += table[column]
+    return sums
 
 
 @dataclass(frozen=True)
@@ -89,19 +98,15 @@ class Contender:
     Attributes
     ----------
     peer, way : str
-        Whose it is, and what it calls.
+        The library, and what is called in it.
     setup : callable
-        What times it on the inputs of a case: a function of the number of a batch, or a `Ready`. Its library is imported there
-        and not earlier: ImportError says that the peer is absent.
+        Makes, of the inputs of a case, what is timed: a function of the number of a batch, or a
+        `Ready`. It imports the library, so that ImportError means that the peer is absent.
     """
 
     peer: str
     way: str
     setup: Callable[[Inputs], Call | Ready]
-
-    @property
-    def name(self) -> str:
-        return f"{self.peer} {self.way}"
 
     def ready(self, inputs: Inputs) -> Ready:
         made = self.setup(inputs)
@@ -122,7 +127,10 @@ def version(peer: str) -> str | None:
 
 
 def set_threads(n_threads: int, peers: Sequence[str]) -> None:
-    """Let ours, those of the chosen peers that are there and have threads, and those of BLAS (threadpoolctl) be this many."""
+    """Set the threads of fastembed, of the chosen peers that are installed, and of BLAS.
+
+    BLAS needs threadpoolctl.
+    """
     set_num_threads(n_threads)
     if {"torch", "fbgemm"} & set(peers):
         with contextlib.suppress(ImportError, OSError):
@@ -146,5 +154,5 @@ def set_threads(n_threads: int, peers: Sequence[str]) -> None:
 
 
 def contender(peer: str, way: str) -> Callable[[Callable[[Inputs], Call | Ready]], Contender]:
-    """Decorates what sets a contender up."""
+    """Decorate a setup function: it becomes a `Contender`."""
     return lambda setup: Contender(peer, way, setup)

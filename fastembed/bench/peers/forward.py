@@ -1,4 +1,7 @@
-"""Forward, ``wte[ids] + wpe[:T]``: into an array of the contender's own, into a fresh one, and read afterwards."""
+"""Forward, ``wte[ids] + wpe[:T]``.
+
+FORWARD: into an array that the contender keeps; FRESH: into a new one; READ: NumPy then reads it.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def _torch_index_select(inputs: Inputs) -> Call:
 
 
 def fbgemm_table(table: Array, optimizer: str = "EXACT_SGD", **options: Any) -> Any:
-    """fbgemm's table-batched embedding on the CPU, holding one table, with one of its optimisers."""
+    """fbgemm's table-batched embedding on the CPU, with one table and one of its optimisers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.ERROR)  # the constructor logs each of its settings
@@ -233,7 +236,7 @@ FRESH = (
 
 
 def _then_read(forward: Contender) -> Contender:
-    """The same forward, and then NumPy reads all that it wrote."""
+    """The forward, after which NumPy reads all that it wrote."""
 
     def setup(inputs: Inputs) -> Call:
         call = forward.setup(inputs)

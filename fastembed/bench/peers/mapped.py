@@ -1,4 +1,4 @@
-"""Rows of a table in a file: when they are in memory, and when the disk has to give them."""
+"""Rows of a table in a file: warm, from the page cache; and cold, from the disk."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .base import OURS, Contender, Inputs
 LookUp = Callable[[Array], Array]
 
 
-def _drop(path: str) -> None:
-    """Let the system forget what it has read of a file that nobody has mapped."""
+def _drop_from_page_cache(path: str) -> None:
+    """Drop a file from the page cache, which works only while no process has it mapped."""
     descriptor = os.open(path, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 
 
 def _ready(map_file: Callable[[str], LookUp], inputs: Inputs) -> Ready:
-    """A look-up; a cold one has a mapping of its own each time, made before the clock starts."""
+    """A look-up; a cold one has a new mapping in each call, made before the clock starts."""
     path, ids = inputs.path, inputs.ids
     if not inputs.is_cold:
         look_up = map_file(path)
@@ -35,7 +35,7 @@ def _ready(map_file: Callable[[str], LookUp], inputs: Inputs) -> Ready:
     def seconds(batches: Sequence[int]) -> float:
         elapsed = 0.0
         for batch in batches:
-            _drop(path)
+            _drop_from_page_cache(path)
             look_up = map_file(path)
             began = time.perf_counter()
             result = look_up(ids[batch])
@@ -60,10 +60,10 @@ def _memmap(path: str, is_random: bool = False) -> LookUp:
 MAPPED = (
     Contender(OURS, "Embedding.open", functools.partial(_ready, _ours)),
     Contender("numpy", "take of a memmap", functools.partial(_ready, _memmap)),
-    Contender("numpy", "the same, MADV_RANDOM", functools.partial(_ready, functools.partial(_memmap, is_random=True))),
+    Contender("numpy", "take of a memmap, MADV_RANDOM", functools.partial(_ready, functools.partial(_memmap, is_random=True))),
 )
 
 
 def mapped_answer(inputs: Inputs) -> tuple[Array]:
-    """Of the table that the file was written from."""
+    """Rows of the table that was written to the file."""
     return (inputs.wte[inputs.ids[0]],)

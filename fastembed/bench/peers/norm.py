@@ -1,4 +1,4 @@
-"""Forward and the root-mean-square norm of each row, without gain."""
+"""Forward, then RMSNorm of each row, without gain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .base import OURS, Inputs, contender
 EPS = 1e-5
 
 
-def _parts_sum(x: Array) -> Array:
-    """The sum over the last axis, of 16 parts that are joined in pairs."""
+def sum_in_parts(x: Array) -> Array:
+    """The sum over the last axis: 16 interleaved partial sums, added in pairs, as the reference."""
     padded = np.zeros((*x.shape[:-1], -(-x.shape[-1] // 16) * 16), x.dtype)
     padded[..., : x.shape[-1]] = x
     parts = np.zeros((*x.shape[:-1], 16), x.dtype)
@@ -29,7 +29,7 @@ def _parts_sum(x: Array) -> Array:
 def norm_answer(inputs: Inputs) -> Answer:
     """The formula in NumPy, with the reference's order of sums."""
     x, of = inputs.wte[inputs.ids[0]] + inputs.positions(), inputs.wte.dtype.type
-    scale = of(1) / np.sqrt(_parts_sum(x * x) / of(x.shape[-1]) + of(EPS))
+    scale = of(1) / np.sqrt(sum_in_parts(x * x) / of(x.shape[-1]) + of(EPS))
     return (x * scale,)
 
 

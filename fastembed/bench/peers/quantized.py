@@ -1,4 +1,4 @@
-"""Sums of bags of a row-quantised table, packed by each contender itself."""
+"""Sums of bags of a row-quantised table, which each contender packs itself."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from ... import QuantizedEmbedding
 from ..timing import Answer, Array, Call
-from .base import OURS, Contender, Inputs
+from .base import OURS, Contender, Inputs, sums_of_rows
 
 
-def on_steps(table: Array, bits: int) -> Array:
-    """Numbers from -0.5 to 0.5, overwritten with whole multiples of a step of each row's own, which float16 holds: then every
-    format has the same scale and bias, and there is one right answer."""
+def round_to_levels(table: Array, bits: int) -> Array:
+    """Round a table of numbers from -0.5 to 0.5, in place, to levels that quantisation keeps.
+
+    They are multiples of a step per row that float16 represents exactly: every format then has the
+    same scale and bias, and there is one right answer.
+    """
     levels = 2**bits - 1
     steps = np.random.default_rng(0).uniform(0.5, 1.0, (len(table), 1)).astype(np.float16).astype(table.dtype) / 2**bits
     table += table.dtype.type(0.5)
@@ -27,11 +30,8 @@ def on_steps(table: Array, bits: int) -> Array:
 
 
 def quantized_answer(inputs: Inputs) -> Answer:
-    """NumPy's sums, in the order of the ids, of numbers that are on steps, so that packing leaves them as they are."""
-    sums = np.zeros((len(inputs.ids[0]), inputs.wte.shape[1]), inputs.wte.dtype)
-    for column in inputs.ids[0].T:
-        sums += inputs.wte[column]
-    return (sums,)
+    """NumPy's sums of the rows of each bag; packing changes no number (`round_to_levels`)."""
+    return (sums_of_rows(inputs.wte, inputs.ids[0]),)
 
 
 def _ours(bits: int) -> Contender:

@@ -1,4 +1,7 @@
-"""The ten rows of a table that are nearest to each query, by cosine or by product. What counts are their scores, as float32."""
+"""The ten rows of a table that are nearest to each query, by cosine or by dot product.
+
+The answers that are compared are their scores, in the table's dtype.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def _unit(rows: Array) -> Array:
 
 
 def nearest_answer(metric: str) -> Any:
-    """All scores in float64, by NumPy, of which the largest are kept."""
+    """The largest of all scores, which NumPy computes in float64."""
 
     def answer(inputs: Inputs) -> Answer:
         queries, n_block = inputs.dout(0).astype(np.float64), 10_000

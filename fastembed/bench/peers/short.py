@@ -1,4 +1,4 @@
-"""Work that is over in less than a microsecond, and the import, which happens once per process."""
+"""Calls of about a microsecond, and the import, which happens once per process."""
 
 from __future__ import annotations
 
@@ -82,11 +82,12 @@ ONE_NAME = (_ours_name, _numpy_name, _numpy_name_take, _python_name, _torch_name
 
 
 def _import_of(peer: str, module: str) -> Contender:
-    """The import of a library in a fresh process that has NumPy already."""
+    """The import of a library in a fresh process that has imported NumPy already."""
     script = f"import numpy, time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
 
     def import_seconds() -> float:
-        # The source folder may be known to this process by no more than its working directory: tell the child.
+        # The package may be importable here only because of the working directory, which a child
+        # need not have on its path.
         folders = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
         command = [sys.executable, "-W", "ignore", "-c", script]

@@ -1,7 +1,7 @@
 """Steps of training: forward, backward, update. Each contender trains tables of its own.
 
-The formulas in NumPy are what the answers are compared with: updates of every element, in fastembed's order of operations, so
-that ours must have their bits.
+The expected answers are by formulas in NumPy that update every element, in fastembed's order of
+operations, so that fastembed's answer must be equal to the bit.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 
 from ... import Embedding, TokenPositionEmbedding, optim
 from ..timing import Answer, Array, Call, Ready, ready_run, ready_steps
+from .backward import add_in_order
 from .base import OURS, Contender, Inputs
 from .forward import fbgemm_table
+from .norm import sum_in_parts
 
 LR, BETAS, EPS, DECAY = 0.01, (0.9, 0.999), 1e-8, 0.01
-CHECKED_STEPS = 3  # whose result is the answer
-WARM_UP = 100  # steps before the clock starts, so that rows have been missed as they are in training
-Update = Callable[[Array, Array, list[Array], int], None]  # of a table by its gradient and state, in step t
+CHECKED_STEPS = 3  # the tables after them are the answer
+WARM_UP = 100  # untimed steps, after which rows have pending updates as in training
+Update = Callable[[Array, Array, list[Array], int], None]  # (table, its gradient, its state, step t)
 
 
 # NumPy: the formulas
@@ -31,12 +33,8 @@ def _sgd(w: Array, g: Array, state: list[Array], t: int) -> None:
 
 
 def _row_wise_adagrad(w: Array, g: Array, state: list[Array], t: int) -> None:
-    """Squares are summed in 16 interleaved parts, which are joined in pairs."""
-    parts = (g * g).reshape(len(g), -1, 16).sum(axis=1)
-    while parts.shape[1] > 1:
-        parts = parts[:, : parts.shape[1] // 2] + parts[:, parts.shape[1] // 2 :]
     h = state[0][:, :1]
-    h += parts / w.dtype.type(w.shape[1])
+    h += sum_in_parts(g * g) / w.dtype.type(w.shape[1])
     w -= w.dtype.type(LR) / (np.sqrt(h) + w.dtype.type(EPS)) * g
 
 
@@ -57,7 +55,7 @@ def _adamw(w: Array, g: Array, state: list[Array], t: int) -> None:
 
 def _sparse_adam(w: Array, g: Array, state: list[Array], t: int) -> None:
     r, (b1, b2), (m, v) = w.dtype.type, BETAS, state
-    rows = np.flatnonzero(g.any(axis=1))  # those of the batch: a sum of gradients that is all zeros does not come up
+    rows = np.flatnonzero(g.any(axis=1))  # the rows of the batch, as no sum of gradients is all zeros
     g, m_rows, v_rows = g[rows], m[rows], v[rows]
     m_rows += r(1 - b1) * (g - m_rows)
     v_rows += r(1 - b2) * (g * g - v_rows)
@@ -75,7 +73,7 @@ UPDATES: dict[str, Update] = {
 
 
 def numpy_training(name: str, inputs: Inputs) -> tuple[Call, Answer]:
-    """A step with one batch, of every element of both tables; and the tables that it trains."""
+    """A step with one batch that updates every element of both tables; and the tables."""
     tables, update, t = (inputs.wte.copy(), inputs.positions().copy()), UPDATES[name], 0
     states = [[np.zeros_like(table), np.zeros_like(table)] for table in tables]
 
@@ -85,9 +83,7 @@ def numpy_training(name: str, inputs: Inputs) -> tuple[Call, Answer]:
         (wte, wpe), ids, dout = tables, inputs.ids[k], inputs.dout(k)
         wte[ids] + wpe
         dwte, dwpe = (np.zeros_like(table) for table in tables)
-        np.add.at(dwte, ids, dout)
-        for of_sequence in dout:
-            dwpe += of_sequence
+        add_in_order(dwte, dwpe, ids, dout)
         update(wte, dwte, states[0], t)
         update(wpe, dwpe, states[1], t)
 
@@ -99,7 +95,7 @@ def _steps(inputs: Inputs, step: Call, tables: Callable[[], Answer], warmup: int
 
 
 def step_answer(name: str) -> Callable[[Inputs], Answer]:
-    """Both tables after the first steps."""
+    """Both tables after the first CHECKED_STEPS steps."""
 
     def answer(inputs: Inputs) -> Answer:
         step, tables = numpy_training(name, inputs)
@@ -139,14 +135,14 @@ def _ours(name: str) -> Contender:
             layer(inputs.ids[k], out=out)
             layer.backward(inputs.dout(k), optimizer=opt)
 
-        _fill(opt.state_dict()["items"][0])
+        _touch(opt.state_dict()["items"][0])
         return _steps(inputs, step, lambda: (layer.wte, layer.wpe))
 
     return Contender(OURS, f"{name}, backward(optimizer=)", setup)
 
 
-def _fill(state: dict[str, Any]) -> None:
-    """Each page of the state into memory."""
+def _touch(state: dict[str, Any]) -> None:
+    """Bring each page of the state into memory."""
     for kind, arrays in state.items():
         for array in arrays.values() if kind != "step" else ():
             array.fill(0)
@@ -223,12 +219,12 @@ STEP: dict[str, tuple[Contender, ...]] = {
 
 
 def long_run_rows(inputs: Inputs) -> Array:
-    """The rows whose values are compared: those of the first batch, and some from everywhere."""
+    """The rows that are compared: those of the first batch, and about 10,000 others."""
     return np.union1d(inputs.ids[0], np.arange(0, len(inputs.wte), max(len(inputs.wte) // 10_000, 1)))
 
 
 def long_run_answer(n_steps: int) -> Callable[[Inputs], Answer]:
-    """Those rows after all steps, by updates of every element of them."""
+    """Those rows after all steps, each of which updates every element of them."""
 
     def answer(inputs: Inputs) -> Answer:
         rows = long_run_rows(inputs)

@@ -1,0 +1,50 @@
+"""The report: it says so when we lose, and sums up wins, growth and copies."""
+
+import pytest
+
+from fastembed import bench
+from fastembed.bench import report
+from fastembed.bench.suite import CaseResult, Entry, Plan, WorkloadResult
+
+
+def result_of(seconds_by_name, *, shows="speed", n_bytes=None):
+    """A result made up of times."""
+    entries = [Entry(peer, "way", seconds=seconds) for peer, seconds in seconds_by_name.items()]
+    return WorkloadResult("made-up", "nothing", shows, 1, [CaseResult("one size", n_bytes, 1, "ids", 1_000, entries)])
+
+
+def test_the_report_says_so_when_we_lose():
+    won = result_of({"fastembed": [1.0, 2.0, 3.0], "numpy": [4.0, 5.0, 6.0], "torch": [3.0, 3.0, 3.0]})
+    assert report.summary(won) == ["fastembed is 1.50 times as fast as the best peer, torch way, in one size"]
+    assert report.verdict([won]) == ["fastembed is at least as fast as every peer in every case measured, 1 in all"]
+    lost = result_of({"fastembed": [2.0, 2.0, 2.0], "numpy": [4.0, 4.0, 4.0], "torch": [1.5, 1.0, 0.5]})
+    assert report.summary(lost) == ["fastembed LOSES in one size: torch way takes 0.50 of its time"]
+    (line,) = report.verdict([won, lost])
+    assert line == "fastembed LOSES made-up at 1 thread, one size: torch way takes 0.50 of its time"
+    assert line in bench.as_text([won, lost], Plan())
+    alone = result_of({"fastembed": [1.0]})
+    assert report.verdict([alone]) == ["there was no peer to compare with"]
+    assert report.summary(alone) == ["one size: no peer to compare with"]
+
+
+def test_wins_growth_and_copies_are_summarised():
+    draws = result_of({"fastembed": [1.0], "numpy": [2.0]}, shows="wins")
+    draws.cases += result_of({"fastembed": [1.0], "numpy": [0.5]}).cases
+    assert report.summary(draws) == ["fastembed wins 1 of 2 draws against the best of its peers in each"]
+    growth = result_of({"fastembed": [1e-6]}, shows="growth")
+    growth.cases += [CaseResult("ten times", None, 10, "ids", 10_000, [Entry("fastembed", "way", seconds=[5e-6])])]
+    assert report.summary(growth) == [
+        "cost per id over ids: 1000.0 ns at 1,000, 500.0 ns at 10,000; the highest is 2.00 times the lowest"
+    ]
+    copied = result_of({"fastembed": [2.0], "numpy": [4.0], "copy": [1.0]}, n_bytes=4 * 10**9)
+    ours = report.as_json([copied], Plan())["workloads"][0]["cases"][0]["contenders"][0]
+    assert (ours["gb_per_s"], ours["percent_of_copy"]) == (2.0, 50.0)
+    assert report.verdict([copied]) == ["fastembed is at least as fast as every peer in every case measured, 1 in all"]
+
+
+def test_the_plot_is_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    results = [result_of({"fastembed": [1.0], "numpy": [2.0, 30.0]}, shows=shows) for shows in ("speed", "wins", "growth")]
+    results[1].cases *= 12
+    bench.write_outputs(results, Plan(), None, str(tmp_path / "plot.png"))
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,63 @@
+"""Tables of half precision: the reference's bits, and one rounding of what is stored."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from common import lists, same_bits
+from halves import DTYPE, HALVES, rounded, table_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastembed as fe
+from fastembed import reference
+
+pytestmark = pytest.mark.on_reference
+
+
+@pytest.mark.parametrize("half", HALVES)
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(("raise", "wrap", "clip", "zero")))
+def test_ops_are_the_reference(half, seed, bounds):
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(0, 40))
+    wte, wpe = table_of(rng, (7, width), half), table_of(rng, (5, width), half)
+    ids, positions = rng.integers(0, 7, (3, 4)), rng.integers(0, 5, (3, 4))
+    if bounds != "raise":
+        ids[0, 0], positions[1, 1] = -1, 77
+    names = {"bounds": bounds, "dtype": half}
+    shape = (3, 4, width)
+    got = fe.gather(wte, ids, bounds=bounds)
+    assert same_bits(got, rounded(reference.gather(*lists(wte, ids), **names), half).reshape(shape))
+    got = fe.gather_add(wte, ids, wpe, positions, bounds=bounds)
+    assert same_bits(got, rounded(reference.gather_add(*lists(wte, ids, wpe, positions), **names), half).reshape(shape))
+    values = rng.standard_normal(shape).astype("f4")
+    rows, position_rows = wte.astype("f8").tolist(), wpe.astype("f8").tolist()
+    reference.scatter_add(rows, *lists(ids, values), **names)
+    changed = wte.copy()
+    fe.scatter_add(changed, ids, values, bounds=bounds)
+    assert same_bits(changed, rounded(rows, half).reshape(7, width))
+    rows = wte.astype("f8").tolist()
+    reference.gather_add_backward(*lists(values, ids), rows, position_rows, positions.tolist(), **names)
+    dwte, dwpe = wte.copy(), wpe.copy()
+    fe.gather_add_backward(values, ids, dwte, dwpe, positions, bounds=bounds)
+    assert same_bits(dwte, rounded(rows, half).reshape(7, width))
+    assert same_bits(dwpe, rounded(position_rows, half).reshape(5, width))
+    for mode in ("sum", "mean", "sqrtn", "max"):
+        weights = None if mode == "max" else rng.standard_normal(ids.shape).astype("f4")
+        got = fe.embedding_bag(wte, ids, mode=mode, per_sample_weights=weights, bounds=bounds)
+        expected = reference.embedding_bag(*lists(wte, ids), mode=mode, per_sample_weights=lists(weights)[0], **names)
+        assert same_bits(got, rounded(expected, half).reshape(3, width))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_results_are_within_one_rounding_of_float64(half):
+    rng = np.random.default_rng(1)
+    wte, wpe = table_of(rng, (50, 64), half, 1), table_of(rng, (20, 64), half, 1)
+    ids = rng.integers(0, 50, (4, 20))
+    unit = float(ml_dtypes.finfo(DTYPE[half]).eps) / 2 * (1 + 1e-3)  # and the rounding of the float32 sum
+    exact = wte.astype("f8")[ids] + wpe.astype("f8")
+    assert np.all(np.abs(fe.gather_add(wte, ids, wpe).astype("f8") - exact) <= unit * np.abs(exact) + 1e-7)
+    exact = wte.astype("f8")[ids].sum(1)
+    largest = np.abs(wte.astype("f8")[ids]).sum(1)
+    got = fe.embedding_bag(wte, ids, mode="sum").astype("f8")
+    assert np.all(np.abs(got - exact) <= unit * np.abs(exact) + 20 * 2.0**-24 * largest + 1e-7)

@@ -1,0 +1,191 @@
+"""Files that are damaged or lie: an error that says so, or a table that lies within the file."""
+
+import io
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mapped_tables import D, V, optimizer_of, train
+from safetensors.numpy import save_file
+
+import fastembed as fe
+from fastembed.checkpoint import CheckpointError
+from fastembed.io import journal
+
+pytestmark = pytest.mark.on_reference
+
+
+def test_truncated_and_damaged_files(tmp_path):
+    path = tmp_path / "t"
+    for suffix in ("npy", "safetensors"):
+        made = tmp_path / f"whole.{suffix}"
+        fe.Embedding.create(made, (V, D), rng=0).close()
+        whole = made.read_bytes()
+        for content in (*(whole[:n] for n in (0, 5, 9, 40, 100, len(whole) - 1)), whole + b"x", whole[:8] + b"\xff" + whole[9:]):
+            path.write_bytes(content)
+            with pytest.raises(CheckpointError, match="holds no table that can be mapped"):
+                fe.Embedding.open(path)
+    for version, length in ((2, 2**32 - 1), (3, 10)):
+        path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<I", length) + bytes(200_000))
+        with pytest.raises(CheckpointError):
+            fe.Embedding.open(path)
+    entry = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    deep = b"[" * 100_000
+    for text, says in (
+        (b"[]", "attribute|mapping"),
+        (deep, "recursion|Expecting"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        (json.dumps({f"{k}": entry for k in range(100_001)}).encode(), "no mapping of at most"),
+        (json.dumps({"a": entry, "b": {**entry, "data_offsets": [8, 16], "shape": [1, 2]}}).encode(), "name must say"),
+    ):
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+        with pytest.raises(CheckpointError, match=says):
+            fe.Embedding.open(path)
+    with pytest.raises(CheckpointError, match="'a' and 'b' overlap"):
+        fe.Embedding.open(path, name="a")
+    path.write_bytes(struct.pack("<Q", 17 << 20) + bytes(18 << 20))
+    with pytest.raises(CheckpointError, match="longer than the file, or than 16777216 bytes"):
+        fe.Embedding.open(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**66) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+SIZES = st.lists(st.integers(-1, 9) | st.sampled_from([2**31, 2**62, 2**63, 2**64]) | JSON, max_size=3) | JSON
+
+ENTRY = JSON | st.fixed_dictionaries(
+    {}, optional={"dtype": st.sampled_from(["F32", "F64", "F16", "I8", "x"]) | JSON, "shape": SIZES, "data_offsets": SIZES}
+)
+
+HEADER = st.dictionaries(st.sampled_from(["a", "b", "weight", "__metadata__"]), ENTRY, max_size=3) | JSON
+
+
+def opened(path):
+    """A layer, or None after an error that names the file."""
+    try:
+        return fe.Embedding.open(path)
+    except CheckpointError as error:
+        text = str(error)
+    assert str(path) in text
+    return None
+
+
+@settings(max_examples=300)
+@given(HEADER, st.integers(-8, 8), st.integers(0, 80))
+def test_hostile_headers(tmp_path_factory, header, off, n_data):
+    """Whatever a header says: an error that says so, or a table that lies in the file."""
+    path = tmp_path_factory.getbasetemp() / "hostile"
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", max(len(text) + off, 0)) + text + bytes(n_data))
+    layer = opened(path)
+    if layer is not None:
+        with layer:
+            assert 0 <= layer.weight.nbytes <= n_data + 8
+            layer(np.arange(layer.num_embeddings))
+
+
+@settings(max_examples=200)
+@given(
+    st.fixed_dictionaries(
+        {
+            "descr": st.sampled_from(["<f4", ">f8", "|O", "<i4", "<f2", "x", [("a", "<f4")]]),
+            "fortran_order": st.booleans() | st.none(),
+            "shape": st.lists(st.sampled_from([0, 1, 2, 5, -1, 2**40, 2**62, 2**70, True, "x", None]), max_size=3).map(tuple),
+        }
+    ),
+    st.integers(0, 80),
+)
+def test_hostile_npy_headers(tmp_path_factory, header, n_data):
+    path = tmp_path_factory.getbasetemp() / "hostile.npy"
+    text = repr(header).encode().ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(n_data))
+    layer = opened(path)
+    if layer is not None:
+        with layer:
+            assert layer.weight.nbytes == n_data
+
+
+def test_journals_that_are_damaged_or_of_another_table(path):
+    layer = fe.Embedding.create(path, (V, D), rng=1)
+    whole, rows = path.read_bytes(), np.array([1, 2, 5])
+    part = (journal.part_of(path, layer.storage._place), layer.storage.table)
+    journal.write(path, [part], rows, None)
+    layer.storage.close()
+    written = journal.beside(path, "journal").read_bytes()
+    for content in (
+        b"",
+        b"x",
+        written[:-1],
+        written[:20],
+        written + b"x",
+        written[:60] + b"?" + written[61:],
+        b"fe-jrnl1" + bytes(8),
+    ):
+        journal.beside(path, "journal").write_bytes(content)
+        for mode in ("r", "r+"):
+            with pytest.raises(CheckpointError, match=r"is not a journal of table\.safetensors, or is damaged"):
+                fe.Embedding.open(path, mode)
+    assert path.read_bytes() == whole
+    journal.beside(path, "journal").write_bytes(written)
+    path.write_bytes(whole[:-4] + bytes(28))
+    for mode in ("r", "r+"):
+        with pytest.raises(CheckpointError):
+            fe.Embedding.open(path, mode)
+    for change in (
+        {"file": "other"}, {"file": "../table.safetensors"}, {"file": "table.safetensors/x"}, {"n_rows": 3}, {"start": -1},
+        {"row_size": 0.5}, {"row_size": 8},
+    ):  # fmt: skip
+        path.write_bytes(whole)
+        forged = journal.Journal(path, [part[0]._replace(**change)], [], None, journal.runs_of(rows), memoryview(b""))
+        head = {"parts": forged.parts, "renamed": [], "record": None, "n_runs": len(forged.runs)}
+        body = struct.pack("<Q", len(json.dumps(head))) + json.dumps(head).encode() + forged.runs.tobytes() + bytes(3 * D * 4)
+        checksum = struct.pack("<Q", __import__("zlib").crc32(body))
+        journal.beside(path, "journal").write_bytes(b"fe-jrnl1" + body + checksum)
+        with pytest.raises(CheckpointError, match="damaged"):
+            fe.Embedding.open(path, "r+")
+        assert path.read_bytes() == whole
+
+
+def test_what_lies_beside_a_table_is_checked(path):
+    layer = fe.Embedding.create(path, (V, D), rng=1)
+    path.chmod(0o600)
+    train(layer, optimizer_of("SparseAdam", layer), range(2))
+    layer.close()
+    assert {os.stat(path.parent / name).st_mode & 0o777 for name in os.listdir(path.parent)} == {0o600}
+    record = journal.beside(path, "optimizer.json")
+    good = record.read_bytes()
+    state = journal.beside(path, "SparseAdam.exp_avg")
+    for bad in (
+        b"",
+        b"5",
+        good[:-3],
+        good.replace(b'"step": 2', b'"step": -2'),
+        good.replace(b"SparseAdam", b"../x"),
+        b"[" * 10**5,
+    ):
+        record.write_bytes(bad)
+        with pytest.raises(CheckpointError, match="does not describe an optimiser"):
+            fe.Embedding.open(path, "r+")
+    record.write_bytes(good)
+    kept = state.read_bytes()
+    for content in (kept[:-1], b"", io.BytesIO(kept).read(40)):
+        state.write_bytes(content)
+        with fe.Embedding.open(path, "r+") as layer, pytest.raises(CheckpointError, match=r"exp_avg"):
+            optimizer_of("SparseAdam", layer)
+    os.unlink(state)
+    with fe.Embedding.open(path, "r+") as layer, pytest.raises(FileNotFoundError, match=r"exp_avg"):
+        optimizer_of("SparseAdam", layer)
+    tensor = {"exp_avg": np.zeros((V, D + 1), "f4")}
+    save_file(tensor, state)
+    with (
+        fe.Embedding.open(path, "r+") as layer,
+        pytest.raises(CheckpointError, match=r"exp_avg must be float32 of shape \(40, 6\)"),
+    ):
+        optimizer_of("SparseAdam", layer)

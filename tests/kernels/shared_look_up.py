@@ -1,0 +1,31 @@
+"""A look-up that several threads share, and scripts in a process of their own."""
+
+import subprocess
+import sys
+
+import numpy as np
+from common import same_bits, with_path
+
+import fastembed as fe
+
+
+def a_look_up(n_threads):
+    """A call that several threads share, and whether its result is right."""
+    fe.set_num_threads(n_threads)
+    table = np.arange(4000 * 256, dtype="f4").reshape(4000, 256)
+    ids = np.arange(20_000) * 7 % 4000
+    dwte, dwpe = np.zeros((4000, 256), "f4"), np.zeros((1, 256), "f4")
+    fe.gather_add_backward(table[ids], ids, dwte, dwpe, 0)
+    return same_bits(fe.gather(table, ids), table[ids]) and same_bits(dwte, table * 5)
+
+
+def in_child(n_threads, queue):
+    queue.put(a_look_up(n_threads))
+
+
+def output_of(script, *options):
+    """What a script prints that may import this module."""
+    command = [sys.executable, *options, "-c", with_path(script)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout

@@ -1,0 +1,156 @@
+"""Many callers, resizes, exits, signals, no memory for workers: all safe."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from common import needs_c, with_path
+from shared_look_up import a_look_up, output_of
+
+import fastembed as fe
+
+pytestmark = needs_c
+
+
+def test_a_bad_id_is_found_first_in_order_by_any_number_of_threads():
+    wte, wpe = np.zeros((10, 64)), np.zeros((5, 64))
+    ids = np.zeros(300_000, np.int64)
+    ids[[299_999, 150_000, 70_000]] = 10, -1, 99
+    for n in (1, 2, 8):
+        with fe.threads(n):
+            for call in (
+                lambda: fe.gather(wte, ids),
+                lambda: fe.gather_add(wte, ids, wpe, 7),
+                lambda: fe.scatter_add(wte, ids, 1.0),
+                lambda: fe.gather_add_backward(np.broadcast_to(np.ones(64), (300_000, 64)), ids, wte, wpe, 0),
+            ):
+                with pytest.raises(IndexError, match=r"id 99 at position \(70000,\)"):
+                    call()
+    assert not wte.any()
+
+
+def test_many_callers_at_once():
+    wrong = []
+
+    def work():
+        for _ in range(10):
+            if not a_look_up(3):
+                wrong.append(1)
+
+    before = fe.get_num_threads()
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fe.set_num_threads(before)
+    assert not wrong
+
+
+@pytest.mark.parametrize("layer", ["fe.Embedding(100_000, 64, rng=0)", "fe.TokenPositionEmbedding(100_000, 500, 64, rng=0)"])
+def test_a_layer_that_is_resized_while_others_look_up(layer):
+    """A call reads the table that it began with, whose memory stays for so long."""
+    script = f"""
+import threading, time, numpy as np, fastembed as fe
+layer, ids, end = {layer}, np.arange(100_000).reshape(200, 500) % 1000, time.monotonic() + 1.5
+def read():
+    while time.monotonic() < end:
+        layer(ids)
+def resize():
+    while time.monotonic() < end:
+        layer.resize(1000)
+        layer.resize(100_000)
+threads = [threading.Thread(target=work) for work in (read, read, resize)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done", flush=True)
+"""
+    assert output_of(script) == "done\n"
+
+
+def test_an_exit_with_calls_in_flight():
+    script = """
+import threading, time, numpy as np, fastembed as fe
+fe.set_num_threads(4)
+table, ids = np.ones((1000, 512), "f4"), np.zeros(100_000, int)
+def work():
+    while True:
+        fe.gather(table, ids)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+print("leaving", flush=True)
+"""
+    for _ in range(3):
+        assert output_of(script) == "leaving\n"
+
+
+@pytest.mark.uninstrumented
+def test_workers_that_cannot_be_created():
+    """No memory for a thread's stack of 1 GiB: the caller does all of the work."""
+    script = """
+import resource
+from shared_look_up import a_look_up
+a_look_up(1)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), resource.RLIM_INFINITY))
+print(a_look_up(8), open("/proc/self/status").read().split("Threads:")[1].split()[0])
+"""
+    command = ["bash", "-c", 'ulimit -s 1048576 && exec "$@"', "bash", sys.executable, "-c", with_path(script)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert result.stdout == "True 1\n", result.stderr
+
+
+@pytest.mark.parametrize(("n_threads", "width"), [(1, 64), (1, 0), (2, 0)])
+def test_control_c_ends_a_long_look_up(n_threads, width):
+    """Within 0.2 s of the signal: while rows are copied, and while ids are checked.
+
+    Measured in the processor time of the thread, since the processor may be shared; by the clock it
+    is far less than the call would take.
+    """
+    script = """
+import os, signal, sys, threading, time, numpy as np, fastembed as fe
+n_threads, width = map(int, sys.argv[1:])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+fe.set_num_threads(n_threads)
+table = np.ones((1000, width), "f4")
+ids = np.broadcast_to(np.zeros(1000, np.int8), (20_000_000, 1000))
+out = np.lib.stride_tricks.as_strided(np.empty((1000, width), "f4"), ids.shape + (width,), (0, 4 * width, 4))
+sent, main = [], time.pthread_getcpuclockid(threading.get_ident())
+def send():
+    sent.extend((time.clock_gettime(main), time.monotonic()))
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Timer(0.3, send).start()
+try:
+    fe._kernels.backend.kernels.gather(table, ids, out, "raise")
+except KeyboardInterrupt:
+    print("interrupted", time.clock_gettime(main) - sent[0] < 0.2, time.monotonic() - sent[1] < 2)
+assert fe.gather(table, [1, 2]).shape == (2, width)
+"""
+    command = [sys.executable, "-c", script, str(n_threads), str(width)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.stdout == "interrupted True True\n", result.stdout + result.stderr
+
+
+def test_signals_stay_with_the_caller():
+    """A worker takes no signal: the handler runs although workers are waiting."""
+    caught = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: caught.append(threading.current_thread()))
+    try:
+        with fe.threads(4):
+            assert a_look_up(4)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        deadline = time.monotonic() + 5
+        while not caught and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert caught == [threading.main_thread()]

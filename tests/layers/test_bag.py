@@ -1,0 +1,125 @@
+"""EmbeddingBag: training as the reference does, against PyTorch, and errors that change nothing."""
+
+import numpy as np
+import pytest
+from common import DTYPES, READ_LAYOUTS, lists, relaid, same_bits
+from drawn_bags import MODES, D, V, draw_bags, draw_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optimizers import MAKE
+
+import fastembed as fe
+from fastembed import reference
+
+pytestmark = pytest.mark.on_reference
+
+LAYER_OPTIONS = st.fixed_dictionaries(
+    {
+        "padding_idx": st.sampled_from([None, 0, -2]),
+        "max_norm": st.sampled_from([None, 3.0]),
+        "max_norm_in_place": st.booleans(),
+        "scale_grad_by_freq": st.booleans(),
+        "trainable_rows": st.sampled_from([None, [0, 2, 3]]),
+    }
+)
+
+OPTIMIZERS = (*MAKE, None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=25)
+@given(options=LAYER_OPTIONS, seed=st.integers(0, 2**32 - 1), name=st.sampled_from(OPTIMIZERS))
+def test_layers_train_as_the_reference_does(dtype, mode, options, seed, name):
+    rng = np.random.default_rng(seed)
+    options = options | {"mode": mode, "scale_grad_by_freq": options["scale_grad_by_freq"] and mode != "max"}
+    table = rng.standard_normal((V, D)).astype(dtype)
+    layer = fe.EmbeddingBag.from_pretrained(table.copy(), **options)
+    like = reference.EmbeddingBag.from_pretrained(table.tolist(), dtype=dtype, **options)
+    if name is None:
+        optimizer = like_optimizer = None
+    else:
+        optimizer, like_optimizer = (
+            getattr(optim, name)(of, lr=0.1) for of, optim in ((layer, fe.optim), (like, reference.optim))
+        )
+    for _ in range(3):
+        ids, offsets, _ = draw_bags(rng)
+        weights = draw_weights(rng, ids, mode, dtype)
+        got, expected = layer(ids, offsets, weights), like(*lists(ids, offsets, weights))
+        assert same_bits(got, np.array(expected, dtype).reshape(got.shape))
+        dout = rng.standard_normal(got.shape).astype(dtype)
+        layer.backward(dout, optimizer=optimizer)
+        like.backward(dout.tolist(), optimizer=like_optimizer)
+        assert (layer.per_sample_weights_grad is None) == (weights is None)
+        if weights is not None:
+            assert same_bits(layer.per_sample_weights_grad, np.array(like.per_sample_weights_grad, dtype).reshape(ids.shape))
+        assert layer.grads()["weight"].ids.tolist() == like.grads()["weight"].ids
+        assert same_bits(layer.grads()["weight"].rows, np.array(like.grads()["weight"].rows, dtype).reshape(-1, D))
+    assert same_bits(layer.weight, np.array(like.weight, dtype))
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), mode=st.sampled_from(("sum", "mean", "max")), padding=st.sampled_from([None, 0, -1]))
+def test_pytorch_agrees(seed, mode, padding):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    ids, offsets, include_last = draw_bags(rng, n_ids=int(rng.integers(1, 30)))
+    offsets = offsets.astype(np.int64)
+    if include_last:
+        offsets = np.append(offsets, len(ids))
+    weights = rng.standard_normal(len(ids)) if mode == "sum" and rng.random() < 0.5 else None
+    table = rng.standard_normal((V, D))
+    layer = fe.EmbeddingBag.from_pretrained(table.copy(), mode=mode, padding_idx=padding, include_last_offset=include_last)
+    other = torch.nn.EmbeddingBag.from_pretrained(
+        torch.tensor(table), freeze=False, mode=mode, padding_idx=padding, include_last_offset=include_last
+    )
+    of_weights = None if weights is None else torch.tensor(weights, requires_grad=True)
+    expected = other(torch.from_numpy(ids), torch.from_numpy(offsets), of_weights)
+    got = layer(ids, offsets, weights)
+    assert np.allclose(got, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
+    dout = rng.standard_normal(got.shape)
+    expected.backward(torch.from_numpy(dout))
+    layer.backward(dout)
+    assert np.allclose(layer.dense_grads()["weight"], other.weight.grad.numpy(), rtol=1e-12, atol=1e-14)
+    if weights is not None:
+        assert np.allclose(layer.per_sample_weights_grad, of_weights.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("layout", READ_LAYOUTS)
+def test_weights_of_every_layout(layout):
+    rng = np.random.default_rng(0)
+    table, weights, ids = rng.standard_normal((5, 3)), rng.standard_normal((2, 4)), rng.integers(0, 5, (2, 4))
+    given = relaid(weights, layout)
+    bag, same = (fe.EmbeddingBag.from_pretrained(table.copy(), mode="sum") for _ in range(2))
+    packed = fe.QuantizedEmbedding.from_float(table)
+    assert same_bits(bag(ids, per_sample_weights=given), same(ids, per_sample_weights=weights))
+    assert same_bits(
+        packed.bag(ids, mode="sum", per_sample_weights=given), packed.bag(ids, mode="sum", per_sample_weights=weights)
+    )
+    for layer in (bag, same):
+        layer.backward(np.ones((2, 3)))
+    assert same_bits(bag.grads()["weight"].rows, same.grads()["weight"].rows)
+    assert same_bits(bag.per_sample_weights_grad, same.per_sample_weights_grad)
+
+
+def test_an_error_in_a_step_changes_nothing():
+    layer = fe.EmbeddingBag(5, 3, max_norm=0.1, mode="sum", rng=0)
+    optimizer = fe.optim.Adam(layer)
+    layer([0, 1], [0], [1.0, 2.0])
+    before = layer.weight.copy()
+    for call in (
+        lambda: layer([0, 5], [0]),
+        lambda: layer([2, 3], [0], out=np.empty((2, 3), "f4")),
+        lambda: layer.backward(np.ones((2, 3), "f4"), optimizer=optimizer),
+        lambda: layer.backward(np.ones((1, 3), "f4"), [1], [0, 2], optimizer=optimizer),
+        lambda: layer.backward(np.ones((1, 3), "f4"), offsets=[0]),
+    ):
+        with pytest.raises((ValueError, IndexError)):
+            call()
+    assert same_bits(layer.weight, before)
+    assert optimizer.state_dict()["items"][0]["step"] == 0
+    assert layer.per_sample_weights_grad is None
+    layer.eval()
+    with pytest.raises(RuntimeError, match="backward needs ids"):
+        layer.backward(np.ones((1, 3)))
+    assert repr(layer) == f"EmbeddingBag(5, 3, mode=sum, dtype=float32, max_norm={0.1})"

@@ -1,0 +1,155 @@
+"""Every optimiser: the reference's bits over instruction sets and threads; PyTorch to rounding."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from common import DTYPES, lists, needs_c, same_bits
+from optimizers import gradients, zipf
+
+import fastembed as fe
+from fastembed import reference
+from fastembed._kernels import backend
+
+OPTIONS = {
+    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02}, {"weight_decay": 0.1}],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6}],
+    "RowWiseAdagrad": [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4}],
+    "Adam": [{}, {"weight_decay": 0.01}, {"betas": (0.0, 0.5), "eps": 1e-3}, {"betas": (0.95, 0.6)}],
+    "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9)}],
+    "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4}],
+}
+
+CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("width", [1, 16, 65])
+def test_the_reference_to_the_bit(isa, dtype, name, options, width):
+    rng = np.random.default_rng(width)
+    wte, wpe = rng.standard_normal((7, width)).astype(dtype), rng.standard_normal((3, width)).astype(dtype)
+    layer, like = (
+        fe.TokenPositionEmbedding.from_arrays(wte, wpe),
+        reference.TokenPositionEmbedding.from_arrays(*lists(wte, wpe), dtype=dtype),
+    )
+    opt, like_opt = getattr(fe.optim, name)(layer, **options), getattr(reference.optim, name)(like, **options, dtype=dtype)
+    for step in range(12):
+        opt.lr = like_opt.lr = 0.0 if step == 5 else 0.3 / (step + 1)
+        ids = zipf(rng, 7, (2, 3))
+        dout = gradients(rng, (2, 3, width), dtype)
+        if step % 3 == 2:  # accumulated over two passes
+            for half in (dout, dout):
+                layer.backward(half, ids)
+                like.backward(*lists(half, ids))
+            opt.step(), like_opt.step()
+            opt.zero_grad(), like_opt.zero_grad()
+        else:
+            layer.backward(dout, ids, optimizer=opt)
+            like.backward(*lists(dout, ids), optimizer=like_opt)
+    for k, (table, expected) in enumerate(((layer.wte, like.wte), (layer.wpe, like.wpe))):
+        assert same_bits(table, np.array(expected, dtype)), ("wte", "wpe")[k]
+    states, of_items = like_opt.state(0), opt.state_dict()["items"][0]
+    for state in set(of_items) - {"step"}:
+        for table in ("wte", "wpe"):
+            got = of_items[state][table]
+            assert same_bits(got, np.array(states[state][table], dtype).reshape(got.shape)), (state, table)
+
+
+@needs_c
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", list(OPTIONS))
+def test_bits_do_not_depend_on_threads(isa, dtype, name):
+    """Tables of which each step is shared out between threads."""
+    rng = np.random.default_rng(0)
+    batches = [(zipf(rng, 900, (20, 50)), gradients(rng, (20, 50, 193), dtype)) for _ in range(6)]
+
+    def trained(n_threads):
+        layer = fe.TokenPositionEmbedding(900, 50, 193, dtype=dtype, rng=1)
+        opt = getattr(fe.optim, name)(layer, **OPTIONS[name][-1])
+        with fe.threads(n_threads):
+            for ids, dout in batches:
+                layer.backward(dout, ids, optimizer=opt)
+            opt.flush()
+        return layer.wte, layer.wpe
+
+    expected = trained(1)
+    for n_threads in (2, 3, 8):
+        assert all(map(same_bits, trained(n_threads), expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {}),
+        ("Adam", {"weight_decay": 0.02, "betas": (0.8, 0.99)}),
+        ("AdamW", {"weight_decay": 0.05}),
+        ("SGD", {}),
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        ("Adagrad", {"lr_decay": 0.01, "weight_decay": 0.01}),
+        ("SparseAdam", {}),
+    ],
+)
+def test_pytorch_to_rounding(name, options):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    layer = fe.Embedding(40, 9, dtype="float64", rng=0)
+    weight = torch.tensor(layer.weight.copy(), requires_grad=True)
+    opt, theirs = getattr(fe.optim, name)(layer, lr=0.1, **options), getattr(torch.optim, name)([weight], lr=0.1, **options)
+    for t in range(500):
+        opt.lr = theirs.param_groups[0]["lr"] = 0.1 * rng.random()
+        ids, dout = zipf(rng, 40, 6), rng.standard_normal((6, 9))
+        layer.backward(dout, ids, optimizer=opt)
+        looked_up = torch.nn.functional.embedding(torch.tensor(ids), weight, sparse=name == "SparseAdam")
+        weight.grad = None
+        looked_up.backward(torch.tensor(dout))
+        theirs.step()
+        if t % 100 == 99:
+            assert np.allclose(layer.weight, weight.detach().numpy(), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["l2", "decoupled"])
+def test_row_wise_adagrad_is_the_published_formula(mode):
+    rng = np.random.default_rng(0)
+    layer = fe.Embedding(9, 21, dtype="float64", rng=0)
+    opt = fe.optim.RowWiseAdagrad(layer, lr=0.1, eps=1e-3, weight_decay=0.2, weight_decay_mode=mode)
+    w, h = layer.weight.copy(), np.zeros(9)
+    for _ in range(20):
+        ids, dout = rng.integers(0, 9, 4), rng.standard_normal((4, 21))
+        layer.backward(dout, ids, optimizer=opt)
+        for row in np.unique(ids):
+            g = dout[ids == row].sum(axis=0) + (0.2 * w[row] if mode == "l2" else 0)
+            h[row] += (g * g).mean()
+            w[row] = (1 if mode == "l2" else 1 - 0.1 * 0.2) * w[row] - 0.1 / (np.sqrt(h[row]) + 1e-3) * g
+    assert np.allclose(layer.weight, w, rtol=1e-12)
+
+
+@pytest.mark.on_reference
+def test_an_invalid_mode_of_decay():
+    layer = fe.Embedding(4, 2, rng=0)
+    with pytest.raises(ValueError, match="weight_decay_mode must be l2 or decoupled, got 'L2'"):
+        fe.optim.RowWiseAdagrad(layer, weight_decay_mode="L2")
+
+
+def test_rows_without_columns_have_nothing_to_learn():
+    layer = fe.Embedding(3, 0, rng=0)
+    opt = fe.optim.RowWiseAdagrad(layer)
+    layer.backward(np.empty((2, 0), "f4"), [0, 2], optimizer=opt)
+    assert opt.state_dict()["items"][0]["sum"]["weight"].tolist() == [0.0] * 3
+
+
+@pytest.mark.skipif(backend.name != "c", reason="the reference makes lists")
+@pytest.mark.parametrize(
+    "layer", [fe.Embedding(200_000, 32, rng=0), fe.TokenPositionEmbedding(200_000, 1000, 32, rng=0)], ids=str
+)
+def test_a_fused_step_takes_40_bytes_an_id(layer):
+    ids = zipf(np.random.default_rng(0), 200_000, (20, 1000))
+    dout = np.ones((20, 1000, 32), np.float32)
+    opt = fe.optim.Adam(layer)
+    layer.backward(dout, ids, optimizer=opt)  # its state is made
+    tracemalloc.start()
+    for _ in range(3):
+        layer.backward(dout, ids, optimizer=opt)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 40 * ids.size + 20_000

@@ -1,0 +1,67 @@
+"""Docs: links resolve, names and commands exist, lines are short, public names have doctests."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import fastembed
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *DOCS]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page):
+    """A page without its blocks of code."""
+    return re.sub(r"^(```.*?^```|    [^\n]*)$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page):
+    """What its headings can be linked by, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        if not path.startswith("https://"):
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def test_the_index_lists_every_page():
+    linked = set(re.findall(r"\]\((\w+\.md)", (ROOT / "docs" / "index.md").read_text()))
+    assert linked == {page.name for page in DOCS} - {"index.md"}
+
+
+@each_page
+def test_names_and_commands_exist(page):
+    text, makefile = page.read_text(), (ROOT / "Makefile").read_text()
+    for name in re.findall(r"`(?:fe|fastembed)\.([\w.]*\w)", text):
+        first, *others = name.split(".")
+        public = getattr(fastembed, first, None) or importlib.import_module(f"fastembed.{first}")
+        for other in others:
+            public = getattr(public, other)
+    for path in re.findall(r"`((?:fastembed|src_c|tests|docs)/[\w./]*)`", text):
+        assert (ROOT / path).exists(), path
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", text, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_public_names_have_documented_examples():
+    for name in fastembed.__all__:
+        public = getattr(fastembed, name)
+        if callable(public):
+            assert ">>>" in public.__doc__ or name == "show_runtime", name
+
+
+@each_page
+def test_lines_are_short(page):
+    code = ("|", "    ", ">>>", "...")
+    assert [line for line in page.read_text().splitlines() if len(line) > (130 if line.startswith(code) else 100)] == []
