@@ -1,8 +1,7 @@
 # The boundary between Python and C: arrays become C structs, the C call runs without the GIL, and
 # its status becomes an exception. Arguments have been checked by `_checks`; only what memory safety
-# depends on is checked again, in few words. What is held from call to call is held by typed
-# memoryviews; arrays of one call come in through NumPy's C API, as acquiring a memoryview takes
-# about 120 ns.
+# depends on is checked again, in few words. A layer's tables are held by typed memoryviews; other
+# arrays come in through NumPy's C API, as acquiring a memoryview takes about 120 ns.
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
