@@ -1,4 +1,4 @@
-"""The calls of `_core` on arrays, answered by the pure-Python reference. Imported by `backend` alone."""
+"""The calls of `on_c`, answered by the pure-Python reference. Imported by `backend` alone."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def set_num_threads(n: int) -> None:
     _num_threads = n
 
 
-def try_gather(table: Any, ids: Any, out: Any) -> None:
-    """The reference has no short way: every call takes the checks of ops."""
+def fast_gather(table: Any, ids: Any, out: Any) -> None:
+    """The reference has no fast path: every call takes the checks in Python."""
 
 
-def try_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
-    """As `try_gather`."""
+def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
+    """As `fast_gather`."""
 
 
 class SingleLookup:
@@ -87,7 +87,7 @@ def _lists(array: Array | None) -> Any:
 
 
 def _store(out: Array, result: Any) -> None:
-    """A nested list into an array. Rows of a list without width (of an empty table) are the zeros that they stand for."""
+    """A nested list into an array: zeros for rows of an empty table, which come without width."""
     values = np.array(result, dtype=out.dtype)
     out[...] = values.reshape(out.shape) if values.size == out.size else 0
 
@@ -136,15 +136,15 @@ N_SCALARS = 15
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 
 
-class Trained:
-    """A table, its state, and the steps that rows have yet to take: one row after the other, one step after the other."""
+class LazyTable:
+    """A table, its state and its recorded steps, which rows take one by one."""
 
     def __init__(
         self,
         rule: str,
         table: Array,
         states: tuple[Array, ...],
-        n_taken: Array,
+        n_applied: Array,
         multipliers: Array | None,
         steps: Array,
         storage: str | None = None,
@@ -153,7 +153,7 @@ class Trained:
     ) -> None:
         self._rule, self._states, self._master, self._seed = reference.rules.RULES[rule], states, master, seed
         self._table = table if storage is None else table.view(storage)
-        self._n_taken, self._multipliers, self._steps, self._storage = n_taken, multipliers, steps, storage
+        self._n_applied, self._multipliers, self._steps, self._storage = n_applied, multipliers, steps, storage
         self._dtype = str(table.dtype) if storage is None else "float32"
 
     def _take(self, row: int, step: Array, gradient: list[float]) -> None:
@@ -183,16 +183,17 @@ class Trained:
             return [halves.nearest(x, dtype) for x in w]
         return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
 
-    def catch_up(self, n_steps: int, rows: Array | None) -> None:
-        for row in range(len(self._table)) if rows is None else rows[rows >= 0].tolist():  # -1: no row
-            for step in self._steps[self._n_taken[row] : n_steps]:
+    def apply_pending(self, n_steps: int, rows: Array | None) -> None:
+        given = range(len(self._table)) if rows is None else rows[rows >= 0].tolist()  # -1: no row
+        for row in given:
+            for step in self._steps[self._n_applied[row] : n_steps]:
                 self._take(row, step, [0.0] * self._table.shape[1])
-            self._n_taken[row] = n_steps
+            self._n_applied[row] = n_steps
 
-    def train(
+    def apply_step(
         self,
         n_steps: int,
-        now: Array,
+        step: Array,
         is_recorded: bool,
         rows: Array,
         order: Array | None,
@@ -204,9 +205,9 @@ class Trained:
         sums = np.zeros((len(distinct), self._table.shape[1]), self._dtype)
         add_rows(sums, compact, order, factors, by_frequency, grads)
         for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
-            self.catch_up(n_steps, np.array([row]))
-            self._take(row, now, gradient)
-            self._n_taken[row] = n_steps + is_recorded
+            self.apply_pending(n_steps, np.array([row]))
+            self._take(row, step, gradient)
+            self._n_applied[row] = n_steps + is_recorded
 
 
 def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None:
@@ -223,12 +224,16 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
-def is_absent(table: Array, rows: Array) -> bool:
+def any_nonresident(table: Array, rows: Array) -> bool:
     return False
 
 
-def advise(table: Array, rows: Array, is_over: bool) -> None:
+def prefetch_pages(table: Array, rows: Array) -> None:
     """Advice about memory changes no value: none is given."""
+
+
+def release_pages(table: Array, rows: Array) -> None:
+    """As `prefetch_pages`."""
 
 
 def embedding_bag(
@@ -278,7 +283,7 @@ def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> N
             grads[i] = reference.norms.backward(grads[i].tolist(), normed, scale, is_layer, dtype)
 
 
-def drop(rows: Array, p: float, seed: int, call: int) -> None:
+def dropout(rows: Array, p: float, seed: int, call: int) -> None:
     rows[...] = np.array(reference.norms.drop(rows.tolist(), p, seed, call, str(rows.dtype)), rows.dtype).reshape(rows.shape)
 
 

@@ -245,7 +245,7 @@ class MappedFiles:
         self._flushed_record = record
         self._changed_rows[rows] = self._has_changed_rows = False
         for _, array in self._parts():
-            kernels.advise(array, rows, True)
+            kernels.release_pages(array, rows)
 
     def _record_to_write(self) -> dict[str, Any] | None:
         """The record of the optimiser for the next flush, or None if there is none."""
@@ -353,9 +353,9 @@ def _prefetch(arrays: list[Array], rows: Array) -> None:
     """Read nonresident rows from the disk in parallel, not one by one as they are accessed."""
     in_order = None
     for array in arrays:
-        if kernels.is_absent(array, rows):
+        if kernels.any_nonresident(array, rows):
             in_order = np.sort(rows) if in_order is None else in_order
-            kernels.advise(array, in_order, False)
+            kernels.prefetch_pages(array, in_order)
 
 
 def _as_json(record: Any) -> str:

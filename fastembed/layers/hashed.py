@@ -166,7 +166,7 @@ class HashEmbedding(OneTable):
     def _mask(self, number: int) -> Array:
         """The factors of the columns in the call of that number: 0, or 1 / (1 - dropout)."""
         mask = np.ones((1, self.embedding_dim), self._arithmetic)
-        kernels.drop(mask, self.dropout, self.dropout_seed, number)
+        kernels.dropout(mask, self.dropout, self.dropout_seed, number)
         return mask
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array:

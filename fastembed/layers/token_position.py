@@ -273,7 +273,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if self.norm is not None:
             kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
         if number is not None:
-            kernels.drop(x, self.dropout, self.dropout_seed, number)
+            kernels.dropout(x, self.dropout, self.dropout_seed, number)
 
     # ---- backward ----
 
@@ -323,7 +323,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     def _norm_and_dropout_backward(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
         """Turn the gradient of the result into that of the sum, in place."""
         if number:
-            kernels.drop(gradients, self.dropout, self.dropout_seed, number)
+            kernels.dropout(gradients, self.dropout, self.dropout_seed, number)
         if self.norm is not None:
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients

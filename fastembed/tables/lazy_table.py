@@ -66,7 +66,7 @@ class LazyTable:
         self._bind_kernel()
 
     def _bind_kernel(self) -> None:
-        self._kernel = kernels.Trained(*self._arguments, self._n_applied, self.multipliers, self._steps, *self._half)
+        self._kernel = kernels.LazyTable(*self._arguments, self._n_applied, self.multipliers, self._steps, *self._half)
 
     @property
     def has_pending(self) -> bool:
@@ -95,13 +95,13 @@ class LazyTable:
         """Apply the pending updates of the given rows (checked int64, any shape)."""
         if self._n_steps > 0:
             self._storage.begin_write(rows)
-            self._kernel.catch_up(self._n_steps, rows.reshape(-1))
+            self._kernel.apply_pending(self._n_steps, rows.reshape(-1))
 
     def apply_all(self) -> None:
         """Apply the pending updates of all rows."""
         if self._n_steps > 0:
             self._storage.begin_write(None)
-            self._kernel.catch_up(self._n_steps, None)
+            self._kernel.apply_pending(self._n_steps, None)
             self._n_applied[:] = 0
             self._n_steps = 0
 
@@ -110,7 +110,7 @@ class LazyTable:
         if self._n_steps == MAX_PENDING:
             self.apply_all()
         self._storage.begin_write(batch.rows)
-        self._kernel.train(self._n_steps, scalars, is_recorded, *batch)
+        self._kernel.apply_step(self._n_steps, scalars, is_recorded, *batch)
         if is_recorded:
             self._steps[self._n_steps] = scalars
             self._n_steps += 1
