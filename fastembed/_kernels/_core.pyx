@@ -1,7 +1,8 @@
 # The boundary between Python and C: arrays become C structs, the C call runs without the GIL, and
 # its status becomes an exception. Arguments have been checked by `_checks`; only what memory safety
-# depends on is checked again, in few words. Arrays come in through NumPy's C API: acquiring a typed
-# memoryview takes about 120 ns, and the code of memoryviews 120 kB in each module.
+# depends on is checked again, in few words. What is held from call to call is held by typed
+# memoryviews; arrays of one call come in through NumPy's C API, as acquiring a memoryview takes
+# about 120 ns.
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 

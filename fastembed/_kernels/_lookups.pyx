@@ -175,16 +175,22 @@ def fast_gather_add(wte, token_ids, wpe, position_ids, start, out):
 # ---- layers ----
 
 cdef class HeldTable:
-    """A table that C can read in place, which stays there for as long as this object lives."""
+    """A table's memory, kept in place by a typed memoryview for as long as this object lives."""
     cdef _c.fe_table c
-    cdef cnp.ndarray array
+    cdef const float[:, :] f32
+    cdef const double[:, :] f64
 
 
 cdef HeldTable held(cnp.ndarray array):
     """None for a table that C cannot read in place."""
     cdef HeldTable table = HeldTable()
-    table.array = array
-    return table if init_table(&table.c, array) else None
+    if not init_table(&table.c, array):
+        return None
+    if table.c.dtype == _c.FE_F32:
+        table.f32 = array
+    else:
+        table.f64 = array
+    return table
 
 
 # A call of an object of a cdef class makes a tuple of its arguments, which Cython then parses: that
