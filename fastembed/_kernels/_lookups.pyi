@@ -4,19 +4,20 @@ from .._typing import Array
 
 def fast_gather(table: Any, ids: Any, out: Any) -> Array | None: ...
 def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> Array | None: ...
+def hold(*arrays: Array) -> tuple[object, ...] | None: ...
 
 class SingleLookup:
     training: bool
     _fast_path: bool
+    _held: Any
     _last_ids: tuple[Any, ...] | None
-    def _hold(self, array: Array) -> None: ...
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array: ...
 
 class PairLookup:
     training: bool
     _fast_path: bool
+    _held: Any
     _last_ids: tuple[Any, ...] | None
-    def _hold(self, wte: Array, wpe: Array) -> None: ...
     def __call__(
         self,
         token_ids: Any,

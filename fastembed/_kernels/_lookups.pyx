@@ -3,6 +3,7 @@
 cimport numpy as cnp
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport int64_t
 
 from . cimport _c
@@ -193,6 +194,12 @@ cdef HeldTable held(cnp.ndarray array):
     return table
 
 
+def hold(*arrays):
+    """Tables for the fast path of a layer; None if C cannot read all of them in place."""
+    tables = tuple([held(array) for array in arrays])
+    return None if None in tables else tables
+
+
 # A call of an object of a cdef class makes a tuple of its arguments, which Cython then parses: that
 # is 40 of 110 ns for one token. The vectorcall protocol does without. Cython has no syntax for it,
 # so the slots are set by hand. A class that overrides __call__ has another tp_call, which is called
@@ -215,6 +222,7 @@ cdef class Lookup:
     cdef ternaryfunc tp_call  # of SingleLookup or PairLookup
     cdef public bint training
     cdef public bint _fast_path  # set by the layer: a look-up does nothing but read rows
+    cdef public tuple _held  # of `hold`
 
     def __cinit__(self):
         cdef PyTypeObject *of_layer = Py_TYPE(self)
@@ -239,23 +247,23 @@ cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kw
     return Py_TYPE(self).tp_call(self, tuple(values[:n_args]), dict(zip(names, values[n_args:])))
 
 
+cdef inline const _c.fe_table *table_of(tuple tables, Py_ssize_t k) noexcept:
+    return &(<HeldTable>PyTuple_GET_ITEM(tables, k)).c
+
+
 cdef class SingleLookup(Lookup):
     """What Embedding inherits."""
-    cdef HeldTable _weight
     cdef public object _last_ids  # or None
 
     def __cinit__(self):
         self.tp_call = (<PyTypeObject *>SingleLookup).tp_call
 
-    def _hold(self, array):
-        self._weight = held(array)
-
     cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
         cdef object result
-        cdef HeldTable weight = self._weight  # held here too: a thread may resize the layer
-        if n_args != 1 or weight is None:
+        cdef tuple tables = self._held  # held here too: a thread may resize the layer
+        if n_args != 1 or tables is None:
             return None
-        result = gather_plain(&weight.c, <object>args[0], NULL, 0, None)
+        result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, None)
         if result is not None and self.training:
             self._last_ids = (<object>args[0],)
         return result
@@ -270,15 +278,10 @@ cdef class SingleLookup(Lookup):
 
 cdef class PairLookup(Lookup):
     """What TokenPositionEmbedding inherits."""
-    cdef HeldTable _wte
-    cdef HeldTable _wpe
     cdef object token_ids, position_ids, start  # of the last call; None without one
 
     def __cinit__(self):
         self.tp_call = (<PyTypeObject *>PairLookup).tp_call
-
-    def _hold(self, wte, wpe):
-        self._wte, self._wpe = held(wte), held(wpe)
 
     @property
     def _last_ids(self):
@@ -295,19 +298,21 @@ cdef class PairLookup(Lookup):
     cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
         cdef object result, position_ids = None
         cdef cnp.ndarray ids
-        cdef HeldTable wte = self._wte, wpe = self._wpe  # as in SingleLookup
+        cdef tuple tables = self._held  # as in SingleLookup
         cdef int64_t token
-        if wte is None or wpe is None:
+        if tables is None:
             return None
+        cdef const _c.fe_table *wte = table_of(tables, 0)
+        cdef const _c.fe_table *wpe = table_of(tables, 1)
         if n_args == 1 and is_few(<object>args[0]):
             ids = <cnp.ndarray>args[0]
-            result = gather_few(&wte.c, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, &wpe.c, 0)
+            result = gather_few(wte, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, wpe, 0)
         elif n_args == 1:
-            result = gather_plain(&wte.c, <object>args[0], &wpe.c, 0, None)
+            result = gather_plain(wte, <object>args[0], wpe, 0, None)
         elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
             position_ids = <object>args[1]
             token = int64_of(<object>args[0])
-            result = gather_few(&wte.c, &token, 1, 0, &wpe.c, int64_of(position_ids))
+            result = gather_few(wte, &token, 1, 0, wpe, int64_of(position_ids))
         else:
             return None
         if result is not None and self.training:

@@ -1,6 +1,7 @@
 # What optimisers call: a table with its state and pending updates, and the gradients of a batch.
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
 
 from . cimport _c
 from ._core cimport empty, fe, init_matrix, need_batch, need_numbers, need_table, need_written
@@ -42,8 +43,6 @@ cdef class LazyTable:
     holds the bits of `storage` ("float16" or "bfloat16"); its states, and its masters if there are
     any, are float32. `seed` is None for rounding to the nearest, else (seed, stream).
     """
-    cdef _c.fe_lazy_table c
-    cdef tuple arrays
 
     def __cinit__(self, str rule not None, cnp.ndarray table not None, tuple states not None, cnp.ndarray n_applied not None,
                   cnp.ndarray multipliers, cnp.ndarray steps not None, storage=None, cnp.ndarray master=None, seed=None):
@@ -61,7 +60,7 @@ cdef class LazyTable:
         self.c.steps = <_c.fe_step *>need_written("steps", steps, cnp.NPY_FLOAT64, len(steps) * N_SCALARS)
         self.arrays = (table, states, master, n_applied, multipliers, steps)
 
-    cdef int need_states(self, tuple states, cnp.ndarray master) except -1:
+    cdef int need_states(self, tuple states, object master) except -1:
         cdef int64_t n_cols = 1 if self.c.rule == _c.FE_ROWWISE_ADAGRAD else self.c.table.n_cols
         if len(states) > 2 or (not states and self.c.rule == _c.FE_ROWWISE_ADAGRAD):
             raise ValueError("states do not match the rule")
@@ -75,24 +74,24 @@ cdef class LazyTable:
             need_like(&self.c.master, master, &self.c.table, self.c.table.n_cols, "masters")
         return 0
 
-    def apply_pending(self, int32_t n_steps, cnp.ndarray rows):
-        """Rows, or all for None, take those of the first n_steps of `steps` that they missed."""
-        cdef int64_t n_rows = 0 if rows is None else cnp.PyArray_SIZE(rows)
+    @property
+    def n_steps(self):
+        """How many steps are recorded."""
+        return self.c.n_steps
+
+    def apply_pending(self, cnp.ndarray rows not None):
+        """These rows take the recorded steps that they missed; -1 is no row."""
+        cdef int64_t n_rows = cnp.PyArray_SIZE(rows)
         cdef const int64_t *c_rows = <const int64_t *>need_numbers("rows", rows, cnp.NPY_INT64, n_rows)
-        self.c.n_steps = n_steps
         with nogil:
             fe.apply_pending(&self.c, c_rows, n_rows)
 
-    def apply_step(self, int32_t n_steps, cnp.ndarray step not None, bint is_recorded, cnp.ndarray rows not None,
-                   cnp.ndarray order, cnp.ndarray factors, bint by_frequency, cnp.ndarray grads not None):
-        """One step of the rows of a batch, after those of the first n_steps that they missed."""
-        cdef _c.fe_batch batch
-        cdef _c.fe_array c_grads
-        need_batch(&batch, &c_grads, &self.c.table, rows, order, factors, by_frequency, grads)
-        cdef const _c.fe_step *c_step = <const _c.fe_step *>need_numbers("step", step, cnp.NPY_FLOAT64, N_SCALARS)
-        self.c.n_steps = n_steps
+    def apply_all(self):
+        """All rows take the recorded steps that they missed, and none is recorded any more."""
         with nogil:
-            fe.apply_step(&self.c, c_step, is_recorded, &batch)
+            fe.apply_pending(&self.c, NULL, 0)
+            memset(self.c.n_applied, 0, <size_t>self.c.table.n_rows * sizeof(int32_t))
+        self.c.n_steps = 0
 
 
 def add_rows(cnp.ndarray sums not None, cnp.ndarray rows not None, cnp.ndarray order, cnp.ndarray factors, bint by_frequency,

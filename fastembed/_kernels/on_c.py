@@ -1,6 +1,7 @@
 """The calls of the compiled modules in one namespace. Imported by `backend` alone."""
 
 from ._bags import dots, dropout, embedding_bag, hash_rows, norm_rows, products, sum_powers
+from ._commit import Commit
 from ._core import build_info, get_num_threads, select_isa, set_num_threads
 from ._gather import (
     any_nonresident,
@@ -12,11 +13,12 @@ from ._gather import (
     resolve_ids,
     scatter_add,
 )
-from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add
+from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 
 __all__ = [
     "N_SCALARS",
+    "Commit",
     "LazyTable",
     "PairLookup",
     "SingleLookup",
@@ -33,6 +35,7 @@ __all__ = [
     "gather_add_backward",
     "get_num_threads",
     "hash_rows",
+    "hold",
     "norm_rows",
     "prefetch_pages",
     "products",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
+import operator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +43,10 @@ def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start
     """As `fast_gather`."""
 
 
+def hold(*arrays: Array) -> None:
+    """The reference holds no memory."""
+
+
 class SingleLookup:
     """What Embedding inherits."""
 
@@ -44,9 +54,6 @@ class SingleLookup:
     _fast_path = False
     _last_ids: Any
     _look_up: Any
-
-    def _hold(self, array: Array) -> None:
-        """The reference holds no memory."""
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
@@ -63,9 +70,6 @@ class PairLookup:
     _fast_path = False
     _last_ids: Any
     _call: Any
-
-    def _hold(self, wte: Array, wpe: Array) -> None:
-        """The reference holds no memory."""
 
     def __call__(
         self,
@@ -155,6 +159,7 @@ class LazyTable:
         self._table = table if storage is None else table.view(storage)
         self._n_applied, self._multipliers, self._steps, self._storage = n_applied, multipliers, steps, storage
         self._dtype = str(table.dtype) if storage is None else "float32"
+        self.n_steps = 0
 
     def _take(self, row: int, step: Array, gradient: list[float]) -> None:
         k = 1.0 if self._multipliers is None else float(self._multipliers[row])
@@ -183,31 +188,79 @@ class LazyTable:
             return [halves.nearest(x, dtype) for x in w]
         return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
 
-    def apply_pending(self, n_steps: int, rows: Array | None) -> None:
-        given = range(len(self._table)) if rows is None else rows[rows >= 0].tolist()  # -1: no row
-        for row in given:
-            for step in self._steps[self._n_applied[row] : n_steps]:
-                self._take(row, step, [0.0] * self._table.shape[1])
-            self._n_applied[row] = n_steps
+    def apply_pending(self, rows: Array) -> None:
+        with _signals_deferred():
+            for row in rows[rows >= 0].tolist():  # -1: no row
+                for step in self._steps[self._n_applied[row] : self.n_steps]:
+                    self._take(row, step, [0.0] * self._table.shape[1])
+                self._n_applied[row] = self.n_steps
+
+    def apply_all(self) -> None:
+        with _signals_deferred():
+            self.apply_pending(np.arange(len(self._table)))
+            self._n_applied[:] = 0
+            self.n_steps = 0
 
     def apply_step(
-        self,
-        n_steps: int,
-        step: Array,
-        is_recorded: bool,
-        rows: Array,
-        order: Array | None,
-        factors: Array | None,
-        by_frequency: bool,
-        grads: Array,
+        self, step: Array, is_recorded: bool, rows: Array, order: Array | None, factors: Any, by_frequency: bool, grads: Array
     ) -> None:
         distinct, compact = np.unique(rows, return_inverse=True)
         sums = np.zeros((len(distinct), self._table.shape[1]), self._dtype)
         add_rows(sums, compact, order, factors, by_frequency, grads)
+        self.apply_pending(distinct)
         for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
-            self.apply_pending(n_steps, np.array([row]))
             self._take(row, step, gradient)
-            self._n_applied[row] = n_steps + is_recorded
+            self._n_applied[row] = self.n_steps + is_recorded
+        if is_recorded:
+            self._steps[self.n_steps] = step
+            self.n_steps += 1
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Run signal handlers afterwards; only the main thread runs any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, Any]] = []
+    every: dict[int, Any] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    handlers = {number: handler for number, handler in every.items() if callable(handler)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda *given: caught.append(given))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in caught:
+        handlers[number](number, frame)
+
+
+class Commit:
+    """Writes that happen together: handlers of signals run before the first or after the last."""
+
+    def __init__(self) -> None:
+        self._writes: list[Callable[[], object]] = []
+
+    def add_step(self, table: LazyTable, *step: Any) -> None:
+        self._writes.append(functools.partial(table.apply_step, *step))
+
+    def add_copy(self, target: Array, source: Array) -> None:
+        self._writes.append(functools.partial(np.copyto, target, source))
+
+    def add_counts(self, counts: Array, rows: Array) -> None:
+        self._writes.append(functools.partial(np.add.at, counts, rows[rows >= 0], 1))
+
+    def set_attribute(self, owner: object, name: str, value: object) -> None:
+        self._writes.append(functools.partial(setattr, owner, name, value))
+
+    def set_item(self, container: Any, key: Any, value: object) -> None:
+        self._writes.append(functools.partial(operator.setitem, container, key, value))
+
+    def run(self) -> None:
+        with _signals_deferred():
+            for write in self._writes:
+                write()
 
 
 def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None:

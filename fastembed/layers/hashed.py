@@ -138,9 +138,6 @@ class HashEmbedding(OneTable):
         self._set_dropout(dropout, dropout_seed)
         super()._set_up(weight, freeze, trainable_rows, storage)
 
-    def _hold(self, weight: Array) -> None:
-        """Nothing to hold: every call passes the table to the functions of `bag_ops`."""
-
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that a column is 0, in train mode.")
     dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
 

@@ -147,8 +147,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
         Layer.__init__(self, tables, trainable_rows=trainable_rows)
 
-    def _hold(self, wte: Array, wpe: Array, wtype: Array | None = None) -> None:
-        super()._hold(wte, wpe)
+    def _fast_tables(self, tables: dict[str, Array]) -> tuple[Array, ...]:
+        return tables["wte"], tables["wpe"]
 
     def _changes_result(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
