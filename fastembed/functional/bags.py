@@ -99,7 +99,7 @@ def embedding_bag(
         Where each bag begins in ``ids`` of one axis: from 0 on, not decreasing, at most N.
     mode : {"sum", "mean", "sqrtn", "max"}
         The sum of the rows; the sum divided by their number, or by the square root of it; or the
-        maximum of each column.
+        maximum of each column, NaN if one of its elements is NaN.
     per_sample_weights : array_like of the shape of ``ids``, optional
         A factor for the row of each id; not with "max".
     padding_idx : int, optional
@@ -254,7 +254,7 @@ def embedding_bag_backward(
     Notes
     -----
     The gradient of a maximum goes to the first row that holds it, as in
-    torch.nn.functional.embedding_bag.
+    torch.nn.functional.embedding_bag; that of NaN to the first row that has NaN there.
 
     Examples
     --------

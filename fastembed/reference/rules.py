@@ -120,6 +120,11 @@ def same(x: float, y: float) -> bool:
     return x == y or (math.isnan(x) and math.isnan(y))
 
 
+def maximum(x: float, y: float) -> float:
+    """The larger of two numbers; x if they are equal, and the first NaN if there is one."""
+    return x if math.isnan(x) or y <= x else y
+
+
 def same_bits(x: float, y: float) -> bool:
     """Whether two numbers are equal, or both NaN, and have the same sign: 0 and -0 differ."""
     return same(x, y) and math.copysign(1.0, x) == math.copysign(1.0, y)
