@@ -146,7 +146,7 @@ def sequence_mask(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray
     if lengths is not None and mask is not None:
         raise ValueError("lengths and mask exclude each other, got both")
     if not shape:
-        raise ValueError("lengths and mask go with ids of at least 1 axis, got a single id")
+        raise ValueError("lengths and mask require ids of at least 1 axis, got a single id")
     if mask is not None:
         array = as_array("mask", mask)
         if array.dtype != bool:
@@ -175,7 +175,7 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
             raise ValueError(f"offsets must be given unless ids have 2 axes (bags, ids of each), got ids of shape {shape}")
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
-        raise ValueError(f"offsets go with ids of 1 axis, got ids of shape {shape}")
+        raise ValueError(f"offsets require ids of 1 axis, got ids of shape {shape}")
     array = integers("offset", value).copy()  # so that another thread cannot change it after the checks
     if array.ndim != 1:
         raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
@@ -203,7 +203,7 @@ def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: s
     if value is None:
         return None
     if how == "max":
-        raise ValueError("per_sample_weights go with mode sum, mean or sqrtn, got max")
+        raise ValueError("per_sample_weights require mode sum, mean or sqrtn, got max")
     return np.require(convertible_array("per_sample_weights", value, shape, to), to, ["C", "A"])
 
 

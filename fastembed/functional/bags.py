@@ -282,7 +282,7 @@ def embedding_bag_backward(
     )
     values = None if table is None else _checks.convertible_array("table", table, dtable.shape, dtable.dtype)
     if bags.mode == "max" and by_frequency:
-        raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
+        raise ValueError("scale_grad_by_freq requires mode sum, mean or sqrtn, got max")
     if bags.mode == "max" and values is None:
         raise ValueError("table must be given with mode max: it says which rows the maxima are from")
     gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtype)

@@ -65,7 +65,7 @@ class Searchable:
         if ids is None:
             vectors = _checks.query_vectors(queries, self.embedding_dim, dtype)
             if exclude_queries:
-                raise ValueError("exclude_queries goes with ids, got vectors")
+                raise ValueError("exclude_queries requires ids, got vectors")
             return _nearest(self, vectors, k, metric, np.empty((*vectors.shape[:-1], 0), np.int64))
         rows = lookup.resolve_ids(ids, self.num_embeddings)
         excluded = rows[..., None] if _checks.flag("exclude_queries", exclude_queries) else np.empty((*rows.shape, 0), np.int64)

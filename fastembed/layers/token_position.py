@@ -300,7 +300,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """
         others = (position_ids, lengths, mask, type_ids)
         if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
-            raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
+            raise ValueError("position_ids, start, lengths, mask and type_ids require ids, and none were given")
         ids, position_ids, call = self._call_arguments(ids, position_ids, Call(start, lengths, mask, type_ids))
         if not isinstance(call, Call):  # a call that C answered: start alone
             call = Call(call)
