@@ -1,9 +1,11 @@
 """Every argument check, shared by both backends.
 
 A check returns its argument in a form that a kernel can use, or raises; it never writes to one.
-Each file may import those listed before it: options, arrays, ids, names.
+Each file may import those listed before it: options, arrays, ids, names. All show values in their
+messages by `shown` and `listed`.
 """
 
+from .._messages import first_few, listed, shown
 from .arrays import (
     DTYPES,
     arithmetic_dtype,
@@ -58,7 +60,6 @@ from .options import (
     bits,
     bounds,
     eps,
-    first_few,
     flag,
     function,
     integer,
@@ -107,6 +108,7 @@ __all__ = [
     "integers",
     "is_half",
     "is_readable_in_place",
+    "listed",
     "matrix_shape",
     "mode",
     "n_neighbors",
@@ -126,6 +128,7 @@ __all__ = [
     "rows",
     "sample_weights",
     "sequence_mask",
+    "shown",
     "size",
     "start",
     "string_array",

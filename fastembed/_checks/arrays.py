@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._messages import shown
 from .options import INT64_MAX, size
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -34,10 +35,10 @@ def dtype(value: Any) -> np.dtype[Any]:
             raise ImportError("bfloat16 needs ml_dtypes: pip install 'microgpt-fastembed[bfloat16]'") from None
     try:
         found = None if value is None else np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy's, of what is no dtype
         found = None
     if found is None or (found not in DTYPES and not (is_half(found) and found.isnative)):
-        raise TypeError(f"dtype must be {_ALLOWED}, got {found or repr(value)}")
+        raise TypeError(f"dtype must be {_ALLOWED}, got {shown(value) if found is None else shown(found, str)}")
     return found
 
 
@@ -52,14 +53,14 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(value)
     except ValueError as error:  # nested lists that differ in length
-        raise ValueError(f"{name} must have one shape: {error}") from None
+        raise ValueError(f"{name} must have one shape: {shown(error, str, 200)}") from None
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A table that is only read: two axes, a float dtype, any layout, alignment and byte order."""
     array = as_array(name, value)
     if not _is_table_dtype(array.dtype):
-        raise TypeError(f"{name} must be {_ALLOWED}, got {array.dtype}")
+        raise TypeError(f"{name} must be {_ALLOWED}, got {shown(array.dtype, str)}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
     return array
@@ -82,11 +83,11 @@ def packed_table(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
     """A quantized table, read only: uint8, ``width`` contiguous bytes a row; any row stride."""
     array = as_array(name, value)
     if array.dtype != np.uint8:
-        raise TypeError(f"{name} must be uint8, got {array.dtype}")
+        raise TypeError(f"{name} must be uint8, got {shown(array.dtype, str)}")
     if array.ndim != 2 or array.shape[1] != width:
         raise ValueError(f"{name} must have shape (rows, {width}) for that embedding_dim and those bits, got {array.shape}")
     if not is_readable_in_place(array, array.dtype):
-        raise ValueError(f"{name} must have contiguous rows, got strides {array.strides}")
+        raise ValueError(f"{name} must have contiguous rows, got strides {shown(array.strides)}")
     return array
 
 
@@ -99,7 +100,7 @@ def is_readable_in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool
 def check_castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
     """TypeError unless the array holds numbers that convert to ``to`` within their kind."""
     if not (array.dtype.kind in "fiu" or is_half(array.dtype)) or not np.can_cast(array.dtype, to, "same_kind"):
-        raise TypeError(f"{name} must be numbers that convert to {to}, got {array.dtype}")
+        raise TypeError(f"{name} must be numbers that convert to {to}, got {shown(array.dtype, str)}")
 
 
 def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, broadcast: bool = False) -> np.ndarray[Any, Any]:
@@ -166,15 +167,17 @@ def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarr
         raise TypeError(f"{name} is written in place and must be a NumPy array, got {type(value).__name__}")
     value = as_array(name, value)
     if not value.dtype.isnative or not (_is_table_dtype(value.dtype) if to is None else value.dtype == to):
-        raise TypeError(f"{name} must be {_ALLOWED if to is None else to} in native byte order, got {value.dtype}")
+        raise TypeError(f"{name} must be {_ALLOWED if to is None else to} in native byte order, got {shown(value.dtype, str)}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if not value.flags.aligned:
         raise ValueError(f"{name} is not aligned to its {value.itemsize}-byte elements")
     if value.ndim > 0 and not is_readable_in_place(value, value.dtype):
-        raise ValueError(f"{name} must have contiguous rows, got strides {value.strides} for {value.itemsize}-byte elements")
+        raise ValueError(
+            f"{name} must have contiguous rows, got strides {shown(value.strides)} for {value.itemsize}-byte elements"
+        )
     if _overlaps_itself(value):
-        raise ValueError(f"{name} must not overlap itself, got shape {value.shape} and strides {value.strides}")
+        raise ValueError(f"{name} must not overlap itself, got shape {value.shape} and strides {shown(value.strides)}")
     return value
 
 
@@ -228,7 +231,7 @@ def check_no_overlap(name: str, written: np.ndarray[Any, Any], **others: Any) ->
 def matrix_shape(value: Any) -> tuple[int, int]:
     """The shape of a table, (rows, columns)."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(f"shape must be two lengths, got {value!r:.80}")
+        raise ValueError(f"shape must be two lengths, got {shown(value)}")
     return size("shape[0]", value[0]), size("shape[1]", value[1])
 
 
@@ -236,7 +239,7 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     """A non-negative integer for each row of a table: a new int64 array."""
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
+        raise TypeError(f"{name} must be integers, got {shown(array.dtype, str)}")
     if array.shape != (n_rows,):
         raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
     bad = np.flatnonzero((array < 0) | (array > INT64_MAX))
@@ -261,4 +264,4 @@ def generator(value: Any) -> np.random.Generator:
     try:
         return np.random.default_rng(value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"rng must be a generator, a seed or None, got {value!r:.80}: {error}") from None
+        raise type(error)(f"rng must be a generator, a seed or None, got {shown(value)}: {shown(error, str, 200)}") from None

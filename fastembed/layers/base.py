@@ -39,7 +39,7 @@ class Layer(Differentiable):
         """The given table name, checked; by default that of the first table."""
         name = next(iter(self.tables)) if table is None else table
         if not isinstance(name, str) or name not in self.tables:
-            raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
+            raise KeyError(f"table must be one of {list(self.tables)}, got {_checks.shown(table)}")
         return name
 
     def parameters(self) -> list[Array]:
@@ -109,12 +109,14 @@ class Layer(Differentiable):
             if name not in self.tables:
                 unexpected.append(key)
             elif name in found:
-                raise KeyError(f"{name} is there twice in {sorted(state)}")
+                raise KeyError(f"{name} is there twice in {_checks.listed(sorted(state))}")
             else:
                 found[name] = value
         missing = [name for name in self.tables if name not in known]
         if _checks.flag("strict", strict) and (missing or unexpected):
-            raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self.tables)}")
+            raise KeyError(
+                f"missing names {missing}, unexpected names {_checks.listed(unexpected)}; expected {list(self.tables)}"
+            )
         return known, counted
 
     def flush(self) -> None:

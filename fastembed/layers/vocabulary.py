@@ -50,7 +50,9 @@ class Vocabulary:
         ids = np.empty(array.shape, np.int64)
         for position, name in np.ndenumerate(array):
             if name not in self._ids:
-                raise KeyError(f"name {name!r} at position {position} is not one of the {len(self)} of the vocabulary")
+                raise KeyError(
+                    f"name {_checks.shown(name)} at position {position} is not one of the {len(self)} of the vocabulary"
+                )
             ids[position] = self._ids[name]
         return ids if array.ndim else int(ids)
 
@@ -64,7 +66,7 @@ class Vocabulary:
 
     def extended(self, names: list[str]) -> Vocabulary:
         """A vocabulary with new names added at the end."""
-        known = [repr(name) for name in names if name in self]
+        known = [name for name in names if name in self]
         if known:
             raise ValueError(f"names must be new, and the vocabulary has {_checks.first_few(known)}")
         return Vocabulary([*self._names, *names])

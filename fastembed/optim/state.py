@@ -61,7 +61,8 @@ class Stateful:
         """A parameter group with its items as a list, and all options, checked."""
         unknown = set(given) - {"params", *self.options, *ROW_OPTIONS}
         if unknown or "params" not in given:
-            raise KeyError(f"a parameter group has params and options of {sorted(self.options)}, got {sorted(map(str, given))}")
+            names = _checks.listed(sorted(given, key=_checks.shown))
+            raise KeyError(f"a parameter group has params and options of {sorted(self.options)}, got {names}")
         params = given["params"]
         items = [params] if isinstance(params, Trainable) else list(params)
         for k, item in enumerate(items):
@@ -173,13 +174,13 @@ class Stateful:
         """
         state = {"optimizer": type(self).__name__, **_mapping("the state", state)}
         if state["optimizer"] != type(self).__name__:
-            raise ValueError(f"the state is one of {state['optimizer']}, not of {type(self).__name__}")
+            raise ValueError(f"the state is one of {_checks.shown(state['optimizer'], str)}, not of {type(self).__name__}")
         _check_names("the state", state, {"optimizer", *self.options, "groups", "items"})
         options = {name: check(name, state[name]) for name, check in self.options.items()}
         groups = _list_of("groups", state["groups"], len(self.param_groups))
         for group in groups:
             if not isinstance(group, Mapping) or not set(group) <= set(self.options):
-                raise KeyError(f"a group of the state must have options of {sorted(self.options)}, got {group!r:.80}")
+                raise KeyError(f"a group of the state must have options of {sorted(self.options)}, got {_checks.shown(group)}")
         groups = [self._checked(options | group) for group in groups]
         self._load(_list_of("items", state["items"], len(self.items)), options, groups)
 
@@ -321,10 +322,10 @@ def _mapping(what: str, given: Any) -> Mapping[str, Any]:
 
 def _check_names(what: str, given: Any, expected: set[str]) -> None:
     if set(_mapping(what, given)) != expected:
-        raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(map(str, given))}")
+        raise KeyError(f"{what} must have the names {sorted(expected)}, got {_checks.listed(sorted(given, key=_checks.shown))}")
 
 
 def _list_of(what: str, given: Any, length: int) -> list[Any]:
     if not isinstance(given, list | tuple) or len(given) != length:
-        raise ValueError(f"{what} of the state must be a list of {length}, got {given!r:.80}")
+        raise ValueError(f"{what} of the state must be a list of {length}, got {_checks.shown(given)}")
     return list(given)

@@ -10,6 +10,7 @@ import math
 import sys
 from typing import Any, ClassVar
 
+from .._messages import listed
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
@@ -69,7 +70,7 @@ class Optimizer:
         **options: Any,
     ) -> None:
         if len(values) > len(self.defaults) or not set(options) <= set(self.defaults):
-            raise TypeError(f"options must be of {list(self.defaults)}, got {values} and {list(options)}")
+            raise TypeError(f"options must be of {list(self.defaults)}, got {listed(values)} and {listed(options)}")
         self.__dict__ |= self.defaults | dict(zip(self.defaults, values, strict=False)) | options
         self.dtype = dtype
         self._master_rows, self._seed = master_rows, stochastic_rounding
