@@ -5,8 +5,7 @@ Shapes and positions are shown whole: they have at most 64 numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _LENGTH = 80  # characters of a value
@@ -27,13 +26,13 @@ def shown(value: Any, form: Callable[[Any], str] = repr, length: int = _LENGTH) 
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def first_few(values: Collection[Any], n: int = 3) -> str:
-    """The first values, and how many more there are; "nothing" if there are none."""
-    more = f" and {len(values) - n} more" if len(values) > n else ""
-    return ", ".join(map(shown, islice(values, n))) + more if values else "nothing"
+def first_few(names: Sequence[str], n: int = 3) -> str:
+    """The first names, and how many more there are, as a text; "nothing" if there are none."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(shown(name, str) for name in names[:n]) + more if names else "nothing"
 
 
 def listed(values: Iterable[Any]) -> str:
     """Values as the text of a list, of which only the first few are shown."""
-    values = list(values)
-    return f"[{first_few(values, _N_NAMES)}]" if values else "[]"
+    texts = [shown(value) for value in values]
+    return f"[{first_few(texts, _N_NAMES)}]" if texts else "[]"

@@ -1,4 +1,7 @@
-"""Checks of arrays: dtype, shape, layout, alignment, overlap of output and input."""
+"""Checks of arrays: dtype, shape, layout, alignment, overlap of output and input.
+
+Roundings ignore the caller's ``np.seterr``: they overflow and underflow without a word.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ def dtype(value: Any) -> np.dtype[Any]:
             raise ImportError("bfloat16 needs ml_dtypes: pip install 'microgpt-fastembed[bfloat16]'") from None
     try:
         found = None if value is None else np.dtype(value)
-    except (TypeError, ValueError, SyntaxError):  # NumPy's, of what is no dtype
+    except MemoryError:
+        raise
+    except Exception:  # of what is no dtype NumPy says so in many ways
         found = None
     if found is None or (found not in DTYPES and not (is_half(found) and found.isnative)):
         raise TypeError(f"dtype must be {_ALLOWED}, got {shown(value) if found is None else shown(found, str)}")
@@ -97,6 +102,18 @@ def is_readable_in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool
     return is_contiguous and array.dtype == to
 
 
+@np.errstate(all="ignore")
+def rounded(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array itself if it is of dtype ``to``, else a copy that is rounded to it."""
+    return array.astype(to, copy=False)
+
+
+@np.errstate(all="ignore")
+def contiguous(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array itself if it is contiguous and of dtype ``to``, else a copy that is."""
+    return np.ascontiguousarray(array, to)
+
+
 def check_castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
     """TypeError unless the array holds numbers that convert to ``to`` within their kind."""
     if not (array.dtype.kind in "fiu" or is_half(array.dtype)) or not np.can_cast(array.dtype, to, "same_kind"):
@@ -116,9 +133,7 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
     try:
         if array.ndim == 0 or array.shape[-1] != shape[-1]:
             array = np.broadcast_to(array, (*array.shape[:-1], shape[-1]))
-        if not is_readable_in_place(array, to):
-            array = np.ascontiguousarray(array, to)
-        return np.broadcast_to(array, shape)
+        return np.broadcast_to(array if is_readable_in_place(array, to) else contiguous(array, to), shape)
     except ValueError:
         raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
 
@@ -132,6 +147,7 @@ def convertible_array(name: str, value: Any, shape: tuple[int, ...], to: np.dtyp
     return array
 
 
+@np.errstate(all="ignore")
 def copy_into(pairs: Iterable[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> None:
     """Copy each pair's second array into its first, as if all were read before any was written."""
     pairs = list(pairs)
@@ -156,9 +172,7 @@ def finite_rows(name: str, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 def query_vectors(value: Any, width: int, to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Query vectors, shape S + (width,): contiguous, converted to ``to``, finite."""
     array = as_array("queries", value)
-    with np.errstate(over="ignore"):
-        vectors = np.ascontiguousarray(rows("queries", array, (*array.shape[:-1], width), to), to)
-    return finite_rows("query", vectors)
+    return finite_rows("query", contiguous(rows("queries", array, (*array.shape[:-1], width), to), to))
 
 
 def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
@@ -189,6 +203,22 @@ def writable_table(name: str, value: Any, to: np.dtype[Any] | None = None, n_col
     if n_cols is not None and array.shape[1] != n_cols:
         raise ValueError(f"{name} must have {n_cols} columns, got shape {array.shape}")
     return array
+
+
+def in_place(name: str, value: Any, own: np.ndarray[Any, Any] | None) -> None:
+    """AttributeError unless an attribute is set to the array that it is.
+
+    Python does that after an operator in place: ``layer.weight -= x`` gets the array, subtracts
+    from it, and sets the attribute to it.
+    """
+    if value is own:
+        return
+    if own is None or not isinstance(value, np.ndarray) or _place(value) != _place(own):
+        raise AttributeError(f"{name} stays the array that it is: its values are replaced by {name}[...] = values")
+
+
+def _place(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
 
 
 def output(value: Any, shape: tuple[int, ...], to: np.dtype[Any], **read: Any) -> np.ndarray[Any, Any]:
@@ -250,7 +280,7 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
 
 def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     """A finite, non-negative number for each row of a table: a new float64 array."""
-    array = np.array(convertible_array(name, value, (n_rows,), np.dtype(np.float64)), np.float64)
+    array = np.array(rounded(convertible_array(name, value, (n_rows,), DTYPES[1]), DTYPES[1]))
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if bad.size:
         raise ValueError(f"{name} must be finite and not negative, got {array[bad[0]]} at position {bad[0]}")
@@ -263,5 +293,8 @@ def generator(value: Any) -> np.random.Generator:
         value = as_array("rng", value)  # NumPy recurses without end on a numpy.matrix, which crashes
     try:
         return np.random.default_rng(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"rng must be a generator, a seed or None, got {shown(value)}: {shown(error, str, 200)}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"rng must be a generator, a seed or None, got {shown(value)}: {shown(error, str, 200)}") from None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._messages import shown
-from .arrays import DTYPES, as_array, convertible_array, is_half
+from .arrays import DTYPES, as_array, convertible_array, is_half, rounded
 from .options import INT64_MAX, integer
 
 
@@ -205,7 +205,7 @@ def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: s
         return None
     if how == "max":
         raise ValueError("per_sample_weights require mode sum, mean or sqrtn, got max")
-    return np.require(convertible_array("per_sample_weights", value, shape, to), to, ["C", "A"])
+    return np.require(rounded(convertible_array("per_sample_weights", value, shape, to), to), to, ["C", "A"])
 
 
 def ids_of_queries(value: Any) -> Any:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
+_FLOAT64 = np.dtype(np.float64)
+
+
 class Bags(NamedTuple):
     """The checked arguments of a call; offsets include the end of the last bag."""
 
@@ -167,6 +170,7 @@ def _bag_of_each(bags: Bags) -> Array:
     return bag_ids
 
 
+@np.errstate(all="ignore")
 def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
     """The gradient of each bag's sum, of which ``dout`` is that of the mode's result."""
     if bags.mode == "sum":
@@ -179,7 +183,7 @@ def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
 
 def batch_backward(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
     """The gradient of each row of a sum, mean or sqrtn. ``rows`` is overwritten."""
-    weights = None if bags.weights is None else bags.weights.reshape(-1).astype(np.float64)
+    weights = None if bags.weights is None else _checks.rounded(bags.weights.reshape(-1), _FLOAT64)
     gradients = _gradient_of_sums(dout, bags, rows)
     return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=_bag_of_each(bags), factors=weights)
 
@@ -290,11 +294,10 @@ def embedding_bag_backward(
     rows = rows_of(bags, len(dtable))
     dweights = None if values is None else weights_backward(gradients, values, bags, rows)
     distinct = np.unique(rows[rows >= 0])
-    grad = RowGrad(distinct, dtable[distinct].astype(dtype), dtable.shape)
+    grad = RowGrad(distinct, _checks.rounded(dtable[distinct], dtype), dtable.shape)
     if values is not None and bags.mode == "max":
         total = max_backward(grad, gradients, values, bags, rows, rows)
     else:
         total = grad.accumulate(batch_backward(gradients, bags, rows, len(dtable), by_frequency))
-    with np.errstate(over="ignore"):
-        dtable[total.ids] = total.rows
+    dtable[total.ids] = _checks.rounded(total.rows, dtable.dtype)
     return dweights

@@ -254,8 +254,10 @@ class RowGrad:
     def clip_value_(self, limit: float) -> None:
         """Clip every element to ``-limit .. limit`` in place."""
         _, rows = self.parts()
-        bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
-        np.clip(rows, -bound, bound, out=rows)
+        bound = _checks.number("limit", limit, 0.0, math.inf)
+        with np.errstate(all="ignore"):
+            bound = rows.dtype.type(bound)
+            np.clip(rows, -bound, bound, out=rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -264,6 +266,7 @@ class RowGrad:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
 
+@np.errstate(all="ignore")
 def multiply_in_place(grad: RowGrad, factor: float) -> None:
     """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
     _, rows = grad.parts()

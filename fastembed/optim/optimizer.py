@@ -129,6 +129,7 @@ class Optimizer(Stateful):
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
+    @np.errstate(all="ignore")
     def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
         """The factors of the learning rates of rows, for each table of item k; None for 1."""
         multipliers, first = {}, next(iter(item.tables))

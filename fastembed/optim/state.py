@@ -32,6 +32,7 @@ class Stateful:
 
     options: ClassVar[Checks]  # the check for the value of each option
     state_names: ClassVar[tuple[str, ...]]
+    optional_state: ClassVar[tuple[str, ...]] = ()  # a state to load may lack these, which are then zeros
     is_decoupled: ClassVar[bool] = False  # whether weight decay is decoupled
     lr: float
     trainable_rows = ReadOnlyCopy()
@@ -218,7 +219,7 @@ class Stateful:
                 raise ValueError(f"{name} of item {k} has taken {step} steps, and another table of it {items[k]['step']}")
             items[k]["step"] = step
             for kind in self._state_to_load(k, new_groups, ()):
-                is_new = kind == MASTER or not given
+                is_new = kind == MASTER or not given or (kind in self.optional_state and given.get(kind) is None)
                 value = self._spec(kind, options, array.shape, array.dtype).allocate() if is_new else given.get(kind)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
@@ -241,6 +242,8 @@ class Stateful:
             item.storage.check_owner(self)
         steps, loaded = [], []
         for k, (own, given) in enumerate(zip(states, items, strict=True)):
+            for kind in own.keys() & set(self.optional_state) - given.keys():
+                given = {**given, kind: {name: np.broadcast_to(0.0, array.shape) for name, array in own[kind].items()}}
             _check_names(f"item {k}", given, {*own, "step"})
             steps.append(_checks.size(f"step of item {k}", given["step"]))
             for kind, arrays in own.items():
@@ -312,6 +315,11 @@ def _check_no_overlap(items: list[Trainable]) -> None:
             for other_name, other in seen:
                 _checks.check_no_overlap(what, array, **{other_name: other})
             seen.append((what, array))
+    first_of: dict[int, int] = {}
+    for k, item in enumerate(items):
+        first = first_of.setdefault(id(item), k)
+        if first != k:  # frozen: its arrays are not among those that are written
+            raise ValueError(f"item {k} must not overlap item {first}, which is the same")
 
 
 def _mapping(what: str, given: Any) -> Mapping[str, Any]:

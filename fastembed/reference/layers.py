@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any, Self
 
-from .._messages import first_few, listed
+from .._messages import first_few, listed, shown
 from . import ops, search
 from ._nested import arithmetic, flat, rounding, shape
 from .ops import Table
@@ -171,7 +171,7 @@ class Layer:
         rows = next(iter(self.tables.values()))
         if self.names is None and rows:
             raise ValueError(f"the {len(rows)} rows have no names: set vocabulary to theirs before tokens are added")
-        there = [name for name in names if name in (self.names or [])]
+        there = [shown(name) for name in names if name in (self.names or [])]
         if there:
             raise ValueError(f"names must be new, and the vocabulary has {first_few(there)}")
         n_old, self.names = len(rows), [*(self.names or []), *names]

@@ -284,8 +284,9 @@ class SparseAdam(Optimizer):
 def clip_grad_norm(items: Any, max_norm: float, dtype: str = "float64", error_if_nonfinite: bool = True) -> float:
     """Scale all gradients so that their norm, taken together, is at most max_norm.
 
-    Returns the norm before.
+    An item that is there twice counts once. Returns the norm before.
     """
+    items = list({id(item): item for item in items}.values())
     layers = [item for item in items if isinstance(item, Layer)]
     dense = [item for item in items if isinstance(item, Parameter) and item.grad is not None]
     grads = [grad for layer in layers for grad in layer.grads().values()]
