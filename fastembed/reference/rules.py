@@ -22,7 +22,7 @@ def _with_l2(w: float, g: float, s: Scalars, r: Rounding) -> float:
 
 
 def _root(x: float) -> float:
-    """The square root as C's sqrt: NaN of a negative number, which a state that is loaded may hold."""
+    """The square root as C's: NaN of a negative number, which a loaded state may hold."""
     return math.nan if x < 0 else math.sqrt(x)
 
 

@@ -17,7 +17,7 @@ IDS = np.array([[0, 3, 1], [3, 3, 5]])
 
 
 def numbers(shape, dtype="f8", seed=0):
-    """Numbers that overflow and underflow in every smaller dtype, infinities, NaN and plain ones."""
+    """Numbers that overflow or underflow in smaller dtypes, infinities, NaN and plain ones."""
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"):
         return np.where(rng.random(shape) < 0.5, rng.choice(HUGE, shape), floats(rng, shape, "float64")).astype(dtype)
