@@ -182,7 +182,7 @@ class OneTable(Layer):
 
         def fill(first: int, end: int) -> Array | None:
             if draw is None:
-                rows = None if str(number) == "0.0" else np.full((end - first, n_cols), number)
+                rows = None if str(number) == "0.0" else _checks.rounded(np.full((end - first, n_cols), number), to)
             else:
                 rows = _checks.rows("init(first, end)", draw(first, end), (end - first, n_cols), to, broadcast=True)
             if rows is not None and padding is not None and first <= padding < end:

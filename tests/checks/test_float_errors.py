@@ -157,3 +157,20 @@ def test_no_floating_point_error_is_raised(part, dtype):
     for a, b in zip(found, expected, strict=True):
         assert (a is None) == (b is None)
         assert a is None or (np.array_equal(a, b) if a.dtype.kind not in "fV" and a.dtype.itemsize == 8 else same_bits(a, b))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@pytest.mark.parametrize("init", [1e-300, 1e300, None, lambda first, end: 1e-300])
+def test_no_floating_point_error_is_raised_for_a_mapped_table(tmp_path, dtype, init):
+    with np.errstate(all="raise"):
+        with fe.Embedding.create(tmp_path / "t.safetensors", (6, 5), dtype, init, std=1e-300, rng=0, max_norm=1.0) as layer:
+            layer.set_rows([0, 1], numbers((2, 5)))
+            optimizer = fe.optim.Adam(layer, lr=1e-30)
+            for seed in range(3):
+                layer.backward(numbers(layer(IDS).shape, seed=seed), optimizer=optimizer)
+            optimizer.load_state_dict(optimizer.state_dict())
+            layer.resize(8, new_rows=numbers(5))
+            layer.load_state_dict({"weight": numbers((8, 5))})
+            expected = layer.weight.copy()
+        with fe.Embedding.open(tmp_path / "t.safetensors") as layer:
+            assert same_bits(layer.weight, expected)
