@@ -234,13 +234,13 @@ def check_plot(path: str) -> None:
         raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
 
 
-def write_json(results: Sequence[WorkloadResult], plan: Plan, path: str) -> None:
+def write_json(results: Sequence[WorkloadResult], plan: Plan, path: str | os.PathLike[str]) -> None:
     """Write all times of a run."""
     with open(path, "w", encoding="ascii") as file:
         file.write(json.dumps(as_json(results, plan), indent=1) + "\n")
 
 
-def write_plot(results: Sequence[WorkloadResult], plan: Plan, path: str) -> None:
+def write_plot(results: Sequence[WorkloadResult], plan: Plan, path: str | os.PathLike[str]) -> None:
     """Draw a run."""
     from .plot import draw
 

@@ -37,7 +37,7 @@ def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
         return parser().parse_args(argv)
     except SystemExit as left:  # after an error, or the text of --help or --version
         out.flush()
-        raise SystemExit(left.code or out.status) from None
+        raise SystemExit(left.code or _status(out, "fastembed", "")) from None
 
 
 def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
@@ -50,10 +50,13 @@ def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
     except OutputError:
         pass
     except (OSError, ValueError, MemoryError, ImportError) as error:
-        warn(f"{command}: error: {error!s:.1000}" if str(error) else f"{command}: error: {type(error).__name__}")
+        warn(f"{command}: error: {str(error) or type(error).__name__}")
         return 2
-    if signals.received is not None:
-        return signals.status
-    if out.status == 1 or (out.error is not None and arguments.command == "train"):
-        warn(f"{command}: standard output cannot be written: {out.error}; {signals.outcome}")
+    return signals.status or _status(out, command, signals.outcome)
+
+
+def _status(out: Output, command: str, outcome: str) -> int:
+    """The status after work that is done. A closed pipe needs a word if the work has an outcome."""
+    if out.status == 1 or (out.error is not None and outcome):
+        warn(f"{command}: standard output cannot be written: {out.error}{outcome and f'; {outcome}'}")
     return out.status

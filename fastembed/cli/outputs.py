@@ -56,43 +56,44 @@ class OutputFile:
             self._written: _Identity | None = None
             if self._found is not None:
                 self._check_replaceable(force, resumed)
-            self.try_out(lambda path: Path(path).touch())
+            self.try_out(Path.touch)
         except (OSError, ValueError) as error:  # ValueError: a path that no system call takes
             raise UsageError(f"{option}: {error}") from error
 
     def _check_replaceable(self, force: bool, resumed: str | None) -> None:
         """OSError unless what is there may be replaced, and kept as the backup."""
-        mode, name = self._target.stat().st_mode, self.backup.name
-        is_kept = os.path.lexists(self.backup)
-        if is_kept and not stat.S_ISREG(self.backup.lstat().st_mode):
+        name, old = self.backup.name, None
+        with contextlib.suppress(FileNotFoundError):
+            old = self.backup.lstat().st_mode
+        if old is not None and not stat.S_ISREG(old):
             raise OSError(f"{self.path} would be kept as {name}, which is there and not a regular file")
         if force:
             return
         if resumed is None or not is_same(self._target, resumed):
             raise OSError(f"{self.path} is there already: name another file, or give --force, which keeps it as {name}")
-        if not mode & 0o222:
+        if not self._target.stat().st_mode & 0o222:
             raise OSError(f"{self.path} is write-protected: name another file, or give --force")
-        if is_kept and not _is_checkpoint(self.backup):
+        if old is not None and not _is_checkpoint(self.backup):
             raise OSError(f"{self.path} would be kept as {name}, which is there and no checkpoint: move it, or give --force")
 
     def keeps_as(self, path: str) -> bool:
         """Whether a file that is there would be kept under this path, and replace what has it."""
         return self._found is not None and is_same(self.backup, path)
 
-    def try_out(self, content: Callable[[str], object]) -> None:
+    def try_out(self, content: Callable[[Path], object]) -> None:
         """Write and remove the file, so that what prevents it is known before the work begins."""
         try:
             with checkpoint.temporary_folder(self._target) as folder:
-                content(str(folder / "new"))
+                content(folder / "new")
         except OSError as error:
             raise self._error(error) from error
 
-    def write(self, content: Callable[[str], object]) -> None:
+    def write(self, content: Callable[[Path], object]) -> None:
         """Write the file: ``content`` does it, at the path that it is given."""
         backup = self._next_backup()
         try:
             with checkpoint.replacing(self._target, backup) as temporary:
-                content(str(temporary))
+                content(temporary)
         except OSError as error:
             raise self._error(error) from error
         self._written = _identity(self._target)

@@ -24,12 +24,12 @@ class Signals:
     received : int or None
         The first signal.
     outcome : str
-        What there is to show for the work so far.
+        What the work so far has led to; empty while nothing is saved.
     """
 
     def __init__(self, *, program_ends: bool) -> None:
         self.received: int | None = None
-        self.outcome = "nothing is saved"
+        self.outcome = ""
         self._program_ends = program_ends
         self._is_deferred = False
         self._previous: dict[int, Any] = {}
@@ -63,7 +63,7 @@ class Signals:
 
     def __str__(self) -> str:
         name = "no signal" if self.received is None else signal.Signals(self.received).name
-        return f"interrupted by {name}, {self.outcome}"
+        return f"interrupted by {name}, {self.outcome or 'nothing is saved'}"
 
     @property
     def status(self) -> int:

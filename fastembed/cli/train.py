@@ -6,6 +6,7 @@ import argparse
 import shlex
 from contextlib import closing
 from dataclasses import fields
+from pathlib import Path
 
 from ..microgpt.training import Options, Run, Saved
 from .outputs import OutputFile, UsageError, output_files
@@ -28,8 +29,6 @@ def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
     signals.outcome = f"at step {run.step} of {run.options.steps}; {place}"
     if signals.received is not None:
         warn(f"fastembed train: {signals}")
-    elif out.error is not None:
-        warn(f"fastembed train: standard output cannot be written; {place}")
     _show_end(run, losses, files, arguments, out)
     if run.step == run.options.steps and signals.received is None:
         _show_model(run, arguments, out)
@@ -92,9 +91,8 @@ def _save(run: Run, files: dict[str, OutputFile], losses: list[float]) -> None:
             raise OSError(f"{error}; checkpoint: {files['--out'].path}") from error
 
 
-def _write_losses(path: str, losses: list[float]) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.writelines(f"{loss!r}\n" for loss in losses)
+def _write_losses(path: Path, losses: list[float]) -> None:
+    path.write_text("".join(f"{loss!r}\n" for loss in losses), encoding="ascii")
 
 
 def _show_end(run: Run, losses: list[float], files: dict[str, OutputFile], arguments: argparse.Namespace, out: Output) -> None:

@@ -122,7 +122,7 @@ class Run:
             self.step += 1
             yield loss
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything that a later `resume` needs."""
         description = {
             "options": asdict(self.options),

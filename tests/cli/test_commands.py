@@ -1,6 +1,5 @@
 """The command line as a person uses it: what it shows, and what it refuses in one line."""
 
-import os
 import re
 import struct
 import subprocess
@@ -8,30 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from running import run, status_of
 
 import fastembed as fe
 from fastembed import checkpoint, cli
 from fastembed._kernels import backend
-
-
-def run(*arguments, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "fastembed", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def status_of(arguments):
-    """The exit status of a call in this process, which takes no start of Python."""
-    try:
-        return cli.main(list(arguments))
-    except SystemExit as left:
-        return left.code
 
 
 @pytest.fixture(scope="module")
