@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from ..layers.token_position import TokenPositionEmbedding
 from ..optim import Parameter
 
@@ -167,15 +168,18 @@ class GPT:
 
         Raises
         ------
-        KeyError, ValueError
-            A name is missing, or the shape of an array is another; nothing has been copied.
+        KeyError, ValueError, TypeError
+            A name is missing, an array has another shape, or its dtype does not convert. Nothing
+            has been copied.
         """
-        pairs = [(name, array, np.asarray(state[name])) for name, array in self.state_dict().items()]
-        for name, array, given in pairs:
-            if given.shape != array.shape or not np.can_cast(given.dtype, array.dtype, "same_kind"):
-                raise ValueError(f"{name} must have shape {array.shape} and {array.dtype}, got {given.shape} and {given.dtype}")
-        with np.errstate(all="ignore"):
-            _checks.copy_into((array, given) for _, array, given in pairs)
+        pairs = [
+            (_checks.writable(name, array), _checks.convertible_array(name, state[name], array.shape, array.dtype))
+            for name, array in self.state_dict().items()
+        ]
+        commit = kernels.Commit()
+        for target, source in _checks.sources_for(pairs):
+            commit.add_copy(target, source)
+        commit.run()
 
     @_QUIET
     def logits(self, token_ids: Any) -> Array:

@@ -77,8 +77,6 @@ class Run:
 
     Attributes
     ----------
-    step : int
-        Steps taken so far.
     model : GPT
     tokenizer : Tokenizer
     rng : random.Random
@@ -88,7 +86,6 @@ class Run:
     def __init__(self, options: Options, data: str | None = None) -> None:
         self.options = options
         self.data = None if data is None else os.path.abspath(data)
-        self.step = 0
         documents = read_documents(data)
         self.data_hash = hashlib.sha256("\n".join(documents).encode()).hexdigest()
         self.rng = random.Random(options.seed)
@@ -98,8 +95,16 @@ class Run:
         self.model = options.model(self.tokenizer.vocab_size, self.rng)
         self.optimizer = Adam([self.model.emb, *self.model.weights.values()], lr=options.lr, betas=(0.85, 0.99), eps=1e-8)
 
+    @property
+    def step(self) -> int:
+        """Steps taken so far. The optimiser counts them, in one commit with what a step changes."""
+        return self.optimizer.step_counts[0]
+
     def train(self, stop_at: int) -> Iterator[float]:
         """Take steps until ``stop_at`` are done, yielding the loss of each.
+
+        A step is taken completely or not at all, also when it is interrupted: going on gives the
+        bits of a run that was not.
 
         Raises
         ------
@@ -119,7 +124,6 @@ class Run:
                 )
             self.optimizer.lr = self.options.lr * (1 - self.step / self.options.steps)
             self.optimizer.step()
-            self.step += 1
             yield loss
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -151,7 +155,7 @@ class Run:
             array[...] = tensors[name]
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict(state | {"items": [item | {"step": step} for item in state["items"]]})
-        self.step, self.rng = step, rng
+        self.rng = rng
 
     @classmethod
     def resume(cls, path: str, data: str | None = None, steps: int | None = None) -> Run:

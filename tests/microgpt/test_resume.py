@@ -1,9 +1,12 @@
 """Runs that go on: from any step, with more steps than they had, after an interrupt."""
 
+import sys
+
 import pytest
 from common import same_bits
 
 from fastembed import checkpoint
+from fastembed.microgpt import training
 from fastembed.training import Options, Run
 
 pytestmark = pytest.mark.on_reference
@@ -71,3 +74,44 @@ def test_a_run_does_not_become_shorter(tmp_path):
     with pytest.raises(ValueError, match="steps must be from 1 to 100000000"):
         Run.resume(path, steps=10**9)
     assert Run.resume(path, steps=10).step == 4
+
+
+def interrupted_at(line, run):
+    """Train until that line of code of the second step, counted from 0; whether there is one."""
+    lines = []
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != training.__file__:
+            return None
+        if event == "line" and run.step >= 1:
+            lines.append(frame.f_lineno)
+            if len(lines) > line:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        list(run.train(2))
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_interrupted_step_is_taken_completely_or_not_at_all(tmp_path):
+    (tmp_path / "text").write_text("abc\nbcd\ncab\n")
+    whole = Run(OPTIONS, str(tmp_path / "text"))
+    list(whole.train(4))
+    seen, line = set(), 0
+    while True:
+        run = Run(OPTIONS, str(tmp_path / "text"))
+        if not interrupted_at(line, run):
+            break
+        seen.add(run.step)
+        list(run.train(4))
+        assert same_runs(run, whole), line
+        line += 1
+    assert seen == {1, 2}
+    assert line > 10
