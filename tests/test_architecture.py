@@ -25,7 +25,7 @@ CHAIN = (
 )  # fmt: skip
 
 OPTIONAL = {
-    "cli": {"tqdm"},
+    "cli/progress": {"tqdm"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},
     "bench/peers/": {"torch", "fbgemm_gpu", "thinc", "faiss", "numba", "threadpoolctl"},

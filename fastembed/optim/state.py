@@ -144,6 +144,11 @@ class Stateful:
         if self.items[k].trainable:
             self.items[k].storage.track(self, self._steps[k : k + 1], options)
 
+    @property
+    def step_counts(self) -> list[int]:
+        """The number of steps that each item has taken."""
+        return self._steps.tolist()
+
     def state_dict(self) -> dict[str, Any]:
         """The options, and for each item its step count and state arrays (not copied), up to date.
 
@@ -155,7 +160,7 @@ class Stateful:
             state: {name: ndarray}}``.
         """
         self.flush()
-        items = [{"step": step, **self._state_views(k)} for k, step in enumerate(self._steps.tolist())]
+        items = [{"step": step, **self._state_views(k)} for k, step in enumerate(self.step_counts)]
         options = {name: check(name, getattr(self, name)) for name, check in self.options.items()}
         groups = [dict(self._checked(group).items() - options.items()) for group in self.param_groups]
         return {"optimizer": type(self).__name__} | options | {"groups": groups, "items": items}
