@@ -116,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     with _open_file(path) as (file, tensors, description):
         dtypes = {name: tensor.numpy_dtype() for name, tensor in tensors.items()}
         loaded = {name: safetensors_file.read_rows(file, name, tensors[name], to) for name, to in dtypes.items() if to}
-    unknown = [f"{name} ({tensors[name].dtype})" for name, to in dtypes.items() if not to]
+    unknown = [f"{name:.50} ({tensors[name].dtype:.20})" for name, to in dtypes.items() if not to]
     if unknown:
         warnings.warn(f"{path}: left out, for NumPy has no such dtype: {few(unknown)}", stacklevel=2)
     return loaded, description
@@ -246,7 +246,7 @@ def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics 
         }
         found: dict[str, TableStatistics | str] = {}
         for name in tensors.keys() - {name + LOOKUPS for name in counted} - tables.keys():
-            found[name] = f"shape {tensors[name].shape}, {tensors[name].dtype}"
+            found[name] = f"shape {tensors[name].shape}, {tensors[name].dtype:.20}"
         for name, dtype in tables.items():
             found[name] = _statistics_of(file, name, tensors[name], dtype, counted.get(name))
     return {name: found[name] for name in sorted(found)}, description

@@ -172,7 +172,8 @@ def read_rows(file: BinaryIO, name: str, tensor: Tensor, dtype: np.dtype[Any], f
     if file.readinto(raw.data) != len(raw):  # type: ignore[attr-defined]
         raise CheckpointError(f"the file has become shorter, and tensor {shown(name)} is not whole")
     array = raw.view(dtype).reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    native = dtype.newbyteorder("=")
+    return array.view(native) if dtype.isnative else array.astype(native)
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str | None:
