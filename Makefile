@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.p[yx][xdi] fastembed/_kernels/*.pxi src_c/*.[ch] src_c/*/*)
+SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed/_kernels/*.pxd src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind

@@ -52,8 +52,6 @@ class MappedFiles:
     ----------
     table : ndarray of shape (V, D)
         The mapping itself. Call `begin_write` before rows of it are written.
-    step : int
-        The number of steps that the optimiser has taken.
     """
 
     is_mapped = True
@@ -94,7 +92,7 @@ class MappedFiles:
         self._changed_rows = self.zeros(len(self.table), np.dtype(bool))
         self._states: dict[str, tuple[Path, Place, Array]] = {}
         self._record = self._flushed_record = records.read(self.path) if self.mode == "r+" else NO_RECORD
-        self.step = self._record["step"]
+        self._steps = np.array([self._record["step"]])
         if self.mode == "r+":
             records.check_table(self.path, self._record, self._place.id)
             # Remove unfinished files of killed processes.
@@ -187,7 +185,7 @@ class MappedFiles:
         record |= {"tensor": self._place.name, "table": self._place.id}
         if new:
             self._create_states(new, record)
-        self._record, self.step = record, step
+        self._record, self._steps = record, np.array([step])
         self._open_states()
         for kind, (spec,) in wanted.items():
             file, _, array = self._states[kind]
@@ -211,10 +209,15 @@ class MappedFiles:
         flush_folder(self.path.parent)
         self._flushed_record = on_disk
 
-    def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
-        """Record the optimiser's step count and options for the next flush."""
-        self.step, self._owner = step, weakref.ref(optimizer)
-        self._record = self._record | {"optimizer": type(optimizer).__name__, "step": step, "options": dict(options)}
+    @property
+    def step(self) -> int:
+        """The number of steps that the optimiser has taken."""
+        return int(self._steps[0])
+
+    def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None:
+        """Record the optimiser's options, and the number of steps in ``steps``, at each flush."""
+        self._steps, self._owner = steps, weakref.ref(optimizer)
+        self._record = self._record | {"optimizer": type(optimizer).__name__, "options": dict(options)}
 
     def _state_files(self) -> list[Path]:
         return [beside(self.path, f"{self._record['optimizer']}.{name}") for name in self._record["states"]]
@@ -239,7 +242,7 @@ class MappedFiles:
 
     @property
     def _is_dirty(self) -> bool:
-        return self._has_changed_rows or records.as_json(self._record) != records.as_json(self._flushed_record)
+        return self._has_changed_rows or records.as_json(self._current_record()) != records.as_json(self._flushed_record)
 
     def flush(self) -> None:
         """Write all changed rows to the files: after a failure either all or none."""
@@ -251,14 +254,14 @@ class MappedFiles:
         if not self._is_dirty:
             return
         self._forget_checksum()
-        rows, record = np.flatnonzero(self._changed_rows), self._record
+        rows, record = np.flatnonzero(self._changed_rows), self._current_record()
         pending = journal.write(self.path, self._files(), rows, self._record_to_write(self._place))
         with self._locks.writing():
             pending.replay(self.path)
         self._flushed_record = record
         self._changed_rows[rows] = self._has_changed_rows = False
         for *_, array in self._files():
-            kernels.advise(array, rows, True)
+            kernels.release_pages(array, rows)
 
     def _check_files(self) -> None:
         """OSError if a file is not the one that was opened: nothing of it may be overwritten."""
@@ -285,7 +288,10 @@ class MappedFiles:
 
     def _record_to_write(self, place: Place) -> dict[str, Any] | None:
         """The record of the optimiser for the next flush, or None if there is none."""
-        return None if self._record["optimizer"] is None else self._record | {"table": place.id}
+        return None if self._record["optimizer"] is None else self._current_record() | {"table": place.id}
+
+    def _current_record(self) -> dict[str, Any]:
+        return self._record | {"step": self.step}
 
     def _replay_pending(self) -> None:
         """Replay the journal of a flush that failed, if there is one."""

@@ -54,6 +54,6 @@ def prefetch(arrays: list[Array], rows: Array) -> None:
     """Read nonresident rows from the disk in parallel, not one by one as they are accessed."""
     in_order = None
     for array in arrays:
-        if kernels.is_absent(array, rows):
+        if kernels.any_nonresident(array, rows):
             in_order = np.sort(rows) if in_order is None else in_order
-            kernels.advise(array, in_order, False)
+            kernels.prefetch_pages(array, in_order)
