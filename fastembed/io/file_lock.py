@@ -69,7 +69,8 @@ class Locks:
         if mode == "r+":
             try:
                 self.flushes = os.open(beside(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-                os.fchmod(self.flushes, os.fstat(self.table).st_mode & 0o666)
+                with contextlib.suppress(PermissionError):  # one that another user's killed process left
+                    os.fchmod(self.flushes, os.fstat(self.table).st_mode & 0o666)
             except BaseException:
                 self.close()
                 raise

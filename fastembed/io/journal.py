@@ -176,6 +176,7 @@ def _row_blocks(array: Array, rows: Array) -> Iterator[Array]:
 
 def write(table: Path, files: list[tuple[Path, Place, Array]], rows: Array, record: Any, renamed: Iterable[str] = ()) -> Journal:
     """Write a journal of rows (sorted, distinct) of arrays. The final rename commits it."""
+    record = None if record is None else records.checked(record)
     runs, path = runs_of(rows), beside(table, "journal")
     parts = [(part_of(file, place), array) for file, place, array in files]
     identities = [identity_of(place, array, rows) for _, place, array in files]

@@ -23,13 +23,17 @@ def _is_step(value: Any) -> bool:
     return type(value) is int and 0 <= value <= _checks.INT64_MAX
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 80 and value.isidentifier()
+
+
 def _are_states(value: Any) -> bool:
-    return isinstance(value, dict) and all(name.isidentifier() and type(x) is float for name, x in value.items())
+    return isinstance(value, dict) and all(_is_name(name) and type(x) is float for name, x in value.items())
 
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tensor": ("a name", lambda value: isinstance(value, str)),
-    "optimizer": ("a name", lambda value: isinstance(value, str) and value.isidentifier()),
+    "optimizer": ("a name", _is_name),
     "step": ("a number of steps", _is_step),
     "options": ("a mapping of names to options", lambda value: isinstance(value, dict)),
     "states": ("a mapping of names to numbers", _are_states),

@@ -78,6 +78,16 @@ class Header(NamedTuple):
     metadata: dict[str, str]
     checksum_at: int | None
 
+    @property
+    def id(self) -> str:
+        """The random number in a file that this package made, or ""."""
+        return id_in(self.metadata)
+
+
+def id_in(metadata: Mapping[str, str]) -> str:
+    found = metadata.get(ID, "")
+    return found if re.fullmatch("[0-9a-f]{32}", found) else ""
+
 
 def read_header(file: BinaryIO, size: int, max_length: int = MAX_HEADER, max_names: int | None = None) -> Header:
     """The header of a file of that size, checked; ValueError or TypeError if it is not valid."""
@@ -220,12 +230,12 @@ class Writer:
 
 
 def id_of(path: Path) -> str:
-    """The random number in a file that `fastembed` made, or "" for any other file."""
+    """The random number in a safetensors file that this package made, or "" for any other file."""
     try:
         with open(path, "rb") as file:
             file.seek(0, 2)
             size = file.tell()
             file.seek(0)
-            return read_header(file, size).metadata.get(ID, "")
+            return read_header(file, size).id
     except (ValueError, TypeError, RecursionError):
         return ""

@@ -65,7 +65,7 @@ class Place(NamedTuple):
     @property
     def id(self) -> str:
         """The random number in a file that `create` made, or ""."""
-        return self.metadata.get(safetensors_file.ID, "")
+        return safetensors_file.id_in(self.metadata)
 
     @property
     def row_size(self) -> int:
@@ -119,7 +119,7 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
         why = None if head.startswith(_NPY) else formats.description(head)
         raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
     if n_axes not in (None, len(place.shape)):
-        raise CheckpointError(f"{path} holds an array of shape {place.shape} where one with {n_axes} axes is needed")
+        raise CheckpointError(f"{path} holds an array of shape {shown(place.shape)} where one with {n_axes} axes is needed")
     return place._replace(inode=found.st_ino)
 
 

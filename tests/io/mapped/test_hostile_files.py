@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 import fastembed as fe
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import journal
+from fastembed.io import journal, record
 from fastembed.io.atomic import beside
 
 pytestmark = pytest.mark.on_reference
@@ -153,14 +153,51 @@ def test_journals_that_are_damaged_or_of_another_table(path):
         assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in ("optimizer", "tensor", "table") for value in (3, [1], True, None, {})]
+    + [(field, value) for field in ("options", "states") for value in (3, [1], True, None, "x")]
+    + [("step", value) for value in ("3", [1], True, None, 1.5, -1, 2**63)]
+    + [
+        ("optimizer", "../x"),
+        ("optimizer", "n" * 10**6),
+        ("states", {"../x": 0.0}),
+        ("states", {"x": 1}),
+        ("states", {"x": [1]}),
+    ],
+    ids=lambda value: f"{value!s:.9}",
+)
+def test_fields_of_records(path, field, value):
+    """In the record file, and in a journal."""
+    layer = fe.Embedding.create(path, (V, D), rng=1)
+    files, found = layer.storage._files(), dict.fromkeys(record.NO_RECORD, "x")
+    layer.close()
+    found |= {"step": 1, "options": {}, "states": {}}
+    record.write(path, found)
+    assert record.read(path) == found
+    record.write(path, found | {field: value})
+    with pytest.raises(CheckpointError, match=f"does not describe an optimiser: {field} must be .*, got") as caught:
+        fe.Embedding.open(path, "r+")
+    assert len(str(caught.value)) < 500
+    os.unlink(beside(path, "optimizer.json"))
+    with pytest.raises(ValueError, match=f"{field} must be"):
+        journal.write(path, files, np.array([1]), found | {field: value})
+    assert os.listdir(path.parent) == [path.name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "checked", lambda found: found)
+        journal.write(path, files, np.array([1]), found | {field: value})
+    with pytest.raises(CheckpointError, match=rf"{path.name}\.journal is not a journal .*: {field} must be"):
+        fe.Embedding.open(path, "r+")
+
+
 def test_what_lies_beside_a_table_is_checked(path):
     layer = fe.Embedding.create(path, (V, D), rng=1)
     path.chmod(0o600)
     train(layer, optimizer_of("SparseAdam", layer), range(2))
     layer.close()
     assert {os.stat(path.parent / name).st_mode & 0o777 for name in os.listdir(path.parent)} == {0o600}
-    record = beside(path, "optimizer.json")
-    good = record.read_bytes()
+    described = beside(path, "optimizer.json")
+    good = described.read_bytes()
     state = beside(path, "SparseAdam.exp_avg")
     for bad in (
         b"",
@@ -170,10 +207,10 @@ def test_what_lies_beside_a_table_is_checked(path):
         good.replace(b"SparseAdam", b"../x"),
         b"[" * 10**5,
     ):
-        record.write_bytes(bad)
+        described.write_bytes(bad)
         with pytest.raises(CheckpointError, match="does not describe an optimiser"):
             fe.Embedding.open(path, "r+")
-    record.write_bytes(good)
+    described.write_bytes(good)
     kept = state.read_bytes()
     for content in (kept[:-1], b"", io.BytesIO(kept).read(40)):
         state.write_bytes(content)
