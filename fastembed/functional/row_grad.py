@@ -163,7 +163,9 @@ class RowGrad:
         """
         ids, rows = self.parts()
         if self.shape != table.shape:
-            raise ValueError(f"the shape of a gradient, {self.shape}, does not match that of its table, {table.shape}")
+            raise ValueError(
+                f"the shape of a gradient, {_checks.shown(self.shape)}, does not match that of its table, {table.shape}"
+            )
         return plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, _checks.arithmetic_dtype(table.dtype)))
 
     def resized(self, n_rows: int) -> RowGrad:
@@ -199,9 +201,11 @@ class RowGrad:
         n_rows, n_cols = _checks.matrix_shape(shape)
         values = _checks.as_array("data", data)
         if not isinstance(row_col, tuple | list) or len(row_col) != 2:
-            raise TypeError(f"row_col must be two arrays, rows and columns, got {row_col!r:.80}")
+            raise TypeError(f"row_col must be two arrays, rows and columns, got {_checks.shown(row_col)}")
         if values.dtype not in _checks.DTYPES or values.ndim != 1:
-            raise TypeError(f"data must be float32 or float64 of one axis, got {values.dtype} of shape {values.shape}")
+            raise TypeError(
+                f"data must be float32 or float64 of one axis, got {_checks.shown(values.dtype, str)} of shape {values.shape}"
+            )
         rows = lookup.resolve_ids(row_col[0], n_rows, name="row")
         cols = lookup.resolve_ids(row_col[1], n_cols, name="column")
         if not rows.shape == cols.shape == values.shape:
@@ -250,8 +254,10 @@ class RowGrad:
     def clip_value_(self, limit: float) -> None:
         """Clip every element to ``-limit .. limit`` in place."""
         _, rows = self.parts()
-        bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
-        np.clip(rows, -bound, bound, out=rows)
+        bound = _checks.number("limit", limit, 0.0, math.inf)
+        with np.errstate(all="ignore"):
+            bound = rows.dtype.type(bound)
+            np.clip(rows, -bound, bound, out=rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -260,6 +266,7 @@ class RowGrad:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
 
+@np.errstate(all="ignore")
 def multiply_in_place(grad: RowGrad, factor: float) -> None:
     """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
     _, rows = grad.parts()

@@ -120,7 +120,7 @@ def block_statistics(
         nonlocal n_zero, n_finite, lowest, highest
         step = max(_BLOCK // n_cols, 1)
         for first in range(0, n_rows, step):
-            block = np.ascontiguousarray(read(slice(first, min(first + step, n_rows))), _checks.arithmetic_dtype(dtype))
+            block = _checks.contiguous(read(slice(first, min(first + step, n_rows))), _checks.arithmetic_dtype(dtype))
             n_zero += int(np.count_nonzero(~block.any(axis=1)))
             is_finite = np.isfinite(block).all(axis=1)
             found = np.sqrt(kernels.sum_powers(block if is_finite.all() else block[is_finite], 2.0))

@@ -12,16 +12,28 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .. import _checks
+from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 from . import formats, safetensors_file
-from .atomic import replacing, writable_path
-from .errors import CheckpointError, few, shown
+from .atomic import replacing, temporary_folder, writable_path
+from .errors import CheckpointError
 from .safetensors_file import Tensor
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
-__all__ = ["CheckpointError", "check", "load", "load_state", "save", "save_state", "statistics", "writable_path"]
+__all__ = [
+    "CheckpointError",
+    "check",
+    "load",
+    "load_state",
+    "replacing",
+    "save",
+    "save_state",
+    "statistics",
+    "temporary_folder",
+    "writable_path",
+]
 
 _KEY = "fastembed"  # the key of the description, as JSON, in the metadata of the file
 
@@ -60,13 +72,16 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     >>> description
     {'note': 'first'}
     """
-    target = writable_path(path)
     if not isinstance(tensors, Mapping):
         raise TypeError(f"tensors must be a mapping of names to arrays, got {shown(tensors)}")
     arrays = {_checked_name(name): _checked_array(name, value) for name, value in tensors.items()}
     writer = safetensors_file.Writer(arrays, {_KEY: _as_json(description)})
-    with replacing(target) as file:
-        writer.write(file)
+    with replacing(path) as temporary:
+        try:
+            with open(temporary, "xb") as file:
+                writer.write(file)
+        except OSError as error:  # those of a write name no file
+            raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _checked_array(name: str, value: Any) -> Array:
@@ -118,7 +133,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
         loaded = {name: safetensors_file.read_rows(file, name, tensors[name], to) for name, to in dtypes.items() if to}
     unknown = [f"{name:.50} ({tensors[name].dtype:.20})" for name, to in dtypes.items() if not to]
     if unknown:
-        warnings.warn(f"{path}: left out, for NumPy has no such dtype: {few(unknown)}", stacklevel=2)
+        warnings.warn(f"{path}: left out, for NumPy has no such dtype: {first_few(unknown)}", stacklevel=2)
     return loaded, description
 
 
@@ -278,7 +293,7 @@ def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[
     """CheckpointError unless the tensors have exactly the expected names, shapes and dtype."""
     missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or unexpected:
-        lacks, has = few(missing), few(unexpected)
+        lacks, has = first_few(sorted(missing)), first_few(sorted(unexpected))
         raise CheckpointError(f"{path} lacks {lacks} and has {has} that is not expected")
     for name, shape in expected.items():
         found = tensors[name]

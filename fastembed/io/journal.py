@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._messages import shown
 from . import record as records
 from . import safetensors_file
 from .atomic import beside, flush_folder, open_new
-from .errors import CheckpointError, shown
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from .._typing import Array

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import _checks
+from .._messages import shown
 from .atomic import beside, open_new
-from .errors import CheckpointError, shown
+from .errors import CheckpointError
 
 _MAX_SIZE = 1 << 20  # bytes
 _CHECKSUM = "crc32"

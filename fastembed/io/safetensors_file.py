@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from .errors import CheckpointError, shown
+from .._messages import shown
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from .._typing import Array
 
 MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library
-MAX_BYTES = min(1 << 47, sys.maxsize)  # of an array: no process can address more
+MAX_MAPPED = min(1 << 47, sys.maxsize)  # bytes of a table: no process can address more
 _BLOCK = 4 << 20  # bytes that are read at one time
 
 # The name of a dtype in the file: its name in NumPy or ml_dtypes, and the bits of an element.
@@ -128,7 +129,7 @@ def _checked_entry(key: str, entry: Any, first: int) -> Tensor:
     if not (_are_sizes(ends) and len(ends) == 2 and ends[0] <= ends[1]):
         raise ValueError(f"data_offsets of tensor {shown(key)} must be two offsets in order, got {shown(ends)}")
     bits = _PACKED_BITS.get(dtype) or _DTYPES.get(dtype, ("", 0))[1]
-    check_extent(f"shape of tensor {shown(key)}", shape, bits)
+    check_extent(f"shape of tensor {shown(key)}", shape, bits, sys.maxsize)
     if bits and math.prod(shape) * bits != (ends[1] - ends[0]) * 8:
         raise ValueError(f"tensor {shown(key)} of {dtype} and shape {shown(shape)} has {ends[1] - ends[0]} bytes")
     return Tensor(dtype, tuple(shape), first + ends[0], ends[1] - ends[0])
@@ -138,10 +139,10 @@ def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and len(values) <= 64 and all(type(x) is int and 0 <= x < 2**63 for x in values)
 
 
-def check_extent(what: str, shape: Any, bits: int) -> None:
-    """ValueError if no process can address an array of that shape, leaving out lengths of 0."""
-    if math.prod(max(n, 1) for n in shape) * max(bits, 8) > MAX_BYTES * 8:
-        raise ValueError(f"{what} must be of at most {MAX_BYTES} bytes, got {shown(tuple(shape))}")
+def check_extent(what: str, shape: Any, bits: int, limit: int) -> None:
+    """ValueError if an array of that shape, without its lengths of 0, has more bytes."""
+    if math.prod(max(n, 1) for n in shape) * max(bits, 8) > limit * 8:
+        raise ValueError(f"{what} must be of at most {limit} bytes, got {shown(tuple(shape))}")
 
 
 def _check_places(tensors: Mapping[str, Tensor], first: int, size: int) -> None:

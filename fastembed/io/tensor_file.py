@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from .. import _checks
+from .._messages import shown
 from . import formats, safetensors_file
 from .atomic import beside, flush_folder, open_new
-from .errors import CheckpointError, shown
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -134,7 +135,7 @@ def _find_npy(file: BinaryIO, size: int) -> Place:
     _checks.table("its array", np.empty((0, 0), dtype))
     if not all(type(n) is int and n >= 0 for n in shape):  # a boolean is an integer to NumPy's parser
         raise ValueError(f"shape of its array must be lengths, got {shown(shape)}")
-    safetensors_file.check_extent("shape of its array", shape, dtype.itemsize * 8)
+    safetensors_file.check_extent("shape of its array", shape, dtype.itemsize * 8, safetensors_file.MAX_MAPPED)
     if is_fortran is not False:
         raise ValueError("its rows do not lie one after the other (Fortran order)")
     place = Place("", head.tell(), tuple(shape), dtype, True, size)
@@ -152,8 +153,9 @@ def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None
     if found not in fits:
         raise ValueError(f"there is no tensor {shown(found)} of {n_axes} axes and a dtype of {', '.join(_DTYPES)}")
     dtype, shape, start, _ = header.tensors[found]
-    is_alone = len(header.tensors) == 1
-    return Place(found, start, shape, _checks.dtype(_DTYPES[dtype]), is_alone, size, header.metadata, header.checksum_at)
+    to, is_alone = _checks.dtype(_DTYPES[dtype]), len(header.tensors) == 1
+    safetensors_file.check_extent(f"shape of tensor {shown(found)}", shape, to.itemsize * 8, safetensors_file.MAX_MAPPED)
+    return Place(found, start, shape, to, is_alone, size, header.metadata, header.checksum_at)
 
 
 def _npy_header(place: Place) -> bytes:

@@ -39,7 +39,7 @@ class Layer(Differentiable):
         """The given table name, checked; by default that of the first table."""
         name = next(iter(self.tables)) if table is None else table
         if not isinstance(name, str) or name not in self.tables:
-            raise KeyError(f"table must be one of {list(self.tables)}, got {table!r}")
+            raise KeyError(f"table must be one of {list(self.tables)}, got {_checks.shown(table)}")
         return name
 
     def parameters(self) -> list[Array]:

@@ -170,7 +170,7 @@ class HashEmbedding(OneTable):
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
-        with lookup.matrix_buffer(result) as sums, np.errstate(over="ignore", invalid="ignore"):
+        with lookup.matrix_buffer(result) as sums, np.errstate(all="ignore"):
             with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)
                 self._counter.add({"weight": rows})
@@ -192,7 +192,7 @@ class HashEmbedding(OneTable):
         rows = self.rows_of(call_ids)
         gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
         if number:
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 gradients = gradients * self._mask(number)
         batch = bag_ops.batch_backward(gradients, self._bags(rows), rows, self.num_rows, False)
         self._accumulate_or_step({"weight": batch}, optimizer)

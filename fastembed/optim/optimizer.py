@@ -130,6 +130,7 @@ class Optimizer(Stateful):
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
+    @np.errstate(all="ignore")
     def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
         """The factors of the learning rates of rows, for each table of item k; None for 1."""
         multipliers, first = {}, next(iter(item.tables))
@@ -137,7 +138,7 @@ class Optimizer(Stateful):
         known = {name for other in self.items if other.by_rows for name in other.tables}
         for option, value, names in zip(("trainable_rows", *ROW_OPTIONS), by_name, (set(item.tables), known, known), strict=True):
             if not set(value or ()) <= names:
-                raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {list(value or ())}")
+                raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {_checks.listed(value or ())}")
         for name, table in item.tables.items():
             of_layer, of_group, factors = (None if value is None else value.get(name) for value in by_name)
             masks = [_checks.row_mask("trainable_rows", rows, len(table)) for rows in (of_layer, of_group) if rows is not None]
@@ -169,7 +170,7 @@ class Optimizer(Stateful):
         """Take one step of one layer with the gradients of one backward pass."""
         found = [k for k, item in enumerate(self.items) if item is layer]
         if not found:
-            raise ValueError(f"optimizer does not hold this layer: {layer!r}")
+            raise ValueError(f"optimizer does not hold this layer: {_checks.shown(layer)}")
         with layer.lock:  # of two threads that train one layer each takes a step of its own
             self._apply({found[0]: self._prepare(found[0], {name: [batch] for name, batch in batches.items()})})
 

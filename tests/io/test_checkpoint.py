@@ -88,8 +88,6 @@ def test_a_living_process_keeps_its_temporary_folder(tmp_path):
     mine, dead = (tmp_path / f"{atomic._PREFIX}{pid}.0123abcd.tmp" for pid in (os.getppid(), 999_999_999))
     others = [tmp_path / f"{atomic._PREFIX}{name}.tmp" for name in ("notes", "999999999", "².0123abcd", f"{10**20}.0123abcd")]
     others.append(tmp_path / ".fastembed.00000000.999999999.0123abcd.tmp")  # of another machine
-    killed = tmp_path / f"{atomic._PREFIX}999999998.0123abcd.tmp"
-    killed.touch()
     for folder in (mine, dead, *others):
         folder.mkdir()
     checkpoint.save(tmp_path / "c", {"a": np.zeros(1)})

@@ -16,6 +16,7 @@ class Failing:
     def __init__(self, monkeypatch):
         self.left = -1
         self.seen = set()
+        self.failed = ""  # the name of the last call that failed
         monkeypatch.setattr(os, "fsync", self.wrapped("fsync", lambda descriptor: None))  # which would wait for the disk
         for name in ("open", "replace", "unlink", "fchmod", "chmod"):
             monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
@@ -30,6 +31,7 @@ class Failing:
             if self.left >= 0:
                 self.seen.add(name)
             if self.left == 0:
+                self.failed = name
                 if before is not None:
                     before(*arguments)
                 raise OSError(28, "No space left on device")

