@@ -200,7 +200,7 @@ class RowGrad:
             A position is outside the shape, or the lengths differ.
         """
         n_rows, n_cols = _checks.matrix_shape(shape)
-        values = np.asarray(data)
+        values = _checks.as_array("data", data)
         if not isinstance(row_col, tuple | list) or len(row_col) != 2:
             raise TypeError(f"row_col must be two arrays, rows and columns, got {_checks.shown(row_col)}")
         if values.dtype not in _checks.DTYPES or values.ndim != 1:
