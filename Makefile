@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.p[yx][xdi] fastembed/_kernels/*.pxi src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
-    c-check sanitize-address sanitize-thread valgrind
+    c-check sanitize-address sanitize-thread valgrind differential
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -98,6 +98,18 @@ valgrind: $(VENV)/.dev
 	    $(BIN)/python -m pytest tests/functional/test_lookup.py tests/checks/test_ids.py tests/layers/test_layers.py \
 	    -k 'not reference_does'
 COMMA := ,
+
+# Campaigns (docs/reliability.md). `make differential SEED=0 CASE=17` shows one case; OPS=layer,
+# nearest draws these alone; FP=all sets other floating-point states of the caller; JOBS=2 runs two
+# processes.
+N ?= 100000
+SEED ?= 0
+FP ?= default
+JOBS ?= 1
+CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/python -m
+differential: $(VENV)/.test
+	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
+	    --fp-states $(FP) --jobs $(JOBS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
