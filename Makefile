@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.p[yx][xdi] fastembed/_kernels/*.pxi src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
-    c-check sanitize-address sanitize-thread valgrind differential
+    c-check sanitize-address sanitize-thread valgrind differential fuzz-files
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -110,6 +110,10 @@ CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/
 differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
+
+# Mutated files through every reader; what fails is kept in build/fuzz-files.
+fuzz-files: $(VENV)/.test
+	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
