@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.p[yx][xdi] fastembed/_kernels/*.pxi src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
-    c-check sanitize-address sanitize-thread valgrind differential fuzz-files
+    c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
+    fuzz-c
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -110,6 +111,24 @@ CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/
 differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
+
+# libFuzzer on the C entry points, each harness for SECONDS; what fails is kept in build/fuzz.
+SECONDS ?= 60
+FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
+FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
+FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
+    -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
+FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
+build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
+	@mkdir -p $(@D)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS)-no-link -c $< -o $@
+build/fuzz/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(FUZZ_OBJECTS)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) $< $(FUZZ_OBJECTS) -o $@ -lm -lpthread
+.SECONDARY: $(FUZZ_OBJECTS)
+fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
+	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 \
+	    -max_total_time=$(SECONDS) -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/$$name- \
+	    build/fuzz/corpus-$$name || exit 1; done
 
 # Mutated files through every reader; what fails is kept in build/fuzz-files.
 fuzz-files: $(VENV)/.test
