@@ -131,16 +131,22 @@ def convertible_array(name: str, value: Any, shape: tuple[int, ...], to: np.dtyp
     return array
 
 
-def copy_into(pairs: Iterable[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]) -> None:
-    """Copy each pair's second array into its first, as if all were read before any was written."""
+def sources_for(
+    pairs: Iterable[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Each pair's first array, and its second as a contiguous array of the first one's dtype.
+
+    The second one shares no memory with any first one: all can be read before any is written.
+    """
     pairs = list(pairs)
     written = [target for target, _ in pairs]
-    separate = [
-        (target, source.copy() if any(np.may_share_memory(source, other) for other in written) else source)
-        for target, source in pairs
-    ]
-    for target, source in separate:
-        target[...] = source
+    sources = []
+    for target, given in pairs:
+        with np.errstate(all="ignore"):
+            source = np.ascontiguousarray(given, target.dtype).reshape(target.shape)
+        is_shared = any(np.may_share_memory(source, other) for other in written)
+        sources.append((target, source.copy() if is_shared else source))
+    return sources
 
 
 def finite_rows(name: str, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

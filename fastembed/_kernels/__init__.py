@@ -1,1 +1,4 @@
-"""The one way to compiled code: `backend` picks, once, the C extension or the reference behind the same calls."""
+"""The one way to compiled code.
+
+`backend` picks, once, the compiled modules (`on_c`) or the reference behind the same calls.
+"""

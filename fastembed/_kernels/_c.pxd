@@ -1,8 +1,9 @@
-# Mirror of src_c/fastembed.h: the meaning of each function is written there.
+# Mirror of src_c/fastembed.h, where the meaning of each function is written. The functions are
+# members of the table of src_c/functions.h, without their prefix.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
-cdef extern from "fastembed.h" nogil:
+cdef extern from "functions.h":
     ctypedef enum fe_dtype:
         FE_F32
         FE_F64
@@ -16,6 +17,9 @@ cdef extern from "fastembed.h" nogil:
         FE_ZERO
 
     ctypedef enum fe_id_type:
+        FE_I8
+        FE_I16
+        FE_I32
         FE_I64
         FE_ARANGE
 
@@ -50,18 +54,6 @@ cdef extern from "fastembed.h" nogil:
 
     ctypedef int (*fe_stop)() noexcept nogil
 
-    void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides) noexcept
-    fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop) noexcept
-    fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bint is_new,
-                        fe_stop stop) noexcept
-    fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
-                            fe_bounds bounds, const fe_array *out, bint is_new, fe_stop stop) noexcept
-    bint fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
-                           char *out) noexcept
-    fe_status fe_scatter_add(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *values) noexcept
-    fe_status fe_gather_add_backward(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids, const fe_table *dwpe,
-                                     const fe_ids *position_ids, fe_bounds bounds) noexcept
-
     ctypedef enum fe_bag_mode:
         FE_BAG_SUM
         FE_BAG_MEAN
@@ -75,17 +67,10 @@ cdef extern from "fastembed.h" nogil:
         const char *factors
         int64_t padding_row
 
-    fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
-                               int64_t *winners, fe_stop stop) noexcept
-
     ctypedef struct fe_mapped_rows:
         char *data
         int64_t n_rows
         int64_t row_size
-
-    bint fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept
-    void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept
-    void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept
 
     ctypedef enum fe_rule:
         FE_SGD
@@ -95,7 +80,7 @@ cdef extern from "fastembed.h" nogil:
         FE_SPARSE_ADAM
 
     ctypedef struct fe_step:
-        double lr
+        pass
 
     ctypedef enum fe_storage:
         FE_AS_DTYPE
@@ -124,20 +109,39 @@ cdef extern from "fastembed.h" nogil:
         int64_t n_items
         const fe_array *grads
 
-    void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept
-    void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept
-    void fe_add_rows(const fe_table *sums, const fe_batch *batch) noexcept
-    void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch) noexcept
-    void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept
-    void fe_norm_rows(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept
-    void fe_dropout(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept
-    void fe_dots(const fe_table *table, const fe_batch *batch, char *dots) noexcept
-    void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept
-    void fe_sum_powers(const fe_table *rows, double p, double *sums) noexcept
-
-    const char *fe_isa_available(int32_t k) noexcept
-    bint fe_select_isa(const char *isa) noexcept
-    const char *fe_isa() noexcept
-    const char *fe_compiler() noexcept
-    int32_t fe_get_num_threads() noexcept
-    void fe_set_num_threads(int32_t n) noexcept
+    ctypedef struct fe_functions:
+        void (*array_init)(fe_array *array, char *data, int32_t n_dims, const int64_t *shape,
+                           const int64_t *strides) noexcept nogil
+        fe_status (*resolve_ids)(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop) noexcept nogil
+        fe_status (*gather)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bint is_new,
+                            fe_stop stop) noexcept nogil
+        fe_status (*gather_add)(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
+                                fe_bounds bounds, const fe_array *out, bint is_new, fe_stop stop) noexcept nogil
+        bint (*gather_add_few)(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
+                               char *out) noexcept nogil
+        fe_status (*scatter_add)(const fe_table *table, const fe_ids *ids, fe_bounds bounds,
+                                 const fe_array *values) noexcept nogil
+        fe_status (*gather_add_backward)(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids,
+                                         const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
+        fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
+                                   const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+        void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
+        bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*norm_rows)(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept nogil
+        void (*dropout)(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept nogil
+        void (*apply_pending)(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*apply_step)(const fe_lazy_table *lazy, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept nogil
+        void (*add_rows)(const fe_table *sums, const fe_batch *batch) noexcept nogil
+        void (*dots)(const fe_table *table, const fe_batch *batch, char *dots) noexcept nogil
+        void (*sort_rows)(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order,
+                          int32_t *scratch) noexcept nogil
+        void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
+        void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        const char *(*isa_available)(int32_t k) noexcept nogil
+        bint (*select_isa)(const char *isa) noexcept nogil
+        const char *(*isa)() noexcept nogil
+        const char *(*compiler)() noexcept nogil
+        int32_t (*get_num_threads)() noexcept nogil
+        void (*set_num_threads)(int32_t n) noexcept nogil

@@ -1,23 +1,21 @@
-"""Picks the backend once, at import: FASTEMBED_BACKEND=c (the default) or reference. No other module imports either of them.
+"""Picks the backend once, at import: FASTEMBED_BACKEND=c (the default) or reference.
 
-FASTEMBED_ISA names the instruction set of the C backend; by default it is the widest that this machine runs.
+FASTEMBED_ISA names the instruction set of the C backend; by default it is the widest that this
+machine runs. No other module imports either backend, so that only one of them is loaded.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING
 
+__all__ = ["kernels", "name"]
+
 name = os.environ.get("FASTEMBED_BACKEND", "c")
 
-if TYPE_CHECKING:
-    from . import _core
-
-    kernels = _core  # or the reference behind the same calls
-elif name == "c":
+if TYPE_CHECKING or name == "c":  # for mypy both are the C backend, whose calls the reference has
     try:
-        kernels = importlib.import_module("._core", __package__)
+        from . import on_c as kernels
     except ImportError as error:
         raise ImportError(
             "the C extension of fastembed is not built, or does not load here. In a source folder run `make build` or "
@@ -25,6 +23,6 @@ elif name == "c":
         ) from None
     kernels.select_isa(os.environ.get("FASTEMBED_ISA") or kernels.build_info()["isa_available"][0])
 elif name == "reference":
-    kernels = importlib.import_module(".on_reference", __package__)
+    from . import on_reference as kernels
 else:
     raise ImportError(f"FASTEMBED_BACKEND must be c or reference, got {name!r}")

@@ -1,8 +1,14 @@
-"""The calls of `_core` on arrays, answered by the pure-Python reference. Imported by `backend` alone."""
+"""The calls of `on_c`, answered by the pure-Python reference. Imported by `backend` alone."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
+import operator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,12 +35,16 @@ def set_num_threads(n: int) -> None:
     _num_threads = n
 
 
-def try_gather(table: Any, ids: Any, out: Any) -> None:
-    """The reference has no short way: every call takes the checks of ops."""
+def fast_gather(table: Any, ids: Any, out: Any) -> None:
+    """The reference has no fast path: every call takes the checks in Python."""
 
 
-def try_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
-    """As `try_gather`."""
+def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
+    """As `fast_gather`."""
+
+
+def hold(*arrays: Array) -> None:
+    """The reference holds no memory."""
 
 
 class SingleLookup:
@@ -44,9 +54,6 @@ class SingleLookup:
     _fast_path = False
     _last_ids: Any
     _look_up: Any
-
-    def _hold(self, array: Array) -> None:
-        """The reference holds no memory."""
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
@@ -63,9 +70,6 @@ class PairLookup:
     _fast_path = False
     _last_ids: Any
     _call: Any
-
-    def _hold(self, wte: Array, wpe: Array) -> None:
-        """The reference holds no memory."""
 
     def __call__(
         self,
@@ -87,7 +91,7 @@ def _lists(array: Array | None) -> Any:
 
 
 def _store(out: Array, result: Any) -> None:
-    """A nested list into an array. Rows of a list without width (of an empty table) are the zeros that they stand for."""
+    """A nested list into an array: zeros for rows of an empty table, which come without width."""
     values = np.array(result, dtype=out.dtype)
     out[...] = values.reshape(out.shape) if values.size == out.size else 0
 
@@ -136,15 +140,15 @@ N_SCALARS = 15
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 
 
-class Trained:
-    """A table, its state, and the steps that rows have yet to take: one row after the other, one step after the other."""
+class LazyTable:
+    """A table, its state and its recorded steps, which rows take one by one."""
 
     def __init__(
         self,
         rule: str,
         table: Array,
         states: tuple[Array, ...],
-        n_taken: Array,
+        n_applied: Array,
         multipliers: Array | None,
         steps: Array,
         storage: str | None = None,
@@ -153,8 +157,9 @@ class Trained:
     ) -> None:
         self._rule, self._states, self._master, self._seed = reference.rules.RULES[rule], states, master, seed
         self._table = table if storage is None else table.view(storage)
-        self._n_taken, self._multipliers, self._steps, self._storage = n_taken, multipliers, steps, storage
+        self._n_applied, self._multipliers, self._steps, self._storage = n_applied, multipliers, steps, storage
         self._dtype = str(table.dtype) if storage is None else "float32"
+        self.n_steps = 0
 
     def _take(self, row: int, step: Array, gradient: list[float]) -> None:
         k = 1.0 if self._multipliers is None else float(self._multipliers[row])
@@ -183,30 +188,79 @@ class Trained:
             return [halves.nearest(x, dtype) for x in w]
         return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
 
-    def catch_up(self, n_steps: int, rows: Array | None) -> None:
-        for row in range(len(self._table)) if rows is None else rows[rows >= 0].tolist():  # -1: no row
-            for step in self._steps[self._n_taken[row] : n_steps]:
-                self._take(row, step, [0.0] * self._table.shape[1])
-            self._n_taken[row] = n_steps
+    def apply_pending(self, rows: Array) -> None:
+        with _signals_deferred():
+            for row in rows[rows >= 0].tolist():  # -1: no row
+                for step in self._steps[self._n_applied[row] : self.n_steps]:
+                    self._take(row, step, [0.0] * self._table.shape[1])
+                self._n_applied[row] = self.n_steps
 
-    def train(
-        self,
-        n_steps: int,
-        now: Array,
-        is_recorded: bool,
-        rows: Array,
-        order: Array | None,
-        factors: Array | None,
-        by_frequency: bool,
-        grads: Array,
+    def apply_all(self) -> None:
+        with _signals_deferred():
+            self.apply_pending(np.arange(len(self._table)))
+            self._n_applied[:] = 0
+            self.n_steps = 0
+
+    def apply_step(
+        self, step: Array, is_recorded: bool, rows: Array, order: Array | None, factors: Any, by_frequency: bool, grads: Array
     ) -> None:
         distinct, compact = np.unique(rows, return_inverse=True)
         sums = np.zeros((len(distinct), self._table.shape[1]), self._dtype)
         add_rows(sums, compact, order, factors, by_frequency, grads)
+        self.apply_pending(distinct)
         for row, gradient in zip(distinct.tolist(), sums.tolist(), strict=True):
-            self.catch_up(n_steps, np.array([row]))
-            self._take(row, now, gradient)
-            self._n_taken[row] = n_steps + is_recorded
+            self._take(row, step, gradient)
+            self._n_applied[row] = self.n_steps + is_recorded
+        if is_recorded:
+            self._steps[self.n_steps] = step
+            self.n_steps += 1
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Run signal handlers afterwards; only the main thread runs any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, Any]] = []
+    every: dict[int, Any] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    handlers = {number: handler for number, handler in every.items() if callable(handler)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda *given: caught.append(given))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in caught:
+        handlers[number](number, frame)
+
+
+class Commit:
+    """Writes that happen together: handlers of signals run before the first or after the last."""
+
+    def __init__(self) -> None:
+        self._writes: list[Callable[[], object]] = []
+
+    def add_step(self, table: LazyTable, *step: Any) -> None:
+        self._writes.append(functools.partial(table.apply_step, *step))
+
+    def add_copy(self, target: Array, source: Array) -> None:
+        self._writes.append(functools.partial(np.copyto, target, source))
+
+    def add_counts(self, counts: Array, rows: Array) -> None:
+        self._writes.append(functools.partial(np.add.at, counts, rows[rows >= 0], 1))
+
+    def set_attribute(self, owner: object, name: str, value: object) -> None:
+        self._writes.append(functools.partial(setattr, owner, name, value))
+
+    def set_item(self, container: Any, key: Any, value: object) -> None:
+        self._writes.append(functools.partial(operator.setitem, container, key, value))
+
+    def run(self) -> None:
+        with _signals_deferred():
+            for write in self._writes:
+                write()
 
 
 def add_rows(sums: Array, rows: Array, order: Array | None, factors: Array | None, by_frequency: bool, grads: Array) -> None:
@@ -223,12 +277,16 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
-def is_absent(table: Array, rows: Array) -> bool:
+def any_nonresident(table: Array, rows: Array) -> bool:
     return False
 
 
-def advise(table: Array, rows: Array, is_over: bool) -> None:
+def prefetch_pages(table: Array, rows: Array) -> None:
     """Advice about memory changes no value: none is given."""
+
+
+def release_pages(table: Array, rows: Array) -> None:
+    """As `prefetch_pages`."""
 
 
 def embedding_bag(
@@ -278,7 +336,7 @@ def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> N
             grads[i] = reference.norms.backward(grads[i].tolist(), normed, scale, is_layer, dtype)
 
 
-def drop(rows: Array, p: float, seed: int, call: int) -> None:
+def dropout(rows: Array, p: float, seed: int, call: int) -> None:
     rows[...] = np.array(reference.norms.drop(rows.tolist(), p, seed, call, str(rows.dtype)), rows.dtype).reshape(rows.shape)
 
 

@@ -144,7 +144,7 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
            [3., 4.]])
     """
     if bounds == "raise":
-        result = kernels.try_gather(table, ids, out)
+        result = kernels.fast_gather(table, ids, out)
         if result is not None:
             return result
     bounds = _checks.bounds(bounds)
@@ -215,7 +215,7 @@ def gather_add(
            [1.25, 2.25]])
     """
     if bounds == "raise":
-        result = kernels.try_gather_add(wte, token_ids, wpe, position_ids, start, out)
+        result = kernels.fast_gather_add(wte, token_ids, wpe, position_ids, start, out)
         if result is not None:
             return result
     wte = _checks.table("wte", wte)

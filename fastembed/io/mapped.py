@@ -50,8 +50,6 @@ class MappedFiles:
     ----------
     table : ndarray of shape (V, D)
         The mapping itself. Call `begin_write` before rows of it are written.
-    step : int
-        The number of steps that the optimiser has taken.
     """
 
     is_mapped = True
@@ -90,7 +88,7 @@ class MappedFiles:
         self._changed_rows = self.zeros(len(self.table), np.dtype(bool))
         self._states: dict[str, tuple[Path, Place, Array]] = {}
         self._record = self._flushed_record = journal.read_record(self.path) if self.mode == "r+" else journal.NO_RECORD
-        self.step = self._record["step"]
+        self._steps = np.array([self._record["step"]])
         if self.mode == "r+":  # remove unfinished files of killed processes
             for file in (self.path, *(beside(self.path, name) for name in ("journal", "optimizer.json")), *self._state_files()):
                 beside(file, "new").unlink(missing_ok=True)
@@ -177,7 +175,7 @@ class MappedFiles:
         record = {"tensor": self._place.name, "optimizer": name, "step": step, "options": dict(options), "states": states}
         if new:
             self._create_states(new, record)
-        self._record, self.step = record, step
+        self._record, self._steps = record, np.array([step])
         self._open_states()
         for kind, (spec,) in wanted.items():
             file, _, array = self._states[kind]
@@ -201,10 +199,15 @@ class MappedFiles:
         flush_folder(self.path.parent)
         self._flushed_record = on_disk
 
-    def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
-        """Record the optimiser's step count and options for the next flush."""
-        self.step, self._owner = step, weakref.ref(optimizer)
-        self._record = self._record | {"optimizer": type(optimizer).__name__, "step": step, "options": dict(options)}
+    @property
+    def step(self) -> int:
+        """The number of steps that the optimiser has taken."""
+        return int(self._steps[0])
+
+    def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None:
+        """Record the optimiser's options, and the number of steps in ``steps``, at each flush."""
+        self._steps, self._owner = steps, weakref.ref(optimizer)
+        self._record = self._record | {"optimizer": type(optimizer).__name__, "options": dict(options)}
 
     def _state_files(self) -> list[Path]:
         return [beside(self.path, f"{self._record['optimizer']}.{name}") for name in self._record["states"]]
@@ -230,7 +233,7 @@ class MappedFiles:
 
     @property
     def _is_dirty(self) -> bool:
-        return self._has_changed_rows or _as_json(self._record) != _as_json(self._flushed_record)
+        return self._has_changed_rows or _as_json(self._current_record()) != _as_json(self._flushed_record)
 
     def flush(self) -> None:
         """Write all changed rows to the files: after a failure either all or none."""
@@ -240,16 +243,19 @@ class MappedFiles:
         self._replay_pending()
         if not self._is_dirty:
             return
-        rows, record = np.flatnonzero(self._changed_rows), self._record
+        rows, record = np.flatnonzero(self._changed_rows), self._current_record()
         journal.write(self.path, self._parts(), rows, self._record_to_write()).replay(self.path)
         self._flushed_record = record
         self._changed_rows[rows] = self._has_changed_rows = False
         for _, array in self._parts():
-            kernels.advise(array, rows, True)
+            kernels.release_pages(array, rows)
 
     def _record_to_write(self) -> dict[str, Any] | None:
         """The record of the optimiser for the next flush, or None if there is none."""
-        return None if self._record["optimizer"] is None else self._record
+        return None if self._record["optimizer"] is None else self._current_record()
+
+    def _current_record(self) -> dict[str, Any]:
+        return self._record | {"step": self.step}
 
     def _replay_pending(self) -> None:
         """Replay the journal of a flush that failed, if there is one."""
@@ -353,9 +359,9 @@ def _prefetch(arrays: list[Array], rows: Array) -> None:
     """Read nonresident rows from the disk in parallel, not one by one as they are accessed."""
     in_order = None
     for array in arrays:
-        if kernels.is_absent(array, rows):
+        if kernels.any_nonresident(array, rows):
             in_order = np.sort(rows) if in_order is None else in_order
-            kernels.advise(array, in_order, False)
+            kernels.prefetch_pages(array, in_order)
 
 
 def _as_json(record: Any) -> str:

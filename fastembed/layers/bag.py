@@ -118,9 +118,6 @@ class EmbeddingBag(OneTable):
         if self._mode == "max" and self._scale_grad_by_freq:
             raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
 
-    def _hold(self, weight: Array) -> None:
-        """Nothing to hold: every call passes the table to the functions of `bag_ops`."""
-
     @property
     def mode(self) -> str:
         """How the rows of a bag are reduced."""

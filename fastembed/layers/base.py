@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from ..functional.search import Nearest, TableRows
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
+from ..tables.state_names import DROPOUT_CALLS, match_names
 from ..tables.storage import MEMORY, Storage
 from .differentiable import Differentiable
 from .vocabulary import Vocabulary, mean_row
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
-
-_CALLS = "dropout_calls"  # name of the number of calls in states
 
 
 class Layer(Differentiable):
@@ -58,7 +58,7 @@ class Layer(Differentiable):
         state = {name: self.storage.view(table) for name, table in self.tables.items()}
         if _checks.flag("lookups", lookups):
             state |= {name + LOOKUPS: counts for name, counts in self._counter.counts.items()}
-        return state | {_CALLS: np.array(self._n_calls)} if self._dropout else state
+        return state | {DROPOUT_CALLS: np.array(self._n_calls)} if self._dropout else state
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Copy tables into this layer's.
@@ -79,43 +79,24 @@ class Layer(Differentiable):
         ValueError, TypeError
             An array has another shape, or a dtype that does not convert. No table is changed.
         """
-        known, counted = self._match_names(state, strict)
-        n_calls = _checks.size(_CALLS, state.get(_CALLS, self._n_calls))
+        known, counted = match_names(state, self.tables, self._aliases, _checks.flag("strict", strict))
+        n_calls = _checks.size(DROPOUT_CALLS, state.get(DROPOUT_CALLS, self._n_calls))
         tables, dtype = self.tables, self.dtype
         arrays = {name: _checks.convertible_array(name, value, tables[name].shape, dtype) for name, value in known.items()}
         counts = {name: _checks.counts(name + LOOKUPS, value, len(tables[name])) for name, value in counted.items()}
         pairs = [(_checks.writable_table(name, tables[name]), array) for name, array in arrays.items()]
         with self.lock:
             self.apply_pending()
-            self.storage.begin_write(None)
-            _checks.copy_into(pairs)
-            self._n_calls = n_calls
+            commit = kernels.Commit()
+            for target, source in _checks.sources_for(pairs):
+                commit.add_copy(target, source)
+            commit.set_attribute(self, "_n_calls", n_calls)
             if counts:
-                self._counter.start(self.tables, counts)
-                self._choose_path()
-
-    def _match_names(self, state: Mapping[str, ArrayLike], strict: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The tables and the look-up counts of a state, each by the name of the table."""
-        if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
-            raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
-        known: dict[str, Any] = {}
-        counted: dict[str, Any] = {}
-        unexpected = []
-        for key, value in state.items():
-            plain = key.removeprefix("transformer.").removesuffix(LOOKUPS)
-            name, found = self._aliases.get(plain, plain), counted if key.endswith(LOOKUPS) else known
-            if key == _CALLS:
-                continue
-            if name not in self.tables:
-                unexpected.append(key)
-            elif name in found:
-                raise KeyError(f"{name} is there twice in {sorted(state)}")
-            else:
-                found[name] = value
-        missing = [name for name in self.tables if name not in known]
-        if _checks.flag("strict", strict) and (missing or unexpected):
-            raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(self.tables)}")
-        return known, counted
+                commit.set_attribute(self._counter, "counts", self._counter.started(self.tables, counts))
+                self._fast_path = False
+            self.storage.begin_write(None)
+            commit.run()
+            self._choose_path()
 
     def flush(self) -> None:
         """Apply the pending updates of all rows.
@@ -172,17 +153,24 @@ class Layer(Differentiable):
         old = self.tables[name]
         shape = max(n - len(old), 0), old.shape[1]
         added = _checks.rows("new_rows", 0.0 if new_rows is None else new_rows, shape, self.dtype, broadcast=True)
+        commit = kernels.Commit()
+        commit.set_attribute(self, "_grads", self._grads | {name: self._grads[name].resized(n)})
+        commit.set_attribute(self._counter, "counts", self._counter.resized(name, n))
+        commit.set_attribute(self, "_lazy_tables", {})
+        commit.set_attribute(self, "_vocabulary", vocabulary)
+        commit.set_attribute(self, "_last_ids", None)
         new = self.storage.resized(old, n, None if new_rows is None else added)
-        replacements = [optimizer.resized(self, name, n) for optimizer in self.optimizers]
-        self._grads[name] = self._grads[name].resized(n)
-        self._counter.resize(name, n)
-        self.tables[name] = new
-        self._hold(*self.tables.values())
-        self._last_ids = None
-        self._lazy_tables = {}
-        self._vocabulary = vocabulary
-        for replace_state in replacements:
-            replace_state()
+        try:
+            tables = self.tables | {name: new}
+            commit.set_attribute(self, "tables", tables)
+            commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
+            for optimizer in self.optimizers:
+                optimizer.add_resized(commit, self, name, n)
+            commit.run()
+        except BaseException:
+            if self.tables[name] is not new:  # the files of a mapped table are new ones already
+                self.storage.close()
+            raise
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -357,9 +345,9 @@ class Layer(Differentiable):
         is_on = _checks.flag("on", on)
         with self.lock:
             if is_on:
-                self._counter.start(self.tables)
+                self._counter.counts = self._counter.started(self.tables)
             else:
-                self._counter.stop()
+                self._counter.counts = {}
             self._choose_path()
         return self
 
@@ -390,6 +378,7 @@ def _restore(cls: type[Layer], state: dict[str, Any], training: bool) -> Layer:
     layer.__dict__.update(state)
     Layer.__init__(layer, state["tables"], state["trainable"], state["trainable_rows"])
     layer._grads = dict(state["_grads"])
+    layer._n_calls = state["_n_calls"]
     layer._vocabulary = state["_vocabulary"]
     layer._counter = LookupCounter(state["_counter"].counts)
     layer._choose_path()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from ..functional.row_grad import Batch, RowGrad, batch_of, multiply_in_place
 from ..tables.lookup_counter import LookupCounter
 from ..tables.storage import MEMORY, Storage
@@ -23,18 +24,18 @@ class Differentiable(Trainable):
     by_rows = True
     training: bool
     _last_ids: tuple[Any, ...] | None
-    _hold: Any  # from SingleLookup or PairLookup, as is:
-    _fast_path: bool  # whether C answers calls without Python
+    _fast_path: bool  # whether C answers calls without Python: by these tables
+    _held: Any
     _dropout = 0.0  # the probability that an element is 0, in train mode
     _dropout_seed = 0
-    _n_calls = 0  # calls in train mode so far
 
     def __init__(
         self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
     ) -> None:
         super().__init__(tables, trainable, trainable_rows, storage)
         self._counter = LookupCounter()
-        self._hold(*tables.values())
+        self._held = kernels.hold(*self._fast_tables(self.tables))
+        self._n_calls = 0  # in train mode so far
         self._last_ids = None
         self.training = True
         self.zero_grad()
@@ -54,6 +55,10 @@ class Differentiable(Trainable):
         return next(iter(self.tables.values()))
 
     # ---- calls ----
+
+    def _fast_tables(self, tables: dict[str, Array]) -> tuple[Array, ...]:
+        """The tables that calls read that go to C at once."""
+        return ()
 
     def _changes_result(self) -> bool:
         """Whether options make the result differ from the rows looked up."""

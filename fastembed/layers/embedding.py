@@ -97,6 +97,9 @@ class Embedding(OneTable, kernels.SingleLookup):
             scale_grad_by_freq=scale_grad_by_freq,
         )
 
+    def _fast_tables(self, tables: dict[str, Array]) -> tuple[Array, ...]:
+        return (tables["weight"],)
+
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
         weight = self.tables["weight"]
         if self._only_reads:

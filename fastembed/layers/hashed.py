@@ -138,9 +138,6 @@ class HashEmbedding(OneTable):
         self._set_dropout(dropout, dropout_seed)
         super()._set_up(weight, freeze, trainable_rows, storage)
 
-    def _hold(self, weight: Array) -> None:
-        """Nothing to hold: every call passes the table to the functions of `bag_ops`."""
-
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that a column is 0, in train mode.")
     dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
 
@@ -166,7 +163,7 @@ class HashEmbedding(OneTable):
     def _mask(self, number: int) -> Array:
         """The factors of the columns in the call of that number: 0, or 1 / (1 - dropout)."""
         mask = np.ones((1, self.embedding_dim), self._arithmetic)
-        kernels.drop(mask, self.dropout, self.dropout_seed, number)
+        kernels.dropout(mask, self.dropout, self.dropout_seed, number)
         return mask
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array:

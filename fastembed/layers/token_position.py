@@ -147,8 +147,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         tables = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
         Layer.__init__(self, tables, trainable_rows=trainable_rows)
 
-    def _hold(self, wte: Array, wpe: Array, wtype: Array | None = None) -> None:
-        super()._hold(wte, wpe)
+    def _fast_tables(self, tables: dict[str, Array]) -> tuple[Array, ...]:
+        return tables["wte"], tables["wpe"]
 
     def _changes_result(self) -> bool:
         return "wtype" in self.tables or self.token_scale != 1 or self.norm is not None or self.dropout != 0
@@ -273,7 +273,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if self.norm is not None:
             kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
         if number is not None:
-            kernels.drop(x, self.dropout, self.dropout_seed, number)
+            kernels.dropout(x, self.dropout, self.dropout_seed, number)
 
     # ---- backward ----
 
@@ -323,7 +323,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     def _norm_and_dropout_backward(self, gradients: Array, rows: dict[str, Array], number: int) -> Array:
         """Turn the gradient of the result into that of the sum, in place."""
         if number:
-            kernels.drop(gradients, self.dropout, self.dropout_seed, number)
+            kernels.dropout(gradients, self.dropout, self.dropout_seed, number)
         if self.norm is not None:
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -88,8 +89,8 @@ class Optimizer(Stateful):
     def _tables_of(self, k: int, options: Options) -> dict[str, list[LazyTable]]:
         """The lazy tables of item k, made again if its state has changed."""
         if set(self._state_kinds(k, options)) - set(self._state[k]):  # a changed option needs more state
-            self._state[k] = self._new_state(k, options) | self._state[k]
             self._tables[k] = None
+            self._state[k] = self._new_state(k, options) | self._state[k]
         tables = self._tables[k]
         if tables is None:
             tables = self._tables[k] = {
@@ -162,8 +163,7 @@ class Optimizer(Stateful):
             become read-only. Nothing is changed.
         """
         prepared = [self._prepare(k, item.batches()) for k, item in enumerate(self.items)]
-        for k, step in enumerate(prepared):
-            self._apply(k, step)
+        self._apply(dict(enumerate(prepared)))
 
     def train(self, layer: Trainable, batches: dict[str, Batch]) -> None:
         """Take one step of one layer with the gradients of one backward pass."""
@@ -171,11 +171,11 @@ class Optimizer(Stateful):
         if not found:
             raise ValueError(f"optimizer does not hold this layer: {layer!r}")
         with layer.lock:  # of two threads that train one layer each takes a step of its own
-            self._apply(found[0], self._prepare(found[0], {name: [batch] for name, batch in batches.items()}))
+            self._apply({found[0]: self._prepare(found[0], {name: [batch] for name, batch in batches.items()})})
 
     def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
         """The next step of item k, checked completely before anything is written."""
-        item, options, number = self.items[k], self._options_of(k), self._steps[k] + 1
+        item, options, number = self.items[k], self._options_of(k), int(self._steps[k]) + 1
         scalars = self.scalars(options, number)
         if not item.trainable:
             return Step(scalars, options, False, [])
@@ -189,14 +189,23 @@ class Optimizer(Stateful):
             table.check_rate(f"the learning rate of step {number}", rate)
         return Step(scalars, options, item.by_rows and self.moves_without_gradient(options), parts)
 
-    def _apply(self, k: int, step: Step) -> None:
-        """Apply a prepared step of item k, and record it."""
-        if step.parts:
-            with self.items[k].updating(self._tables[k] or {}):
+    def _apply(self, steps: dict[int, Step]) -> None:
+        """Take prepared steps of some items: all of them together, or none.
+
+        The locks of the items are acquired in one order, so that two optimisers do not wait for
+        each other.
+        """
+        commit = kernels.Commit()
+        with contextlib.ExitStack() as held:
+            for k in sorted(steps, key=lambda k: id(self.items[k])):
+                step = steps[k]
+                if step.parts:
+                    held.enter_context(self.items[k].updating(self._tables[k] or {}))
                 for table, batch in step.parts:
-                    table.step(step.scalars, step.is_recorded, batch)
-        self._steps[k] += 1
-        self._record(k, step.options)
+                    table.add_step(commit, step.scalars, step.is_recorded, batch)
+                self._track(k, step.options)
+                commit.add_copy(self._steps[k : k + 1], self._steps[k : k + 1] + 1)
+            commit.run()
 
     def flush(self) -> None:
         """Apply the pending updates of all rows, and of their state.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from ..tables.lazy_table import LazyTable
 from ..tables.storage import State, StateSpec
 from ..tables.trainable import ReadOnlyCopy, Trainable, read_only_copy
@@ -47,7 +48,7 @@ class Stateful:
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
         self._has_masters = has_masters
         self._state = [self._new_state(k, self._options_of(k)) for k in range(len(self.items))]
-        self._steps = [item.storage.step if item.trainable else 0 for item in self.items]
+        self._steps = np.array([item.storage.step if item.trainable else 0 for item in self.items], np.int64)
         self._tables: list[dict[str, list[LazyTable]] | None] = [None] * len(self.items)  # None: not made yet
         self._row_options: list[Any] = [None] * len(self.items)
         self._attach()
@@ -136,10 +137,10 @@ class Stateful:
         }
         return item.storage.states(self if item.trainable else None, options, specs)
 
-    def _record(self, k: int, options: Options) -> None:
-        """Record the step count of item k in its storage."""
+    def _track(self, k: int, options: Options) -> None:
+        """Let the storage of item k know where the step count of the item is."""
         if self.items[k].trainable:
-            self.items[k].storage.record_step(self, self._steps[k], options)
+            self.items[k].storage.track(self, self._steps[k : k + 1], options)
 
     def state_dict(self) -> dict[str, Any]:
         """The options, and for each item its step count and state arrays (not copied), up to date.
@@ -152,7 +153,7 @@ class Stateful:
             state: {name: ndarray}}``.
         """
         self.flush()
-        items = [{"step": step, **self._state_views(k)} for k, step in enumerate(self._steps)]
+        items = [{"step": step, **self._state_views(k)} for k, step in enumerate(self._steps.tolist())]
         options = {name: check(name, getattr(self, name)) for name, check in self.options.items()}
         groups = [dict(self._checked(group).items() - options.items()) for group in self.param_groups]
         return {"optimizer": type(self).__name__} | options | {"groups": groups, "items": items}
@@ -248,42 +249,37 @@ class Stateful:
                     value = _checks.convertible_array(f"{kind}.{name}", given[kind][name], array.shape, array.dtype)
                     loaded.append((array, value))
         self.flush()
-        self._defaults = dict(options)
+        tables = [known if new is old else None for known, new, old in zip(self._tables, states, self._state, strict=True)]
+        commit = kernels.Commit()
+        for target, source in _checks.sources_for(loaded):
+            commit.add_copy(target, source)
+        commit.add_copy(self._steps, np.array(steps, np.int64))
+        commit.set_attribute(self, "_defaults", dict(options))
+        commit.set_attribute(self, "_tables", tables)
+        commit.set_attribute(self, "_state", states)
         for group, new in zip(self.param_groups, groups, strict=True):
-            group |= new
-        self._tables = [
-            tables if new is old else None for tables, new, old in zip(self._tables, states, self._state, strict=True)
-        ]
-        self._state, self._steps = states, steps
+            for name, value in new.items():
+                commit.set_item(group, name, value)
         for item in trained:
             item.storage.begin_write(None)
-        for k in range(len(self.items)):
-            self._record(k, self._options_of(k))
-        _checks.copy_into(loaded)
+        commit.run()
 
-    def resized(self, item: Trainable, name: str, n_rows: int) -> Callable[[], None]:
-        """Make the state of a resized table; calling the result replaces the old state with it."""
+    def add_resized(self, commit: kernels.Commit, item: Trainable, name: str, n_rows: int) -> None:
+        """Let the commit put the state of a resized table in the place of the old one."""
         (k,) = (k for k, known in enumerate(self.items) if known is item)
         options, table = self._options_of(k), item.tables[name]
         shape, dtype = (n_rows, *table.shape[1:]), table.dtype.newbyteorder("=")
-        resized = {
-            kind: item.storage.resized_state(kind, arrays[name], self._spec(kind, options, shape, dtype))
-            for kind, arrays in self._state[k].items()
-        }
-
-        def replace_state() -> None:
-            for kind, new in resized.items():
-                self._state[k][kind][name] = new
-            self._tables[k] = None
-
-        return replace_state
+        for kind, arrays in self._state[k].items():
+            spec = self._spec(kind, options, shape, dtype)
+            commit.set_item(arrays, name, item.storage.resized_state(kind, arrays[name], spec))
+        commit.set_item(self._tables, k, None)
 
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
         return {**self.__dict__, "_tables": [None] * len(self.items), "_row_options": [None] * len(self.items)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _steps=state["_steps"].copy())
         for name in ROW_OPTIONS:  # copying lost the read-only flag of arrays
             setattr(self, name, state[name])
         self._attach()

@@ -60,18 +60,17 @@ class LazyTable:
         self._storage = storage
         self._n_applied = storage.zeros(len(table), np.dtype(np.int32))
         self._steps = np.empty((MAX_PENDING, kernels.N_SCALARS))
-        self._n_steps = 0
         self.multipliers: Array | None = None
         self._max_multiplier = 1.0
-        self._bind_kernel()
+        self._kernel = self._made_kernel(None)
 
-    def _bind_kernel(self) -> None:
-        self._kernel = kernels.Trained(*self._arguments, self._n_applied, self.multipliers, self._steps, *self._half)
+    def _made_kernel(self, multipliers: Array | None) -> kernels.LazyTable:
+        return kernels.LazyTable(*self._arguments, self._n_applied, multipliers, self._steps, *self._half)
 
     @property
     def has_pending(self) -> bool:
         """Whether rows may have pending updates."""
-        return self._n_steps > 0
+        return self._kernel.n_steps > 0
 
     def set_multipliers(self, multipliers: Array | None) -> None:
         """Set the factors of the rows' learning rates from now on; None for 1.
@@ -80,9 +79,9 @@ class LazyTable:
         """
         if multipliers is not self.multipliers:
             self.apply_all()
-            self.multipliers = multipliers
             self._max_multiplier = 1.0 if multipliers is None else float(multipliers.max(initial=0.0))
-            self._bind_kernel()
+            self._kernel = self._made_kernel(multipliers)
+            self.multipliers = multipliers  # last: should this be interrupted, it is done again
 
     def check_rate(self, what: str, rate: float) -> None:
         """ValueError if the learning rate of a row is infinite: times 0 it would give NaN."""
@@ -93,24 +92,19 @@ class LazyTable:
 
     def apply_pending(self, rows: Array) -> None:
         """Apply the pending updates of the given rows (checked int64, any shape)."""
-        if self._n_steps > 0:
+        if self.has_pending:
             self._storage.begin_write(rows)
-            self._kernel.catch_up(self._n_steps, rows.reshape(-1))
+            self._kernel.apply_pending(rows.reshape(-1))
 
     def apply_all(self) -> None:
         """Apply the pending updates of all rows."""
-        if self._n_steps > 0:
+        if self.has_pending:
             self._storage.begin_write(None)
-            self._kernel.catch_up(self._n_steps, None)
-            self._n_applied[:] = 0
-            self._n_steps = 0
+            self._kernel.apply_all()
 
-    def step(self, scalars: Array, is_recorded: bool, batch: Batch) -> None:
-        """Take one step: the rows of the batch now; the others later, if the step is recorded."""
-        if self._n_steps == MAX_PENDING:
+    def add_step(self, commit: kernels.Commit, scalars: Array, is_recorded: bool, batch: Batch) -> None:
+        """One step: the rows of a batch take it in the commit; others later, if it is recorded."""
+        if self._kernel.n_steps == MAX_PENDING:
             self.apply_all()
         self._storage.begin_write(batch.rows)
-        self._kernel.train(self._n_steps, scalars, is_recorded, *batch)
-        if is_recorded:
-            self._steps[self._n_steps] = scalars
-            self._n_steps += 1
+        commit.add_step(self._kernel, scalars, is_recorded, *batch)

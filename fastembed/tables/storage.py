@@ -72,8 +72,8 @@ class Storage(Protocol):
     def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, StateSpec]]) -> State:
         """The state arrays of an optimiser (None: the table is frozen), new unless they exist."""
 
-    def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None:
-        """Record the number of steps that the optimiser has taken."""
+    def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None:
+        """Read from now on in ``steps``, an int64, how many steps the optimiser has taken."""
 
     def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
         """The table resized to ``n_rows``, with the rows ``added`` (None: zeros) at its end."""
@@ -116,7 +116,7 @@ class InMemory:
     def states(self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, StateSpec]]) -> State:
         return {kind: {name: spec.allocate() for name, spec in by_name.items()} for kind, by_name in specs.items()}
 
-    def record_step(self, optimizer: Any, step: int, options: Mapping[str, Any]) -> None: ...
+    def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None: ...
 
     def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
         new, n_kept = empty_table((n_rows, table.shape[1]), table.dtype.newbyteorder("=")), min(n_rows, len(table))

@@ -332,12 +332,12 @@ def test_the_boundary_refuses_what_would_read_elsewhere():
         np.zeros((3, 26), np.uint8)[:, ::2],
         np.zeros(13, np.uint8),
     ):
-        with pytest.raises(ValueError, match="a packed table that does not go with the result"):
+        with pytest.raises(ValueError, match="shape or dtype of the packed table does not match the result"):
             kernels.gather(packed, ids, out, "raise", 8)
     offsets, winners = np.array([0, 1]), np.empty((1, 5), np.int64)
     with pytest.raises(ValueError, match="winners"):
         kernels.embedding_bag(np.zeros((3, 13), np.uint8), ids, offsets, "max", None, -1, out, "raise", winners, 8)
-    with pytest.raises(ValueError, match="a packed table"):
+    with pytest.raises(ValueError, match="packed table"):
         kernels.gather(np.zeros((3, 13), np.uint8), ids, out, "raise", 2)
 
 

@@ -69,13 +69,13 @@ def test_advice_changes_no_value(path):
     rows = np.array([4_999, -1, 7, 7, 0, 10**12, -(2**63), 3_000])
     for array in (mapped._mapped(path, place), mapped._mapped(path, place)[:0], mapped._mapped(path, place)[:, :0].copy()):
         for some in (rows, rows[:0], np.arange(5_000)):
-            assert backend.kernels.is_absent(array, some) in (True, False)
-            for is_over in (False, True):
-                backend.kernels.advise(array, some, is_over)
+            assert backend.kernels.any_nonresident(array, some) in (True, False)
+            backend.kernels.prefetch_pages(array, some)
+            backend.kernels.release_pages(array, some)
         assert same_bits(array, table[: len(array), : array.shape[1]])
     private = mapped._mapped(path, place)
     private[3] = 0
-    backend.kernels.advise(private, np.array([3]), True)
+    backend.kernels.release_pages(private, np.array([3]))
     assert same_bits(private, table)
     with pytest.raises(ValueError, match="side by side"):
-        backend.kernels.advise(private[:, 1:], rows, False)
+        backend.kernels.prefetch_pages(private[:, 1:], rows)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.on_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_training_gives_the_bits_of_a_table_in_memory(path, kind, dtype):
     """Through flushes and reopened files; an optimiser of another kind is refused."""
-    layer, expected = (make((V, D), dtype, rng=1) for make in (lambda *a, **k: fe.Embedding.create(path, *a, **k), in_memory))
+    layer, expected = fe.Embedding.create(path, (V, D), dtype, rng=1), fe.Embedding(V, D, dtype=dtype, rng=1)
     optimizer, like = optimizer_of(kind, layer), optimizer_of(kind, expected)
     for first in (0, 4, 8):
         train(layer, optimizer, range(first, first + 2))
@@ -42,10 +42,6 @@ def test_training_gives_the_bits_of_a_table_in_memory(path, kind, dtype):
         train(expected, like, [12])
         assert state_of(layer, optimizer) == state_of(expected, like)
     layer.close()
-
-
-def in_memory(shape, dtype="float32", **options):
-    return fe.Embedding(*shape, dtype=dtype, **options)
 
 
 @pytest.mark.parametrize("options", [{"master_rows": True}, {"stochastic_rounding": 5}])

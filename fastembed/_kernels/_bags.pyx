@@ -1,0 +1,151 @@
+# Bags, which are some rows of a table that become one; and what is computed of single rows: hashes,
+# norms, dropout, products, sums.
+cimport numpy as cnp
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from . cimport _c
+from ._core cimport (
+    bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows, need_table, need_written,
+    numpy_type, raise_status, stop_for
+)
+
+import numpy as np
+
+cnp.import_array()
+
+cdef dict MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN, "max": _c.FE_BAG_MAX}
+
+
+def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray offsets not None, str mode not None,
+                  cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None,
+                  cnp.ndarray winners, int bits=0):
+    """out[b] = the rows of bag b as one; with `bits`, of a packed table.
+
+    With `winners`, int64 of the shape of `out`, the first item that has each of the maxima in `out`
+    is written there, and `out` is only read.
+    """
+    cdef _c.fe_table c_table
+    cdef _c.fe_ids c_ids
+    cdef _c.fe_array c_out
+    cdef _c.fe_bags bags
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef _c.fe_status status
+    cdef cnp.npy_intp n_bags = cnp.PyArray_SIZE(offsets) - 1
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
+    need_any_table(&c_table, table, bits, out)
+    need_ids(&c_ids, ids)
+    need_rows(&c_out, out, &c_table, 1, &n_bags)
+    bags.offsets, bags.n_bags = need_offsets(offsets, n_ids), n_bags
+    bags.factors = <const char *>need_numbers("factors", factors, numpy_type(&c_table), n_ids)
+    bags.mode, bags.padding_row = MODES[mode], padding_row
+    cdef int64_t *c_winners = need_winners(winners, out, bits)
+    cdef _c.fe_stop stop = stop_for(n_ids, &c_table)
+    with nogil:
+        status = fe.embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, stop)
+    if status.code != _c.FE_OK:
+        raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+cdef const int64_t *need_offsets(cnp.ndarray array, int64_t n_ids) except NULL:
+    """Where each bag begins, and where the last one ends: not decreasing, and within the ids."""
+    cdef int64_t n = cnp.PyArray_SIZE(array), b
+    cdef const int64_t *offsets = <const int64_t *>need_numbers("offsets", array, cnp.NPY_INT64, n)
+    cdef bint fits = n > 0 and offsets[0] >= 0 and offsets[n - 1] <= n_ids
+    for b in range(1, n):
+        fits = fits and offsets[b] >= offsets[b - 1]
+    if not fits:
+        raise ValueError("offsets must not decrease, and lie within the ids")
+    return offsets
+
+
+cdef int64_t *need_winners(cnp.ndarray winners, cnp.ndarray out, int bits) except? NULL:
+    if winners is None:
+        return NULL
+    if bits != 0:
+        raise ValueError("winners are unsupported for packed tables")
+    return <int64_t *>need_written("winners", winners, cnp.NPY_INT64, cnp.PyArray_SIZE(out))
+
+
+def hash_rows(cnp.ndarray ids not None, uint32_t seed, uint32_t n_rows):
+    """The four rows of a table of n_rows that each id of 64 bits means, int64 of shape S + (4,)."""
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
+    if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(ids)) or cnp.PyArray_ITEMSIZE(ids) != 8 or not cnp.PyArray_ISCARRAY_RO(ids):
+        raise ValueError("ids must be contiguous integers of 64 bits")
+    if n_rows == 0:
+        raise ValueError("a table of at least 1 row is needed")
+    cdef cnp.ndarray rows = np.empty((*np.shape(ids), 4), np.int64)
+    cdef const uint64_t *c_ids = <const uint64_t *>cnp.PyArray_DATA(ids)
+    cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
+    with nogil:
+        fe.hash_rows(c_ids, n_ids, seed, n_rows, c_rows)
+    return rows
+
+
+def norm_rows(cnp.ndarray rows not None, cnp.ndarray grads, bint is_layer, double eps):
+    """Normalise each row in place.
+
+    With `grads`, gradients of what the rows become, these become the gradients of what they were.
+    """
+    cdef _c.fe_table c_rows, c_grads
+    cdef const _c.fe_table *grads_or_null = NULL
+    need_table(&c_rows, rows)
+    if grads is not None:
+        need_table(&c_grads, grads)
+        need_pair(&c_rows, &c_grads)
+        if c_rows.n_rows != c_grads.n_rows:
+            raise ValueError("shape of the gradients does not match the rows")
+        grads_or_null = &c_grads
+    with nogil:
+        fe.norm_rows(&c_rows, grads_or_null, is_layer, eps)
+
+
+def dropout(cnp.ndarray rows not None, double p, uint64_t seed, uint64_t call):
+    """Make elements 0 with probability p and all others 1 / (1 - p) times themselves, in place."""
+    cdef _c.fe_table c_rows
+    need_table(&c_rows, rows)
+    with nogil:
+        fe.dropout(&c_rows, p, seed, call)
+
+
+def dots(cnp.ndarray table not None, cnp.ndarray rows not None, cnp.ndarray places not None, cnp.ndarray grads not None):
+    """The product of each row (-1: 0) with its gradient, grads[places[i]]; summed in 16 parts."""
+    cdef _c.fe_table c_table
+    cdef _c.fe_batch batch
+    cdef _c.fe_array c_grads
+    cdef int64_t i
+    need_table(&c_table, table)
+    need_batch(&batch, &c_grads, &c_table, rows, places, None, False, grads)
+    for i in range(batch.n_items):
+        if batch.rows[i] < -1 or batch.rows[i] >= c_table.n_rows:
+            raise ValueError("a row outside the table")
+    cdef cnp.ndarray products = empty(batch.n_items, numpy_type(&c_table))
+    cdef char *c_products = <char *>cnp.PyArray_DATA(products)
+    with nogil:
+        fe.dots(&c_table, &batch, c_products)
+    return products
+
+
+def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
+    """Each row times each query, shape (queries, rows), and times itself; summed in 16 parts."""
+    cdef _c.fe_table c_rows, c_queries
+    need_table(&c_rows, rows)
+    need_table(&c_queries, queries)
+    need_pair(&c_rows, &c_queries)
+    cdef cnp.ndarray result = np.empty((c_queries.n_rows, c_rows.n_rows), rows.dtype)
+    cdef cnp.ndarray squares = empty(c_rows.n_rows, numpy_type(&c_rows))
+    cdef char *c_result = <char *>cnp.PyArray_DATA(result)
+    cdef char *c_squares = <char *>cnp.PyArray_DATA(squares)
+    with nogil:
+        fe.products(&c_rows, &c_queries, c_result, c_squares)
+    return result, squares
+
+
+def sum_powers(cnp.ndarray rows not None, double p):
+    """The sum of |x|^p over each row, in float64 and in 16 parts; for p = inf the maximum."""
+    cdef _c.fe_table table
+    need_table(&table, rows)
+    cdef cnp.ndarray sums = empty(table.n_rows, cnp.NPY_FLOAT64)
+    cdef double *c_sums = <double *>cnp.PyArray_DATA(sums)
+    with nogil:
+        fe.sum_powers(&table, p, c_sums)
+    return sums

@@ -1,0 +1,144 @@
+# The functional look-ups and scatter-adds, and the pages of the rows of a mapped file.
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+from . cimport _c
+from ._core cimport (
+    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows, need_table, raise_status,
+    stop_for,
+)
+
+import numpy as np
+
+cnp.import_array()
+
+
+def resolve_ids(cnp.ndarray ids not None, int64_t n_rows, str bounds not None, str name):
+    """The row that each id means, as int64 of the shape of `ids`; -1 for no row."""
+    cdef _c.fe_ids c_ids
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef cnp.ndarray rows = np.empty(np.shape(ids), np.int64)
+    cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
+    cdef _c.fe_status status
+    need_ids(&c_ids, ids)
+    with nogil:
+        status = fe.resolve_ids(&c_ids, n_rows, c_bounds, c_rows, NULL)
+    if status.code != _c.FE_OK:
+        raise_status(status, ((name, ids, n_rows),), ids)
+    return rows
+
+
+def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out not None, str bounds not None, int bits=0):
+    """out[i] = table[ids[i]]; with `bits`, of a packed table"""
+    cdef _c.fe_table c_table
+    cdef _c.fe_ids c_ids
+    cdef _c.fe_array c_out
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef _c.fe_status status
+    need_any_table(&c_table, table, bits, out)
+    need_ids(&c_ids, ids)
+    need_rows(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
+    cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
+    with nogil:
+        status = fe.gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
+    if status.code != _c.FE_OK:
+        raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.ndarray wpe not None, cnp.ndarray position_ids,
+               int64_t start, cnp.ndarray out not None, str bounds not None, int bits=0):
+    """out[i] = wte[token_ids[i]] + wpe[position_ids[i]]; with `bits`, of a packed wte"""
+    cdef _c.fe_table c_wte, c_wpe
+    cdef _c.fe_ids c_token_ids, c_position_ids
+    cdef _c.fe_array c_out
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef _c.fe_status status
+    need_any_table(&c_wte, wte, bits, out)
+    need_table(&c_wpe, wpe)
+    need_pair(&c_wte, &c_wpe)
+    need_ids(&c_token_ids, token_ids)
+    need_positions(&c_position_ids, position_ids, start, token_ids)
+    need_rows(&c_out, out, &c_wte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
+    cdef _c.fe_stop stop = stop_for(c_token_ids.array.n_items, &c_wte)
+    with nogil:
+        status = fe.gather_add(&c_wte, &c_token_ids, &c_wpe, &c_position_ids, c_bounds, &c_out, False, stop)
+    if status.code != _c.FE_OK:
+        raise_status(status, (("token id", token_ids, c_wte.n_rows), ("position id", position_ids, c_wpe.n_rows)), token_ids)
+
+
+def scatter_add(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray values not None, str bounds not None):
+    """table[ids[i]] += values[i]"""
+    cdef _c.fe_table c_table
+    cdef _c.fe_ids c_ids
+    cdef _c.fe_array c_values
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef _c.fe_status status
+    need_table(&c_table, table)
+    need_ids(&c_ids, ids)
+    need_rows(&c_values, values, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
+    with nogil:
+        status = fe.scatter_add(&c_table, &c_ids, c_bounds, &c_values)
+    if status.code != _c.FE_OK:
+        raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+def gather_add_backward(cnp.ndarray dout not None, cnp.ndarray token_ids not None, cnp.ndarray dwte not None,
+                        cnp.ndarray dwpe not None, cnp.ndarray position_ids, int64_t start, str bounds not None):
+    """dwte[token_ids[i]] += dout[i]; dwpe[position_ids[i]] += dout[i]"""
+    cdef _c.fe_table c_dwte, c_dwpe
+    cdef _c.fe_ids c_token_ids, c_position_ids
+    cdef _c.fe_array c_dout
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef _c.fe_status status
+    need_table(&c_dwte, dwte)
+    need_table(&c_dwpe, dwpe)
+    need_pair(&c_dwte, &c_dwpe)
+    need_ids(&c_token_ids, token_ids)
+    need_positions(&c_position_ids, position_ids, start, token_ids)
+    need_rows(&c_dout, dout, &c_dwte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
+    with nogil:
+        status = fe.gather_add_backward(&c_dout, &c_dwte, &c_token_ids, &c_dwpe, &c_position_ids, c_bounds)
+    if status.code != _c.FE_OK:
+        raise_status(status, (("token id", token_ids, c_dwte.n_rows), ("position id", position_ids, c_dwpe.n_rows)), token_ids)
+
+
+# ---- rows of a mapped file ----
+
+cdef int need_mapped(_c.fe_mapped_rows *mapped, cnp.ndarray array) except -1:
+    if cnp.PyArray_NDIM(array) < 1 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        raise ValueError("rows of a mapped file lie side by side")
+    mapped.data, mapped.n_rows = <char *>cnp.PyArray_DATA(array), cnp.PyArray_DIM(array, 0)
+    mapped.row_size = cnp.PyArray_NBYTES(array) // mapped.n_rows if mapped.n_rows > 0 else 0
+    return 0
+
+
+def any_nonresident(cnp.ndarray table not None, cnp.ndarray rows not None):
+    """Whether some of these rows of a mapped file seem not to be in memory."""
+    cdef _c.fe_mapped_rows mapped
+    cdef int64_t n_rows = cnp.PyArray_SIZE(rows)
+    cdef const int64_t *c_rows = <const int64_t *>need_numbers("rows", rows, cnp.NPY_INT64, n_rows)
+    cdef bint result
+    need_mapped(&mapped, table)
+    with nogil:
+        result = fe.any_nonresident(&mapped, c_rows, n_rows)
+    return result
+
+
+def prefetch_pages(cnp.ndarray table not None, cnp.ndarray rows not None):
+    """These sorted rows of a mapped file will be read soon."""
+    cdef _c.fe_mapped_rows mapped
+    cdef int64_t n_rows = cnp.PyArray_SIZE(rows)
+    cdef const int64_t *c_rows = <const int64_t *>need_numbers("rows", rows, cnp.NPY_INT64, n_rows)
+    need_mapped(&mapped, table)
+    with nogil:
+        fe.prefetch_pages(&mapped, c_rows, n_rows)
+
+
+def release_pages(cnp.ndarray table not None, cnp.ndarray rows not None):
+    """These sorted rows hold what the mapped file holds: their memory may go."""
+    cdef _c.fe_mapped_rows mapped
+    cdef int64_t n_rows = cnp.PyArray_SIZE(rows)
+    cdef const int64_t *c_rows = <const int64_t *>need_numbers("rows", rows, cnp.NPY_INT64, n_rows)
+    need_mapped(&mapped, table)
+    with nogil:
+        fe.release_pages(&mapped, c_rows, n_rows)

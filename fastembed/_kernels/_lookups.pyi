@@ -1,0 +1,31 @@
+from typing import Any
+
+from .._typing import Array
+
+def fast_gather(table: Any, ids: Any, out: Any) -> Array | None: ...
+def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> Array | None: ...
+def hold(*arrays: Array) -> tuple[object, ...] | None: ...
+
+class SingleLookup:
+    training: bool
+    _fast_path: bool
+    _held: Any
+    _last_ids: tuple[Any, ...] | None
+    def __call__(self, ids: Any, *, out: Array | None = None) -> Array: ...
+
+class PairLookup:
+    training: bool
+    _fast_path: bool
+    _held: Any
+    _last_ids: tuple[Any, ...] | None
+    def __call__(
+        self,
+        token_ids: Any,
+        position_ids: Any = None,
+        *,
+        start: int = 0,
+        lengths: Any = None,
+        mask: Any = None,
+        type_ids: Any = None,
+        out: Array | None = None,
+    ) -> Array: ...

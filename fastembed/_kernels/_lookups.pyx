@@ -1,0 +1,359 @@
+# Look-ups on the fast path, without checks in Python: plain tables and ids, positions from a start.
+# Anything else, and any error, is left to the functional API, which says what is wrong.
+cimport numpy as cnp
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_GET_ITEM
+from libc.stdint cimport int64_t
+
+from . cimport _c
+from ._core cimport fe, init_arange, init_ids, init_table, numpy_type, raise_status, stop_for
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    cnp.ndarray PyArray_NewFromDescr(type subtype, cnp.dtype dtype, int n_dims, const cnp.npy_intp *shape,
+                                     const cnp.npy_intp *strides, void *data, int flags, void *parent)
+
+cdef enum:
+    FEW_IDS = 64  # of a list that is read without an array, and of an array for `gather_few`
+    SMALL = 65536  # bytes of rows for which releasing the GIL (50 ns) costs more than it gives
+
+cdef cnp.dtype FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
+cdef cnp.dtype FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
+cdef int64_t FAR = 1 << 62  # a start below it is far from where adding positions would overflow
+
+
+# ---- arguments ----
+
+cdef struct PlainIds:
+    _c.fe_ids c
+    int64_t values[FEW_IDS]  # of an int, or a list of ints
+    int n_dims
+    cnp.npy_intp shape[33]  # of the result: the ids' shape, and room for the columns
+
+
+cdef inline int64_t int64_of(object number) noexcept:
+    """The value of an int; for one beyond 64 bits -1, which is out of range for every table too."""
+    cdef int overflow
+    return PyLong_AsLongLongAndOverflow(number, &overflow)
+
+
+cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept:
+    """Ids that are an int, a short list of ints, or an array of integers."""
+    cdef int k
+    cdef cnp.npy_intp n_items = 1, stride = sizeof(int64_t)
+    if cnp.PyArray_CheckExact(ids):
+        plain.n_dims = cnp.PyArray_NDIM(ids)
+        if plain.n_dims > 32 or not init_ids(&plain.c, ids):
+            return False
+        for k in range(plain.n_dims):
+            plain.shape[k] = cnp.PyArray_DIM(ids, k)
+        return True
+    if PyLong_CheckExact(ids):
+        plain.n_dims = 0
+        plain.values[0] = int64_of(ids)
+    elif type(ids) is list and PyList_GET_SIZE(ids) <= FEW_IDS:
+        plain.n_dims = 1
+        n_items = plain.shape[0] = PyList_GET_SIZE(ids)
+        for k in range(n_items):
+            if not PyLong_CheckExact(<object>PyList_GET_ITEM(ids, k)):
+                return False
+            plain.values[k] = int64_of(<object>PyList_GET_ITEM(ids, k))
+    else:
+        return False
+    plain.c.type = _c.FE_I64
+    plain.c.swapped = False
+    fe.array_init(&plain.c.array, <char *>plain.values, 1, <const int64_t *>&n_items, <const int64_t *>&stride)
+    return True
+
+
+cdef bint is_few(object ids) noexcept:
+    """A short array of int64 that C can read as it is."""
+    if not cnp.PyArray_CheckExact(ids) or cnp.PyArray_NDIM(ids) != 1 or cnp.PyArray_TYPE(ids) != cnp.NPY_INT64:
+        return False
+    return cnp.PyArray_DIM(ids, 0) <= FEW_IDS and cnp.PyArray_ISCARRAY_RO(ids)
+
+
+cdef inline cnp.npy_intp row_bytes(const _c.fe_table *table) noexcept:
+    return table.n_cols * (4 if table.dtype == _c.FE_F32 else 8)
+
+
+cdef bint is_apart(cnp.ndarray out, const char *data, int64_t n_rows, int64_t row_stride, int64_t row_size) noexcept:
+    """Whether a contiguous array lies wholly before or after the memory that rows span."""
+    cdef int64_t span = (n_rows - 1) * row_stride
+    cdef const char *first = data + (span if span < 0 else 0)
+    cdef const char *last = data + (span if span > 0 else 0) + row_size
+    cdef const char *begin = <char *>cnp.PyArray_DATA(out)
+    return n_rows == 0 or begin >= last or begin + cnp.PyArray_NBYTES(out) <= first
+
+
+cdef bint is_apart_from_table(cnp.ndarray out, const _c.fe_table *table) noexcept:
+    return is_apart(out, table.data, table.n_rows, table.row_stride, row_bytes(table))
+
+
+cdef bint is_plain_out(object out, PlainIds *tokens, object token_ids, const _c.fe_table *wte, const _c.fe_table *wpe) noexcept:
+    """Contiguous, of the right shape and dtype, and clearly apart from everything that is read."""
+    cdef int k
+    if not cnp.PyArray_CheckExact(out) or not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_TYPE(out) != numpy_type(wte):
+        return False
+    if cnp.PyArray_NDIM(out) != tokens.n_dims + 1:
+        return False
+    for k in range(tokens.n_dims + 1):
+        if cnp.PyArray_DIM(out, k) != tokens.shape[k]:
+            return False
+    if not is_apart_from_table(out, wte) or (wpe != NULL and not is_apart_from_table(out, wpe)):
+        return False
+    if not cnp.PyArray_CheckExact(token_ids):
+        return True
+    return cnp.PyArray_IS_C_CONTIGUOUS(token_ids) and is_apart(out, <char *>cnp.PyArray_DATA(token_ids), 1, 0,
+                                                               cnp.PyArray_NBYTES(token_ids))
+
+
+# ---- look-ups ----
+
+cdef inline cnp.ndarray new_rows(const _c.fe_table *table, int n_dims, const cnp.npy_intp *shape):
+    """A new array for rows of a table. By number of a dtype NumPy takes 50 instructions more."""
+    cdef cnp.dtype dtype = FLOAT64 if table.dtype == _c.FE_F64 else FLOAT32
+    Py_INCREF(dtype)  # a reference that the call takes over
+    return PyArray_NewFromDescr(cnp.ndarray, dtype, n_dims, shape, NULL, NULL, 0, NULL)
+
+
+cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, int64_t start, object out):
+    """The result of a look-up in one table (wpe NULL) or two; None if it needs checks."""
+    cdef PlainIds tokens
+    cdef _c.fe_ids positions
+    cdef _c.fe_array rows
+    cdef _c.fe_status status
+    cdef _c.fe_stop stop
+    cdef bint is_new = out is None
+    cdef cnp.npy_intp row_size = row_bytes(wte)
+    if not init_plain_ids(&tokens, token_ids):
+        return None
+    cdef int n_dims = tokens.n_dims
+    cdef int64_t n_items = tokens.c.array.n_items
+    init_arange(&positions, start, tokens.shape[n_dims - 1] if n_dims > 0 else 1, n_items)
+    tokens.shape[n_dims] = wte.n_cols
+    cdef cnp.ndarray result
+    if is_new:
+        result = new_rows(wte, n_dims + 1, tokens.shape)
+    elif is_plain_out(out, &tokens, token_ids, wte, wpe):
+        result = out
+    else:
+        return None
+    fe.array_init(&rows, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
+    if n_items * row_size < SMALL:
+        status = fe.gather_add(wte, &tokens.c, wpe, &positions, _c.FE_RAISE, &rows, is_new, NULL)
+    else:
+        stop = stop_for(n_items, wte)
+        with nogil:
+            status = fe.gather_add(wte, &tokens.c, wpe, &positions, _c.FE_RAISE, &rows, is_new, stop)
+    if status.code == _c.FE_STOPPED:
+        raise_status(status, (), None)
+    return result if status.code == _c.FE_OK else None
+
+
+cdef object gather_few(const _c.fe_table *wte, const int64_t *token_ids, int64_t n_ids, int n_dims, const _c.fe_table *wpe,
+                       int64_t start):
+    """The result for a few tokens in a row (n_dims 1) or for one (n_dims 0); None for a bad id.
+
+    Most of the time it takes is that of the new array.
+    """
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[n_dims] = n_ids, wte.n_cols
+    cdef cnp.ndarray result = new_rows(wte, n_dims + 1, shape)
+    return result if fe.gather_add_few(wte, token_ids, n_ids, wpe, start, <char *>cnp.PyArray_DATA(result)) else None
+
+
+def fast_gather(table, ids, out):
+    """The result of `gather` with bounds "raise", or None if its arguments need checks."""
+    cdef _c.fe_table c_table
+    if not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
+        return None
+    return gather_plain(&c_table, ids, NULL, 0, out)
+
+
+def fast_gather_add(wte, token_ids, wpe, position_ids, start, out):
+    """The result of `gather_add` with bounds "raise", or None if its arguments need checks."""
+    cdef _c.fe_table c_wte, c_wpe
+    if position_ids is not None or not PyLong_CheckExact(start):
+        return None
+    if not cnp.PyArray_CheckExact(wte) or not cnp.PyArray_CheckExact(wpe):
+        return None
+    if not init_table(&c_wte, wte) or not init_table(&c_wpe, wpe) or c_wte.dtype != c_wpe.dtype or c_wte.n_cols != c_wpe.n_cols:
+        return None
+    cdef int64_t first = int64_of(start)
+    return gather_plain(&c_wte, token_ids, &c_wpe, first, out) if 0 <= first < FAR else None
+
+
+# ---- layers ----
+
+cdef class HeldTable:
+    """A table's memory, kept in place by a typed memoryview for as long as this object lives."""
+    cdef _c.fe_table c
+    cdef const float[:, :] f32
+    cdef const double[:, :] f64
+
+
+cdef HeldTable held(cnp.ndarray array):
+    """None for a table that C cannot read in place."""
+    cdef HeldTable table = HeldTable()
+    if not init_table(&table.c, array):
+        return None
+    if table.c.dtype == _c.FE_F32:
+        table.f32 = array
+    else:
+        table.f64 = array
+    return table
+
+
+def hold(*arrays):
+    """Tables for the fast path of a layer; None if C cannot read all of them in place."""
+    tables = tuple([held(array) for array in arrays])
+    return None if None in tables else tables
+
+
+# A call of an object of a cdef class makes a tuple of its arguments, which Cython then parses: that
+# is 40 of 110 ns for one token. The vectorcall protocol does without. Cython has no syntax for it,
+# so the slots are set by hand. A class that overrides __call__ has another tp_call, which is called
+# then.
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    ctypedef object (*ternaryfunc)(object self, object args, object kwargs)
+    ctypedef struct PyTypeObject:
+        ternaryfunc tp_call
+        Py_ssize_t tp_vectorcall_offset
+        unsigned long tp_flags
+    PyTypeObject *Py_TYPE(object)
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
+
+
+cdef class Lookup:
+    """A call that goes to C at once where it can, and to `__call__` where it cannot."""
+    cdef void *vectorcall
+    cdef ternaryfunc tp_call  # of SingleLookup or PairLookup
+    cdef public bint training
+    cdef public bint _fast_path  # set by the layer: a look-up does nothing but read rows
+    cdef public tuple _held  # of `hold`
+
+    def __cinit__(self):
+        cdef PyTypeObject *of_layer = Py_TYPE(self)
+        self.vectorcall = <void *>vectorcall
+        of_layer.tp_vectorcall_offset = <char *>&self.vectorcall - <char *><PyObject *>self
+        of_layer.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL  # CPython 3.11 does not inherit it
+
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
+        """The result of a call with these positional arguments, or None if it takes more than C."""
+        return None
+
+
+cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kwnames):
+    cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf), k
+    cdef object result
+    if kwnames == NULL and self._fast_path and Py_TYPE(self).tp_call == self.tp_call:
+        result = self.look_up_fast(args, n_args)
+        if result is not None:
+            return result
+    names = () if kwnames == NULL else <tuple>kwnames
+    values = [<object>args[k] for k in range(n_args + len(names))]
+    return Py_TYPE(self).tp_call(self, tuple(values[:n_args]), dict(zip(names, values[n_args:])))
+
+
+cdef inline const _c.fe_table *table_of(tuple tables, Py_ssize_t k) noexcept:
+    return &(<HeldTable>PyTuple_GET_ITEM(tables, k)).c
+
+
+cdef class SingleLookup(Lookup):
+    """What Embedding inherits."""
+    cdef public object _last_ids  # or None
+
+    def __cinit__(self):
+        self.tp_call = (<PyTypeObject *>SingleLookup).tp_call
+
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
+        cdef object result
+        cdef tuple tables = self._held  # held here too: a thread may resize the layer
+        if n_args != 1 or tables is None:
+            return None
+        result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, None)
+        if result is not None and self.training:
+            self._last_ids = (<object>args[0],)
+        return result
+
+    def __call__(self, ids, *, out=None):
+        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
+        result = self._look_up(ids, out)
+        if self.training:
+            self._last_ids = (ids,)
+        return result
+
+
+cdef class PairLookup(Lookup):
+    """What TokenPositionEmbedding inherits."""
+    cdef object token_ids, position_ids, start  # of the last call; None without one
+
+    def __cinit__(self):
+        self.tp_call = (<PyTypeObject *>PairLookup).tp_call
+
+    @property
+    def _last_ids(self):
+        """(token_ids, position_ids, start) of the last call in train mode, or None.
+
+        They are kept apart, because a tuple takes 20 ns.
+        """
+        return None if self.token_ids is None else (self.token_ids, self.position_ids, self.start)
+
+    @_last_ids.setter
+    def _last_ids(self, value):
+        self.token_ids, self.position_ids, self.start = (None, None, None) if value is None else value
+
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
+        cdef object result, position_ids = None
+        cdef cnp.ndarray ids
+        cdef tuple tables = self._held  # as in SingleLookup
+        cdef int64_t token
+        if tables is None:
+            return None
+        cdef const _c.fe_table *wte = table_of(tables, 0)
+        cdef const _c.fe_table *wpe = table_of(tables, 1)
+        if n_args == 1 and is_few(<object>args[0]):
+            ids = <cnp.ndarray>args[0]
+            result = gather_few(wte, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, wpe, 0)
+        elif n_args == 1:
+            result = gather_plain(wte, <object>args[0], wpe, 0, None)
+        elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
+            position_ids = <object>args[1]
+            token = int64_of(<object>args[0])
+            result = gather_few(wte, &token, 1, 0, wpe, int64_of(position_ids))
+        else:
+            return None
+        if result is not None and self.training:
+            self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, 0
+        return result
+
+    def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None):
+        """Token rows plus position rows, and what the layer's options make of them.
+
+        Parameters
+        ----------
+        token_ids : array_like of integers, shape S
+        position_ids : array_like of integers, broadcast to S, optional
+            By default start, start + 1, ... along the last axis.
+        start : int
+            The position of the first token: how many tokens a cache already holds.
+        lengths : array_like of integers, shape S[:-1], optional
+            How many tokens of each sequence count; the places after them are padding.
+        mask : array_like of booleans, broadcast to S, optional
+            False where there is padding. Padded places give zeros and no gradient, whatever their
+            ids are.
+        type_ids : array_like of integers, broadcast to S, optional
+            By default all 0; only in a layer with types.
+        out : ndarray of shape S + (D,), optional
+
+        Returns
+        -------
+        ndarray of shape S + (D,)
+        """
+        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)

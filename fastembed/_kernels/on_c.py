@@ -1,0 +1,49 @@
+"""The calls of the compiled modules in one namespace. Imported by `backend` alone."""
+
+from ._bags import dots, dropout, embedding_bag, hash_rows, norm_rows, products, sum_powers
+from ._commit import Commit
+from ._core import build_info, get_num_threads, select_isa, set_num_threads
+from ._gather import (
+    any_nonresident,
+    gather,
+    gather_add,
+    gather_add_backward,
+    prefetch_pages,
+    release_pages,
+    resolve_ids,
+    scatter_add,
+)
+from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
+from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
+
+__all__ = [
+    "N_SCALARS",
+    "Commit",
+    "LazyTable",
+    "PairLookup",
+    "SingleLookup",
+    "add_rows",
+    "any_nonresident",
+    "build_info",
+    "dots",
+    "dropout",
+    "embedding_bag",
+    "fast_gather",
+    "fast_gather_add",
+    "gather",
+    "gather_add",
+    "gather_add_backward",
+    "get_num_threads",
+    "hash_rows",
+    "hold",
+    "norm_rows",
+    "prefetch_pages",
+    "products",
+    "release_pages",
+    "resolve_ids",
+    "scatter_add",
+    "select_isa",
+    "set_num_threads",
+    "sort_rows",
+    "sum_powers",
+]
