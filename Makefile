@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
-    fuzz-c
+    fuzz-c interrupts kills allocations sanitize-leak
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -87,6 +87,14 @@ sanitize-address: $(VENV)/.dev
 	$(call ON_BUILD,address,LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1)
 
+# Leaks: of the blocks that are left at exit, those from src_c/ are faults.
+sanitize-leak: $(VENV)/.dev
+	$(call SANITIZED,-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined,address)
+	rm -rf build/leaks && mkdir -p build/leaks
+	$(call ON_BUILD,address,LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:log_path=build/leaks/report LSAN_OPTIONS=exitcode=0)
+	$(BIN)/python tests/campaigns/plants/leaks.py build/leaks
+
 sanitize-thread: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=thread,thread)
 	$(call ON_BUILD,thread,LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=exitcode=66) \
@@ -111,6 +119,11 @@ CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/
 differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
+
+# Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
+# in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
+interrupts kills allocations: $(VENV)/.test
+	$(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
 
 # libFuzzer on the C entry points, each harness for SECONDS; what fails is kept in build/fuzz.
 SECONDS ?= 60

@@ -22,7 +22,7 @@ def main() -> int:
     if arguments.campaign == "interrupts":
         return interrupts.run(arguments.n, arguments.seed, arguments.calls, arguments.optimizers)
     if arguments.campaign == "kills":
-        return kills.run(arguments.n, arguments.seed)
+        return kills.run(arguments.n, arguments.seed, arguments.calls)
     if arguments.place:
         return allocations.walk(tuple(arguments.place.split(",")), arguments.first, arguments.now)
     return allocations.run(arguments.calls, arguments.optimizers)

@@ -47,14 +47,16 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
     """
     name, kind, optimizer = place
     warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda _: None  # of generators that are closed without memory
     gc.disable()  # a collection in the middle makes other allocations
     shim = ctypes.CDLL(None)
+    shim.fail_at.argtypes, shim.fail_at.restype = [ctypes.c_long], None
     faults: collections.Counter[str] = collections.Counter()
     examples: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as root, open(now or os.devnull, "r+b") as file:
         shared = mmap.mmap(file.fileno(), 8) if now else None
         folder = Path(root)
-        twin, n = Twin((name, kind, optimizer), folder), first
+        twin, n, not_ours = Twin((name, kind, optimizer), folder), first, 0
         while n < _MOST:
             if shared is not None:
                 shared[:8] = struct.pack("<q", n)
@@ -62,14 +64,15 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             prepared = CALLS[name].prepare(subject)
             error: BaseException | None = None
             call = CALLS[name].call
-            shim.fail_at(n)
             try:
+                shim.fail_at(n)
                 call(subject, prepared)
             except BaseException as raised:
                 error = raised
             failed = bool(shim.has_failed())
             if not failed:
                 break
+            not_ours += isinstance(error, SystemError)
             fault = _wrong_error(error) or fault_of((name, kind, optimizer), twin, subject, prepared)
             if fault is not None:
                 faults[fault] += 1
@@ -81,13 +84,17 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             shared.close()
     for fault, number in faults.most_common():
         print(f"{number:6} places of {name} {kind} {optimizer}, the first is {examples[fault]}: {fault}")
-    print(f"{name} {kind} {optimizer}: places {first} to {n - 1}, {sum(faults.values())} faults", flush=True)
+    found = f"{sum(faults.values())} faults, {not_ours} errors of NumPy without an exception"
+    print(f"{name} {kind} {optimizer}: places {first} to {n - 1}, {found}", flush=True)
     return int(bool(faults))
 
 
 def _wrong_error(error: BaseException | None) -> str | None:
-    """What is wrong with an error that is not MemoryError."""
-    if error is None or isinstance(error, MemoryError):
+    """What is wrong with an error that is not MemoryError.
+
+    SystemError is from Python: NumPy returned an error without one.
+    """
+    if error is None or isinstance(error, MemoryError | SystemError):
         return None
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{error!r:.150} in {os.path.basename(where.filename)}:{where.lineno}"

@@ -11,6 +11,7 @@ import random
 import signal
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -40,16 +41,16 @@ def _saved(path: Path) -> int:
 def advance(layer: Any, optimizer: Any, how: str, k: int) -> None:
     """Change number k of a table: a step, and then what writes it to its file."""
     train(layer, optimizer, [k])
+    n = len(layer.weight)
     if how == "flush":
         layer.flush()
-    elif how == "resize" or len(layer.weight) > 2 * _ROWS:
-        n = len(layer.weight)
-        if layer.vocabulary is not None:
-            layer.resize(_ROWS)
-        else:
-            layer.resize(n + 3 if k % 3 else n - 5, new_rows=1.5)
-    else:
-        layer.vocabulary = [f"{i}" for i in range(len(layer.weight))]
+    elif how == "resize":
+        layer.resize(n + 3 if k % 3 else n - 5, new_rows=1.5)
+    elif n > 2 * _ROWS:
+        layer.vocabulary = None
+        layer.resize(_ROWS)
+    else:  # names are not in the files
+        layer.vocabulary = [f"old {i}" for i in range(n)]
         layer.add_tokens([f"{k}", f"{k}b"])
 
 
@@ -91,6 +92,8 @@ def kill_once(work: Callable[[int], None], first: int, delay: float) -> None:
     if child == 0:
         try:
             work(first)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)  # it never ends by itself
     time.sleep(delay)
@@ -100,7 +103,7 @@ def kill_once(work: Callable[[int], None], first: int, delay: float) -> None:
         raise AssertionError(f"the child ended by itself, with status {status}")
 
 
-def run(n: int, seed: int) -> int:
+def run(n: int, seed: int, names: str = "") -> int:
     """n kills of each kind; 1 if a file held neither the old state nor the new one."""
     warnings.simplefilter("ignore")
     fe.set_num_threads(1)  # a forked child has no other thread
@@ -122,7 +125,7 @@ def run(n: int, seed: int) -> int:
                 work, found = tables.change, tables.found
             for k in range(n):
                 try:
-                    kill_once(work, at, 0.001 + 0.05 * rng.random())
+                    kill_once(work, at, 0.002 + 0.1 * rng.random())
                     now = found()
                 except Exception as error:
                     faults += 1

@@ -94,7 +94,7 @@ def _bytes(array: Any) -> tuple[str, bytes]:
 
 
 class Call(NamedTuple):
-    """A call that writes: what is done before it, undisturbed; the call; the layers that have it."""
+    """A call that writes: what is done before it; the call; the kinds of layers that have it."""
 
     prepare: Callable[[Subject], Any]
     call: Callable[[Subject, Any], object]
