@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
-    fuzz-c interrupts kills allocations sanitize-leak
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak
 
 run: $(VENV)/.run
 	$(BIN)/python -m fastembed train
@@ -124,6 +124,15 @@ differential: $(VENV)/.test
 # in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
 interrupts kills allocations: $(VENV)/.test
 	$(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
+
+# Many threads on one layer for MINUTES; forks and exits with threads at work. Mixed work for MINUTES,
+# in which memory must stay flat.
+MINUTES ?= 1
+concurrency: $(VENV)/.test
+	$(CAMPAIGN) sharing threads --minutes $(MINUTES) --seed $(SEED)
+	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
+soak: $(VENV)/.test
+	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
 
 # libFuzzer on the C entry points, each harness for SECONDS; what fails is kept in build/fuzz.
 SECONDS ?= 60

@@ -72,7 +72,7 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             failed = bool(shim.has_failed())
             if not failed:
                 break
-            not_ours += isinstance(error, SystemError)
+            not_ours += _is_of_others(error)
             fault = _wrong_error(error) or fault_of((name, kind, optimizer), twin, subject, prepared)
             if fault is not None:
                 faults[fault] += 1
@@ -84,17 +84,19 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             shared.close()
     for fault, number in faults.most_common():
         print(f"{number:6} places of {name} {kind} {optimizer}, the first is {examples[fault]}: {fault}")
-    found = f"{sum(faults.values())} faults, {not_ours} errors of NumPy without an exception"
+    found = f"{sum(faults.values())} faults, {not_ours} errors of Python or NumPy that are no MemoryError"
     print(f"{name} {kind} {optimizer}: places {first} to {n - 1}, {found}", flush=True)
     return int(bool(faults))
 
 
-def _wrong_error(error: BaseException | None) -> str | None:
-    """What is wrong with an error that is not MemoryError.
+def _is_of_others(error: BaseException | None) -> bool:
+    """Whether Python or NumPy lost a MemoryError, and raised something else for it."""
+    return isinstance(error, SystemError) or any(text in str(error) for text in ("not PosixPath", "can't allocate"))
 
-    SystemError is from Python: NumPy returned an error without one.
-    """
-    if error is None or isinstance(error, MemoryError | SystemError):
+
+def _wrong_error(error: BaseException | None) -> str | None:
+    """What is wrong with an error that is neither MemoryError nor `_is_of_others`."""
+    if error is None or isinstance(error, MemoryError) or _is_of_others(error):
         return None
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{error!r:.150} in {os.path.basename(where.filename)}:{where.lineno}"
