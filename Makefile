@@ -11,7 +11,8 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak
 
 run: $(VENV)/.run
-	$(BIN)/python -m fastembed train
+	@mkdir -p build
+	$(BIN)/python -m fastembed train --out build/model.safetensors --force
 
 # All tests, two parts at a time; with T=layers or T=io/test_checkpoint.py, those of a folder or a
 # file below tests/. What failed comes last.

@@ -41,7 +41,12 @@ def show_config() -> dict[str, Any]:
     }
 
 
+def runtime_text() -> str:
+    """What `show_config` returns, one entry a line."""
+    shown = {key: ", ".join(value) if isinstance(value, list) else value for key, value in show_config().items()}
+    return "\n".join(f"{key:>14}: {value}" for key, value in shown.items())
+
+
 def show_runtime() -> None:
     """Print `show_config`, one entry a line."""
-    for key, value in show_config().items():
-        print(f"{key:>14}: {', '.join(value) if isinstance(value, list) else value}")
+    print(runtime_text())

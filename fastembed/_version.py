@@ -25,8 +25,9 @@ def warn_of_namesake() -> None:
         for entry in entries:
             if entry.startswith("fastembed-") and entry.endswith((".dist-info", ".egg-info")):
                 warnings.warn(
-                    f"the unrelated distribution {entry.rpartition('.')[0]} is installed in {folder}: it and {NAME} both provide "
-                    "`fastembed`, and cannot share an environment; uninstall one of them",
+                    f"the unrelated distribution {entry.rpartition('.')[0]} is installed in {folder}: "
+                    f"it and {NAME} both provide `fastembed`, and cannot share an environment. Uninstalling "
+                    "one removes files of both: uninstall both, then install the one that you want again",
                     RuntimeWarning,
                     stacklevel=3,
                 )

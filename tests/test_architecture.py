@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version",
+    "_typing", "data", "_version", "_messages",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",
@@ -25,7 +25,7 @@ CHAIN = (
 )  # fmt: skip
 
 OPTIONAL = {
-    "cli": {"tqdm"},
+    "cli/progress": {"tqdm"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},
     "bench/peers/": {"torch", "fbgemm_gpu", "thinc", "faiss", "numba", "threadpoolctl"},

@@ -5,8 +5,20 @@ are not installed are listed as absent. Importing this loads nothing but NumPy.
 """
 
 from .peers import PEERS
-from .report import as_text, check_outputs, listing, write_outputs, wrong_answers
+from .report import as_text, check_plot, listing, write_json, write_plot, wrong_answers
 from .suite import Plan, run
 from .workloads import USUAL, WORKLOADS
 
-__all__ = ["PEERS", "USUAL", "WORKLOADS", "Plan", "as_text", "check_outputs", "listing", "run", "write_outputs", "wrong_answers"]
+__all__ = [
+    "PEERS",
+    "USUAL",
+    "WORKLOADS",
+    "Plan",
+    "as_text",
+    "check_plot",
+    "listing",
+    "run",
+    "write_json",
+    "write_plot",
+    "wrong_answers",
+]

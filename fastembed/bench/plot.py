@@ -5,6 +5,7 @@ Bars of each contender's time over ours; for workloads about growth, lines of co
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from .suite import CaseResult, WorkloadResult, threads_text
 _COLOURS = {OURS: "tab:blue", "numpy": "tab:orange", "torch": "tab:red", "thinc": "tab:green", "numba": "tab:purple"}
 
 
-def draw(results: Sequence[WorkloadResult], path: str) -> None:
+def draw(results: Sequence[WorkloadResult], path: str | os.PathLike[str]) -> None:
     """Write a PNG file with one panel per workload and number of threads."""
     from matplotlib.figure import Figure
 

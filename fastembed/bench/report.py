@@ -218,41 +218,30 @@ def as_text(results: Sequence[WorkloadResult], plan: Plan) -> str:
 # Files
 
 
-def check_outputs(json_path: str | None, plot_path: str | None) -> None:
-    """Check, before the run, that its files can be written.
+def check_plot(path: str) -> None:
+    """Check, before the run, that a plot can be drawn.
 
     Raises
     ------
     ValueError
-        A path cannot be written, the plot is not a .png, or matplotlib is not installed.
+        The plot is not a .png, or matplotlib is not installed.
     """
-    if plot_path is not None:
-        if not plot_path.endswith(".png"):
-            raise ValueError(f"--plot must name a .png file, got {plot_path!r}")
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
-    if json_path is not None and plot_path is not None and os.path.realpath(json_path) == os.path.realpath(plot_path):
-        raise ValueError(f"--json and --plot are the same file, {json_path!r}")
-    for path in (json_path, plot_path):
-        if path is not None:
-            _write(path, b"", "ab")
-
-
-def _write(path: str, content: bytes, mode: str = "wb") -> None:
+    if not path.endswith(".png"):
+        raise ValueError(f"--plot must name a .png file, got {path!r:.80}")
     try:
-        with open(path, mode) as file:
-            file.write(content)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot write {path!r}: {error}") from error
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
 
 
-def write_outputs(results: Sequence[WorkloadResult], plan: Plan, json_path: str | None, plot_path: str | None) -> None:
-    """Write the JSON file and the plot that were asked for."""
-    if json_path is not None:
-        _write(json_path, json.dumps(as_json(results, plan), indent=1).encode() + b"\n")
-    if plot_path is not None:
-        from .plot import draw
+def write_json(results: Sequence[WorkloadResult], plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Write all times of a run."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write(json.dumps(as_json(results, plan), indent=1) + "\n")
 
-        draw(results, plot_path)
+
+def write_plot(results: Sequence[WorkloadResult], plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Draw a run."""
+    from .plot import draw
+
+    draw(results, path)

@@ -67,36 +67,68 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    target = writable_path(path)
     arrays = {_checked_name(name): np.array(value, order="C", copy=None) for name, value in tensors.items()}
     metadata = {_KEY: _as_json(description)}
-    _remove_stale(target.parent)
-    # A folder, because safetensors may write through a temporary file with a name of its choice.
-    folder = target.with_name(f"{_PREFIX}{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    folder.mkdir()
-    temporary = folder / "tensors"
-    try:
+    with replacing(path) as temporary:
         try:
             save_file(arrays, temporary, metadata=metadata)
         except SafetensorError as error:
-            raise OSError(f"cannot write {target}: {error}") from error
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], backup: Path | None = None) -> Iterator[Path]:
+    """A path to write a new file to: at the end it is flushed and renamed over ``path``.
+
+    After an error ``path`` is unchanged. A file that is replaced is kept as ``backup``, if given.
+    """
+    target = writable_path(path)
+    with temporary_folder(target) as folder:
+        temporary = folder / "new"
+        yield temporary
         # Temporary files are private: take the permissions of the replaced file or, without one, of
         # the new folder.
         temporary.chmod((target if target.exists() else folder).stat().st_mode & 0o666)
         _flush(temporary, os.O_RDWR)
+        if backup is not None and target.exists():
+            _link_or_copy(target, folder / "old")
+            os.replace(folder / "old", backup)
         os.replace(temporary, target)
+    flush_folder(target.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside a file, removed at the end, with those that dead processes left.
+
+    A folder, because safetensors may write through a temporary file with a name of its choice.
+    """
+    _remove_stale(target.parent)
+    folder = target.with_name(f"{_PREFIX}{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        folder.mkdir()
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    flush_folder(target.parent)
+
+
+def _link_or_copy(path: Path, copy: Path) -> None:
+    try:
+        os.link(path, copy)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, copy)
+        _flush(copy, os.O_RDWR)
 
 
 def writable_path(path: str | os.PathLike[str]) -> Path:
     """The file that a save to ``path`` writes, links resolved; OSError if it cannot be written."""
     if not os.fspath(path):
-        raise FileNotFoundError("the path of a checkpoint must not be empty")
+        raise FileNotFoundError("the path of a file must not be empty")
     target = Path(os.path.realpath(os.fsdecode(path)))
     if target.exists() and not target.is_file():
         raise OSError(f"{path} is not a regular file, and is not replaced")
+    if target.is_symlink():  # although links are resolved
+        raise OSError(f"cannot write {path}: it is a link that leads to itself")
     if not os.access(target.parent, os.W_OK):
         raise OSError(f"cannot write {path}: no folder {target.parent} that can be written")
     return target

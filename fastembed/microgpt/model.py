@@ -10,6 +10,7 @@ It draws random numbers in the order in which that script does, so that losses a
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from ..layers.token_position import TokenPositionEmbedding
 from ..optim import Parameter
 
@@ -25,22 +27,41 @@ if TYPE_CHECKING:
 
 
 BOS_NAME = "<BOS>"
+MAX_TEXT = 1 << 30  # characters of a text file
+_QUIET = np.errstate(all="ignore")  # what is not finite is reported by whoever needs it finite
 
 
 def read_documents(path: str | None = None) -> list[str]:
-    """The non-empty stripped lines of a UTF-8 text file; by default the names in the package."""
+    """The non-empty stripped lines of a UTF-8 text file; by default the names in the package.
+
+    Raises
+    ------
+    OSError, ValueError
+        The file cannot be read, is longer than MAX_TEXT, is no text, or holds none.
+    """
     if path is None:
         text = resources.files("fastembed").joinpath("data/names.txt").read_text(encoding="utf-8")
     else:
-        try:
-            with open(path, encoding="utf-8-sig") as file:
-                text = file.read()
-        except ValueError as error:  # an encoding error, or an invalid path
-            raise ValueError(f"{path!r} is not a file of UTF-8 text: {error}") from error
+        text = _read_text(path)
     documents = [line.strip() for line in text.split("\n") if line.strip()]
     if not documents:
         raise ValueError(f"{path} holds no text")
     return documents
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(MAX_TEXT + 1)
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"it has more than {MAX_TEXT} characters")
+        nul = text.find("\0")
+        if nul >= 0:
+            line = text.count("\n", 0, nul) + 1
+            raise ValueError(f"there is a NUL character in line {line}, as in UTF-16")
+    except ValueError as error:  # an encoding error, or an invalid path
+        raise ValueError(f"{path!r} is not a file of UTF-8 text: {error}") from error
+    return text
 
 
 class Tokenizer:
@@ -75,7 +96,8 @@ class Tokenizer:
         if name == BOS_NAME:
             return self.bos
         if name not in self._ids:
-            raise ValueError(f"token {name!r} is not one of {' '.join(map(repr, self.characters))} or {BOS_NAME}")
+            known = _checks.first_few([*map(repr, self.characters), BOS_NAME])
+            raise ValueError(f"token {name!r:.80} is not one of the {self.vocab_size} tokens: {known}")
         return self._ids[name]
 
 
@@ -142,15 +164,30 @@ class GPT:
         return self.emb.state_dict() | {name: weight.data for name, weight in self.weights.items()}
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
-        """Copy parameters into this model; names and shapes are those of `state_dict`."""
-        for name, array in self.state_dict().items():
-            array[...] = state[name]
+        """Copy parameters into this model, all or none; names and shapes are those of `state_dict`.
 
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            A name is missing, an array has another shape, or its dtype does not convert. Nothing
+            has been copied.
+        """
+        pairs = [
+            (_checks.writable(name, array), _checks.convertible_array(name, state[name], array.shape, array.dtype))
+            for name, array in self.state_dict().items()
+        ]
+        commit = kernels.Commit()
+        for target, source in _checks.sources_for(pairs):
+            commit.add_copy(target, source)
+        commit.run()
+
+    @_QUIET
     def logits(self, token_ids: Any) -> Array:
         """Scores of the next token after each of n tokens, shape (n, V)."""
         x, _, _ = self._forward(token_ids)
         return x @ self.weights["lm_head"].data.T
 
+    @_QUIET
     def loss(self, tokens: list[int]) -> float:
         """Mean of -log p(next token) over at most block_size positions, and its backward.
 
@@ -226,17 +263,34 @@ class GPT:
         return dy + rmsnorm_backward(dh, x, h_scale)
 
     def sample(self, tokenizer: Tokenizer, rng: random.Random, temperature: float = 0.5) -> str:
-        """One document: characters drawn with ``rng.choices`` until BOS, or block_size of them."""
+        """One document: characters drawn with ``rng.choices`` until BOS, or block_size of them.
+
+        A temperature of 0, or so near to it that the dtype cannot divide by it, gives the token
+        with the highest score each time.
+
+        Raises
+        ------
+        ValueError
+            The temperature is negative or not finite, or a score is not finite.
+        """
+        temperature = _checks.number("temperature", temperature, 0.0, sys.float_info.max)
         was_training = self.emb.training
-        self.emb.eval()
-        tokens = [tokenizer.bos]
-        while len(tokens) <= self.emb.block_size:
-            logits = self.logits(tokens)[-1]
-            with np.errstate(over="ignore"):  # a temperature near 0 gives -inf
-                probs = softmax((logits - logits.max()) / temperature)
-            token = rng.choices(range(tokenizer.vocab_size), weights=probs.tolist())[0]
-            if token == tokenizer.bos:
-                break
-            tokens.append(token)
-        self.emb.train(was_training)
+        try:
+            self.emb.eval()
+            tokens = [tokenizer.bos]
+            while len(tokens) <= self.emb.block_size:
+                weights = self._next_probabilities(tokens, temperature)
+                token = rng.choices(range(tokenizer.vocab_size), weights=weights.tolist())[0]
+                if token == tokenizer.bos:
+                    break
+                tokens.append(token)
+        finally:
+            self.emb.train(was_training)
         return "".join(map(tokenizer.name, tokens[1:]))
+
+    @_QUIET  # a temperature near 0 gives -inf
+    def _next_probabilities(self, tokens: list[int], temperature: float) -> Array:
+        logits = self.logits(tokens)[-1]
+        if not np.isfinite(logits).all():
+            raise ValueError(f"the scores of the token after {len(tokens)} tokens are not finite")
+        return softmax((logits - logits.max()) / max(temperature, float(np.finfo(logits.dtype).tiny)))

@@ -7,16 +7,17 @@ import math
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any
-
-import numpy as np
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from ..io import checkpoint
 from ..io.checkpoint import CheckpointError
 from ..optim import Adam
 from .model import GPT, Tokenizer, read_documents, shapes
+
+if TYPE_CHECKING:
+    from .._typing import Array
 
 MAX_PARAMETERS = 100_000_000  # drawing them one by one, as microgpt's script does, takes minutes
 
@@ -44,7 +45,7 @@ class Options:
         for name in ("steps", "block_size", "n_embd", "n_head", "n_layer"):
             low = 0 if name == "n_layer" else 1
             if not low <= _checks.integer(name, getattr(self, name)) <= MAX_PARAMETERS:
-                raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {getattr(self, name)!r:.80}")
         if not -(2**63) <= _checks.integer("seed", self.seed) < 2**63:
             raise ValueError("seed must be within 64 bits")
         _checks.number("lr", self.lr, 0.0, 1e30)
@@ -76,8 +77,6 @@ class Run:
 
     Attributes
     ----------
-    step : int
-        Steps taken so far.
     model : GPT
     tokenizer : Tokenizer
     rng : random.Random
@@ -87,7 +86,6 @@ class Run:
     def __init__(self, options: Options, data: str | None = None) -> None:
         self.options = options
         self.data = None if data is None else os.path.abspath(data)
-        self.step = 0
         documents = read_documents(data)
         self.data_hash = hashlib.sha256("\n".join(documents).encode()).hexdigest()
         self.rng = random.Random(options.seed)
@@ -97,8 +95,16 @@ class Run:
         self.model = options.model(self.tokenizer.vocab_size, self.rng)
         self.optimizer = Adam([self.model.emb, *self.model.weights.values()], lr=options.lr, betas=(0.85, 0.99), eps=1e-8)
 
+    @property
+    def step(self) -> int:
+        """Steps taken so far. The optimiser counts them, in one commit with what a step changes."""
+        return self.optimizer.step_counts[0]
+
     def train(self, stop_at: int) -> Iterator[float]:
         """Take steps until ``stop_at`` are done, yielding the loss of each.
+
+        A step is taken completely or not at all, also when it is interrupted: going on gives the
+        bits of a run that was not.
 
         Raises
         ------
@@ -111,18 +117,16 @@ class Run:
         while self.step < stop_at:
             document = self.documents[self.step % len(self.documents)]
             self.optimizer.zero_grad()
-            with np.errstate(all="ignore"):  # reported below, once
-                loss = self.model.loss(self.tokenizer.encode(document))
+            loss = self.model.loss(self.tokenizer.encode(document))
             if not math.isfinite(loss):
                 raise ValueError(
                     f"the loss became {loss} at step {self.step}: the learning rate {self.options.lr} may be too large"
                 )
             self.optimizer.lr = self.options.lr * (1 - self.step / self.options.steps)
             self.optimizer.step()
-            self.step += 1
             yield loss
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything that a later `resume` needs."""
         description = {
             "options": asdict(self.options),
@@ -144,8 +148,17 @@ class Run:
             for name, array in item[state].items()
         }
 
+    def load(self, tensors: dict[str, Array], step: int, rng: random.Random) -> None:
+        """Go to a step, with the arrays that `save` wrote after it and the generator of then."""
+        self.model.load_state_dict(tensors)
+        for name, array in self._optimizer_tensors().items():
+            array[...] = tensors[name]
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict(state | {"items": [item | {"step": step} for item in state["items"]]})
+        self.rng = rng
+
     @classmethod
-    def resume(cls, path: str, data: str | None = None) -> Run:
+    def resume(cls, path: str, data: str | None = None, steps: int | None = None) -> Run:
         """The run that `save` wrote.
 
         Parameters
@@ -153,26 +166,18 @@ class Run:
         path : str
         data : str or None
             The text file, if it has moved; its content must be the same.
+        steps : int or None
+            More steps than the run had, to extend it. The learning rate of a step still to be taken
+            is ``lr * (1 - step / steps)`` with this number; the steps taken remain as they are.
 
         Raises
         ------
         OSError, CheckpointError
             The checkpoint or the data cannot be read, or the data is not that of the run.
+        ValueError
+            ``steps`` is less than the run had.
         """
-        saved = _Saved(path)
-        if data is None and saved.data is not None and not os.path.isfile(saved.data):
-            raise CheckpointError(f"the text that {path} was trained on, {saved.data}, is not there any more; name it")
-        run = cls(saved.options, data if data is not None else saved.data)
-        if (run.data_hash, run.tokenizer.characters) != (saved.data_hash, saved.characters):
-            raise CheckpointError(f"the text of {run.data or 'the embedded names'} is not the one that {path} was trained on")
-        run.model.load_state_dict(saved.tensors)
-        for name, array in run._optimizer_tensors().items():
-            array[...] = saved.tensors[name]
-        state = run.optimizer.state_dict()
-        run.optimizer.load_state_dict(state | {"items": [item | {"step": saved.step} for item in state["items"]]})
-        run.step = saved.step
-        run.rng = saved.rng
-        return run
+        return Saved(path).run(data, steps)
 
 
 def load_model(path: str) -> tuple[GPT, Tokenizer, random.Random]:
@@ -183,25 +188,37 @@ def load_model(path: str) -> tuple[GPT, Tokenizer, random.Random]:
     OSError, CheckpointError
         The file cannot be read, or is not such a checkpoint.
     """
-    saved = _Saved(path)
+    saved = Saved(path)
     tokenizer = Tokenizer(saved.characters)
     model = saved.options.model(tokenizer.vocab_size, random.Random(0))
     model.load_state_dict(saved.tensors)
     return model, tokenizer, saved.rng
 
 
-class _Saved:
-    """The content of a checkpoint, checked before a model of the size that it states is made."""
+class Saved:
+    """The content of a checkpoint, checked before a model of the size that it states is made.
+
+    Attributes
+    ----------
+    options : Options
+    step : int
+    characters : list of str
+    data : str or None
+        The text file that the run was trained on; None for the names in the package.
+    """
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self.tensors, description = checkpoint.load(path)
         try:
             given = description["options"]
             options = {field.name: type(getattr(Options, field.name))(given[field.name]) for field in fields(Options)}
             self.options = Options(**options)
             self.step, self.data_hash = _checks.size("step", description["step"]), str(description["data_sha256"])
-            self.characters = [str(c) for c in description["characters"]]
+            self.characters = list(description["characters"])
             self.data = description["data"]
+            is_odd = any(not isinstance(c, str) or len(c) != 1 for c in self.characters)
+            is_odd |= not isinstance(self.data, str | None) or self.characters != sorted(set(self.characters))
             version, internal, gauss_next = description["rng"]
             self.rng = random.Random()
             self.rng.setstate((version, tuple(internal), gauss_next))
@@ -210,7 +227,7 @@ class _Saved:
             shapes_of_model = self.options.shapes(len(self.characters) + 1)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise CheckpointError(f"{path} does not describe a training run: {error!r:.200}") from error
-        if not isinstance(self.data, str | None) or self.characters != sorted(set(self.characters)):
+        if is_odd:
             raise CheckpointError(f"{path} does not describe a training run: its data or its characters are odd")
         if self.step > self.options.steps:
             raise CheckpointError(f"{path} is at step {self.step} of {self.options.steps}")
@@ -218,3 +235,17 @@ class _Saved:
             f"{state}{name}": shape for name, shape in shapes_of_model.items() for state in ("", "exp_avg.", "exp_avg_sq.")
         }
         checkpoint.check(path, self.tensors, expected, _checks.dtype(self.options.dtype))
+
+    def run(self, data: str | None = None, steps: int | None = None) -> Run:
+        """The run itself; `Run.resume` describes the parameters."""
+        options = self.options if steps is None else replace(self.options, steps=steps)
+        if options.steps < self.options.steps:
+            raise ValueError(f"steps must be at least the {self.options.steps} of {self.path}, got {steps}")
+        if data is None and self.data is not None and not os.path.isfile(self.data):
+            raise CheckpointError(f"the text that {self.path} was trained on, {self.data!r:.80}, is not there any more; name it")
+        run = Run(options, data if data is not None else self.data)
+        if (run.data_hash, run.tokenizer.characters) != (self.data_hash, self.characters):
+            text = run.data or "the embedded names"
+            raise CheckpointError(f"the text of {text} is not the one that {self.path} was trained on")
+        run.load(self.tensors, self.step, self.rng)
+        return run

@@ -46,5 +46,5 @@ def test_the_plot_is_written(tmp_path):
     pytest.importorskip("matplotlib")
     results = [result_of({"fastembed": [1.0], "numpy": [2.0, 30.0]}, shows=shows) for shows in ("speed", "wins", "growth")]
     results[1].cases *= 12
-    bench.write_outputs(results, Plan(), None, str(tmp_path / "plot.png"))
+    bench.write_plot(results, Plan(), str(tmp_path / "plot.png"))
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

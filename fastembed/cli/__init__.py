@@ -1,0 +1,62 @@
+"""The command line: ``python -m fastembed train | sample | neighbors | bench | info``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from . import show
+from .arguments import parser
+from .benchmark import run_benchmarks
+from .signals import Signals
+from .streams import Output, OutputError, occupy_closed_descriptors, warn
+from .train import train
+
+_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "bench": run_benchmarks, "info": show.info}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    It is 0; 1 if the work is done and standard output could not be written, 141 if that was a pipe
+    whose reader had gone; 2 after an error, which is one line on standard error; 130, 143 or 129
+    after SIGINT, SIGTERM or SIGHUP.
+    """
+    occupy_closed_descriptors()
+    signals, out = Signals(program_ends=argv is None), Output()
+    try:
+        with signals:
+            return _run(_parsed(argv, out), out, signals)
+    except KeyboardInterrupt:
+        warn(f"fastembed: {signals}")
+        return signals.status or 130
+
+
+def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
+    try:
+        return parser().parse_args(argv)
+    except SystemExit as left:  # after an error, or the text of --help or --version
+        out.flush()
+        raise SystemExit(left.code or _status(out, "fastembed", "")) from None
+
+
+def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
+    command = f"fastembed {arguments.command}"
+    try:
+        if arguments.command == "train":
+            train(arguments, out, signals)
+        else:
+            _COMMANDS[arguments.command](arguments, out)
+    except OutputError:
+        pass
+    except (OSError, ValueError, MemoryError, ImportError) as error:
+        warn(f"{command}: error: {str(error) or type(error).__name__}")
+        return 2
+    return signals.status or _status(out, command, signals.outcome)
+
+
+def _status(out: Output, command: str, outcome: str) -> int:
+    """The status after work that is done. A closed pipe needs a word if the work has an outcome."""
+    if out.status == 1 or (out.error is not None and outcome):
+        warn(f"{command}: standard output cannot be written: {out.error}{outcome and f'; {outcome}'}")
+    return out.status

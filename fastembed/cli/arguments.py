@@ -1,0 +1,111 @@
+"""The arguments of the commands."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, NoReturn
+
+from .. import _version
+from ..microgpt.training import Options
+from .streams import shown, warn
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        warn(f"{self.prog}: error: {message} (see {self.prog} --help)")
+        self.exit(2)
+
+
+def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
+    """An argparse type: a finite number of at least `minimum`, or above it (`excluded`)."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not minimum <= value < math.inf or (excluded and value == minimum):
+            noun = "an integer" if kind is int else "a number"
+            limit = f"{noun} {'above' if excluded else 'of at least'} {minimum}"
+            raise argparse.ArgumentTypeError(f"must be {limit}, got {shown(text)}")
+        return value
+
+    return parse
+
+
+_LENGTH = _at_least(1, int)
+
+
+def parser() -> argparse.ArgumentParser:
+    program = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
+    program.add_argument("--version", action="version", version=f"fastembed {_version.VERSION}")
+    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="train the model on a text file, one document a line"))
+
+    sample = commands.add_parser("sample", help="draw documents from a trained model")
+    sample.add_argument("checkpoint", metavar="CHECKPOINT")
+    sample.add_argument("--seed", type=int, help="of the generator (default: go on from where training left it)")
+    _add_sampling(sample)
+
+    near = commands.add_parser("neighbors", help="tokens with similar rows, by cosine")
+    near.add_argument("checkpoint", metavar="CHECKPOINT")
+    near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+    near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
+
+    _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
+    info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
+    info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
+    return program
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text (default: the embedded names)")
+    for name, kind, text in (
+        ("steps", _LENGTH, "steps of training, one document each; more of them extend a run that is resumed"),
+        ("seed", int, "of the generator"),
+        ("block-size", _LENGTH, "positions"),
+        ("n-embd", _LENGTH, "width of the rows"),
+        ("n-head", _LENGTH, "attention heads"),
+        ("n-layer", _at_least(0, int), "transformer layers"),
+        ("dtype", str, "float64 or float32"),
+        ("lr", _at_least(0, float), "learning rate of the first step"),
+    ):
+        default = getattr(Options, name.replace("-", "_"))
+        choices = ("float64", "float32") if name == "dtype" else None
+        train.add_argument(f"--{name}", type=kind, choices=choices, default=None, help=f"{text} (default: {default})")
+    train.add_argument("--stop-at", type=_LENGTH, metavar="N", help="stop after N of the steps, to resume later")
+    train.add_argument("--save-every", type=_LENGTH, metavar="N", help="write the files after every N steps too")
+    train.add_argument("--resume", metavar="CHECKPOINT", help="go on from a checkpoint, with its options and its data")
+    train.add_argument("--out", default="model.safetensors", metavar="PATH", help="the checkpoint (default: %(default)s)")
+    train.add_argument("--losses", metavar="PATH", help="write the loss of each step taken here, one a line")
+    _add_force(train)
+    _add_sampling(train)
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace files that are there; each is kept as NAME.bak")
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help="which (default: all that do not take minutes; see --list)"
+    )
+    bench.add_argument("--list", action="store_true", help="show the workloads, and the peers with their versions")
+    bench.add_argument("--peers", type=_names, default=["all"], metavar="NAME,...", help="whom to compare with (default: all)")
+    bench.add_argument("--threads", type=_names, default=["1", "all"], metavar="N,...", help="settings (default: 1,all)")
+    bench.add_argument("--runs", type=_at_least(1, int), help="timed calls of each contender (default: 11; 3 with --quick)")
+    bench.add_argument("--quick", action="store_true", help="small sizes, to see that all works: its times mean little")
+    bench.add_argument("--json", metavar="FILE", help="write all times")
+    bench.add_argument("--plot", metavar="FILE.png", help="write a plot; needs matplotlib")
+    _add_force(bench)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=_at_least(0, int), default=20, help="documents to draw (default: %(default)s)")
+    temperature = _at_least(0, float, excluded=True)
+    parser.add_argument("--temperature", type=temperature, default=0.5, help="lower is safer (default: %(default)s)")

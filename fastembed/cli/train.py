@@ -1,0 +1,115 @@
+"""``train``: a run that ends early, by its arguments or a signal, is saved and can be resumed."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+
+from ..microgpt.training import Options, Run, Saved
+from .outputs import OutputFile, UsageError, output_files
+from .progress import mean, with_progress
+from .show import show_neighbors, show_samples
+from .signals import Signals
+from .streams import Output, shown, warn
+
+
+def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
+    """Train, save, and show samples and neighbours if the run is finished."""
+    run, files = _prepared(arguments)
+    stop_at = _last_step(arguments, run)
+    out.say(f"{len(run.documents)} documents, {run.tokenizer.vocab_size} tokens, {run.model.emb!r}")
+    files["--out"].try_out(run.save)  # as large as the one to come: a disk that is full is found now
+    with signals.deferred():
+        losses = _take_steps(run, stop_at, arguments.save_every, files, signals)
+        _save(run, files, losses)
+    place = f"checkpoint: {arguments.out}"
+    signals.outcome = f"at step {run.step} of {run.options.steps}; {place}"
+    if signals.received is not None:
+        warn(f"fastembed train: {signals}")
+    _show_end(run, losses, files, arguments, out)
+    if run.step == run.options.steps and signals.received is None:
+        _show_model(run, arguments, out)
+    out.show(place)
+
+
+def _prepared(arguments: argparse.Namespace) -> tuple[Run, dict[str, OutputFile]]:
+    """The run and the files to write, which are checked before the run is made."""
+    given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    given = {name: value for name, value in given.items() if value is not None}
+    saved = None if arguments.resume is None else _matching(Saved(arguments.resume), given)
+    files = output_files(
+        {"--out": arguments.out, "--losses": arguments.losses},
+        {"FILE": arguments.file, "the text of --resume": None if saved is None else saved.data},
+        force=arguments.force,
+        resumed=arguments.resume,
+    )
+    return Run(Options(**given), arguments.file) if saved is None else saved.run(arguments.file, given.get("steps")), files
+
+
+def _matching(saved: Saved, given: dict[str, object]) -> Saved:
+    """A checkpoint, whose options the arguments must not contradict, except for more steps."""
+    for name, value in given.items():
+        known = getattr(saved.options, name)
+        if value != known and not (name == "steps" and isinstance(value, int) and value > known):
+            raise UsageError(f"--{name.replace('_', '-')} {shown(value)} contradicts {saved.path}, which has {known}")
+    return saved
+
+
+def _last_step(arguments: argparse.Namespace, run: Run) -> int:
+    total = run.options.steps
+    stop_at: int = total if arguments.stop_at is None else arguments.stop_at
+    if not run.step <= stop_at <= total:
+        raise UsageError(f"--stop-at must be between the steps taken, {run.step}, and --steps {total}, got {shown(stop_at)}")
+    return stop_at
+
+
+def _take_steps(run: Run, stop_at: int, save_every: int | None, files: dict[str, OutputFile], signals: Signals) -> list[float]:
+    """Take steps until one of them is the last, or a signal has come; the losses."""
+    losses: list[float] = []
+    with closing(with_progress(run.train(stop_at), run.step, run.options.steps)) as progress:
+        for loss in progress:
+            losses.append(loss)
+            if signals.received is not None:
+                break
+            if save_every is not None and run.step % save_every == 0 and run.step < stop_at:
+                try:
+                    _save(run, files, losses)
+                except OSError as error:  # there may be room again at the next time
+                    warn(f"fastembed train: at step {run.step}: {error}; training goes on")
+    return losses
+
+
+def _save(run: Run, files: dict[str, OutputFile], losses: list[float]) -> None:
+    files["--out"].write(run.save)
+    if "--losses" in files:
+        try:
+            files["--losses"].write(lambda path: _write_losses(path, losses))
+        except OSError as error:
+            raise OSError(f"{error}; checkpoint: {files['--out'].path}") from error
+
+
+def _write_losses(path: Path, losses: list[float]) -> None:
+    path.write_text("".join(f"{loss!r}\n" for loss in losses), encoding="ascii")
+
+
+def _show_end(run: Run, losses: list[float], files: dict[str, OutputFile], arguments: argparse.Namespace, out: Output) -> None:
+    """What the steps came to, and how to go on."""
+    for file in files.values():
+        for kept in file.kept:
+            out.say(f"{file.path} was there: the old file is {kept}")
+    if losses:
+        out.say(f"mean loss: {mean(losses[:10]):.2f} over the first 10 steps, {mean(losses[-100:]):.2f} over the last 100")
+    if run.step < run.options.steps:
+        path = shlex.quote(arguments.out)
+        resume = f"python -m fastembed train --resume {path} --out {path}"
+        out.say(f"stopped at step {run.step} of {run.options.steps}; go on with: {resume}")
+
+
+def _show_model(run: Run, arguments: argparse.Namespace, out: Output) -> None:
+    show_samples(run.model, run.tokenizer, run.rng, arguments, out)
+    out.show("nearest neighbours (cosine of token rows):")
+    for token_id in range(min(3, run.tokenizer.vocab_size)):
+        show_neighbors(run.model, run.tokenizer, token_id, 5, out)
