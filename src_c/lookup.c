@@ -2,6 +2,7 @@
  * of a piece at a time. */
 #include "array.h"
 #include "dispatch.h"
+#include "float_env.h"
 #include "ids.h"
 #include "pool.h"
 
@@ -152,15 +153,16 @@ bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_
 {
     const fe_kernels *kernels = fe_dispatch();
     const int64_t row_size = wte->n_cols * fe_item_size(wte->dtype);
-    if (row_size == 0 || start < 0 || start > wpe->n_rows - n_ids)
-        return false;
-    for (int64_t i = 0; i < n_ids; i++) {
+    bool are_in_range = row_size != 0 && start >= 0 && start <= wpe->n_rows - n_ids;
+    const fe_float_env floats = fe_enter_default_floats();
+    for (int64_t i = 0; i < n_ids && are_in_range; i++) {
         const int64_t token_id = token_ids[i];
-        if ((uint64_t)token_id >= (uint64_t)wte->n_rows)
-            return false;
-        kernels->add_row[wte->dtype](out + i * row_size, fe_row(wte, token_id), fe_row(wpe, start + i), wte->n_cols);
+        are_in_range = (uint64_t)token_id < (uint64_t)wte->n_rows;
+        if (are_in_range)
+            kernels->add_row[wte->dtype](out + i * row_size, fe_row(wte, token_id), fe_row(wpe, start + i), wte->n_cols);
     }
-    return true;
+    fe_restore_floats(floats);
+    return are_in_range;
 }
 
 fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop)
@@ -173,10 +175,14 @@ fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_t
 {
     const int64_t row_size = wte->n_cols * fe_item_size(wte->dtype);
     lookup_work work = {fe_dispatch(), wte, wpe, token_ids, position_ids, bounds, out, row_size, 0, false};
-    if (out->n_items <= FE_BLOCK && out->n_items * row_size < SERIAL_SIZE && out->n_dims == 1 && out->n_items > 0 && row_size > 0)
-        /* one block: its ids are all checked before it is written, and there is nothing to cut
-         * up */
-        return lookup_block(&work, 0, (fe_run){out->data, out->n_items, out->strides[0]});
+    if (out->n_items <= FE_BLOCK && out->n_items * row_size < SERIAL_SIZE && out->n_dims == 1 && out->n_items > 0 &&
+        row_size > 0) {
+        /* one block: all its ids are checked before it is written, and there is nothing to share */
+        const fe_float_env floats = fe_enter_default_floats();
+        const fe_status status = lookup_block(&work, 0, (fe_run){out->data, out->n_items, out->strides[0]});
+        fe_restore_floats(floats);
+        return status;
+    }
     fe_status status = {.code = FE_OK};
     if (!is_new || row_size == 0)
         status = fe_resolve_ids(token_ids, wte->n_rows, bounds, NULL, stop);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "float_env.h"
 #include "thread.h"
 
 /* A job lives on its caller's stack, and is in the list while it has pieces left to start. The lock
@@ -103,6 +104,7 @@ static fe_job *runnable_job(void)
 static FE_THREAD_RESULT work(void *number)
 {
     const intptr_t me = (intptr_t)number;
+    fe_enter_default_floats();
     fe_lock(&lock);
     workers[me].thread_id = fe_thread_id();
     int32_t spins_left = 0;
@@ -174,12 +176,15 @@ static int64_t milliseconds(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Calls `stop` without the lock; if it asks for the end, no more pieces start. */
-static void check_stop(fe_job *job, fe_stop stop)
+/* Calls `stop` without the lock, in the caller's floating-point environment; if it asks for the end,
+ * no more pieces start. */
+static void check_stop(fe_job *job, fe_stop stop, fe_float_env floats)
 {
     const int32_t n_forks_before = n_forks;
     fe_unlock(&lock);
+    fe_restore_floats(floats);
     const bool stopped = stop() != 0;
+    fe_enter_default_floats();
     fe_lock(&lock);
     if (n_forks != n_forks_before) { /* a signal handler forked: no worker is left */
         job->next_piece = 0;
@@ -194,27 +199,25 @@ static void check_stop(fe_job *job, fe_stop stop)
 }
 
 /* The caller's share: pieces until none is left to start. */
-static void run_pieces(fe_job *job, fe_stop stop)
+static void run_pieces(fe_job *job, fe_stop stop, fe_float_env floats)
 {
     enum { STOP_INTERVAL = 50 }; /* ms */
     int64_t last_check = stop == NULL ? 0 : milliseconds();
     while (job->next_piece < job->n_pieces)
         if (stop != NULL && milliseconds() - last_check >= STOP_INTERVAL) {
-            check_stop(job, stop);
+            check_stop(job, stop, floats);
             last_check = milliseconds();
         } else {
             run_next_piece(job);
         }
 }
 
-fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, fe_stop stop)
+/* The job's pieces, some of them on other threads. */
+static fe_status run_shared(fe_job job, fe_stop stop, fe_float_env floats)
 {
-    fe_job job = {.run = run, .work = work_of_job, .n_pieces = n_pieces, .failed_piece = n_pieces, .is_stopped = FE_COND_INIT};
-    if (n_pieces == 1)
-        return run(work_of_job, 0);
     fe_lock(&lock);
     job.n_threads = n_threads_wanted;
-    if (n_pieces > 1 && job.n_threads > 1) {
+    if (job.n_pieces > 1 && job.n_threads > 1) {
         start_workers(job.n_threads);
         job.next = jobs;
         jobs = &job;
@@ -222,7 +225,7 @@ fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, f
         exclude_own_cpu();
         fe_wake_all(&job_added);
     }
-    run_pieces(&job, stop);
+    run_pieces(&job, stop, floats);
     if (job.n_running > 0) {
         fe_unlock(&lock);
         for (int32_t k = 0; k < N_SPINS && job.n_running > 0; k++)
@@ -233,4 +236,14 @@ fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, f
         fe_wait(&job.is_stopped, &lock);
     fe_unlock(&lock);
     return job.status;
+}
+
+fe_status fe_pool_run(fe_piece run, const void *work_of_job, int64_t n_pieces, fe_stop stop)
+{
+    const fe_job job = {
+        .run = run, .work = work_of_job, .n_pieces = n_pieces, .failed_piece = n_pieces, .is_stopped = FE_COND_INIT};
+    const fe_float_env floats = fe_enter_default_floats();
+    const fe_status status = n_pieces == 1 ? run(work_of_job, 0) : run_shared(job, stop, floats);
+    fe_restore_floats(floats);
+    return status;
 }

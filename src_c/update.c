@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "dispatch.h"
+#include "float_env.h"
 #include "pool.h"
 
 static double larger(double a, double b)
@@ -113,6 +114,11 @@ static fe_status update_piece(const void *of_job, int64_t piece)
 static void run(update_work work)
 {
     enum { SERIAL_SIZE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes of rows */
+    const int64_t *rows = work.batch != NULL ? work.batch->rows : work.rows;
+    const fe_float_env floats = fe_enter_default_floats();
+    if (work.lazy != NULL)
+        bound_pending(work.lazy, rows, work.n_items);
+    fe_restore_floats(floats);
     const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads(), row_size = work.table->n_cols * 8 + 1;
     if (work.n_items == 0)
         return;
@@ -123,13 +129,11 @@ static void run(update_work work)
 void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows)
 {
     const int64_t n_items = rows == NULL ? lazy->table.n_rows : n_rows;
-    bound_pending(lazy, rows, n_items);
     run((update_work){APPLY_PENDING, &lazy->table, .lazy = lazy, .rows = rows, .n_items = n_items});
 }
 
 void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_recorded, const fe_batch *batch)
 {
-    bound_pending(lazy, batch->rows, batch->n_items);
     run((update_work){APPLY_STEP, &lazy->table, lazy, now, lazy->n_steps + is_recorded, batch, .n_items = batch->n_items});
 }
 

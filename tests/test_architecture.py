@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version",
+    "_typing", "data", "_version", "_messages",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",
@@ -82,3 +82,12 @@ def test_every_file_is_small():
     sources = [path for path in files if path.suffix in (".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".inc")]
     assert not [path for path in files if path.suffix == ".pxi"]
     assert not [path for path in sources if len(path.read_text().splitlines()) > 400]
+
+
+def test_the_backends_have_the_same_calls():
+    """By their sources, because only one of them is loaded."""
+    trees = dict(modules())
+    (calls,) = (ast.literal_eval(node.value) for node in trees["_kernels/on_c"].body if isinstance(node, ast.Assign))
+    body = trees["_kernels/on_reference"].body
+    names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {"N_SCALARS"}
+    assert {name for name in names if not name.startswith("_")} == set(calls) - {"select_isa"}

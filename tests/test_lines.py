@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMENT = re.compile(r"\s*(#|//|/\*|\* )")  # a line that is nothing else
+COMMENT = re.compile(r"\s*(# |//|/\*|\* )")  # a line that is nothing else
 
 
 def lines_of(*patterns):

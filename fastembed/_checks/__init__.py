@@ -1,27 +1,32 @@
 """Every argument check, shared by both backends.
 
 A check returns its argument in a form that a kernel can use, or raises; it never writes to one.
-Each file may import those listed before it: options, arrays, ids, names.
+Each file may import those listed before it: options, arrays, ids, names. All show values in their
+messages by `shown` and `listed`.
 """
 
+from .._messages import first_few, listed, shown
 from .arrays import (
     DTYPES,
     arithmetic_dtype,
     as_array,
     check_castable,
     check_no_overlap,
+    contiguous,
     convertible_array,
     convertible_table,
     counts,
     dtype,
     finite_rows,
     generator,
+    in_place,
     is_half,
     is_readable_in_place,
     matrix_shape,
     output,
     packed_table,
     query_vectors,
+    rounded,
     row_factors,
     rows,
     sources_for,
@@ -58,7 +63,6 @@ from .options import (
     bits,
     bounds,
     eps,
-    first_few,
     flag,
     function,
     integer,
@@ -88,6 +92,7 @@ __all__ = [
     "broadcast_together",
     "check_castable",
     "check_no_overlap",
+    "contiguous",
     "convertible_array",
     "convertible_table",
     "counts",
@@ -102,10 +107,12 @@ __all__ = [
     "hash_keys",
     "id_array",
     "ids_of_queries",
+    "in_place",
     "integer",
     "integers",
     "is_half",
     "is_readable_in_place",
+    "listed",
     "matrix_shape",
     "mode",
     "n_neighbors",
@@ -119,12 +126,14 @@ __all__ = [
     "pair",
     "position_ids",
     "query_vectors",
+    "rounded",
     "row_factors",
     "row_gradient",
     "row_mask",
     "rows",
     "sample_weights",
     "sequence_mask",
+    "shown",
     "size",
     "sources_for",
     "start",

@@ -1,4 +1,7 @@
-"""Checks of arrays: dtype, shape, layout, alignment, overlap of output and input."""
+"""Checks of arrays: dtype, shape, layout, alignment, overlap of output and input.
+
+Roundings ignore the caller's ``np.seterr``: they overflow and underflow without a word.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._messages import shown
 from .options import INT64_MAX, size
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -34,10 +38,12 @@ def dtype(value: Any) -> np.dtype[Any]:
             raise ImportError("bfloat16 needs ml_dtypes: pip install 'microgpt-fastembed[bfloat16]'") from None
     try:
         found = None if value is None else np.dtype(value)
-    except TypeError:
+    except MemoryError:
+        raise
+    except Exception:  # of what is no dtype NumPy says so in many ways
         found = None
     if found is None or (found not in DTYPES and not (is_half(found) and found.isnative)):
-        raise TypeError(f"dtype must be {_ALLOWED}, got {found or repr(value)}")
+        raise TypeError(f"dtype must be {_ALLOWED}, got {shown(value) if found is None else shown(found, str)}")
     return found
 
 
@@ -52,14 +58,14 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(value)
     except ValueError as error:  # nested lists that differ in length
-        raise ValueError(f"{name} must have one shape: {error}") from None
+        raise ValueError(f"{name} must have one shape: {shown(error, str, 200)}") from None
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A table that is only read: two axes, a float dtype, any layout, alignment and byte order."""
     array = as_array(name, value)
     if not _is_table_dtype(array.dtype):
-        raise TypeError(f"{name} must be {_ALLOWED}, got {array.dtype}")
+        raise TypeError(f"{name} must be {_ALLOWED}, got {shown(array.dtype, str)}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
     return array
@@ -82,11 +88,11 @@ def packed_table(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
     """A quantized table, read only: uint8, ``width`` contiguous bytes a row; any row stride."""
     array = as_array(name, value)
     if array.dtype != np.uint8:
-        raise TypeError(f"{name} must be uint8, got {array.dtype}")
+        raise TypeError(f"{name} must be uint8, got {shown(array.dtype, str)}")
     if array.ndim != 2 or array.shape[1] != width:
         raise ValueError(f"{name} must have shape (rows, {width}) for that embedding_dim and those bits, got {array.shape}")
     if not is_readable_in_place(array, array.dtype):
-        raise ValueError(f"{name} must have contiguous rows, got strides {array.strides}")
+        raise ValueError(f"{name} must have contiguous rows, got strides {shown(array.strides)}")
     return array
 
 
@@ -96,10 +102,22 @@ def is_readable_in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool
     return is_contiguous and array.dtype == to
 
 
+@np.errstate(all="ignore")
+def rounded(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array itself if it is of dtype ``to``, else a copy that is rounded to it."""
+    return array.astype(to, copy=False)
+
+
+@np.errstate(all="ignore")
+def contiguous(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array itself if it is contiguous and of dtype ``to``, else a copy that is."""
+    return np.ascontiguousarray(array, to)
+
+
 def check_castable(name: str, array: np.ndarray[Any, Any], to: np.dtype[Any]) -> None:
     """TypeError unless the array holds numbers that convert to ``to`` within their kind."""
     if not (array.dtype.kind in "fiu" or is_half(array.dtype)) or not np.can_cast(array.dtype, to, "same_kind"):
-        raise TypeError(f"{name} must be numbers that convert to {to}, got {array.dtype}")
+        raise TypeError(f"{name} must be numbers that convert to {to}, got {shown(array.dtype, str)}")
 
 
 def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, broadcast: bool = False) -> np.ndarray[Any, Any]:
@@ -115,9 +133,7 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
     try:
         if array.ndim == 0 or array.shape[-1] != shape[-1]:
             array = np.broadcast_to(array, (*array.shape[:-1], shape[-1]))
-        if not is_readable_in_place(array, to):
-            array = np.ascontiguousarray(array, to)
-        return np.broadcast_to(array, shape)
+        return np.broadcast_to(array if is_readable_in_place(array, to) else contiguous(array, to), shape)
     except ValueError:
         raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
 
@@ -161,9 +177,7 @@ def finite_rows(name: str, vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 def query_vectors(value: Any, width: int, to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Query vectors, shape S + (width,): contiguous, converted to ``to``, finite."""
     array = as_array("queries", value)
-    with np.errstate(over="ignore"):
-        vectors = np.ascontiguousarray(rows("queries", array, (*array.shape[:-1], width), to), to)
-    return finite_rows("query", vectors)
+    return finite_rows("query", contiguous(rows("queries", array, (*array.shape[:-1], width), to), to))
 
 
 def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
@@ -172,15 +186,17 @@ def writable(name: str, value: Any, to: np.dtype[Any] | None = None) -> np.ndarr
         raise TypeError(f"{name} is written in place and must be a NumPy array, got {type(value).__name__}")
     value = as_array(name, value)
     if not value.dtype.isnative or not (_is_table_dtype(value.dtype) if to is None else value.dtype == to):
-        raise TypeError(f"{name} must be {_ALLOWED if to is None else to} in native byte order, got {value.dtype}")
+        raise TypeError(f"{name} must be {_ALLOWED if to is None else to} in native byte order, got {shown(value.dtype, str)}")
     if not value.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if not value.flags.aligned:
         raise ValueError(f"{name} is not aligned to its {value.itemsize}-byte elements")
     if value.ndim > 0 and not is_readable_in_place(value, value.dtype):
-        raise ValueError(f"{name} must have contiguous rows, got strides {value.strides} for {value.itemsize}-byte elements")
+        raise ValueError(
+            f"{name} must have contiguous rows, got strides {shown(value.strides)} for {value.itemsize}-byte elements"
+        )
     if _overlaps_itself(value):
-        raise ValueError(f"{name} must not overlap itself, got shape {value.shape} and strides {value.strides}")
+        raise ValueError(f"{name} must not overlap itself, got shape {value.shape} and strides {shown(value.strides)}")
     return value
 
 
@@ -192,6 +208,22 @@ def writable_table(name: str, value: Any, to: np.dtype[Any] | None = None, n_col
     if n_cols is not None and array.shape[1] != n_cols:
         raise ValueError(f"{name} must have {n_cols} columns, got shape {array.shape}")
     return array
+
+
+def in_place(name: str, value: Any, own: np.ndarray[Any, Any] | None) -> None:
+    """AttributeError unless an attribute is set to the array that it is.
+
+    Python does that after an operator in place: ``layer.weight -= x`` gets the array, subtracts
+    from it, and sets the attribute to it.
+    """
+    if value is own:
+        return
+    if own is None or not isinstance(value, np.ndarray) or _place(value) != _place(own):
+        raise AttributeError(f"{name} stays the array that it is: its values are replaced by {name}[...] = values")
+
+
+def _place(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
 
 
 def output(value: Any, shape: tuple[int, ...], to: np.dtype[Any], **read: Any) -> np.ndarray[Any, Any]:
@@ -234,7 +266,7 @@ def check_no_overlap(name: str, written: np.ndarray[Any, Any], **others: Any) ->
 def matrix_shape(value: Any) -> tuple[int, int]:
     """The shape of a table, (rows, columns)."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(f"shape must be two lengths, got {value!r:.80}")
+        raise ValueError(f"shape must be two lengths, got {shown(value)}")
     return size("shape[0]", value[0]), size("shape[1]", value[1])
 
 
@@ -242,7 +274,7 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     """A non-negative integer for each row of a table: a new int64 array."""
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
+        raise TypeError(f"{name} must be integers, got {shown(array.dtype, str)}")
     if array.shape != (n_rows,):
         raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
     bad = np.flatnonzero((array < 0) | (array > INT64_MAX))
@@ -253,7 +285,7 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
 
 def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
     """A finite, non-negative number for each row of a table: a new float64 array."""
-    array = np.array(convertible_array(name, value, (n_rows,), np.dtype(np.float64)), np.float64)
+    array = np.array(rounded(convertible_array(name, value, (n_rows,), DTYPES[1]), DTYPES[1]))
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if bad.size:
         raise ValueError(f"{name} must be finite and not negative, got {array[bad[0]]} at position {bad[0]}")
@@ -266,5 +298,8 @@ def generator(value: Any) -> np.random.Generator:
         value = as_array("rng", value)  # NumPy recurses without end on a numpy.matrix, which crashes
     try:
         return np.random.default_rng(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"rng must be a generator, a seed or None, got {value!r:.80}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"rng must be a generator, a seed or None, got {shown(value)}: {shown(error, str, 200)}") from None

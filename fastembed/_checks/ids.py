@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import DTYPES, as_array, convertible_array, is_half
+from .._messages import shown
+from .arrays import DTYPES, as_array, convertible_array, is_half, rounded
 from .options import INT64_MAX, integer
 
 
@@ -38,12 +39,12 @@ def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
             raise TypeError(f"{name}s must be integers, got booleans among them")
         return array
     if is_array:
-        raise TypeError(f"{name}s must be integers, got an array of {array.dtype}")
+        raise TypeError(f"{name}s must be integers, got an array of {shown(array.dtype, str)}")
     if array.size == 0:
         return array.astype(np.int64)
     exact = np.array(value, dtype=object)
     if not all(isinstance(i, int | np.integer) and not isinstance(i, bool | np.timedelta64) for i in exact.flat):
-        raise TypeError(f"{name}s must be integers, got {array.dtype}")
+        raise TypeError(f"{name}s must be integers, got {shown(array.dtype, str)}")
     return exact
 
 
@@ -62,7 +63,7 @@ def within_64_bits(
         if mask is not None and not mask[index]:
             continue
         if not 0 <= i < n_rows and (policy == "raise" or (n_rows == 0 and policy != "zero")):
-            raise IndexError(f"{name} {i} at position {index} is out of range for a table of {n_rows} rows")
+            raise IndexError(f"{name} {shown(i)} at position {index} is out of range for a table of {n_rows} rows")
         folded[index] = i % n_rows if policy == "wrap" and n_rows > 0 else max(-1, min(i, INT64_MAX))
     return folded
 
@@ -89,11 +90,11 @@ def row_gradient(given_ids: Any, given_rows: Any, shape: tuple[int, int]) -> tup
     """The parts of a row-sparse gradient: sorted distinct ids as int64, and their rows."""
     ids, rows = as_array("ids of the gradient", given_ids), as_array("rows of the gradient", given_rows)
     if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
-        raise ValueError(f"ids of a gradient must be integers of 1 axis, got {ids.dtype} of shape {ids.shape}")
+        raise ValueError(f"ids of a gradient must be integers of 1 axis, got {shown(ids.dtype, str)} of shape {ids.shape}")
     if len(ids) and (ids[0] < 0 or ids[-1] >= shape[0] or (ids[1:] <= ids[:-1]).any()):
         raise ValueError(f"ids of a gradient must be sorted, distinct and within the {shape[0]} rows of the table")
     if rows.dtype not in DTYPES:
-        raise TypeError(f"rows of the gradient must be float32 or float64, got {rows.dtype}")
+        raise TypeError(f"rows of the gradient must be float32 or float64, got {shown(rows.dtype, str)}")
     if rows.shape != (len(ids), shape[1]):
         raise ValueError(f"rows of the gradient must have shape {(len(ids), shape[1])}, got {rows.shape}")
     return np.ascontiguousarray(ids, np.int64), rows
@@ -105,7 +106,7 @@ def padding_idx(value: Any, n_rows: int) -> int | None:
         return None
     index = integer("padding_idx", value)
     if not -n_rows <= index < n_rows:
-        raise ValueError(f"padding_idx must be from {-n_rows} to {n_rows - 1} for a table of {n_rows} rows, got {index}")
+        raise ValueError(f"padding_idx must be from {-n_rows} to {n_rows - 1} for a table of {n_rows} rows, got {shown(index)}")
     return index % n_rows
 
 
@@ -114,7 +115,7 @@ def start(value: Any, n_positions: int) -> int:
     first = integer("start", value)
     if -INT64_MAX <= first <= INT64_MAX - n_positions:
         return first
-    raise ValueError(f"start must be within 64 bits for all {n_positions} positions, got {first}")
+    raise ValueError(f"start must be within 64 bits for all {n_positions} positions, got {shown(first)}")
 
 
 def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, policy: str) -> np.ndarray[Any, Any] | None:
@@ -122,7 +123,7 @@ def position_ids(value: Any, first: int, shape: tuple[int, ...], n_rows: int, po
     if value is None:
         return None
     if first != 0:
-        raise ValueError(f"start and position_ids exclude each other; got start={first} and position_ids")
+        raise ValueError(f"start and position_ids exclude each other; got start={shown(first)} and position_ids")
     return broadcast_ids_to("position id", value, shape, n_rows, policy)
 
 
@@ -146,11 +147,11 @@ def sequence_mask(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray
     if lengths is not None and mask is not None:
         raise ValueError("lengths and mask exclude each other, got both")
     if not shape:
-        raise ValueError("lengths and mask go with ids of at least 1 axis, got a single id")
+        raise ValueError("lengths and mask require ids of at least 1 axis, got a single id")
     if mask is not None:
         array = as_array("mask", mask)
         if array.dtype != bool:
-            raise TypeError(f"mask must be booleans, got {array.dtype}")
+            raise TypeError(f"mask must be booleans, got {shown(array.dtype, str)}")
         try:
             return np.broadcast_to(array, shape).copy()
         except ValueError:
@@ -161,7 +162,7 @@ def sequence_mask(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray
     outside = np.argwhere((array < 0) | (array > shape[-1]))
     if len(outside):
         position = tuple(int(i) for i in outside[0])
-        raise ValueError(f"lengths must be from 0 to {shape[-1]}, got {array[position]} at position {position}")
+        raise ValueError(f"lengths must be from 0 to {shape[-1]}, got {shown(int(array[position]))} at position {position}")
     return np.arange(shape[-1]) < array[..., None]
 
 
@@ -175,7 +176,7 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
             raise ValueError(f"offsets must be given unless ids have 2 axes (bags, ids of each), got ids of shape {shape}")
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
-        raise ValueError(f"offsets go with ids of 1 axis, got ids of shape {shape}")
+        raise ValueError(f"offsets require ids of 1 axis, got ids of shape {shape}")
     array = integers("offset", value).copy()  # so that another thread cannot change it after the checks
     if array.ndim != 1:
         raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
@@ -184,7 +185,7 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
     outside = np.flatnonzero((array < 0) | (array > shape[0]))
     if outside.size:
         k = outside[0]
-        raise ValueError(f"offsets must lie within the {shape[0]} ids, got {array[k]} at position {k}")
+        raise ValueError(f"offsets must lie within the {shape[0]} ids, got {shown(int(array[k]))} at position {k}")
     if array.size and array[0] != 0:
         raise ValueError(f"offsets must start at 0, got {array[0]}")
     falling = np.flatnonzero(array[1:] < array[:-1])
@@ -203,8 +204,8 @@ def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: s
     if value is None:
         return None
     if how == "max":
-        raise ValueError("per_sample_weights go with mode sum, mean or sqrtn, got max")
-    return np.require(convertible_array("per_sample_weights", value, shape, to), to, ["C", "A"])
+        raise ValueError("per_sample_weights require mode sum, mean or sqrtn, got max")
+    return np.require(rounded(convertible_array("per_sample_weights", value, shape, to), to), to, ["C", "A"])
 
 
 def ids_of_queries(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._messages import shown
 from .ids import integers
 from .options import integer
 
@@ -21,13 +22,13 @@ def hash_keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
     else:
         array = np.empty(strings.shape, object)
         for index, string in np.ndenumerate(strings):
-            array[index] = integer(f"hash({string!r})", of_string(string))
+            array[index] = integer(f"hash({shown(string)})", of_string(string))
     if array.dtype.kind in "iu":
         return np.require(array, np.int64 if array.dtype.kind == "i" else np.uint64, ["C", "A"])
     keys = np.empty(array.shape, np.uint64)
     for index, number in np.ndenumerate(array):
         if not -(2**63) <= number < 2**64:
-            raise ValueError(f"id {number} at position {index} does not fit into 64 bits")
+            raise ValueError(f"id {shown(number)} at position {index} does not fit into 64 bits")
         keys[index] = int(number) & 2**64 - 1
     return keys
 
@@ -50,14 +51,14 @@ def _strings(value: Any) -> np.ndarray[Any, Any] | None:
 def distinct_names(name: str, value: Any) -> list[str]:
     """A list of distinct strings."""
     if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        raise TypeError(f"{name} must be an iterable of strings, got {value!r:.80}")
+        raise TypeError(f"{name} must be an iterable of strings, got {shown(value)}")
     names = list(value)
     seen: set[str] = set()
     for position, given in enumerate(names):
         if not isinstance(given, str):
-            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {position}")
+            raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")
         if given in seen:
-            raise ValueError(f"{name} must be distinct, got {given!r} again at position {position}")
+            raise ValueError(f"{name} must be distinct, got {shown(given)} again at position {position}")
         seen.add(given)
     return names
 
@@ -67,5 +68,5 @@ def string_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     array = np.array(value, object)
     for position, given in np.ndenumerate(array):
         if not isinstance(given, str):
-            raise TypeError(f"{name} must be strings, got {given!r:.80} at position {position}")
+            raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")
     return array

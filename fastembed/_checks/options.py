@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .._messages import shown
+
 BOUNDS = ("raise", "wrap", "clip", "zero")
 INT64_MAX = 2**63 - 1
 MODES = ("sum", "mean", "sqrtn", "max")
@@ -30,13 +32,13 @@ def mode(value: Any) -> str:
 def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
     """The one of the ``allowed`` values that equals the argument."""
     if not (value is None or isinstance(value, str)) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {shown(value)}")
     return allowed[allowed.index(value)]  # a plain str, even if a subclass was given
 
 
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -44,7 +46,7 @@ def size(name: str, value: Any) -> int:
     """A length: a non-negative integer of at most 63 bits."""
     length = integer(name, value)
     if not 0 <= length <= INT64_MAX:
-        raise ValueError(f"{name} must be from 0 to {INT64_MAX}, got {length}")
+        raise ValueError(f"{name} must be from 0 to {INT64_MAX}, got {shown(length)}")
     return length
 
 
@@ -53,7 +55,7 @@ def integer(name: str, value: Any) -> int:
     if not isinstance(value, bool | np.bool_):
         with contextlib.suppress(TypeError):
             return operator.index(value)
-    raise TypeError(f"{name} must be an integer, got {value!r}")
+    raise TypeError(f"{name} must be an integer, got {shown(value)}")
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -67,7 +69,7 @@ def whole_number(name: str, value: Any) -> int:
 def pair(name: str, value: Any) -> tuple[Any, Any]:
     """Two values of any kind."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{name} must be two numbers, got {value!r}")
+        raise TypeError(f"{name} must be two numbers, got {shown(value)}")
     return value[0], value[1]
 
 
@@ -76,7 +78,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     try:
         x = float(operator.pos(value))  # operator.pos refuses strings, which float() would parse
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
     except OverflowError:
         x = float("inf")
     if not low <= x <= high:
@@ -101,7 +103,7 @@ def betas(name: str, value: Any) -> tuple[float, float]:
 
 def weight_decay_mode(name: str, value: Any) -> str:
     if value not in ("l2", "decoupled"):
-        raise ValueError(f"{name} must be l2 or decoupled, got {value!r}")
+        raise ValueError(f"{name} must be l2 or decoupled, got {shown(value)}")
     return str(value)
 
 
@@ -109,7 +111,7 @@ def uint32(name: str, value: Any, low: int = 0) -> int:
     """An integer from ``low`` to 2**32 - 1: the seed of a hash, or the rows of its table."""
     found = integer(name, value)
     if not low <= found < 2**32:
-        raise ValueError(f"{name} must be from {low} to {2**32 - 1}, got {found}")
+        raise ValueError(f"{name} must be from {low} to {2**32 - 1}, got {shown(found)}")
     return found
 
 
@@ -117,7 +119,7 @@ def bits(value: Any) -> int:
     """The bits of an element of a quantized table."""
     n = integer("bits", value)
     if n not in (8, 4):
-        raise ValueError(f"bits must be 8 or 4, got {n}")
+        raise ValueError(f"bits must be 8 or 4, got {shown(n)}")
     return n
 
 
@@ -126,17 +128,12 @@ def n_neighbors(value: Any, n_rows: int, n_excluded: int) -> int:
     k = size("k", value)
     if k > n_rows - n_excluded:
         left = f", {n_excluded} of them left out" if n_excluded else ""
-        raise ValueError(f"k must be from 0 to {max(n_rows - n_excluded, 0)} for a table of {n_rows} rows{left}; got {k}")
+        raise ValueError(f"k must be from 0 to {max(n_rows - n_excluded, 0)} for a table of {n_rows} rows{left}; got {shown(k)}")
     return k
 
 
 def function(name: str, value: Any) -> Any:
     """A callable, or None."""
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r}")
+        raise TypeError(f"{name} must be a function, got {shown(value)}")
     return value
-
-
-def first_few(names: list[str]) -> str:
-    """The first three names, and how many more there are, as a text."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"

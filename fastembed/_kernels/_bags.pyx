@@ -13,7 +13,7 @@ import numpy as np
 
 cnp.import_array()
 
-cdef dict _MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN, "max": _c.FE_BAG_MAX}
+cdef dict MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN, "max": _c.FE_BAG_MAX}
 
 
 def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray offsets not None, str mode not None,
@@ -37,7 +37,7 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndar
     need_rows(&c_out, out, &c_table, 1, &n_bags)
     bags.offsets, bags.n_bags = need_offsets(offsets, n_ids), n_bags
     bags.factors = <const char *>need_numbers("factors", factors, numpy_type(&c_table), n_ids)
-    bags.mode, bags.padding_row = _MODES[mode], padding_row
+    bags.mode, bags.padding_row = MODES[mode], padding_row
     cdef int64_t *c_winners = need_winners(winners, out, bits)
     cdef _c.fe_stop stop = stop_for(n_ids, &c_table)
     with nogil:

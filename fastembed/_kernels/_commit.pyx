@@ -49,11 +49,12 @@ cdef class CopyWrite(Write):
 cdef void copy_axis(char *to, const char *source, cnp.ndarray target, cnp.ndarray like, int axis) noexcept:
     """Copy from one axis on; the last one is contiguous in both."""
     cdef int n_axes = cnp.PyArray_NDIM(target)
-    cdef cnp.npy_intp k
+    cdef cnp.npy_intp k, n_items
     if cnp.PyArray_SIZE(target) == 0:
         return
     if axis >= n_axes - 1 or (axis == 0 and cnp.PyArray_IS_C_CONTIGUOUS(target) and cnp.PyArray_IS_C_CONTIGUOUS(like)):
-        memcpy(to, source, cnp.PyArray_ITEMSIZE(target) * (cnp.PyArray_SIZE(target) if axis == 0 else cnp.PyArray_DIM(target, axis)))
+        n_items = cnp.PyArray_SIZE(target) if axis == 0 else cnp.PyArray_DIM(target, axis)
+        memcpy(to, source, <size_t>(n_items * cnp.PyArray_ITEMSIZE(target)))
         return
     for k in range(cnp.PyArray_DIM(target, axis)):
         copy_axis(to + k * cnp.PyArray_STRIDE(target, axis), source + k * cnp.PyArray_STRIDE(like, axis), target, like, axis + 1)

@@ -1,8 +1,7 @@
 # The boundary between Python and C: arrays become C structs, the C call runs without the GIL, and
 # its status becomes an exception. Arguments have been checked by `_checks`; only what memory safety
-# depends on is checked again, in few words. What is held from call to call is held by typed
-# memoryviews; arrays of one call come in through NumPy's C API, as acquiring a memoryview takes
-# about 120 ns.
+# depends on is checked again, in few words. A layer's tables are held by typed memoryviews; other
+# arrays come in through NumPy's C API, as acquiring a memoryview takes about 120 ns.
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
@@ -27,7 +26,7 @@ fe = fe_linked
 cdef enum:
     LONG = 1 << 24  # bytes of rows from which a call can last long enough for a Ctrl-C
 
-cdef dict _BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
+cdef dict BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
 
 
 # ---- arrays to C structs ----
@@ -181,7 +180,7 @@ cdef int need_batch(_c.fe_batch *batch, _c.fe_array *c_grads, const _c.fe_table 
 
 
 cdef _c.fe_bounds bounds_of(str name) except *:
-    return _BOUNDS[name]
+    return BOUNDS[name]
 
 
 # ---- C statuses to exceptions ----
@@ -232,6 +231,20 @@ def select_isa(str isa not None):
     if not fe.select_isa(isa.encode()):
         available = ", ".join(build_info()["isa_available"])
         raise ImportError(f"FASTEMBED_ISA must be one of {available}, which this build and this machine have; got {isa!r}")
+
+
+cdef extern from "float_env.h":
+    uint64_t fe_enter_default_floats()
+    void fe_restore_floats(uint64_t before)
+
+
+def enter_default_floats():
+    """Set this thread's floating-point environment; returns the one to restore."""
+    return fe_enter_default_floats()
+
+
+def restore_floats(uint64_t before):
+    fe_restore_floats(before)
 
 
 def get_num_threads():

@@ -10,14 +10,14 @@ cnp.import_array()
 
 N_SCALARS = sizeof(_c.fe_step) // sizeof(double)
 
-cdef dict _RULES = {
+cdef dict RULES = {
     "sgd": _c.FE_SGD,
     "adagrad": _c.FE_ADAGRAD,
     "row_wise_adagrad": _c.FE_ROWWISE_ADAGRAD,
     "adam": _c.FE_ADAM,
     "sparse_adam": _c.FE_SPARSE_ADAM,
 }
-cdef dict _STORAGES = {None: _c.FE_AS_DTYPE, "float16": _c.FE_F16, "bfloat16": _c.FE_BF16}
+cdef dict STORAGES = {None: _c.FE_AS_DTYPE, "float16": _c.FE_F16, "bfloat16": _c.FE_BF16}
 
 
 cdef int need_halves(_c.fe_table *table, cnp.ndarray array) except -1:
@@ -46,8 +46,8 @@ cdef class LazyTable:
 
     def __cinit__(self, str rule not None, cnp.ndarray table not None, tuple states not None, cnp.ndarray n_applied not None,
                   cnp.ndarray multipliers, cnp.ndarray steps not None, storage=None, cnp.ndarray master=None, seed=None):
-        self.c.rule = _RULES[rule]
-        self.c.storage = _STORAGES[storage]
+        self.c.rule = RULES[rule]
+        self.c.storage = STORAGES[storage]
         if storage is None:
             need_table(&self.c.table, table)
         else:

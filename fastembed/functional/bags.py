@@ -11,11 +11,15 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from . import lookup
 from .row_grad import Batch, RowGrad, batch_of
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
+
+
+_FLOAT64 = np.dtype(np.float64)
 
 
 class Bags(NamedTuple):
@@ -29,6 +33,7 @@ class Bags(NamedTuple):
     bounds: str = "raise"
 
 
+@own_floats()
 def check_bags(
     ids: ArrayLike,
     offsets: ArrayLike | None,
@@ -99,7 +104,7 @@ def embedding_bag(
         Where each bag begins in ``ids`` of one axis: from 0 on, not decreasing, at most N.
     mode : {"sum", "mean", "sqrtn", "max"}
         The sum of the rows; the sum divided by their number, or by the square root of it; or the
-        maximum of each column.
+        maximum of each column, NaN if one of its elements is NaN.
     per_sample_weights : array_like of the shape of ``ids``, optional
         A factor for the row of each id; not with "max".
     padding_idx : int, optional
@@ -167,6 +172,7 @@ def _bag_of_each(bags: Bags) -> Array:
     return bag_ids
 
 
+@own_floats()
 def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
     """The gradient of each bag's sum, of which ``dout`` is that of the mode's result."""
     if bags.mode == "sum":
@@ -179,7 +185,7 @@ def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
 
 def batch_backward(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
     """The gradient of each row of a sum, mean or sqrtn. ``rows`` is overwritten."""
-    weights = None if bags.weights is None else bags.weights.reshape(-1).astype(np.float64)
+    weights = None if bags.weights is None else _checks.rounded(bags.weights.reshape(-1), _FLOAT64)
     gradients = _gradient_of_sums(dout, bags, rows)
     return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=_bag_of_each(bags), factors=weights)
 
@@ -209,6 +215,7 @@ def max_backward(grad: RowGrad, dout: Array, table: Array, bags: Bags, table_row
     return grad.accumulate_elements(rows[winners[is_won]], np.nonzero(is_won)[1], dout[is_won])
 
 
+@own_floats()
 def embedding_bag_backward(
     dout: ArrayLike,
     ids: ArrayLike,
@@ -254,7 +261,7 @@ def embedding_bag_backward(
     Notes
     -----
     The gradient of a maximum goes to the first row that holds it, as in
-    torch.nn.functional.embedding_bag.
+    torch.nn.functional.embedding_bag; that of NaN to the first row that has NaN there.
 
     Examples
     --------
@@ -282,7 +289,7 @@ def embedding_bag_backward(
     )
     values = None if table is None else _checks.convertible_array("table", table, dtable.shape, dtable.dtype)
     if bags.mode == "max" and by_frequency:
-        raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
+        raise ValueError("scale_grad_by_freq requires mode sum, mean or sqrtn, got max")
     if bags.mode == "max" and values is None:
         raise ValueError("table must be given with mode max: it says which rows the maxima are from")
     gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, dtable.shape[1]), dtype)
@@ -290,11 +297,10 @@ def embedding_bag_backward(
     rows = rows_of(bags, len(dtable))
     dweights = None if values is None else weights_backward(gradients, values, bags, rows)
     distinct = np.unique(rows[rows >= 0])
-    grad = RowGrad(distinct, dtable[distinct].astype(dtype), dtable.shape)
+    grad = RowGrad(distinct, _checks.rounded(dtable[distinct], dtype), dtable.shape)
     if values is not None and bags.mode == "max":
         total = max_backward(grad, gradients, values, bags, rows, rows)
     else:
         total = grad.accumulate(batch_backward(gradients, bags, rows, len(dtable), by_frequency))
-    with np.errstate(over="ignore"):
-        dtable[total.ids] = total.rows
+    dtable[total.ids] = _checks.rounded(total.rows, dtable.dtype)
     return dweights

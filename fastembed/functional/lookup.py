@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -60,7 +61,7 @@ def compact_table(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Arra
     n_missing = int(distinct.size > 0 and distinct[0] < 0)
     compact_ids = inverse.reshape(rows.shape)
     compact_ids -= n_missing
-    return np.ascontiguousarray(table[distinct[n_missing:]], dtype), compact_ids
+    return _checks.contiguous(table[distinct[n_missing:]], dtype), compact_ids
 
 
 def readable_rows(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
@@ -76,7 +77,7 @@ def float32_buffer(result: Array) -> Iterator[Array]:
         return
     buffer = np.empty(result.shape, np.float32)
     yield buffer
-    with np.errstate(over="ignore"):
+    with own_floats():
         result[...] = buffer
 
 
@@ -92,18 +93,24 @@ def matrix_buffer(result: Array) -> Iterator[Array]:
         return
     rows = np.empty(shape, dtype)
     yield rows
-    with np.errstate(over="ignore"):
+    with own_floats():
         result[...] = rows.reshape(result.shape)
 
 
 @contextlib.contextmanager
-def float32_rows(table: Array, rows: Array) -> Iterator[tuple[Array, Array]]:
-    """A `compact_table` of half precision rows as float32, rounded into ``table`` on exit."""
-    compact, compact_ids = compact_table(table, rows, np.dtype(np.float32))
-    distinct = np.unique(rows)
-    yield compact, compact_ids
-    with np.errstate(over="ignore"):
-        table[distinct[distinct >= 0]] = compact
+def float32_rows(*operands: tuple[Array, Array]) -> Iterator[list[tuple[Array, Array]]]:
+    """A `compact_table` as float32 for each table of half precision and its rows.
+
+    They are rounded into the tables on exit: all of them, before any table is written.
+    """
+    compact = [compact_table(table, rows, np.dtype(np.float32)) for table, rows in operands]
+    yield compact
+    results = []
+    for (table, rows), (values, _) in zip(operands, compact, strict=True):
+        distinct = np.unique(rows)
+        results.append((table, distinct[distinct >= 0], _checks.rounded(values, table.dtype)))
+    for table, distinct, values in results:
+        table[distinct] = values
 
 
 def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
@@ -222,6 +229,7 @@ def gather_add(
     return checked_gather_add(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
 
 
+@own_floats()
 def checked_gather_add(
     wte: Array,
     n_cols: int,
@@ -250,6 +258,7 @@ def checked_gather_add(
     return result if out is None else out
 
 
+@own_floats()
 def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str = "raise") -> None:
     """Add rows to a table in place: ``table[ids[i]] += values[i]``, as ``np.add.at`` does.
 
@@ -287,12 +296,13 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
     values = _checks.rows("values", values, (*ids.shape, table.shape[1]), _checks.arithmetic_dtype(table.dtype), broadcast=True)
     _checks.check_no_overlap("table", table, ids=ids, values=values)
     if _checks.is_half(table.dtype):
-        with float32_rows(table, resolve_ids(ids, len(table), bounds=bounds)) as (rows, row_ids):
+        with float32_rows((table, resolve_ids(ids, len(table), bounds=bounds))) as [(rows, row_ids)]:
             kernels.scatter_add(rows, row_ids, values, "zero")
     else:
         kernels.scatter_add(table, ids, values, bounds)
 
 
+@own_floats()
 def gather_add_backward(
     dout: ArrayLike,
     token_ids: ArrayLike,
@@ -347,8 +357,8 @@ def gather_add_backward(
     _checks.check_no_overlap("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     _checks.check_no_overlap("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     if _checks.is_half(dwte.dtype):
-        rows = resolve_pair(token_ids, len(dwte), position_ids, start, len(dwpe), bounds=bounds)
-        with float32_rows(dwte, rows[0]) as (wte, tokens), float32_rows(dwpe, rows[1]) as (wpe, positions):
+        token_rows, position_rows = resolve_pair(token_ids, len(dwte), position_ids, start, len(dwpe), bounds=bounds)
+        with float32_rows((dwte, token_rows), (dwpe, position_rows)) as [(wte, tokens), (wpe, positions)]:
             kernels.gather_add_backward(dout, tokens, wte, wpe, positions, 0, "zero")
     else:
         kernels.gather_add_backward(dout, token_ids, dwte, dwpe, position_ids, start, bounds)

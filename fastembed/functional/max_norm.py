@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -29,6 +30,7 @@ def _power(x: float, p: float) -> float:
         return math.inf
 
 
+@own_floats()
 def rescaled_rows(table: Array, rows: Array, max_norm: float, norm_type: float) -> tuple[Array, Array]:
     """The rows with a norm above ``max_norm``, sorted and distinct, and their new values.
 
@@ -45,10 +47,10 @@ def rescaled_rows(table: Array, rows: Array, max_norm: float, norm_type: float) 
     lengths = norms(values, norm_type)
     is_above = lengths > max_norm
     factors = (max_norm / (lengths[is_above] + 1e-7)).astype(values.dtype)
-    with np.errstate(invalid="ignore"):  # an infinite element times 0
-        return distinct[is_above], values[is_above] * factors[:, None]
+    return distinct[is_above], values[is_above] * factors[:, None]
 
 
+@own_floats()
 def put_rescaled(result: Array, rows: Array, rows_above: Array, values: Array) -> None:
     """Replace rescaled rows in ``result``, shape S + (D,), a look-up of ``rows``, shape S."""
     if len(rows_above):

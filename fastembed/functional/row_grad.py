@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from . import lookup
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ class RowGrad:
         """
         ids, rows = self.parts()
         if self.shape != table.shape:
-            raise ValueError(f"the shape of a gradient, {self.shape}, does not match that of its table, {table.shape}")
+            raise ValueError(
+                f"the shape of a gradient, {_checks.shown(self.shape)}, does not match that of its table, {table.shape}"
+            )
         return plain_batch(ids, _checks.rows("rows of the gradient", rows, rows.shape, _checks.arithmetic_dtype(table.dtype)))
 
     def resized(self, n_rows: int) -> RowGrad:
@@ -199,9 +202,11 @@ class RowGrad:
         n_rows, n_cols = _checks.matrix_shape(shape)
         values = np.asarray(data)
         if not isinstance(row_col, tuple | list) or len(row_col) != 2:
-            raise TypeError(f"row_col must be two arrays, rows and columns, got {row_col!r:.80}")
+            raise TypeError(f"row_col must be two arrays, rows and columns, got {_checks.shown(row_col)}")
         if values.dtype not in _checks.DTYPES or values.ndim != 1:
-            raise TypeError(f"data must be float32 or float64 of one axis, got {values.dtype} of shape {values.shape}")
+            raise TypeError(
+                f"data must be float32 or float64 of one axis, got {_checks.shown(values.dtype, str)} of shape {values.shape}"
+            )
         rows = lookup.resolve_ids(row_col[0], n_rows, name="row")
         cols = lookup.resolve_ids(row_col[1], n_cols, name="column")
         if not rows.shape == cols.shape == values.shape:
@@ -250,8 +255,10 @@ class RowGrad:
     def clip_value_(self, limit: float) -> None:
         """Clip every element to ``-limit .. limit`` in place."""
         _, rows = self.parts()
-        bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
-        np.clip(rows, -bound, bound, out=rows)
+        bound = _checks.number("limit", limit, 0.0, math.inf)
+        with own_floats():
+            bound = rows.dtype.type(bound)
+            np.clip(rows, -bound, bound, out=rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -260,6 +267,7 @@ class RowGrad:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
 
+@own_floats()
 def multiply_in_place(grad: RowGrad, factor: float) -> None:
     """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
     _, rows = grad.parts()
@@ -267,6 +275,7 @@ def multiply_in_place(grad: RowGrad, factor: float) -> None:
     rows += rows.dtype.type(0)  # sums are never -0
 
 
+@own_floats()
 def norm_of(gradients: Iterable[Array]) -> float:
     """The Euclidean norm of all elements of all arrays.
 
@@ -283,6 +292,7 @@ def norm_of(gradients: Iterable[Array]) -> float:
         return math.inf
 
 
+@own_floats()
 def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool) -> float:
     """The factor that scales gradients of that norm to at most ``max_norm``: at most 1."""
     limit = _checks.number("max_norm", max_norm, 0.0, math.inf)

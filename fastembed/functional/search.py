@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from . import lookup
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Searchable:
         if ids is None:
             vectors = _checks.query_vectors(queries, self.embedding_dim, dtype)
             if exclude_queries:
-                raise ValueError("exclude_queries goes with ids, got vectors")
+                raise ValueError("exclude_queries requires ids, got vectors")
             return _nearest(self, vectors, k, metric, np.empty((*vectors.shape[:-1], 0), np.int64))
         rows = lookup.resolve_ids(ids, self.num_embeddings)
         excluded = rows[..., None] if _checks.flag("exclude_queries", exclude_queries) else np.empty((*rows.shape, 0), np.int64)
@@ -79,7 +80,7 @@ class Searchable:
         given = [lookup.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in (("a", a), ("b", b), ("c", c))]
         rows = _checks.broadcast_together(("a", "b", "c"), given)
         of_a, of_b, of_c = (_rows_of(self, of_one, dtype) for of_one in rows)
-        with np.errstate(all="ignore"):
+        with own_floats():
             vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
         excluded = np.stack(rows, -1) if _checks.flag("exclude_queries", exclude_queries) else rows[0][..., None][..., :0]
         return _nearest(self, vectors, k, metric, excluded)
@@ -93,7 +94,7 @@ class TableRows(Searchable):
         self.num_embeddings, self.embedding_dim = table.shape
 
     def _float_rows(self, first: int, end: int) -> Array:
-        return np.ascontiguousarray(self._table[first:end], _checks.arithmetic_dtype(self._table.dtype))
+        return _checks.contiguous(self._table[first:end], _checks.arithmetic_dtype(self._table.dtype))
 
 
 def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
@@ -104,6 +105,7 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
     return result.reshape(*rows.shape, source.embedding_dim)
 
 
+@own_floats()  # of rows with infinities and NaN
 def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array) -> Nearest:
     """The k rows nearest to each vector, S + (D,), without the rows ``excluded``, S + (n,)."""
     metric = _checks.one_of("metric", metric, METRICS)
@@ -115,10 +117,9 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array)
     best = _TopK(vectors.reshape(n_queries, width), k, metric)
     n_block = max((_BLOCK_BYTES if n_queries > _FEW_QUERIES else _ONE_PASS_BYTES) // max(width * vectors.itemsize, 1), 1)
     if best.costs.size:
-        with np.errstate(all="ignore"):  # of rows with infinities and NaN
-            for first in range(0, n_rows, n_block):
-                best.add_block(first, source._float_rows(first, min(first + n_block, n_rows)), excluded)
-            best.score_candidates()
+        for first in range(0, n_rows, n_block):
+            best.add_block(first, source._float_rows(first, min(first + n_block, n_rows)), excluded)
+        best.score_candidates()
     return Nearest(best.ids.reshape(*shape, k), best.scores().reshape(*shape, k))
 
 
@@ -149,8 +150,7 @@ class _TopK:
         factors = np.full(len(vectors), -2.0)
         if metric != "l2":
             factors = np.divide(-1.0, self.lengths, where=self.lengths > 0, out=np.zeros(len(vectors)))
-        with np.errstate(all="ignore"):
-            self.scaled_vectors = (self.vectors * factors[:, None]).astype(vectors.dtype)
+        self.scaled_vectors = (self.vectors * factors[:, None]).astype(vectors.dtype)
 
     def scores(self) -> Array:
         return self.costs if self.metric == "l2" else -self.costs

@@ -42,7 +42,7 @@ def resolve_sequences(
     exact = _checks.integers("token id", token_ids)
     mask = _checks.sequence_mask(exact.shape, call.lengths, call.mask)
     if call.type_ids is not None and "wtype" not in n_rows:
-        raise ValueError("type_ids go with a layer that has types: n_types was 0")
+        raise ValueError("type_ids require a layer with types: n_types was 0")
     ids = _checks.within_64_bits("token id", exact, n_rows["wte"], "raise", mask)
     if mask is None:
         tokens, positions = lookup.resolve_pair(ids, n_rows["wte"], position_ids, call.start, n_rows["wpe"])

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -109,6 +110,7 @@ def table_statistics(table: ArrayLike, lookups: ArrayLike | None = None) -> Tabl
     return block_statistics(array.shape, array.dtype, array.__getitem__, counts)
 
 
+@own_floats()
 def block_statistics(
     shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[slice], Array], counts: Array | None
 ) -> TableStatistics:
@@ -120,7 +122,7 @@ def block_statistics(
         nonlocal n_zero, n_finite, lowest, highest
         step = max(_BLOCK // n_cols, 1)
         for first in range(0, n_rows, step):
-            block = np.ascontiguousarray(read(slice(first, min(first + step, n_rows))), _checks.arithmetic_dtype(dtype))
+            block = _checks.contiguous(read(slice(first, min(first + step, n_rows))), _checks.arithmetic_dtype(dtype))
             n_zero += int(np.count_nonzero(~block.any(axis=1)))
             is_finite = np.isfinite(block).all(axis=1)
             found = np.sqrt(kernels.sum_powers(block if is_finite.all() else block[is_finite], 2.0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.max_norm import put_rescaled
@@ -116,7 +117,7 @@ class EmbeddingBag(OneTable):
         self.per_sample_weights_grad: Array | None = None
         super()._set_up(weight, freeze, trainable_rows, storage, **options)
         if self._mode == "max" and self._scale_grad_by_freq:
-            raise ValueError("scale_grad_by_freq goes with mode sum, mean or sqrtn, got max")
+            raise ValueError("scale_grad_by_freq requires mode sum, mean or sqrtn, got max")
 
     @property
     def mode(self) -> str:
@@ -177,6 +178,7 @@ class EmbeddingBag(OneTable):
             self._last_ids = (ids, offsets, per_sample_weights)
         return result if out is None else out
 
+    @own_floats()
     def backward(
         self,
         dout: ArrayLike,
@@ -195,7 +197,7 @@ class EmbeddingBag(OneTable):
             The arguments of that call; by default those of the last call in train mode.
         """
         if ids is None and (offsets is not None or per_sample_weights is not None):
-            raise ValueError("offsets and per_sample_weights go with ids, and none were given")
+            raise ValueError("offsets and per_sample_weights require ids, and none were given")
         bags = self._bags(*self._call_arguments(ids, offsets, per_sample_weights))
         rows = bag_ops.rows_of(bags, self.num_embeddings)
         gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.max_norm import rescaled_rows
+from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
 from ..tables.storage import MEMORY, Storage
 from .base import Layer
@@ -181,7 +183,7 @@ class OneTable(Layer):
 
         def fill(first: int, end: int) -> Array | None:
             if draw is None:
-                rows = None if str(number) == "0.0" else np.full((end - first, n_cols), number)
+                rows = None if str(number) == "0.0" else _checks.rounded(np.full((end - first, n_cols), number), to)
             else:
                 rows = _checks.rows("init(first, end)", draw(first, end), (end - first, n_cols), to, broadcast=True)
             if rows is not None and padding is not None and first <= padding < end:
@@ -218,6 +220,7 @@ class OneTable(Layer):
         else:
             self.storage.close()
 
+    @own_floats()
     def set_rows(self, ids: ArrayLike, rows: ArrayLike) -> None:
         """Write rows: ``weight[ids] = rows``; for mapped tables too, whose ``weight`` is read-only.
 
@@ -249,17 +252,15 @@ class OneTable(Layer):
 
     def _write_rows(self, rows: Array, values: Array) -> None:
         """Write rows (checked int64) of the table; the caller holds the lock."""
+        weight = self.tables["weight"]
+        values = _checks.rounded(values, weight.dtype)
         self.storage.begin_write(rows)
-        self.tables["weight"][rows] = values
+        weight[rows] = values
 
     def _changes_result(self) -> bool:
         return self._max_norm is not None
 
-    @property
-    def weight(self) -> Array:
-        """The table itself, shape (V, D), up to date; writable, unless it is mapped."""
-        self.apply_pending()
-        return self.storage.view(self.tables["weight"])
+    weight = TableAttribute("The table itself, shape (V, D), up to date; writable, unless it is mapped.")
 
     @property
     def num_embeddings(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search import Searchable
@@ -87,14 +88,17 @@ class QuantizedEmbedding(Searchable):
         packed = np.empty((n_rows, _width(n_cols, bits)), np.uint8)
         n_block = max(_BLOCK // max(n_cols, 1), 1)
         for first in range(0, n_rows, n_block):
-            with np.errstate(all="ignore"):
-                _pack(packed[first : first + n_block], array[first : first + n_block].astype(np.float32), first, bits)
+            _pack(packed[first : first + n_block], _checks.rounded(array[first : first + n_block], _FLOAT32), first, bits)
         return cls(packed, n_cols, bits=bits)
 
     @property
     def packed(self) -> Array:
         """The stored rows, uint8."""
         return self._packed
+
+    @packed.setter
+    def packed(self, value: Array) -> None:
+        _checks.in_place("packed", value, self._packed)
 
     @property
     def bits(self) -> int:
@@ -180,6 +184,7 @@ class QuantizedEmbedding(Searchable):
         """The whole table as float32, shape (V, D)."""
         return self._float_rows(0, self.num_embeddings)
 
+    @own_floats()  # rows that others packed may overflow
     def error_bound(self) -> Array:
         """The largest error of an element of each row, against the float32 number it was made from.
 
@@ -190,12 +195,11 @@ class QuantizedEmbedding(Searchable):
         trailers = np.ascontiguousarray(self._packed[:, n_bytes:]).view(_TRAILER[self._bits]).astype(np.float64)
         scale, bias = np.abs(trailers.T)
         extent = (2**self._bits - 1) * scale
-        with np.errstate(all="ignore"):  # rows that others packed may overflow
-            if self._bits == 8:
-                step = scale / 2 + extent * 1e-8 / (extent + 1e-8)
-            else:
-                step = np.maximum(np.maximum(scale / 2, _float16_unit(bias) / 2), 7.5 * _float16_unit(scale))
-            return step + (bias + 16 * extent) * 2.0**-24 + 2.0**-140
+        if self._bits == 8:
+            step = scale / 2 + extent * 1e-8 / (extent + 1e-8)
+        else:
+            step = np.maximum(np.maximum(scale / 2, _float16_unit(bias) / 2), 7.5 * _float16_unit(scale))
+        return step + (bias + 16 * extent) * 2.0**-24 + 2.0**-140
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table to a safetensors file, atomically. See `fastembed.checkpoint.save`."""
@@ -236,6 +240,7 @@ def _float16_unit(x: Array) -> Array:
     return np.ldexp(1.0, np.frexp(np.maximum(x, 2.0**-14))[1] - 11)
 
 
+@own_floats()
 def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
     """Quantize float32 rows into ``packed``; ``first`` is the number of the first, for errors."""
     finite = np.isfinite(rows)

@@ -14,9 +14,11 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.row_grad import RowGrad, batch_of
 from ..functional.sequences import Call, resolve_sequences
+from ..tables.attribute import TableAttribute
 from ..tables.init import normal
 from .base import Layer
 
@@ -159,23 +161,18 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
     dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
 
-    @property
-    def wte(self) -> Array:
-        """The token table itself, shape (V, D), up to date; writable."""
-        self.apply_pending()
-        return self.tables["wte"]
-
-    @property
-    def wpe(self) -> Array:
-        """The position table itself, shape (P, D), up to date; writable."""
-        self.apply_pending()
-        return self.tables["wpe"]
+    wte = TableAttribute("The token table itself, shape (V, D), up to date; writable.")
+    wpe = TableAttribute("The position table itself, shape (P, D), up to date; writable.")
 
     @property
     def wtype(self) -> Array | None:
         """The table of token types itself, up to date; None without one."""
         self.apply_pending()
         return self.tables.get("wtype")
+
+    @wtype.setter
+    def wtype(self, value: Array | None) -> None:
+        _checks.in_place("wtype", value, self.tables.get("wtype"))
 
     @property
     def vocab_size(self) -> int:
@@ -246,6 +243,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """The rows of each table for a call, -1 for padding."""
         return resolve_sequences(token_ids, position_ids, call, {name: len(table) for name, table in self.tables.items()})
 
+    @own_floats()
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of token, position and type rows in the arithmetic dtype, shape (n_ids, D)."""
         tables = {
@@ -277,6 +275,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     # ---- backward ----
 
+    @own_floats()
     def backward(
         self,
         dout: ArrayLike,
@@ -300,7 +299,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """
         others = (position_ids, lengths, mask, type_ids)
         if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
-            raise ValueError("position_ids, start, lengths, mask and type_ids go with ids, and none were given")
+            raise ValueError("position_ids, start, lengths, mask and type_ids require ids, and none were given")
         ids, position_ids, call = self._call_arguments(ids, position_ids, Call(start, lengths, mask, type_ids))
         if not isinstance(call, Call):  # a call that C answered: start alone
             call = Call(call)
@@ -346,7 +345,9 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         hidden = self._check_hidden(h)
         if self.training:
             self._hidden = h
-        return np.matmul(hidden, self._output_weight().T)
+        weight = self._output_weight()
+        with own_floats():
+            return np.matmul(hidden, weight.T)
 
     def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
         """Add the gradient of `logits` to that of ``wte``, all rows; return the gradient of ``h``.
@@ -363,15 +364,16 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         wte = self._output_weight()
         n_rows, width = wte.shape
         gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
-        dh = np.matmul(gradients, wte)
-        dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
+        with own_floats():
+            dh = np.matmul(gradients, wte)
+            dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
         self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)
         return dh
 
     def _output_weight(self) -> Array:
         """The token table, up to date, in the arithmetic dtype."""
         self.apply_pending()
-        return self.tables["wte"].astype(self._arithmetic, copy=False)
+        return _checks.rounded(self.tables["wte"], self._arithmetic)
 
     def _check_hidden(self, h: ArrayLike) -> Array:
         """``h`` as contiguous rows of the arithmetic dtype."""

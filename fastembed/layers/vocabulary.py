@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional import lookup
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class Vocabulary:
         ids = np.empty(array.shape, np.int64)
         for position, name in np.ndenumerate(array):
             if name not in self._ids:
-                raise KeyError(f"name {name!r} at position {position} is not one of the {len(self)} of the vocabulary")
+                raise KeyError(
+                    f"name {_checks.shown(name)} at position {position} is not one of the {len(self)} of the vocabulary"
+                )
             ids[position] = self._ids[name]
         return ids if array.ndim else int(ids)
 
@@ -64,7 +67,7 @@ class Vocabulary:
 
     def extended(self, names: list[str]) -> Vocabulary:
         """A vocabulary with new names added at the end."""
-        known = [repr(name) for name in names if name in self]
+        known = [_checks.shown(name) for name in names if name in self]
         if known:
             raise ValueError(f"names must be new, and the vocabulary has {_checks.first_few(known)}")
         return Vocabulary([*self._names, *names])
@@ -95,6 +98,7 @@ class Vocabulary:
         return f"Vocabulary({len(self)} names)"
 
 
+@own_floats()
 def mean_row(table: Array, padding_idx: int | None) -> Array:
     """The mean of all rows except the padding row, summed in float64 in order; zeros if none."""
     total = np.zeros((1, table.shape[1]))
@@ -104,6 +108,5 @@ def mean_row(table: Array, padding_idx: int | None) -> Array:
         if padding_idx is not None and 0 <= padding_idx - first < len(rows):
             targets[padding_idx - first] = -1
         lookup.scatter_add(total, targets, rows, bounds="zero")
-    with np.errstate(all="ignore"):
-        mean = total / max(len(table) - (padding_idx is not None), 1)
-        return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(table.dtype.newbyteorder("="))
+    mean = total / max(len(table) - (padding_idx is not None), 1)
+    return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(table.dtype.newbyteorder("="))

@@ -65,7 +65,7 @@ class SGD(Optimizer):
     """
 
     rule = "sgd"
-    state_names = ("momentum_buffer",)
+    state_names = optional_state = ("momentum_buffer",)
     options: ClassVar[Checks] = {
         "lr": _checks.non_negative,
         "momentum": _checks.non_negative,

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch
 from ..tables.lazy_table import LazyTable
 from ..tables.trainable import Trainable, read_only_copy
@@ -130,6 +131,7 @@ class Optimizer(Stateful):
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
+    @own_floats()
     def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
         """The factors of the learning rates of rows, for each table of item k; None for 1."""
         multipliers, first = {}, next(iter(item.tables))
@@ -137,7 +139,7 @@ class Optimizer(Stateful):
         known = {name for other in self.items if other.by_rows for name in other.tables}
         for option, value, names in zip(("trainable_rows", *ROW_OPTIONS), by_name, (set(item.tables), known, known), strict=True):
             if not set(value or ()) <= names:
-                raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {list(value or ())}")
+                raise KeyError(f"{option} must name tables, which are {sorted(names)}, got {_checks.listed(value or ())}")
         for name, table in item.tables.items():
             of_layer, of_group, factors = (None if value is None else value.get(name) for value in by_name)
             masks = [_checks.row_mask("trainable_rows", rows, len(table)) for rows in (of_layer, of_group) if rows is not None]
@@ -169,10 +171,11 @@ class Optimizer(Stateful):
         """Take one step of one layer with the gradients of one backward pass."""
         found = [k for k, item in enumerate(self.items) if item is layer]
         if not found:
-            raise ValueError(f"optimizer does not hold this layer: {layer!r}")
+            raise ValueError(f"optimizer does not hold this layer: {_checks.shown(layer)}")
         with layer.lock:  # of two threads that train one layer each takes a step of its own
             self._apply({found[0]: self._prepare(found[0], {name: [batch] for name, batch in batches.items()})})
 
+    @own_floats()
     def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
         """The next step of item k, checked completely before anything is written."""
         item, options, number = self.items[k], self._options_of(k), int(self._steps[k]) + 1

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch, clip_factor, norm_of, plain_batch
+from ..tables.attribute import TableAttribute
 from ..tables.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -50,14 +52,11 @@ class Parameter(Trainable):
     def __init__(self, array: ArrayLike) -> None:
         given = array if isinstance(array, np.ndarray) else np.array(array)
         if given.dtype.newbyteorder("=") not in _checks.DTYPES:
-            raise TypeError(f"array must be float32 or float64, got {given.dtype}")
+            raise TypeError(f"array must be float32 or float64, got {_checks.shown(given.dtype, str)}")
         super().__init__({"data": _checks.writable("array", given)})
         self.grad: Array | None = None
 
-    @property
-    def data(self) -> Array:
-        """The array itself; writable."""
-        return self.tables["data"]
+    data = TableAttribute("The array itself; writable.")
 
     def zero_grad(self) -> None:
         """Drop the gradient."""
@@ -66,7 +65,7 @@ class Parameter(Trainable):
     def checked_grad(self) -> Array:
         """The gradient with the dtype and shape of ``data``, checked."""
         grad = np.zeros_like(self.data) if self.grad is None else self.grad
-        return np.asarray(_checks.convertible_array("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
+        return _checks.rounded(_checks.convertible_array("grad", grad, self.data.shape, self.data.dtype), self.data.dtype)
 
     def batches(self) -> dict[str, list[Batch]]:
         grads = matrices(self.checked_grad())
@@ -75,6 +74,7 @@ class Parameter(Trainable):
     def gradient_arrays(self) -> list[Array]:
         return [] if self.grad is None else [self.checked_grad()]
 
+    @own_floats()
     def scale_gradient(self, factor: float) -> None:
         for grad in self.gradient_arrays():
             self.grad = grad * grad.dtype.type(factor) + grad.dtype.type(0)
@@ -91,6 +91,7 @@ def clip_grad_norm(
     Parameters
     ----------
     layers_and_parameters : layer, Parameter, or iterable of them
+        One that is there twice counts once.
     max_norm : float
     error_if_nonfinite : bool
         Whether an infinite or NaN norm is an error. If not, gradients are scaled as in PyTorch,
@@ -123,6 +124,7 @@ def clip_grad_norm(
     array([[0.6, 0.8]], dtype=float32)
     """
     items = [layers_and_parameters] if isinstance(layers_and_parameters, Trainable) else list(layers_and_parameters)
+    items = list({id(item): item for item in items}.values())
     for k, item in enumerate(items):
         if not isinstance(item, Trainable):
             raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")

@@ -33,6 +33,7 @@ class Stateful:
 
     options: ClassVar[Checks]  # the check for the value of each option
     state_names: ClassVar[tuple[str, ...]]
+    optional_state: ClassVar[tuple[str, ...]] = ()  # a state to load may lack these, which are then zeros
     is_decoupled: ClassVar[bool] = False  # whether weight decay is decoupled
     lr: float
     trainable_rows = ReadOnlyCopy()
@@ -62,7 +63,8 @@ class Stateful:
         """A parameter group with its items as a list, and all options, checked."""
         unknown = set(given) - {"params", *self.options, *ROW_OPTIONS}
         if unknown or "params" not in given:
-            raise KeyError(f"a parameter group has params and options of {sorted(self.options)}, got {sorted(map(str, given))}")
+            names = _checks.listed(sorted(given, key=_checks.shown))
+            raise KeyError(f"a parameter group has params and options of {sorted(self.options)}, got {names}")
         params = given["params"]
         items = [params] if isinstance(params, Trainable) else list(params)
         for k, item in enumerate(items):
@@ -179,13 +181,13 @@ class Stateful:
         """
         state = {"optimizer": type(self).__name__, **_mapping("the state", state)}
         if state["optimizer"] != type(self).__name__:
-            raise ValueError(f"the state is one of {state['optimizer']}, not of {type(self).__name__}")
+            raise ValueError(f"the state is one of {_checks.shown(state['optimizer'], str)}, not of {type(self).__name__}")
         _check_names("the state", state, {"optimizer", *self.options, "groups", "items"})
         options = {name: check(name, state[name]) for name, check in self.options.items()}
         groups = _list_of("groups", state["groups"], len(self.param_groups))
         for group in groups:
             if not isinstance(group, Mapping) or not set(group) <= set(self.options):
-                raise KeyError(f"a group of the state must have options of {sorted(self.options)}, got {group!r:.80}")
+                raise KeyError(f"a group of the state must have options of {sorted(self.options)}, got {_checks.shown(group)}")
         groups = [self._checked(options | group) for group in groups]
         self._load(_list_of("items", state["items"], len(self.items)), options, groups)
 
@@ -223,7 +225,7 @@ class Stateful:
                 raise ValueError(f"{name} of item {k} has taken {step} steps, and another table of it {items[k]['step']}")
             items[k]["step"] = step
             for kind in self._state_to_load(k, new_groups, ()):
-                is_new = kind == MASTER or not given
+                is_new = kind == MASTER or not given or (kind in self.optional_state and given.get(kind) is None)
                 value = self._spec(kind, options, array.shape, array.dtype).allocate() if is_new else given.get(kind)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
@@ -246,6 +248,8 @@ class Stateful:
             item.storage.check_owner(self)
         steps, loaded = [], []
         for k, (own, given) in enumerate(zip(states, items, strict=True)):
+            for kind in own.keys() & set(self.optional_state) - given.keys():
+                given = {**given, kind: {name: np.broadcast_to(0.0, array.shape) for name, array in own[kind].items()}}
             _check_names(f"item {k}", given, {*own, "step"})
             steps.append(_checks.size(f"step of item {k}", given["step"]))
             for kind, arrays in own.items():
@@ -312,6 +316,11 @@ def _check_no_overlap(items: list[Trainable]) -> None:
             for other_name, other in seen:
                 _checks.check_no_overlap(what, array, **{other_name: other})
             seen.append((what, array))
+    first_of: dict[int, int] = {}
+    for k, item in enumerate(items):
+        first = first_of.setdefault(id(item), k)
+        if first != k:  # frozen: its arrays are not among those that are written
+            raise ValueError(f"item {k} must not overlap item {first}, which is the same")
 
 
 def _mapping(what: str, given: Any) -> Mapping[str, Any]:
@@ -322,10 +331,10 @@ def _mapping(what: str, given: Any) -> Mapping[str, Any]:
 
 def _check_names(what: str, given: Any, expected: set[str]) -> None:
     if set(_mapping(what, given)) != expected:
-        raise KeyError(f"{what} must have the names {sorted(expected)}, got {sorted(map(str, given))}")
+        raise KeyError(f"{what} must have the names {sorted(expected)}, got {_checks.listed(sorted(given, key=_checks.shown))}")
 
 
 def _list_of(what: str, given: Any, length: int) -> list[Any]:
     if not isinstance(given, list | tuple) or len(given) != length:
-        raise ValueError(f"{what} of the state must be a list of {length}, got {given!r:.80}")
+        raise ValueError(f"{what} of the state must be a list of {length}, got {_checks.shown(given)}")
     return list(given)

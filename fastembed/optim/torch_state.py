@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import _checks
+
 # Options of PyTorch that change the result, and so must be supported here or off.
 _AFFECT_RESULT = ("amsgrad", "maximize", "dampening", "weight_decay")
 
@@ -12,10 +14,10 @@ _AFFECT_RESULT = ("amsgrad", "maximize", "dampening", "weight_decay")
 def parts(state: Any) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The groups of a PyTorch ``state_dict``, and the state of each parameter in order."""
     if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state) or not isinstance(state["state"], Mapping):
-        raise TypeError(f"a state of PyTorch is a mapping with state, a mapping, and param_groups, got {state!r:.80}")
+        raise TypeError(f"a state of PyTorch is a mapping with state, a mapping, and param_groups, got {_checks.shown(state)}")
     groups = state["param_groups"]
     if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) and "params" in group for group in groups):
-        raise TypeError(f"param_groups of a state of PyTorch must be mappings with params, got {groups!r:.80}")
+        raise TypeError(f"param_groups of a state of PyTorch must be mappings with params, got {_checks.shown(groups)}")
     return list(groups), [state["state"].get(number, {}) for group in groups for number in group["params"]]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_float
 from typing import Any
 
+from .._messages import shown
 from .halves import is_half, nearest
 
 
@@ -22,7 +23,7 @@ def rounding(dtype: str) -> Callable[[float], float]:
     if is_half(dtype):
         return lambda x: nearest(c_float(x).value, dtype)
     if dtype not in roundings:
-        raise TypeError(f"dtype must be float64, float32, float16 or bfloat16, got {dtype!r}")
+        raise TypeError(f"dtype must be float64, float32, float16 or bfloat16, got {shown(dtype)}")
     return roundings[dtype]
 
 

@@ -10,7 +10,7 @@ from . import ops
 from ._nested import arithmetic, flat, nest, rounding, shape
 from .layers import OneTable
 from .ops import Row, Table
-from .rules import dot, same
+from .rules import dot, maximum, same
 
 
 def _boundaries(ids: Any, offsets: Any, include_last_offset: bool) -> list[int]:
@@ -50,7 +50,7 @@ def embedding_bag(
     """out[b] = the sum of weight times row over the items of bag b, in order, from 0 on.
 
     "mean" divides it by the number of items, "sqrtn" by the root of that; "max" is the maximum
-    instead: the first row, then what is larger. Items without a row (padding, bounds="zero") do not
+    instead: NaN if one of the elements is NaN. Items without a row (padding, bounds="zero") do not
     count; a bag without rows gives zeros.
     """
     r = rounding(arithmetic(dtype))
@@ -62,7 +62,7 @@ def embedding_bag(
         kept = [(i, row) for i, row in zip(range(begin, end), rows[begin:end], strict=True) if row is not None]
         for k, (i, row) in enumerate(kept):
             if mode == "max":
-                bag = [r(x) if k == 0 or x > y else y for x, y in zip(table[row], bag, strict=True)]
+                bag = [r(x if k == 0 else maximum(y, x)) for x, y in zip(table[row], bag, strict=True)]
             elif weights is None:
                 bag = [r(y + x) for x, y in zip(table[row], bag, strict=True)]
             else:
@@ -74,12 +74,12 @@ def embedding_bag(
 def _shares_of_maximum(rows: list[Row], gradient: Row) -> list[Row | None]:
     """Each row's part of the gradient of the maximum of a bag; None for a row that gets nothing.
 
-    Each column goes to the first row that has its maximum. The others get -0.0, which changes no
-    sum when it is added.
+    Each column goes to the first row that has its maximum, the first NaN if there is one. The
+    others get -0.0, which changes no sum when it is added.
     """
     largest = list(rows[0]) if rows else []
     for row in rows[1:]:
-        largest = [x if x > y else y for x, y in zip(row, largest, strict=True)]
+        largest = [maximum(y, x) for x, y in zip(row, largest, strict=True)]
     shares: list[Row | None] = []
     is_taken = [False] * len(largest)
     for row in rows:

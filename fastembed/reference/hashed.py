@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._messages import shown
 from . import ops
 from ._nested import arithmetic, flat, nest, rounding, shape, unravel
 from .layers import OneTable
@@ -46,7 +47,7 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
     for i, item in enumerate(items):
         items[i] = number = hash(item) if isinstance(item, str) and hash is not None else item
         if not -(2**63) <= number < 2**64:
-            raise ValueError(f"id {number} at position {unravel(i, shape(ids))} does not fit into 64 bits")
+            raise ValueError(f"id {shown(number)} at position {unravel(i, shape(ids))} does not fit into 64 bits")
     return nest([[part % num_rows for part in murmur(item & _MASK64, seed)] for item in items], shape(ids))
 
 

@@ -6,6 +6,7 @@ import math
 import random
 from typing import Any, Self
 
+from .._messages import first_few, listed, shown
 from . import ops, search
 from ._nested import arithmetic, flat, rounding, shape
 from .ops import Table
@@ -170,9 +171,9 @@ class Layer:
         rows = next(iter(self.tables.values()))
         if self.names is None and rows:
             raise ValueError(f"the {len(rows)} rows have no names: set vocabulary to theirs before tokens are added")
-        there = [repr(name) for name in names if name in (self.names or [])]
+        there = [shown(name) for name in names if name in (self.names or [])]
         if there:
-            raise ValueError(f"names must be new, and the vocabulary has {there[0]}")
+            raise ValueError(f"names must be new, and the vocabulary has {first_few(there)}")
         n_old, self.names = len(rows), [*(self.names or []), *names]
         new_rows = [mean_row(rows, self.padding_idx, self.dtype)] * len(names) if init == "mean" else init
         self.resize(n_old + len(names), new_rows=new_rows)
@@ -195,9 +196,9 @@ class Layer:
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         n_calls = state.get("dropout_calls", self._n_calls)
         state = {name: table for name, table in state.items() if name != "dropout_calls"}
-        missing, unexpected = sorted(self.tables.keys() - state.keys()), sorted(state.keys() - self.tables.keys())
+        missing, unexpected = ([name for name in a if name not in b] for a, b in ((self.tables, state), (state, self.tables)))
         if strict and (missing or unexpected):
-            raise KeyError(f"missing names {missing}, unexpected names {unexpected}")
+            raise KeyError(f"missing names {missing}, unexpected names {listed(unexpected)}; expected {list(self.tables)}")
         known = {name: state[name] for name in self.tables if name in state}
         for name, table in known.items():
             if shape(table) != shape(self.tables[name]):

@@ -10,6 +10,7 @@ import operator
 from collections import Counter
 from typing import Any
 
+from .._messages import shown
 from ._nested import arithmetic, broadcast, flat, nest, rounding, shape, unravel
 from .halves import is_half
 
@@ -37,13 +38,13 @@ def resolve_ids(ids: Any, n_rows: int, bounds: str = "raise", name: str = "id") 
             rows.append(None)
         elif bounds == "raise" or n_rows == 0:
             position = unravel(index, shape(ids))
-            raise IndexError(f"{name} {i} at position {position} is out of range for a table of {n_rows} rows")
+            raise IndexError(f"{name} {shown(i)} at position {position} is out of range for a table of {n_rows} rows")
         elif bounds == "wrap":
             rows.append(i % n_rows)
         elif bounds == "clip":
             rows.append(0 if i < 0 else n_rows - 1)
         else:
-            raise ValueError(f"bounds must be raise, wrap, clip or zero, got {bounds!r}")
+            raise ValueError(f"bounds must be raise, wrap, clip or zero, got {shown(bounds)}")
     return rows
 
 

@@ -10,6 +10,7 @@ import math
 import sys
 from typing import Any, ClassVar
 
+from .._messages import listed
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
@@ -69,7 +70,7 @@ class Optimizer:
         **options: Any,
     ) -> None:
         if len(values) > len(self.defaults) or not set(options) <= set(self.defaults):
-            raise TypeError(f"options must be of {list(self.defaults)}, got {values} and {list(options)}")
+            raise TypeError(f"options must be of {list(self.defaults)}, got {listed(values)} and {listed(options)}")
         self.__dict__ |= self.defaults | dict(zip(self.defaults, values, strict=False)) | options
         self.dtype = dtype
         self._master_rows, self._seed = master_rows, stochastic_rounding
@@ -283,8 +284,9 @@ class SparseAdam(Optimizer):
 def clip_grad_norm(items: Any, max_norm: float, dtype: str = "float64", error_if_nonfinite: bool = True) -> float:
     """Scale all gradients so that their norm, taken together, is at most max_norm.
 
-    Returns the norm before.
+    An item that is there twice counts once. Returns the norm before.
     """
+    items = list({id(item): item for item in items}.values())
     layers = [item for item in items if isinstance(item, Layer)]
     dense = [item for item in items if isinstance(item, Parameter) and item.grad is not None]
     grads = [grad for layer in layers for grad in layer.grads().values()]

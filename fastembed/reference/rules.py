@@ -21,6 +21,11 @@ def _with_l2(w: float, g: float, s: Scalars, r: Rounding) -> float:
     return r(g + r(r(s["l2"]) * w)) if s["l2"] != 0 else g
 
 
+def _root(x: float) -> float:
+    """The square root as C's: NaN of a negative number, which a loaded state may hold."""
+    return math.nan if x < 0 else math.sqrt(x)
+
+
 def sgd(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
     """torch.optim.SGD: b = mu b + g; g = g + mu b with nesterov, else b; w = w - lr g"""
     lr, mu = r(s["lr"] * k), r(s["beta1"])
@@ -39,7 +44,7 @@ def adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding)
     for d, w_d in enumerate(w):
         g_d = _with_l2(w_d, g[d], s, r)
         h[d] = r(h[d] + r(g_d * g_d))
-        w[d] = r(w_d - r(r(lr * g_d) / r(r(math.sqrt(h[d])) + eps)))
+        w[d] = r(w_d - r(r(lr * g_d) / r(r(_root(h[d])) + eps)))
 
 
 def row_wise_adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
@@ -50,7 +55,7 @@ def row_wise_adagrad(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: 
     (h,) = state
     g = [_with_l2(w_d, g_d, s, r) for w_d, g_d in zip(w, g, strict=True)]
     h[0] = r(h[0] + r(sum_powers(g, 2, r) / r(float(len(w))))) if w else h[0]
-    rate, kept = r(r(s["lr"] * k) / r(r(math.sqrt(h[0])) + r(s["eps"]))), r(1.0 - s["decay"] * k)
+    rate, kept = r(r(s["lr"] * k) / r(r(_root(h[0])) + r(s["eps"]))), r(1.0 - s["decay"] * k)
     for d, w_d in enumerate(w):
         w[d] = r((r(kept * w_d) if s["decay"] != 0 else w_d) - r(rate * g[d]))
 
@@ -68,7 +73,7 @@ def adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) ->
         g_d = _with_l2(w_d, g[d], s, r)
         m[d] = r(r(b1 * m[d]) + r(a1 * g_d))
         v[d] = r(r(b2 * v[d]) + r(r(a2 * g_d) * g_d))
-        w[d] = r(w_d - r(r(lr * m[d]) / r(r(r(math.sqrt(v[d])) * correction) + eps)))
+        w[d] = r(w_d - r(r(lr * m[d]) / r(r(r(_root(v[d])) * correction) + eps)))
 
 
 def sparse_adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
@@ -82,7 +87,7 @@ def sparse_adam(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Round
         g_d = r(0.0 + g[d])
         m[d] = r(m[d] + r(a1 * r(g_d - m[d])))
         v[d] = r(v[d] + r(a2 * r(r(g_d * g_d) - v[d])))
-        w[d] = r(w_d - r(r(lr * m[d]) / r(r(math.sqrt(v[d])) + eps)))
+        w[d] = r(w_d - r(r(lr * m[d]) / r(r(_root(v[d])) + eps)))
 
 
 RULES: dict[str, Callable[..., None]] = {
@@ -118,6 +123,11 @@ def sum_powers(row: Row, p: float, r: Rounding = float) -> float:
 def same(x: float, y: float) -> bool:
     """Whether two numbers are equal, or both NaN."""
     return x == y or (math.isnan(x) and math.isnan(y))
+
+
+def maximum(x: float, y: float) -> float:
+    """The larger of two numbers; x if they are equal, and the first NaN if there is one."""
+    return x if math.isnan(x) or y <= x else y
 
 
 def same_bits(x: float, y: float) -> bool:

@@ -10,6 +10,7 @@ import math
 from itertools import zip_longest
 from typing import Any
 
+from .._messages import shown
 from ._nested import arithmetic, broadcast, flat, nest, rounding, shape, unravel
 from .ops import Table, resolve_ids
 from .rules import dot, sum_powers
@@ -41,11 +42,11 @@ def ranked(table: Table, query: list[float], metric: str) -> list[tuple[float, i
 def _top_k(table: Table, queries: Table, of_shape: tuple[int, ...], k: int, metric: str, excluded: list[set[int]]) -> Any:
     """The k nearest rows of each query, without the rows that are excluded for it."""
     if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {shown(metric)}")
     n_rows, n_out = len(table), max(map(len, excluded), default=0)
     if k > n_rows - n_out:
         left = f", {n_out} of them left out" if n_out else ""
-        raise ValueError(f"k must be from 0 to {max(n_rows - n_out, 0)} for a table of {n_rows} rows{left}; got {k}")
+        raise ValueError(f"k must be from 0 to {max(n_rows - n_out, 0)} for a table of {n_rows} rows{left}; got {shown(k)}")
     best = []
     for query, rows in zip(queries, excluded, strict=True):
         best.append([pair for pair in ranked(table, query, metric) if pair[1] not in rows][:k])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .. import _checks
 from ..functional.statistics import LOOKUPS
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def match_names(
         if name not in tables:
             unexpected.append(key)
         elif name in found:
-            raise KeyError(f"{name} is there twice in {sorted(state)}")
+            raise KeyError(f"{name} is there twice in {_checks.listed(sorted(state))}")
         else:
             found[name] = value
     missing = [name for name in tables if name not in known]
     if strict and (missing or unexpected):
-        raise KeyError(f"missing names {missing}, unexpected names {unexpected}; expected {list(tables)}")
+        raise KeyError(f"missing names {missing}, unexpected names {_checks.listed(unexpected)}; expected {list(tables)}")
     return known, counted

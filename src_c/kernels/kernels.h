@@ -26,8 +26,8 @@ static inline char *fe_row(const fe_table *table, int64_t row)
 
 /* ---- look-ups and scatter-add ---- */
 
-/* for i: to[i] = from[i], at any alignment; `to` may be `from`. Whether all are 0 <= id <
- * n_rows. */
+/* for i: to[i] = from[i], at any alignment; `to` may be `from`. Returns whether all of them are
+ * rows: 0 <= id < n_rows. */
 typedef bool fe_copy_ids_kernel(int64_t *to, const char *from, int64_t n_ids, int64_t n_rows);
 
 /* for i: ids[i] = start + i */

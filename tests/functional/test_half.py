@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import reference
+from fastembed import _checks, reference
 
 pytestmark = pytest.mark.on_reference
 
@@ -47,6 +47,33 @@ def test_ops_are_the_reference(half, seed, bounds):
         got = fe.embedding_bag(wte, ids, mode=mode, per_sample_weights=weights, bounds=bounds)
         expected = reference.embedding_bag(*lists(wte, ids), mode=mode, per_sample_weights=lists(weights)[0], **names)
         assert same_bits(got, rounded(expected, half).reshape(3, width))
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_two_tables_are_rounded_before_one_is_written(monkeypatch, half, n_before):
+    """No memory for the rounding of one of them: neither has changed."""
+    rng = np.random.default_rng(2)
+    dwte, dwpe = table_of(rng, (7, 3), half), table_of(rng, (5, 3), half)
+    before = dwte.copy(), dwpe.copy()
+    round_, calls = _checks.rounded, []
+
+    def rounded_or_not(array, to):
+        if to == DTYPE[half]:
+            calls.append(array)
+            if len(calls) > n_before:
+                raise MemoryError
+        return round_(array, to)
+
+    monkeypatch.setattr(_checks, "rounded", rounded_or_not)
+    with pytest.raises(MemoryError):
+        fe.gather_add_backward(np.ones((2, 3)), [1, 2], dwte, dwpe)
+    assert same_bits(dwte, before[0])
+    assert same_bits(dwpe, before[1])
+    calls.clear()
+    n_before += 1  # there is memory for one table
+    fe.scatter_add(dwte, [1], np.ones((1, 3)))
+    assert not same_bits(dwte, before[0])
 
 
 @pytest.mark.parametrize("half", HALVES)

@@ -199,7 +199,7 @@ def test_shapes_and_empty_tables(dtype):
             lambda e: e.nearest([[1.0, 0, 0], [0, np.nan, 0]], 1),
         ),
         (ValueError, r"query at position \(\) must be finite in float32, got inf", lambda e: e.nearest([1e300, 0.0, 0.0], 1)),
-        (ValueError, "exclude_queries goes with ids, got vectors", lambda e: e.nearest([1.0, 0, 0], 1, exclude_queries=True)),
+        (ValueError, "exclude_queries requires ids, got vectors", lambda e: e.nearest([1.0, 0, 0], 1, exclude_queries=True)),
         (TypeError, "exclude_queries must be True or False, got 1", lambda e: e.nearest(0, 1, exclude_queries=1)),
         (KeyError, r"table must be one of \['weight'\], got 'wte'", lambda e: e.nearest(0, 1, table="wte")),
         (KeyError, r"table must be one of \['weight'\], got \{\}", lambda e: e.nearest(0, 1, table={})),

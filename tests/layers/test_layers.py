@@ -120,7 +120,7 @@ def test_train_keeps_ids_and_eval_keeps_none():
     layer.backward(np.ones((1, 2)))
     assert layer.grads()["weight"].ids.tolist() == [1, 3]
     pair = fe.TokenPositionEmbedding(4, 4, 2, rng=0)
-    with pytest.raises(ValueError, match="go with ids"):
+    with pytest.raises(ValueError, match="require ids"):
         pair.backward(np.zeros(2), start=1)
 
 

@@ -255,8 +255,8 @@ def test_what_is_refused():
         (ValueError, r"position_ids of shape \(3,\) do not broadcast", [[1, 2]], {"lengths": [1], "position_ids": [1, 2, 3]}),
         (TypeError, "mask must be booleans", [[1, 2]], {"mask": [[1, 0]]}),
         (ValueError, "mask of shape", [[1, 2]], {"mask": [True, False, True]}),
-        (ValueError, "lengths and mask go with ids of at least 1 axis", 1, {"mask": True}),
-        (ValueError, "type_ids go with a layer that has types", [1, 2], {"type_ids": [0, 0]}),
+        (ValueError, "lengths and mask require ids of at least 1 axis", 1, {"mask": True}),
+        (ValueError, "type_ids require a layer with types", [1, 2], {"type_ids": [0, 0]}),
         (IndexError, r"token id 9 at position \(0, 1\)", [[1, 9, -5]], {"lengths": [2]}),
         (IndexError, "position id 4", [[1] * 5], {"mask": [[True] * 5]}),
         (IndexError, rf"token id {2**70} at position \(0, 0\) .* of 9 rows", [[2**70, 2**71]], {"lengths": [1]}),
@@ -271,7 +271,7 @@ def test_what_is_refused():
                 use(ids, **call)
     assert layer([[1] * 9], lengths=[4]).shape == (1, 9, 3)  # padding may lie past the last position
     assert layer([[1, 2**70]], [[0, -(2**70)]], lengths=[1]).shape == (1, 2, 3)  # and hold what is no id, of any size
-    with pytest.raises(ValueError, match="go with ids, and none were given"):
+    with pytest.raises(ValueError, match="require ids, and none were given"):
         layer.backward(np.ones((1, 9, 3), "f4"), lengths=[4])
     typed = fe.TokenPositionEmbedding(9, 4, 3, n_types=2)
     with pytest.raises(IndexError, match="type id 2"):

@@ -96,6 +96,19 @@ def test_a_norm_that_is_not_finite(values, norm):
         assert same_bits(parameter.grad, theirs[1].grad.numpy())
 
 
+def test_an_item_that_is_there_twice_counts_once():
+    layer, parameter = fe.Embedding(3, 2, dtype="float64", rng=0), fe.Parameter(np.zeros(2))
+    like, like_parameter = reference.Embedding.from_pretrained(layer.weight.tolist()), reference.Parameter([0.0, 0.0])
+    for one, other in ((layer, parameter), (like, like_parameter)):
+        one.backward([[3.0, 0.0]], [1])
+        other.grad = np.array([0.0, 4.0]) if other is parameter else [0.0, 4.0]
+    factor = 1 / (5 + 1e-6)
+    assert fe.optim.clip_grad_norm([layer, parameter, layer, parameter], 1.0) == 5
+    assert reference.optim.clip_grad_norm([like, like_parameter, like, like_parameter], 1.0) == 5
+    assert layer.grads()["weight"].rows.tolist() == like.grads()["weight"].rows == [[3 * factor, 0.0]]
+    assert parameter.grad.tolist() == like_parameter.grad == [0.0, 4 * factor]
+
+
 def test_bad_limits():
     layer = fe.Embedding(3, 2, rng=0)
     grad = layer.grads()["weight"]

@@ -68,6 +68,47 @@ def test_a_state_keeps_momentum_that_is_switched_off():
     assert same_bits(resumed.weight, layer.weight)
 
 
+def test_a_state_without_momentum_is_one_for_momentum_too():
+    """Its buffer is then new, as in PyTorch; so are the options those of the state."""
+    some = batches(np.random.default_rng(1), 6, 4, (2,), 2)
+    layer = fe.Embedding(4, 2, dtype="float64", rng=0)
+    opt = fe.optim.SGD(layer)
+    train(layer, opt, some[:3])
+    resumed = fe.Embedding.from_pretrained(layer.weight.copy())
+    again = fe.optim.SGD(resumed, momentum=0.9)
+    train(resumed, again, some[:2])  # a buffer that is not zeros
+    resumed.load_state_dict(layer.state_dict())
+    again.load_state_dict(opt.state_dict())
+    assert again.momentum == 0.0
+    assert again.state_dict()["items"][0]["step"] == 3
+    for each, each_opt in ((layer, opt), (resumed, again)):
+        each_opt.momentum = 0.9
+        train(each, each_opt, some[3:])
+    assert same_bits(resumed.weight, layer.weight)
+    state = fe.optim.Adam(layer).state_dict()
+    del state["items"][0]["exp_avg"]
+    with pytest.raises(KeyError, match="item 0 must have the names"):  # the other state cannot begin anew
+        fe.optim.Adam(layer).load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", ["Adagrad", "RowWiseAdagrad", "Adam", "SparseAdam"])
+def test_a_state_of_negative_squares_gives_nan(name):
+    """As the square root of C: the reference raised ValueError."""
+    layer = fe.Embedding(4, 2, dtype="float64", rng=0)
+    opt = MAKE[name](layer)
+    state = opt.state_dict()
+    next(reversed(state["items"][0].values()))["weight"][...] = -100
+    opt.load_state_dict(state)
+    layer.backward(np.ones((1, 2)), [1], optimizer=opt)
+    assert np.isnan(layer.weight[1]).all()
+
+
+def test_a_frozen_item_cannot_be_there_twice():
+    layer = fe.Embedding.from_pretrained(np.zeros((4, 2)), freeze=True)
+    with pytest.raises(ValueError, match="item 1 must not overlap item 0, which is the same"):
+        fe.optim.SGD([{"params": [layer]}, {"params": layer}])
+
+
 @each_optimizer
 def test_a_state_says_whose_it_is(name):
     state = MAKE[name](fe.Embedding(4, 2, rng=0)).state_dict()

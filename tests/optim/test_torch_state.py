@@ -57,6 +57,17 @@ def test_a_state_of_pytorch_brings_arrays_that_were_not_there():
     assert same_bits(layer.weight, before - 0.5 * (0.5 * buffer))
 
 
+@pytest.mark.parametrize("of_parameter", [{"momentum_buffer": None}, {"step": 3}, {}])
+def test_a_state_of_pytorch_without_momentum_is_one_for_momentum_too(of_parameter):
+    layer = fe.Embedding(3, 2, dtype="float64", rng=0)
+    opt = fe.optim.SGD(layer, momentum=0.9)
+    train(layer, opt, [([1], np.ones((1, 2)))])
+    opt.load_torch_state_dict(torch_state({"lr": 0.5, "momentum": 0.9}, **of_parameter))
+    before = layer.weight.copy()
+    train(layer, opt, [([1], np.ones((1, 2)))])
+    assert same_bits(layer.weight[1], before[1] - 0.5)
+
+
 @pytest.mark.parametrize(
     ("name", "error", "text", "state"),
     [

@@ -1,0 +1,38 @@
+"""Values in the messages of exceptions: each is cut, and a list is cut to its first few.
+
+Shapes and positions are shown whole: they have at most 64 numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+_LENGTH = 80  # characters of a value
+_BITS = 256  # of an integer that is shown by its digits; Python has no text for one of over 4300
+_N_NAMES = 8
+
+
+def shown(value: Any, form: Callable[[Any], str] = repr, length: int = _LENGTH) -> str:
+    """The text of a value, by ``form``, cut to about 80 characters."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return f"<an integer of {value.bit_length()} bits>"
+    try:
+        text = form(value)
+    except MemoryError:
+        raise
+    except Exception:  # such an integer in a list; an object whose __repr__ raises
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def first_few(names: Sequence[str], n: int = 3) -> str:
+    """The first names, and how many more there are, as a text; "nothing" if there are none."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(shown(name, str) for name in names[:n]) + more if names else "nothing"
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Values as the text of a list, of which only the first few are shown."""
+    texts = [shown(value) for value in values]
+    return f"[{first_few(texts, _N_NAMES)}]" if texts else "[]"
