@@ -11,12 +11,13 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+from .._messages import shown
 from ..microgpt.training import Options, Run, Saved
 from .outputs import OutputFile, UsageError, output_files
 from .progress import mean, with_progress
 from .show import show_neighbors, show_samples
 from .signals import Signals
-from .streams import Output, shown, warn
+from .streams import Output, warn
 
 
 def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
