@@ -216,8 +216,9 @@ class QuantizedEmbedding(Searchable):
         tensors, description = checkpoint.load(path)
         if not isinstance(description, dict) or description.get("kind") != _KIND or tensors.keys() != {"packed"}:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
+        shape: dict[str, Any] = {name: description.get(name) for name in ("embedding_dim", "bits")}
         try:
-            return cls(tensors["packed"], description.get("embedding_dim"), bits=description.get("bits"))  # type: ignore[arg-type]
+            return cls(tensors["packed"], **shape)
         except (TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
 
