@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import show_config
+from .._messages import shown
 from .peers import OURS, PEERS, version
 from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult, threads_text
 from .workloads import WORKLOADS
@@ -227,7 +228,7 @@ def check_plot(path: str) -> None:
         The plot is not a .png, or matplotlib is not installed.
     """
     if not path.endswith(".png"):
-        raise ValueError(f"--plot must name a .png file, got {path!r:.80}")
+        raise ValueError(f"--plot must name a .png file, got {shown(path)}")
     try:
         import matplotlib  # noqa: F401
     except ImportError:

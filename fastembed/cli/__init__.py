@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 
 from . import show
@@ -25,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     occupy_closed_descriptors()
     signals, out = Signals(program_ends=argv is None), Output()
     try:
-        with signals:
+        with signals, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: warn(f"fastembed: {message}")
             return _run(_parsed(argv, out), out, signals)
     except KeyboardInterrupt:
         warn(f"fastembed: {signals}")
@@ -49,7 +51,7 @@ def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
             _COMMANDS[arguments.command](arguments, out)
     except OutputError:
         pass
-    except (OSError, ValueError, MemoryError, ImportError) as error:
+    except (OSError, ValueError, MemoryError, ImportError, Warning) as error:
         warn(f"{command}: error: {str(error) or type(error).__name__}")
         return 2
     return signals.status or _status(out, command, signals.outcome)

@@ -7,8 +7,9 @@ import math
 from typing import Any, NoReturn
 
 from .. import _version
+from .._messages import shown
 from ..microgpt.training import Options
-from .streams import shown, warn
+from .streams import warn
 
 
 class _Parser(argparse.ArgumentParser):

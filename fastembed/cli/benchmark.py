@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from .. import _checks
+from .._messages import first_few, shown
 from .._threads import get_num_threads
 from .outputs import UsageError, output_files
-from .streams import Output, report, shown
+from .streams import Output, report
 
 
 def run_benchmarks(arguments: argparse.Namespace, out: Output) -> None:
@@ -37,7 +37,7 @@ def run_benchmarks(arguments: argparse.Namespace, out: Output) -> None:
             out.say(f"{file.path} was there: the old file is {kept}")
     wrong = bench.wrong_answers(results)
     if wrong:
-        raise UsageError(f"fastembed gave no right answer in {_checks.first_few(wrong)}")
+        raise UsageError(f"fastembed gave no right answer in {first_few(wrong)}")
 
 
 def _known(kind: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
@@ -45,7 +45,7 @@ def _known(kind: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
     every = list(known)
     for name in names:
         if name not in (*every, "all"):
-            raise UsageError(f"unknown {kind} {shown(name)}; there are: {_checks.first_few(every)} (see --list)")
+            raise UsageError(f"unknown {kind} {shown(name)}; there are: {first_few(every)} (see --list)")
     return list(dict.fromkeys(every if "all" in names else names))
 
 

@@ -67,6 +67,9 @@ class OutputFile:
             old = self.backup.lstat().st_mode
         if old is not None and not stat.S_ISREG(old):
             raise OSError(f"{self.path} would be kept as {name}, which is there and not a regular file")
+        for path in (self._target, self.backup):
+            if not _may_be_renamed_over(path):
+                raise OSError(f"{path} belongs to another user, and only its owner may replace files of this folder")
         if force:
             return
         if resumed is None or not is_same(self._target, resumed):
@@ -159,6 +162,14 @@ def _identity(path: Path) -> _Identity | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _may_be_renamed_over(path: Path) -> bool:
+    """Whether a folder's sticky bit, as of /tmp, allows to replace the file, if it is there."""
+    folder = path.parent.stat()
+    if not folder.st_mode & stat.S_ISVTX or not path.exists():
+        return True
+    return os.geteuid() in (0, folder.st_uid, path.stat().st_uid)
 
 
 def _is_checkpoint(path: Path) -> bool:

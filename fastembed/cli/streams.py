@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import TextIO
 
 MAX_LINE = 400  # characters of an error
-_MAX_VALUE = 80
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formats, surrogates, separators of lines
 _JOINERS = "\u200c\u200d"  # formats that some scripts are written with
 
@@ -21,12 +20,6 @@ def printable(text: str) -> str:
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE and c not in _JOINERS else c for c in text
     )
-
-
-def shown(value: object) -> str:
-    """The start of a value's repr."""
-    text = repr(value)
-    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."
 
 
 class OutputError(Exception):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
+from .._messages import shown
 from ..microgpt.training import Options, Run, Saved
 from .outputs import OutputFile, UsageError, output_files
 from .progress import mean, with_progress
 from .show import show_neighbors, show_samples
 from .signals import Signals
-from .streams import Output, shown, warn
+from .streams import Output, warn
 
 
 def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
@@ -24,7 +28,10 @@ def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
     files["--out"].try_out(run.save)  # as large as the one to come: a disk that is full is found now
     with signals.deferred():
         losses = _take_steps(run, stop_at, arguments.save_every, files, signals)
-        _save(run, files, losses)
+        try:
+            _save(run, files, losses)
+        except OSError as error:
+            raise OSError(f"{error}; {_rescued(run, losses)}") from error
     place = f"checkpoint: {arguments.out}"
     signals.outcome = f"at step {run.step} of {run.options.steps}; {place}"
     if signals.received is not None:
@@ -83,16 +90,31 @@ def _take_steps(run: Run, stop_at: int, save_every: int | None, files: dict[str,
 
 
 def _save(run: Run, files: dict[str, OutputFile], losses: list[float]) -> None:
-    files["--out"].write(run.save)
-    if "--losses" in files:
+    """Write every file that can be written; OSError if one cannot."""
+    contents: dict[str, Callable[[Path], object]] = {"--out": run.save, "--losses": partial(_write_losses, losses)}
+    failed = []
+    for option, file in files.items():
         try:
-            files["--losses"].write(lambda path: _write_losses(path, losses))
+            file.write(contents[option])
         except OSError as error:
-            raise OSError(f"{error}; checkpoint: {files['--out'].path}") from error
+            failed.append(str(error))
+    if failed:
+        raise OSError("; ".join(failed))
 
 
-def _write_losses(path: Path, losses: list[float]) -> None:
+def _write_losses(losses: list[float], path: Path) -> None:
     path.write_text("".join(f"{loss!r}\n" for loss in losses), encoding="ascii")
+
+
+def _rescued(run: Run, losses: list[float]) -> str:
+    """Write the files to the folder for temporary ones instead; where they are."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="fastembed-"))
+        run.save(folder / "model.safetensors")
+        _write_losses(losses, folder / "losses.txt")
+    except OSError as error:
+        return f"nor can temporary files be written: {error}"
+    return f"checkpoint and losses are in {folder}"
 
 
 def _show_end(run: Run, losses: list[float], files: dict[str, OutputFile], arguments: argparse.Namespace, out: Output) -> None:

@@ -45,7 +45,7 @@ def read_documents(path: str | None = None) -> list[str]:
         text = _read_text(path)
     documents = [line.strip() for line in text.split("\n") if line.strip()]
     if not documents:
-        raise ValueError(f"{path} holds no text")
+        raise ValueError(f"{_checks.shown(path, str)} holds no text")
     return documents
 
 
@@ -60,7 +60,7 @@ def _read_text(path: str) -> str:
             line = text.count("\n", 0, nul) + 1
             raise ValueError(f"there is a NUL character in line {line}, as in UTF-16")
     except ValueError as error:  # an encoding error, or an invalid path
-        raise ValueError(f"{path!r} is not a file of UTF-8 text: {error}") from error
+        raise ValueError(f"{_checks.shown(path)} is not a file of UTF-8 text: {error}") from error
     return text
 
 
@@ -97,7 +97,7 @@ class Tokenizer:
             return self.bos
         if name not in self._ids:
             known = _checks.first_few([*map(repr, self.characters), BOS_NAME])
-            raise ValueError(f"token {name!r:.80} is not one of the {self.vocab_size} tokens: {known}")
+            raise ValueError(f"token {_checks.shown(name)} is not one of the {self.vocab_size} tokens: {known}")
         return self._ids[name]
 
 

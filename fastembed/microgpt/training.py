@@ -45,11 +45,11 @@ class Options:
         for name in ("steps", "block_size", "n_embd", "n_head", "n_layer"):
             low = 0 if name == "n_layer" else 1
             if not low <= _checks.integer(name, getattr(self, name)) <= MAX_PARAMETERS:
-                raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {getattr(self, name)!r:.80}")
+                raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {_checks.shown(getattr(self, name))}")
         if not -(2**63) <= _checks.integer("seed", self.seed) < 2**63:
-            raise ValueError("seed must be within 64 bits")
+            raise ValueError(f"seed must be within 64 bits, got {_checks.shown(self.seed)}")
         _checks.number("lr", self.lr, 0.0, 1e30)
-        _checks.dtype(self.dtype)
+        _checks.one_of("dtype", self.dtype, ("float64", "float32"))
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
 
@@ -113,7 +113,7 @@ class Run:
             not taken.
         """
         if stop_at > self.options.steps:
-            raise ValueError(f"stop_at must be at most the {self.options.steps} steps of the run, got {stop_at}")
+            raise ValueError(f"stop_at must be at most the {self.options.steps} steps of the run, got {_checks.shown(stop_at)}")
         while self.step < stop_at:
             document = self.documents[self.step % len(self.documents)]
             self.optimizer.zero_grad()
@@ -240,9 +240,10 @@ class Saved:
         """The run itself; `Run.resume` describes the parameters."""
         options = self.options if steps is None else replace(self.options, steps=steps)
         if options.steps < self.options.steps:
-            raise ValueError(f"steps must be at least the {self.options.steps} of {self.path}, got {steps}")
+            raise ValueError(f"steps must be at least the {self.options.steps} of {self.path}, got {_checks.shown(steps)}")
         if data is None and self.data is not None and not os.path.isfile(self.data):
-            raise CheckpointError(f"the text that {self.path} was trained on, {self.data!r:.80}, is not there any more; name it")
+            text = _checks.shown(self.data)
+            raise CheckpointError(f"the text that {self.path} was trained on, {text}, is not there any more; name it")
         run = Run(options, data if data is not None else self.data)
         if (run.data_hash, run.tokenizer.characters) != (self.data_hash, self.characters):
             text = run.data or "the embedded names"

@@ -10,6 +10,7 @@ from running import run, status_of
 
 from fastembed import checkpoint
 from fastembed.cli.outputs import OutputFile, UsageError, is_same
+from fastembed.microgpt import GPT
 
 LONG = "n" * 252
 
@@ -183,6 +184,37 @@ def test_a_full_disk_is_found_before_the_first_step(folder):
     assert result.returncode == 2
     assert "error: cannot write new: File too large" in result.stderr
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("losses", ["lost/losses", "losses"])
+def test_work_whose_folder_is_gone_is_saved_elsewhere(folder, monkeypatch, capsys, losses):
+    def loss_and_removal(model, tokens, loss=GPT.loss):
+        shutil.rmtree("lost", ignore_errors=True)
+        return loss(model, tokens)
+
+    (folder / "lost").mkdir()
+    (folder / "temporary").mkdir()
+    monkeypatch.setattr(GPT, "loss", loss_and_removal)
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
+    assert status_of(["train", "text", "--steps", "3", "--out", "lost/new", "--losses", losses]) == 2
+    (rescued,) = (folder / "temporary").iterdir()
+    shown = capsys.readouterr().err
+    assert f"error: cannot write lost/new: no folder {folder}/lost that can be written; " in shown
+    assert shown.endswith(f"checkpoint and losses are in {rescued}\n")
+    assert checkpoint.load(rescued / "model.safetensors")[1]["step"] == 3
+    assert len((rescued / "losses.txt").read_text().split()) == 3
+    assert (folder / "losses").exists() == (losses == "losses")
+
+
+def test_a_file_that_only_its_owner_may_replace(folder, monkeypatch):
+    before = contents(folder)
+    folder.chmod(0o1777)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        with pytest.raises(UsageError, match="model belongs to another user"):
+            OutputFile("--out", "model", force=True)
+    assert contents(folder) == before
+    OutputFile("--out", "model", force=True)
 
 
 def test_a_link_of_a_folder_hides_no_file(folder):

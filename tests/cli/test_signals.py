@@ -1,9 +1,14 @@
 """SIGINT, SIGTERM, SIGHUP: training is saved and goes on later to the bit; other commands end."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 
 import pytest
@@ -126,6 +131,29 @@ def test_a_process_is_ended_by_signals(folder, number):
     assert f"interrupted by {number.name}, at step" in shown
     assert "Traceback" not in shown
     assert checkpoint.load(folder / "new")[1]["step"] >= 100
+
+
+@pytest.mark.uninstrumented
+@pytest.mark.fork
+@pytest.mark.parametrize("key", [b"\x03", None], ids=["Ctrl-C", "hang-up"])
+def test_a_terminal_interrupts_and_hangs_up(folder, key):
+    pytest.importorskip("tqdm")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        os.execv(sys.executable, [sys.executable, "-m", "fastembed", "train", "text", "--steps", "1000000", "--out", "new"])
+    shown = b""
+    while b"step/s" not in shown:  # that of the progress bar
+        shown += os.read(terminal, 1 << 16)
+    if key is not None:
+        os.write(terminal, key)
+        with contextlib.suppress(OSError):  # that is the end of the output
+            while more := os.read(terminal, 1 << 16):
+                shown += more
+        assert b"interrupted by SIGINT, at step" in shown
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + (signal.SIGHUP if key is None else signal.SIGINT)
+    assert checkpoint.load(folder / "new")[1]["step"] > 0
 
 
 @pytest.mark.uninstrumented

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from running import run, status_of
 
 from fastembed import checkpoint
 from fastembed.cli.streams import MAX_LINE, printable
+from fastembed.io import checkpoint as io_checkpoint
 
 COMMAND = f"{sys.executable} -m fastembed"
 TRAIN = f"{COMMAND} train text --steps 300 --out new"
@@ -157,3 +159,17 @@ def test_progress_and_output_of_a_plain_run_are_whole(folder):
     result = run("train", "text", "--steps", 100, cwd=folder)
     assert (result.returncode, result.stdout.count("sample ")) == (0, 20)
     assert result.stderr.startswith("step   100 / 100  loss ")
+
+
+@pytest.mark.parametrize(("action", "status"), [("always", 0), ("error", 2)])
+def test_warnings_are_lines_too(folder, capsys, monkeypatch, action, status):
+    def warning(path):
+        warnings.warn(f"{path} is \x1b odd", UserWarning, stacklevel=1)
+        return {}, None
+
+    monkeypatch.setattr(io_checkpoint, "statistics", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        assert status_of(["info", "model"]) == status
+    start = "fastembed: " if status == 0 else "fastembed info: error: "
+    assert capsys.readouterr().err == rf"{start}model is \x1b odd" + "\n"

@@ -116,3 +116,21 @@ def test_an_unknown_token_is_named_and_not_all_that_are_known():
     with pytest.raises(ValueError, match="is not one of") as raised:
         tokenizer.id_of("x" * 1_000_000)
     assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("steps", 10**4000, "steps must be from 1 to 100000000, got <an integer of 13288 bits>"),
+        ("seed", -(10**4000), "seed must be within 64 bits, got <an integer of 13288 bits>"),
+        ("n_layer", -1, "n_layer must be from 0 to 100000000, got -1"),
+        ("lr", "x" * 1_000_000, "lr must be a number, got 'xxx"),
+        ("dtype", "x" * 1_000_000, "dtype must be one of float64, float32; got 'xxx"),
+        ("dtype", "float16", "dtype must be one of float64, float32; got 'float16'"),
+        ("dtype", np.float32, "dtype must be one of float64, float32; got <class"),
+    ],
+)
+def test_options_are_checked_and_messages_bounded(option, value, text):
+    with pytest.raises((ValueError, TypeError), match=text) as raised:
+        Options(**{option: value})
+    assert len(str(raised.value)) < 200
