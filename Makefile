@@ -123,8 +123,14 @@ differential: $(VENV)/.test
 
 # Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
 # in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
-interrupts kills allocations: $(VENV)/.test
-	$(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
+WRITING = $(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) \
+    $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
+interrupts: $(VENV)/.test
+	$(WRITING)
+kills: $(VENV)/.test
+	$(WRITING)
+allocations: $(VENV)/.test
+	$(WRITING)
 
 # Many threads on one layer for MINUTES; forks and exits with threads at work. Mixed work for MINUTES,
 # in which memory must stay flat.

@@ -77,6 +77,14 @@ class Draw(random.Random):
             layout = "misaligned"
         return relaid(array, layout)
 
+    def wider(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """As `laid`; sometimes as float64 numbers of which the float32 ones are the roundings."""
+        if array.dtype != np.float32 or self.maybe(0.8):
+            return self.laid(array)
+        wide = array.astype(np.float64)
+        with np.errstate(all="ignore"):
+            return self.laid(wide + wide * 2.0**-27)
+
     def written(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array in a layout for an argument that is written; sometimes in one that is not."""
         if self.maybe(0.04):

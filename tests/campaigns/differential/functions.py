@@ -72,7 +72,7 @@ def scatter_add(draw: Draw) -> Case:
     if draw.maybe(0.2):  # broadcast
         values_shape = values_shape[draw.randrange(len(values_shape)) :]
     values = draw.numbers(values_shape, ARITHMETIC[dtype])
-    given, given_values = draw.written(table), draw.laid(values)
+    given, given_values = draw.written(table), draw.wider(values)
 
     def ours() -> list[tuple[str, Any]]:
         fe.scatter_add(given, ids, given_values, bounds=bounds)
@@ -95,7 +95,7 @@ def gather_add_backward(draw: Draw) -> Case:
     dwte, dwpe = draw.numbers((draw.randint(1, 9), width), dtype), draw.numbers((draw.randint(1, 9), width), dtype)
     ids, positions = draw.ids(shape, len(dwte)), _positions(draw, shape, len(dwpe))
     dout = draw.numbers((*shape, width), ARITHMETIC[dtype])
-    given, given_wpe, given_dout = draw.written(dwte), draw.written(dwpe), draw.laid(dout)
+    given, given_wpe, given_dout = draw.written(dwte), draw.written(dwpe), draw.wider(dout)
 
     def ours() -> list[tuple[str, Any]]:
         fe.gather_add_backward(given_dout, ids, given, given_wpe, bounds=bounds, **positions)
@@ -133,7 +133,7 @@ def embedding_bag(draw: Draw) -> Case:
     bags = draw_bags(draw, len(table), draw.bounds())
     ids, offsets, n_bags, shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
     weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
-    given, given_weights = draw.laid(table), None if weights is None else draw.laid(weights)
+    given, given_weights = draw.laid(table), None if weights is None else draw.wider(weights)
     out = _out(draw, (n_bags, table.shape[1]), dtype)
     return Case(
         f"embedding_bag {dtype} {table.shape} ids {shape} {bags}",
@@ -154,7 +154,7 @@ def embedding_bag_backward(draw: Draw) -> Case:
     weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
     bags["scale_grad_by_freq"] = bags["mode"] != "max" and draw.maybe(0.4)
     dtable, dout = draw.numbers(table.shape, dtype), draw.numbers((n_bags, table.shape[1]), ARITHMETIC[dtype])
-    given, given_dout, written = draw.laid(table), draw.laid(dout), draw.written(dtable)
+    given, given_dout, written = draw.laid(table), draw.wider(dout), draw.written(dtable)
     with_table = bags["mode"] == "max" or draw.maybe(0.7)
 
     def ours() -> list[tuple[str, Any]]:
