@@ -233,6 +233,20 @@ def select_isa(str isa not None):
         raise ImportError(f"FASTEMBED_ISA must be one of {available}, which this build and this machine have; got {isa!r}")
 
 
+cdef extern from "float_env.h":
+    uint64_t fe_enter_default_floats()
+    void fe_restore_floats(uint64_t before)
+
+
+def enter_default_floats():
+    """Set this thread's floating-point environment; returns the one to restore."""
+    return fe_enter_default_floats()
+
+
+def restore_floats(uint64_t before):
+    fe_restore_floats(before)
+
+
 def get_num_threads():
     return fe.get_num_threads()
 

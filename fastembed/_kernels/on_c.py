@@ -2,7 +2,7 @@
 
 from ._bags import dots, dropout, embedding_bag, hash_rows, norm_rows, products, sum_powers
 from ._commit import Commit
-from ._core import build_info, get_num_threads, select_isa, set_num_threads
+from ._core import build_info, enter_default_floats, get_num_threads, restore_floats, select_isa, set_num_threads
 from ._gather import (
     any_nonresident,
     gather,
@@ -28,6 +28,7 @@ __all__ = [
     "dots",
     "dropout",
     "embedding_bag",
+    "enter_default_floats",
     "fast_gather",
     "fast_gather_add",
     "gather",
@@ -41,6 +42,7 @@ __all__ = [
     "products",
     "release_pages",
     "resolve_ids",
+    "restore_floats",
     "scatter_add",
     "select_isa",
     "set_num_threads",

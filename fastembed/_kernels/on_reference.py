@@ -22,6 +22,15 @@ def build_info() -> dict[str, Any]:
     return {"isa": None, "isa_available": [], "compiler": None}
 
 
+def enter_default_floats() -> int:
+    """The reference computes in the environment of its caller."""
+    return 0
+
+
+def restore_floats(before: int) -> None:
+    """As `enter_default_floats`."""
+
+
 _num_threads = 1
 
 

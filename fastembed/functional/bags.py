@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from . import lookup
 from .row_grad import Batch, RowGrad, batch_of
 
@@ -32,6 +33,7 @@ class Bags(NamedTuple):
     bounds: str = "raise"
 
 
+@own_floats()
 def check_bags(
     ids: ArrayLike,
     offsets: ArrayLike | None,
@@ -170,7 +172,7 @@ def _bag_of_each(bags: Bags) -> Array:
     return bag_ids
 
 
-@np.errstate(all="ignore")
+@own_floats()
 def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
     """The gradient of each bag's sum, of which ``dout`` is that of the mode's result."""
     if bags.mode == "sum":
@@ -213,6 +215,7 @@ def max_backward(grad: RowGrad, dout: Array, table: Array, bags: Bags, table_row
     return grad.accumulate_elements(rows[winners[is_won]], np.nonzero(is_won)[1], dout[is_won])
 
 
+@own_floats()
 def embedding_bag_backward(
     dout: ArrayLike,
     ids: ArrayLike,

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -76,7 +77,7 @@ def float32_buffer(result: Array) -> Iterator[Array]:
         return
     buffer = np.empty(result.shape, np.float32)
     yield buffer
-    with np.errstate(all="ignore"):
+    with own_floats():
         result[...] = buffer
 
 
@@ -92,7 +93,7 @@ def matrix_buffer(result: Array) -> Iterator[Array]:
         return
     rows = np.empty(shape, dtype)
     yield rows
-    with np.errstate(all="ignore"):
+    with own_floats():
         result[...] = rows.reshape(result.shape)
 
 
@@ -228,6 +229,7 @@ def gather_add(
     return checked_gather_add(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
 
 
+@own_floats()
 def checked_gather_add(
     wte: Array,
     n_cols: int,
@@ -256,6 +258,7 @@ def checked_gather_add(
     return result if out is None else out
 
 
+@own_floats()
 def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str = "raise") -> None:
     """Add rows to a table in place: ``table[ids[i]] += values[i]``, as ``np.add.at`` does.
 
@@ -299,6 +302,7 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
         kernels.scatter_add(table, ids, values, bounds)
 
 
+@own_floats()
 def gather_add_backward(
     dout: ArrayLike,
     token_ids: ArrayLike,

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from . import lookup
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class RowGrad:
         """Clip every element to ``-limit .. limit`` in place."""
         _, rows = self.parts()
         bound = _checks.number("limit", limit, 0.0, math.inf)
-        with np.errstate(all="ignore"):
+        with own_floats():
             bound = rows.dtype.type(bound)
             np.clip(rows, -bound, bound, out=rows)
 
@@ -266,7 +267,7 @@ class RowGrad:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
 
-@np.errstate(all="ignore")
+@own_floats()
 def multiply_in_place(grad: RowGrad, factor: float) -> None:
     """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
     _, rows = grad.parts()
@@ -274,6 +275,7 @@ def multiply_in_place(grad: RowGrad, factor: float) -> None:
     rows += rows.dtype.type(0)  # sums are never -0
 
 
+@own_floats()
 def norm_of(gradients: Iterable[Array]) -> float:
     """The Euclidean norm of all elements of all arrays.
 
@@ -290,6 +292,7 @@ def norm_of(gradients: Iterable[Array]) -> float:
         return math.inf
 
 
+@own_floats()
 def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool) -> float:
     """The factor that scales gradients of that norm to at most ``max_norm``: at most 1."""
     limit = _checks.number("max_norm", max_norm, 0.0, math.inf)

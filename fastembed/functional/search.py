@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from . import lookup
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Searchable:
         given = [lookup.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in (("a", a), ("b", b), ("c", c))]
         rows = _checks.broadcast_together(("a", "b", "c"), given)
         of_a, of_b, of_c = (_rows_of(self, of_one, dtype) for of_one in rows)
-        with np.errstate(all="ignore"):
+        with own_floats():
             vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
         excluded = np.stack(rows, -1) if _checks.flag("exclude_queries", exclude_queries) else rows[0][..., None][..., :0]
         return _nearest(self, vectors, k, metric, excluded)
@@ -104,7 +105,7 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
     return result.reshape(*rows.shape, source.embedding_dim)
 
 
-@np.errstate(all="ignore")  # of rows with infinities and NaN
+@own_floats()  # of rows with infinities and NaN
 def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array) -> Nearest:
     """The k rows nearest to each vector, S + (D,), without the rows ``excluded``, S + (n,)."""
     metric = _checks.one_of("metric", metric, METRICS)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -109,6 +110,7 @@ def table_statistics(table: ArrayLike, lookups: ArrayLike | None = None) -> Tabl
     return block_statistics(array.shape, array.dtype, array.__getitem__, counts)
 
 
+@own_floats()
 def block_statistics(
     shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[slice], Array], counts: Array | None
 ) -> TableStatistics:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.max_norm import put_rescaled
@@ -177,6 +178,7 @@ class EmbeddingBag(OneTable):
             self._last_ids = (ids, offsets, per_sample_weights)
         return result if out is None else out
 
+    @own_floats()
     def backward(
         self,
         dout: ArrayLike,

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional.search import Nearest, TableRows
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
@@ -60,6 +61,7 @@ class Layer(Differentiable):
             state |= {name + LOOKUPS: counts for name, counts in self._counter.counts.items()}
         return state | {DROPOUT_CALLS: np.array(self._n_calls)} if self._dropout else state
 
+    @own_floats()
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
         """Copy tables into this layer's.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch, RowGrad, batch_of, multiply_in_place
 from ..tables.lookup_counter import LookupCounter
 from ..tables.storage import MEMORY, Storage
@@ -124,6 +125,7 @@ class Differentiable(Trainable):
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
         return self._last_ids
 
+    @own_floats()
     def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:
         """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it.
 

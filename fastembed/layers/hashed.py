@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..tables.storage import MEMORY, Storage
@@ -170,7 +171,7 @@ class HashEmbedding(OneTable):
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
-        with lookup.matrix_buffer(result) as sums, np.errstate(all="ignore"):
+        with lookup.matrix_buffer(result) as sums, own_floats():
             with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)
                 self._counter.add({"weight": rows})
@@ -182,6 +183,7 @@ class HashEmbedding(OneTable):
                     sums *= self._mask(number)
         return result if out is None else out
 
+    @own_floats()
     def backward(self, dout: ArrayLike, ids: Any = None, *, optimizer: Any = None) -> None:
         """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
 
@@ -192,7 +194,7 @@ class HashEmbedding(OneTable):
         rows = self.rows_of(call_ids)
         gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
         if number:
-            with np.errstate(all="ignore"):
+            with own_floats():
                 gradients = gradients * self._mask(number)
         batch = bag_ops.batch_backward(gradients, self._bags(rows), rows, self.num_rows, False)
         self._accumulate_or_step({"weight": batch}, optimizer)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.max_norm import rescaled_rows
 from ..tables.attribute import TableAttribute
@@ -219,6 +220,7 @@ class OneTable(Layer):
         else:
             self.storage.close()
 
+    @own_floats()
     def set_rows(self, ids: ArrayLike, rows: ArrayLike) -> None:
         """Write rows: ``weight[ids] = rows``; for mapped tables too, whose ``weight`` is read-only.
 

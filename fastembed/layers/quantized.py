@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search import Searchable
@@ -183,7 +184,7 @@ class QuantizedEmbedding(Searchable):
         """The whole table as float32, shape (V, D)."""
         return self._float_rows(0, self.num_embeddings)
 
-    @np.errstate(all="ignore")  # rows that others packed may overflow
+    @own_floats()  # rows that others packed may overflow
     def error_bound(self) -> Array:
         """The largest error of an element of each row, against the float32 number it was made from.
 
@@ -215,8 +216,9 @@ class QuantizedEmbedding(Searchable):
         tensors, description = checkpoint.load(path)
         if not isinstance(description, dict) or description.get("kind") != _KIND or tensors.keys() != {"packed"}:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
+        shape: dict[str, Any] = {name: description.get(name) for name in ("embedding_dim", "bits")}
         try:
-            return cls(tensors["packed"], description.get("embedding_dim"), bits=description.get("bits"))  # type: ignore[arg-type]
+            return cls(tensors["packed"], **shape)
         except (TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
 
@@ -239,7 +241,7 @@ def _float16_unit(x: Array) -> Array:
     return np.ldexp(1.0, np.frexp(np.maximum(x, 2.0**-14))[1] - 11)
 
 
-@np.errstate(all="ignore")
+@own_floats()
 def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
     """Quantize float32 rows into ``packed``; ``first`` is the number of the first, for errors."""
     finite = np.isfinite(rows)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.row_grad import RowGrad, batch_of
 from ..functional.sequences import Call, resolve_sequences
@@ -242,7 +243,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """The rows of each table for a call, -1 for padding."""
         return resolve_sequences(token_ids, position_ids, call, {name: len(table) for name, table in self.tables.items()})
 
-    @np.errstate(all="ignore")
+    @own_floats()
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of token, position and type rows in the arithmetic dtype, shape (n_ids, D)."""
         tables = {
@@ -274,6 +275,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
 
     # ---- backward ----
 
+    @own_floats()
     def backward(
         self,
         dout: ArrayLike,
@@ -344,7 +346,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         if self.training:
             self._hidden = h
         weight = self._output_weight()
-        with np.errstate(all="ignore"):
+        with own_floats():
             return np.matmul(hidden, weight.T)
 
     def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
@@ -362,7 +364,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         wte = self._output_weight()
         n_rows, width = wte.shape
         gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
-        with np.errstate(all="ignore"):
+        with own_floats():
             dh = np.matmul(gradients, wte)
             dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
         self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)

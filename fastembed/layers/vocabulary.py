@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional import lookup
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Vocabulary:
         return f"Vocabulary({len(self)} names)"
 
 
-@np.errstate(all="ignore")
+@own_floats()
 def mean_row(table: Array, padding_idx: int | None) -> Array:
     """The mean of all rows except the padding row, summed in float64 in order; zeros if none."""
     total = np.zeros((1, table.shape[1]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch
 from ..tables.lazy_table import LazyTable
 from ..tables.trainable import Trainable, read_only_copy
@@ -130,7 +131,7 @@ class Optimizer(Stateful):
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
-    @np.errstate(all="ignore")
+    @own_floats()
     def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
         """The factors of the learning rates of rows, for each table of item k; None for 1."""
         multipliers, first = {}, next(iter(item.tables))
@@ -174,6 +175,7 @@ class Optimizer(Stateful):
         with layer.lock:  # of two threads that train one layer each takes a step of its own
             self._apply({found[0]: self._prepare(found[0], {name: [batch] for name, batch in batches.items()})})
 
+    @own_floats()
     def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
         """The next step of item k, checked completely before anything is written."""
         item, options, number = self.items[k], self._options_of(k), int(self._steps[k]) + 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch, clip_factor, norm_of, plain_batch
 from ..tables.attribute import TableAttribute
 from ..tables.trainable import Trainable
@@ -73,7 +74,7 @@ class Parameter(Trainable):
     def gradient_arrays(self) -> list[Array]:
         return [] if self.grad is None else [self.checked_grad()]
 
-    @np.errstate(all="ignore")
+    @own_floats()
     def scale_gradient(self, factor: float) -> None:
         for grad in self.gradient_arrays():
             self.grad = grad * grad.dtype.type(factor) + grad.dtype.type(0)
