@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed/_kernels/*.pxd src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
-    c-check sanitize-address sanitize-thread valgrind
+    c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -87,6 +88,14 @@ sanitize-address: $(VENV)/.dev
 	$(call ON_BUILD,address,LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1)
 
+# Leaks: of the blocks that are left at exit, those from src_c/ are faults.
+sanitize-leak: $(VENV)/.dev
+	$(call SANITIZED,-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined,address)
+	rm -rf build/leaks && mkdir -p build/leaks
+	$(call ON_BUILD,address,LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:log_path=build/leaks/report LSAN_OPTIONS=exitcode=0)
+	$(BIN)/python tests/campaigns/plants/leaks.py build/leaks
+
 sanitize-thread: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=thread,thread)
 	$(call ON_BUILD,thread,LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=exitcode=66) \
@@ -99,6 +108,54 @@ valgrind: $(VENV)/.dev
 	    $(BIN)/python -m pytest tests/functional/test_lookup.py tests/checks/test_ids.py tests/layers/test_layers.py \
 	    -k 'not reference_does'
 COMMA := ,
+
+# Campaigns (docs/reliability.md). `make differential SEED=0 CASE=17` shows one case; OPS=layer,
+# nearest draws these alone; FP=all sets other floating-point states of the caller; JOBS=2 runs two
+# processes.
+N ?= 100000
+SEED ?= 0
+FP ?= default
+JOBS ?= 1
+CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/python -m
+differential: $(VENV)/.test
+	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
+	    --fp-states $(FP) --jobs $(JOBS)
+
+# Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
+# in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
+interrupts kills allocations: $(VENV)/.test
+	$(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
+
+# Many threads on one layer for MINUTES; forks and exits with threads at work. Mixed work for MINUTES,
+# in which memory must stay flat.
+MINUTES ?= 1
+concurrency: $(VENV)/.test
+	$(CAMPAIGN) sharing threads --minutes $(MINUTES) --seed $(SEED)
+	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
+soak: $(VENV)/.test
+	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# libFuzzer on the C entry points, each harness for SECONDS; what fails is kept in build/fuzz.
+SECONDS ?= 60
+FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
+FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
+FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
+    -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
+FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
+build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
+	@mkdir -p $(@D)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS)-no-link -c $< -o $@
+build/fuzz/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(FUZZ_OBJECTS)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) $< $(FUZZ_OBJECTS) -o $@ -lm -lpthread
+.SECONDARY: $(FUZZ_OBJECTS)
+fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
+	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 \
+	    -max_total_time=$(SECONDS) -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/$$name- \
+	    build/fuzz/corpus-$$name || exit 1; done
+
+# Mutated files through every reader; what fails is kept in build/fuzz-files.
+fuzz-files: $(VENV)/.test
+	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

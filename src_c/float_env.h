@@ -1,5 +1,6 @@
-/* The floating-point environment that results are defined in: rounding to nearest, subnormals kept.
- * Another library may have set a different one in the calling thread, and a new thread inherits it. */
+/* The floating-point environment that results are defined in: rounding to nearest, subnormals
+ * kept. Another library may have set a different one in the calling thread, and a new thread
+ * inherits it. */
 #ifndef FE_FLOAT_ENV_H
 #define FE_FLOAT_ENV_H
 

@@ -176,8 +176,8 @@ static int64_t milliseconds(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Calls `stop` without the lock, in the caller's floating-point environment; if it asks for the end,
- * no more pieces start. */
+/* Calls `stop` without the lock, in the caller's floating-point environment; if it asks for the
+ * end, no more pieces start. */
 static void check_stop(fe_job *job, fe_stop stop, fe_float_env floats)
 {
     const int32_t n_forks_before = n_forks;

@@ -64,7 +64,7 @@ def test_nothing_imports_upward():
 
 def test_other_libraries_are_imported_where_they_belong():
     for name, tree in modules():
-        allowed = sys.stdlib_module_names | (set() if name.startswith("reference/") else {"numpy", "safetensors"})
+        allowed = sys.stdlib_module_names | (set() if name.startswith("reference/") else {"numpy"})
         for place, libraries in OPTIONAL.items():
             if name == place or (place.endswith("/") and name.startswith(place)):
                 allowed |= libraries

@@ -6,14 +6,13 @@ Roundings ignore the caller's ``np.seterr``: they overflow and underflow without
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from .._messages import shown
-from .options import INT64_MAX, size
+from .options import INT64_MAX, refuse_masked, size
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _ALLOWED = "float32, float64, float16 or bfloat16"
@@ -49,10 +48,7 @@ def dtype(value: Any) -> np.dtype[Any]:
 
 def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """Any array_like as a base-class ndarray: a subclass may misreport its memory."""
-    # Not np.ma, which imports: that hangs in a child forked during another thread's import.
-    ma = sys.modules.get("numpy.ma")
-    if isinstance(value, getattr(ma, "MaskedArray", ())):
-        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
+    refuse_masked(name, value)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     try:

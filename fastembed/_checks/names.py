@@ -9,7 +9,7 @@ import numpy as np
 
 from .._messages import shown
 from .ids import integers
-from .options import integer
+from .options import integer, refuse_masked
 
 
 def hash_keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
@@ -35,6 +35,7 @@ def hash_keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
 
 def _strings(value: Any) -> np.ndarray[Any, Any] | None:
     """Nested strings as an object array; None if the first item is not a string."""
+    refuse_masked("ids", value)
     first = value
     while isinstance(first, list | tuple) and first:
         first = first[0]
@@ -65,6 +66,7 @@ def distinct_names(name: str, value: Any) -> list[str]:
 
 def string_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A string, or nested lists of strings, as an array of objects."""
+    refuse_masked(name, value)
     array = np.array(value, object)
     for position, given in np.ndenumerate(array):
         if not isinstance(given, str):

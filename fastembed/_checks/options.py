@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def size(name: str, value: Any) -> int:
 def integer(name: str, value: Any) -> int:
     """An integer of any size; a boolean is refused."""
     if not isinstance(value, bool | np.bool_):
+        refuse_masked(name, value)
         with contextlib.suppress(TypeError):
             return operator.index(value)
     raise TypeError(f"{name} must be an integer, got {shown(value)}")
@@ -137,3 +139,18 @@ def function(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function, got {shown(value)}")
     return value
+
+
+def refuse_masked(name: str, value: Any) -> None:
+    """TypeError if it is a masked array, or a list of such."""
+    # Not np.ma, which imports: that hangs in a child forked during another thread's import.
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    if masked is not None and _holds(value, masked, 4):
+        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
+
+
+def _holds(value: Any, kind: type, n_levels: int) -> bool:
+    """Whether it is of a kind, or a list that has such an item within so many levels."""
+    if isinstance(value, list | tuple) and n_levels:
+        return any(_holds(item, kind, n_levels - 1) for item in value)
+    return isinstance(value, kind)

@@ -40,24 +40,40 @@ cdef class StepWrite(Write):
 
 
 cdef class CopyWrite(Write):
+    """The elements of an array become those of another one."""
     cdef cnp.ndarray target, source
 
     cdef void write(self) noexcept:
-        copy_axis(<char *>cnp.PyArray_DATA(self.target), <const char *>cnp.PyArray_DATA(self.source), self.target, self.source, 0)
+        cdef char *to = <char *>cnp.PyArray_DATA(self.target)
+        if cnp.PyArray_SIZE(self.target) > 0:
+            copy_axes(to, <const char *>cnp.PyArray_DATA(self.source), self.target, self.source, 0)
 
 
-cdef void copy_axis(char *to, const char *source, cnp.ndarray target, cnp.ndarray like, int axis) noexcept:
-    """Copy from one axis on; the last one is contiguous in both."""
-    cdef int n_axes = cnp.PyArray_NDIM(target)
-    cdef cnp.npy_intp k, n_items
-    if cnp.PyArray_SIZE(target) == 0:
+cdef void copy_axes(char *to, const char *source, cnp.ndarray target, cnp.ndarray like, int axis) noexcept:
+    """Copy the axes from one on, of arrays of one shape: `target`, and `like` for the source."""
+    cdef int n_left = cnp.PyArray_NDIM(target) - axis
+    cdef cnp.npy_intp k, n = 1, size = cnp.PyArray_ITEMSIZE(target)
+    if n_left > 0:
+        n = cnp.PyArray_DIM(target, axis)
+    if n_left == 0 or (n_left == 1 and cnp.PyArray_STRIDE(target, axis) == size and cnp.PyArray_STRIDE(like, axis) == size):
+        memcpy(to, source, <size_t>(n * size))
         return
-    if axis >= n_axes - 1 or (axis == 0 and cnp.PyArray_IS_C_CONTIGUOUS(target) and cnp.PyArray_IS_C_CONTIGUOUS(like)):
-        n_items = cnp.PyArray_SIZE(target) if axis == 0 else cnp.PyArray_DIM(target, axis)
-        memcpy(to, source, <size_t>(n_items * cnp.PyArray_ITEMSIZE(target)))
-        return
-    for k in range(cnp.PyArray_DIM(target, axis)):
-        copy_axis(to + k * cnp.PyArray_STRIDE(target, axis), source + k * cnp.PyArray_STRIDE(like, axis), target, like, axis + 1)
+    for k in range(n):
+        copy_axes(to + k * cnp.PyArray_STRIDE(target, axis), source + k * cnp.PyArray_STRIDE(like, axis), target, like, axis + 1)
+
+
+cdef class RowsWrite(Write):
+    """table[rows] = values, row by row."""
+    cdef char *table
+    cdef const char *values
+    cdef const int64_t *rows
+    cdef int64_t n_rows, stride, row_size
+    cdef tuple arrays
+
+    cdef void write(self) noexcept:
+        cdef int64_t i
+        for i in range(self.n_rows):
+            memcpy(self.table + self.rows[i] * self.stride, self.values + i * self.row_size, <size_t>self.row_size)
 
 
 cdef class CountWrite(Write):
@@ -112,13 +128,28 @@ cdef class Commit:
     def add_copy(self, cnp.ndarray target not None, cnp.ndarray source not None):
         """The elements of an array become those of another of its shape and dtype."""
         cdef CopyWrite write = CopyWrite()
-        cdef int last = cnp.PyArray_NDIM(target) - 1
         if not cnp.PyArray_SAMESHAPE(target, source) or not cnp.PyArray_EquivArrTypes(target, source):
             raise ValueError("shape or dtype of the source does not match the target")
-        for array in (target, source):
-            if last >= 0 and array.shape[last] > 1 and array.strides[last] != array.itemsize:
-                raise ValueError("arrays that are copied must have contiguous rows")
         write.target, write.source = target, source
+        self.writes.append(write)
+
+    def add_rows(self, cnp.ndarray table not None, cnp.ndarray rows not None, cnp.ndarray values not None):
+        """Rows of a table become those of a contiguous array of its dtype, in their order."""
+        cdef RowsWrite write = RowsWrite()
+        cdef int64_t n_rows = cnp.PyArray_SIZE(rows), n_table, k
+        if (cnp.PyArray_NDIM(table) != 2 or cnp.PyArray_NDIM(values) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(values)
+                or not cnp.PyArray_EquivArrTypes(table, values) or cnp.PyArray_DIM(values, 0) != n_rows
+                or cnp.PyArray_DIM(values, 1) != cnp.PyArray_DIM(table, 1)):
+            raise ValueError("shape or dtype of the values does not match the rows of the table")
+        write.rows = <const int64_t *>need_numbers("rows", rows, cnp.NPY_INT64, n_rows)
+        n_table = cnp.PyArray_DIM(table, 0)
+        for k in range(n_rows):
+            if not 0 <= write.rows[k] < n_table:
+                raise ValueError(f"row {write.rows[k]} is not in a table of {n_table} rows")
+        write.table, write.values = <char *>cnp.PyArray_DATA(table), <const char *>cnp.PyArray_DATA(values)
+        write.n_rows, write.stride = n_rows, cnp.PyArray_STRIDE(table, 0)
+        write.row_size = cnp.PyArray_DIM(table, 1) * cnp.PyArray_ITEMSIZE(table)
+        write.arrays = (table, rows, values)
         self.writes.append(write)
 
     def add_counts(self, cnp.ndarray counts not None, cnp.ndarray rows not None):

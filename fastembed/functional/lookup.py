@@ -105,12 +105,11 @@ def float32_rows(*operands: tuple[Array, Array]) -> Iterator[list[tuple[Array, A
     """
     compact = [compact_table(table, rows, np.dtype(np.float32)) for table, rows in operands]
     yield compact
-    results = []
+    commit = kernels.Commit()
     for (table, rows), (values, _) in zip(operands, compact, strict=True):
         distinct = np.unique(rows)
-        results.append((table, distinct[distinct >= 0], _checks.rounded(values, table.dtype)))
-    for table, distinct, values in results:
-        table[distinct] = values
+        commit.add_rows(table, distinct[distinct >= 0], _checks.rounded(values, table.dtype))
+    commit.run()
 
 
 def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:

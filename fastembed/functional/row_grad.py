@@ -200,7 +200,7 @@ class RowGrad:
             A position is outside the shape, or the lengths differ.
         """
         n_rows, n_cols = _checks.matrix_shape(shape)
-        values = np.asarray(data)
+        values = _checks.as_array("data", data)
         if not isinstance(row_col, tuple | list) or len(row_col) != 2:
             raise TypeError(f"row_col must be two arrays, rows and columns, got {_checks.shown(row_col)}")
         if values.dtype not in _checks.DTYPES or values.ndim != 1:
@@ -234,7 +234,9 @@ class RowGrad:
 
     def scale_(self, factor: float) -> RowGrad:
         """Multiply by a number in place; returns this gradient."""
-        multiply_in_place(self, _checks.number("factor", factor, -math.inf, math.inf))
+        commit = kernels.Commit()
+        add_scaled(commit, self, _checks.number("factor", factor, -math.inf, math.inf))
+        commit.run()
         return self
 
     def norm(self) -> float:
@@ -249,7 +251,9 @@ class RowGrad:
         norm = self.norm()
         factor = clip_factor(norm, max_norm, error_if_nonfinite)
         if factor != 1:
-            multiply_in_place(self, factor)
+            commit = kernels.Commit()
+            add_scaled(commit, self, factor)
+            commit.run()
         return norm
 
     def clip_value_(self, limit: float) -> None:
@@ -268,11 +272,10 @@ class RowGrad:
 
 
 @own_floats()
-def multiply_in_place(grad: RowGrad, factor: float) -> None:
-    """Multiply the rows by a factor, which may be NaN, rounded to their dtype."""
+def add_scaled(commit: kernels.Commit, grad: RowGrad, factor: float) -> None:
+    """Let a commit multiply the rows by a factor, which may be NaN, rounded to their dtype."""
     _, rows = grad.parts()
-    rows *= rows.dtype.type(factor)
-    rows += rows.dtype.type(0)  # sums are never -0
+    commit.add_copy(rows, rows * rows.dtype.type(factor) + rows.dtype.type(0))  # sums are never -0
 
 
 @own_floats()

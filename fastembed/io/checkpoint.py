@@ -5,32 +5,37 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-import re
-import secrets
-import shutil
-import zlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from .. import _checks
+from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
+from . import formats, safetensors_file
+from .atomic import replacing, temporary_folder, writable_path
+from .errors import CheckpointError
+from .safetensors_file import Tensor
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
+__all__ = [
+    "CheckpointError",
+    "check",
+    "load",
+    "load_state",
+    "replacing",
+    "save",
+    "save_state",
+    "statistics",
+    "temporary_folder",
+    "writable_path",
+]
+
 _KEY = "fastembed"  # the key of the description, as JSON, in the metadata of the file
-
-# Temporary folders: .fastembed.<machine>.<process>.<random>.tmp
-_PREFIX = f".fastembed.{zlib.crc32(platform.node().encode()):08x}."
-_TEMPORARY = re.compile(re.escape(_PREFIX) + r"(?P<pid>[0-9]{1,9})\.[0-9a-f]{8}\.tmp")
-
-
-class CheckpointError(ValueError):
-    """A file is not a checkpoint, is damaged, or has unexpected names, shapes or dtypes."""
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], description: Any = None) -> None:
@@ -48,7 +53,10 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     Raises
     ------
     OSError
-        The file cannot be written, or ``path`` is not a regular file; it is unchanged.
+        The file cannot be written, or ``path`` is not a regular file; the old file is unchanged.
+        (Or the new one is complete, and the folder could not be flushed to the disk.)
+    TypeError
+        A value is no array of numbers or booleans that the format has, or is a masked array.
     ValueError
         A name or the description cannot be written.
 
@@ -64,79 +72,30 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     >>> description
     {'note': 'first'}
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    arrays = {_checked_name(name): np.array(value, order="C", copy=None) for name, value in tensors.items()}
-    metadata = {_KEY: _as_json(description)}
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"tensors must be a mapping of names to arrays, got {shown(tensors)}")
+    arrays = {_checked_name(name): _checked_array(name, value) for name, value in tensors.items()}
+    writer = safetensors_file.Writer(arrays, {_KEY: _as_json(description)})
     with replacing(path) as temporary:
         try:
-            save_file(arrays, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}") from error
+            with open(temporary, "xb") as file:
+                writer.write(file)
+        except OSError as error:  # those of a write name no file
+            raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], backup: Path | None = None) -> Iterator[Path]:
-    """A path to write a new file to: at the end it is flushed and renamed over ``path``.
-
-    After an error ``path`` is unchanged. A file that is replaced is kept as ``backup``, if given.
-    """
-    target = writable_path(path)
-    with temporary_folder(target) as folder:
-        temporary = folder / "new"
-        yield temporary
-        # Temporary files are private: take the permissions of the replaced file or, without one, of
-        # the new folder.
-        temporary.chmod((target if target.exists() else folder).stat().st_mode & 0o666)
-        _flush(temporary, os.O_RDWR)
-        if backup is not None and target.exists():
-            _link_or_copy(target, folder / "old")
-            os.replace(folder / "old", backup)
-        os.replace(temporary, target)
-    flush_folder(target.parent)
-
-
-@contextlib.contextmanager
-def temporary_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside a file, removed at the end, with those that dead processes left.
-
-    A folder, because safetensors may write through a temporary file with a name of its choice.
-    """
-    _remove_stale(target.parent)
-    folder = target.with_name(f"{_PREFIX}{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _link_or_copy(path: Path, copy: Path) -> None:
-    try:
-        os.link(path, copy)
-    except OSError:  # a file system without hard links
-        shutil.copy2(path, copy)
-        _flush(copy, os.O_RDWR)
-
-
-def writable_path(path: str | os.PathLike[str]) -> Path:
-    """The file that a save to ``path`` writes, links resolved; OSError if it cannot be written."""
-    if not os.fspath(path):
-        raise FileNotFoundError("the path of a file must not be empty")
-    target = Path(os.path.realpath(os.fsdecode(path)))
-    if target.exists() and not target.is_file():
-        raise OSError(f"{path} is not a regular file, and is not replaced")
-    if target.is_symlink():  # although links are resolved
-        raise OSError(f"cannot write {path}: it is a link that leads to itself")
-    if not os.access(target.parent, os.W_OK):
-        raise OSError(f"cannot write {path}: no folder {target.parent} that can be written")
-    return target
+def _checked_array(name: str, value: Any) -> Array:
+    what = f"tensor {shown(name)}"
+    array = _checks.as_array(what, value)
+    if safetensors_file.dtype_name(array.dtype) is None:
+        given = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else shown(value)
+        raise TypeError(f"{what} must be numbers or booleans of a dtype that safetensors files have, got {given}")
+    return array
 
 
 def _checked_name(name: str) -> str:
     if not isinstance(name, str) or name == "__metadata__":
-        raise ValueError(f"a tensor cannot be called {name!r}")
+        raise ValueError(f"a tensor cannot be called {shown(name)}")
     return name
 
 
@@ -144,45 +103,15 @@ def _as_json(description: Any) -> str:
     try:
         return json.dumps(description)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the description cannot be written as JSON: {error}") from error
-
-
-def flush_folder(folder: Path) -> None:
-    """Flush a folder to the disk, so that renames in it outlast a power failure."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no flush
-        _flush(folder, os.O_RDONLY)
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove temporary folders of killed processes of this machine."""
-    for entry in folder.iterdir():
-        found = _TEMPORARY.fullmatch(entry.name)
-        if found and not _is_alive(int(found["pid"])):
-            shutil.rmtree(entry, ignore_errors=True)  # another save may be removing it too
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name != "posix":
-        return False  # elsewhere open files cannot be removed, so that trying is safe
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        raise ValueError(f"the description cannot be written as JSON: {error!s:.200}") from error
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
-    """Read a checkpoint that `save` wrote.
+    """Read a checkpoint that `save` wrote, or a safetensors file from another program.
+
+    Tensors of float8 and bfloat16 become arrays of ml_dtypes. Tensors of a dtype that NumPy and
+    ml_dtypes lack (FP4 and FP6, of which several elements share a byte) are left out, with a
+    UserWarning that names them.
 
     Returns
     -------
@@ -194,12 +123,18 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     OSError
         The file cannot be read.
     CheckpointError
-        The file is not a safetensors file, or is damaged.
+        The file is not a safetensors file, or is damaged: `save` writes a checksum, so that a
+        changed byte is found.
     ImportError
-        The file has tensors of bfloat16, and ml_dtypes is not installed.
+        The file has tensors of bfloat16 or float8, and ml_dtypes is not installed.
     """
-    with _open_file(path) as (file, description):
-        return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118 - not a dict
+    with _open_file(path) as (file, tensors, description):
+        dtypes = {name: tensor.numpy_dtype() for name, tensor in tensors.items()}
+        loaded = {name: safetensors_file.read_rows(file, name, tensors[name], to) for name, to in dtypes.items() if to}
+    unknown = [f"{name:.50} ({tensors[name].dtype:.20})" for name, to in dtypes.items() if not to]
+    if unknown:
+        warnings.warn(f"{path}: left out, for NumPy has no such dtype: {first_few(unknown)}", stacklevel=2)
+    return loaded, description
 
 
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -212,6 +147,8 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     ------
     OSError, ValueError
         As in `save`; or two arrays have the same name, or the state is nested too deeply.
+    TypeError
+        As in `save`.
 
     Examples
     --------
@@ -230,7 +167,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
     def without_arrays(name: str, value: Any) -> Any:
         if leaves.setdefault(name, value) is not value:
-            raise ValueError(f"{name} is there twice")
+            raise ValueError(f"{name:.80} is there twice")
         return None if isinstance(value, np.ndarray) else value.item() if isinstance(value, np.generic) else value
 
     try:
@@ -248,13 +185,19 @@ def load_state(path: str | os.PathLike[str]) -> Any:
     OSError, CheckpointError, ImportError
         As in `load`; or the file was not written by `save_state`.
     """
-    with _open_file(path) as (file, description):
+    with _open_file(path) as (file, tensors, description):
         if not isinstance(description, dict) or "state" not in description:
             raise CheckpointError("save_state did not write it")
-        names = set(file.keys())
-        return _each_leaf(
-            description["state"], "", lambda name, value: file.get_tensor(name) if value is None and name in names else value
-        )
+
+        def with_array(name: str, value: Any) -> Any:
+            if value is not None or name not in tensors:
+                return value
+            dtype = tensors[name].numpy_dtype()
+            if dtype is None:
+                raise CheckpointError(f"tensor {shown(name)} has the unsupported dtype {shown(tensors[name].dtype)}")
+            return safetensors_file.read_rows(file, name, tensors[name], dtype)
+
+        return _each_leaf(description["state"], "", with_array)
 
 
 def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
@@ -267,26 +210,30 @@ def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """A safetensors file, open, and its description; errors in reading become those of `load`."""
-    from safetensors import SafetensorError, safe_open
+def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, dict[str, Tensor], Any]]:
+    """A safetensors file, open, its tensors and its description; errors become those of `load`."""
+    name = os.fspath(path)  # refuses integers, which open() takes for descriptors
+    if os.path.exists(name) and not os.path.isfile(name):  # to open a pipe might wait for ever
+        raise OSError(f"{path!r} is not a regular file{', but a directory' if os.path.isdir(name) else ''}")
+    with open(name, "rb") as file:
+        head = file.read(formats.N_BYTES)
+        file.seek(0)
+        try:
+            header = safetensors_file.read_header(file, os.fstat(file.fileno()).st_size)
+            safetensors_file.check_checksum(file, header)
+            description = _description(header)
+            yield file, header.tensors, description
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            why = formats.description(head) or f"{error!s:.500}"
+            raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error
 
-    # open() names a missing file in its error; fspath refuses integers, which open() takes for
-    # descriptors.
-    with open(os.fspath(path), "rb"):
-        pass
-    if not os.path.isfile(path):
-        raise OSError(f"{path!r} is not a regular file")
+
+def _description(header: safetensors_file.Header) -> Any:
+    """What `save` was given; None if another program wrote a text of its own in its place."""
     try:
-        with safe_open(os.fsdecode(path), framework="numpy") as file:
-            if any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys()):  # noqa: SIM118 - not a dict
-                _checks.dtype("bfloat16")  # registers the dtype with NumPy
-            yield file, json.loads((file.metadata() or {}).get(_KEY, "null"))
-    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-
-
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+        return json.loads(header.metadata.get(_KEY, "null"))
+    except ValueError:
+        return None
 
 
 def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics | str], Any]:
@@ -296,34 +243,57 @@ def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics 
     -------
     found : dict of name to TableStatistics
         For every table of floats, with its look-ups if the file has them
-        (``layer.state_dict(lookups=True)``). For any other tensor its shape and dtype as a text.
+        (``layer.state_dict(lookups=True)``). For any other tensor its shape and dtype as a text,
+        and so for tables of bfloat16 if ml_dtypes is not installed.
     description : as given to `save`; None for a safetensors file from another program
 
     Raises
     ------
-    OSError, CheckpointError, ImportError
+    OSError, CheckpointError
         As in `load`; or counts of look-ups are negative.
     """
-    with _open_file(path) as (file, description):
-        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        sizes = {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
-        tables = {name: shape for name, (shape, dtype) in sizes.items() if len(shape) == 2 and dtype in _FLOATS}
-        counted = [name for name, shape in tables.items() if sizes.get(name + LOOKUPS) == (shape[:1], "I64")]
+    with _open_file(path) as (file, tensors, description):
+        tables = {name: dtype for name, tensor in tensors.items() if (dtype := _table_dtype(tensor)) is not None}
+        counted = {
+            name: counts
+            for name in tables
+            if (counts := tensors.get(name + LOOKUPS)) and (counts.shape, counts.dtype) == (tensors[name].shape[:1], "I64")
+        }
         found: dict[str, TableStatistics | str] = {}
-        for name in sizes.keys() - {name + LOOKUPS for name in counted} - tables.keys():
-            found[name] = f"shape {sizes[name][0]}, {sizes[name][1]}"
-        for name, shape in tables.items():
-            counts = _checks.counts(name + LOOKUPS, file.get_tensor(name + LOOKUPS), shape[0]) if name in counted else None
-            dtype = _checks.dtype(_FLOATS[sizes[name][1]])
-            found[name] = block_statistics(shape, dtype, tensors[name].__getitem__, counts)
+        for name in tensors.keys() - {name + LOOKUPS for name in counted} - tables.keys():
+            found[name] = f"shape {tensors[name].shape}, {tensors[name].dtype:.20}"
+        for name, dtype in tables.items():
+            found[name] = _statistics_of(file, name, tensors[name], dtype, counted.get(name))
     return {name: found[name] for name in sorted(found)}, description
+
+
+def _table_dtype(tensor: Tensor) -> np.dtype[Any] | None:
+    """The dtype of a table of floats; None for other tensors, or without ml_dtypes."""
+    if len(tensor.shape) != 2 or tensor.dtype not in ("F64", "F32", "F16", "BF16"):
+        return None
+    try:
+        return tensor.numpy_dtype()
+    except ImportError:
+        return None
+
+
+def _statistics_of(file: BinaryIO, name: str, table: Tensor, dtype: np.dtype[Any], lookups: Tensor | None) -> TableStatistics:
+    counts = None
+    if lookups is not None:
+        numbers = safetensors_file.read_rows(file, name + LOOKUPS, lookups, np.dtype("<i8"))
+        counts = _checks.counts(f"{name:.80}{LOOKUPS}", numbers, table.shape[0])
+
+    def read(rows: slice) -> Array:
+        return safetensors_file.read_rows(file, name, table, dtype, rows.start, rows.stop)
+
+    return block_statistics(table.shape, dtype.newbyteorder("="), read, counts)
 
 
 def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:
     """CheckpointError unless the tensors have exactly the expected names, shapes and dtype."""
-    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or unexpected:
-        lacks, has = _checks.first_few(missing), _checks.first_few(unexpected)
+        lacks, has = first_few(sorted(missing)), first_few(sorted(unexpected))
         raise CheckpointError(f"{path} lacks {lacks} and has {has} that is not expected")
     for name, shape in expected.items():
         found = tensors[name]

@@ -15,12 +15,15 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import _checks
-from .checkpoint import CheckpointError, flush_folder
+from .._messages import shown
+from . import record as records
+from . import safetensors_file
+from .atomic import beside, flush_folder, open_new
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -28,27 +31,8 @@ if TYPE_CHECKING:
 
 _MAGIC = b"fe-jrnl1"
 _BLOCK = 4 << 20  # bytes that are copied at one time
+_N_SAMPLE = 64  # rows
 _RUN = 2 * 8  # bytes of a run: its first row, its number of rows
-_MAX_RECORD = 1 << 20  # bytes
-NO_RECORD: dict[str, Any] = {"tensor": "", "optimizer": None, "step": 0, "options": {}, "states": {}}
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """The file ``<name>.<suffix>`` that belongs to ``path``, in the same folder."""
-    return path.with_name(f"{path.name}.{suffix}")
-
-
-def open_new(path: Path, mode_from: Path) -> BinaryIO:
-    """Open ``<path>.new``, later renamed to ``path``; permissions are those of ``mode_from``."""
-    mode = mode_from.stat().st_mode & 0o666 if mode_from.exists() else None
-    file = open(beside(path, "new"), "wb")  # noqa: SIM115 - the caller closes it
-    try:
-        if mode is not None:
-            os.fchmod(file.fileno(), mode)
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 class Part(NamedTuple):
@@ -63,6 +47,32 @@ class Part(NamedTuple):
 
 def part_of(path: Path, place: Place) -> Part:
     return Part(path.name, place.start, place.row_size, place.shape[0], place.file_size)
+
+
+class Identity(NamedTuple):
+    """What a journal knows of a file, to tell it from another of the same name and shape.
+
+    Attributes
+    ----------
+    inode : int
+    id : str
+        The random number in the file; "" if it has none.
+    sample : list of int
+        Some rows that the flush leaves as they are.
+    checksum : int
+        Of these rows.
+    """
+
+    inode: int
+    id: str
+    sample: list[int]
+    checksum: int
+
+
+def identity_of(place: Place, array: Array, rows: Array) -> Identity:
+    """The identity of a file whose ``rows`` (sorted, distinct) are about to change."""
+    sample = [] if place.id else np.setdiff1d(np.arange(min(len(array), len(rows) + _N_SAMPLE)), rows)[:_N_SAMPLE].tolist()
+    return Identity(place.inode, place.id, sample, zlib.crc32(array[sample].tobytes()) if sample else 0)
 
 
 def runs_of(rows: Array) -> Array:
@@ -86,6 +96,8 @@ class Journal(NamedTuple):
         The rows that change, the same in each file.
     data : memoryview
         The bytes of these rows, one file after the other.
+    identities : list of Identity, or None
+        Those of the files; None in a journal of an earlier version.
     """
 
     path: Path
@@ -94,6 +106,30 @@ class Journal(NamedTuple):
     record: Any
     runs: Array
     data: memoryview
+    identities: list[Identity] | None = None
+
+    def check_file(self, k: int, path: Path) -> None:
+        """CheckpointError unless ``path`` is the file of part k that the journal was written for.
+
+        A file with a random number is known by that, also if it is a copy. Another one is known by
+        rows that the journal does not change, and if these are few or zeros, by its inode.
+        """
+        part = self.parts[k]
+        with open(path, "rb") as file:
+            found = os.fstat(file.fileno())
+            is_same = found.st_size == part.file_size
+            if is_same and self.identities is not None:
+                known = self.identities[k]
+                if known.id:
+                    is_same = safetensors_file.id_of(path) == known.id
+                else:
+                    rows = b"".join(os.pread(file.fileno(), part.row_size, part.start + r * part.row_size) for r in known.sample)
+                    is_same = zlib.crc32(rows) == known.checksum and (found.st_ino == known.inode or any(rows))
+        if not is_same:
+            raise CheckpointError(
+                f"{self.path} is not a journal of the {part.file} that is there: bring back the file that it was written for,"
+                " or remove the journal"
+            )
 
     def changes(self, k: int) -> Iterator[tuple[int, memoryview]]:
         """(offset, bytes) of each run of part k, from the start of the rows of its file."""
@@ -109,48 +145,20 @@ class Journal(NamedTuple):
             if table.with_name(f"{name}.new").exists():
                 os.replace(table.with_name(f"{name}.new"), table.with_name(name))
         for k, part in enumerate(self.parts):
+            self.check_file(k, table.with_name(part.file))
+        for k, part in enumerate(self.parts):
             descriptor = os.open(table.with_name(part.file), os.O_RDWR | os.O_CLOEXEC)
             try:
-                if os.fstat(descriptor).st_size != part.file_size:
-                    raise CheckpointError(f"{self.path} is not a journal of the {part.file} that is there")
                 for offset, data in self.changes(k):
                     _write_at(descriptor, data, part.start + offset)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         if self.record is not None:
-            write_record(table, self.record)
+            records.write(table, self.record)
         flush_folder(table.parent)
         os.unlink(self.path)
         flush_folder(table.parent)
-
-
-def write_record(table: Path, record: Any) -> None:
-    """Write the record file atomically."""
-    path = beside(table, "optimizer.json")
-    with open_new(path, table) as file:
-        file.write(json.dumps(record, indent=1).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside(path, "new"), path)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record of the optimiser at the last flush."""
-    file = beside(path, "optimizer.json")
-    try:
-        with open(file, "rb") as opened:
-            found = json.loads(opened.read(_MAX_RECORD))
-        names = [found["optimizer"], *found["states"]]
-        is_valid = found.keys() == NO_RECORD.keys() and all(name.isidentifier() for name in names)
-        is_valid = is_valid and all(isinstance(start, float) for start in found["states"].values())
-        if not (is_valid and isinstance(found["options"], dict) and _checks.size("step", found["step"]) >= 0):
-            raise ValueError("invalid names or numbers")
-    except FileNotFoundError:
-        return NO_RECORD
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file} does not describe an optimiser: {error}") from error
-    return found
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
@@ -167,11 +175,14 @@ def _row_blocks(array: Array, rows: Array) -> Iterator[Array]:
         yield flat[rows[first : first + n_block]]
 
 
-def write(table: Path, parts: list[tuple[Part, Array]], rows: Array, record: Any, renamed: Iterable[str] = ()) -> Journal:
+def write(table: Path, files: list[tuple[Path, Place, Array]], rows: Array, record: Any, renamed: Iterable[str] = ()) -> Journal:
     """Write a journal of rows (sorted, distinct) of arrays. The final rename commits it."""
+    record = None if record is None else records.checked(record)
     runs, path = runs_of(rows), beside(table, "journal")
+    parts = [(part_of(file, place), array) for file, place, array in files]
+    identities = [identity_of(place, array, rows) for _, place, array in files]
     head = {"parts": [part for part, _ in parts], "renamed": list(renamed), "record": record, "n_runs": len(runs)}
-    text = json.dumps(head).encode()
+    text = json.dumps(head | {"identities": identities}).encode()
     text += b" " * (-len(text) % 8)
     blocks: Iterator[Any] = (block.data for _, array in parts for block in _row_blocks(array, rows))
     with open_new(path, table) as file:
@@ -219,16 +230,28 @@ def _parse(path: Path, table: Path, memory: memoryview) -> Journal:
     (length,) = struct.unpack("<Q", body[:8])
     head = json.loads(bytes(body[8 : 8 + length]))
     parts, n_runs = [Part(*part) for part in head["parts"]], head["n_runs"]
+    identities = None if head.get("identities") is None else [Identity(*identity) for identity in head["identities"]]
+    _check_head(table, head, parts, identities)
     runs = np.frombuffer(body[8 + length : 8 + length + n_runs * _RUN], np.int64).reshape(n_runs, 2)
     data = body[8 + length + n_runs * _RUN :]
     ends = runs.sum(axis=1)
-    for name in [*(part.file for part in parts), *head["renamed"]]:
-        if "/" in name or not f"{name}.".startswith(f"{table.name}."):
-            raise ValueError(f"{name!r} is no file of the table")
-    if not all(type(n) is int and n >= 0 for part in parts for n in part[1:]):
-        raise ValueError("what it says of its files is no number")
     if np.any(runs < [0, 1]) or np.any(runs[1:, 0] < ends[:-1]) or any(np.any(ends > part.n_rows) for part in parts):
         raise ValueError("its rows are not those of the table")
     if len(data) != int(runs[:, 1].sum()) * sum(part.row_size for part in parts):
         raise ValueError("its length is wrong")
-    return Journal(path, parts, head["renamed"], head["record"], runs, data)
+    record = None if head["record"] is None else records.checked(head["record"])
+    return Journal(path, parts, head["renamed"], record, runs, data, identities)
+
+
+def _check_head(table: Path, head: dict[str, Any], parts: list[Part], identities: list[Identity] | None) -> None:
+    """ValueError unless the names and numbers of a journal are of files of the table."""
+    for name in [*(part.file for part in parts), *head["renamed"]]:
+        if not isinstance(name, str) or "/" in name or not f"{name}.".startswith(f"{table.name}."):
+            raise ValueError(f"{shown(name)} is no file of the table")
+    numbers = [head["n_runs"], *(n for part in parts for n in part[1:])]
+    if identities is not None:
+        if len(identities) != len(parts) or not all(isinstance(one.id, str) for one in identities):
+            raise ValueError("it must know each of its files")
+        numbers += [n for one in identities for n in (one.inode, one.checksum, *one.sample)]
+    if not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError("what it says of its files is no number")

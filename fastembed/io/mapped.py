@@ -6,13 +6,11 @@ always hold the state of the last flush. docs/mapped.md describes what a kill at
 
 from __future__ import annotations
 
-import json
-import mmap
+import atexit
 import os
-import sys
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +19,18 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
-from . import journal, tensor_file
-from .checkpoint import CheckpointError, flush_folder, writable_path
-from .file_lock import lock_and_recover, lock_file
-from .journal import beside, open_new
-from .tensor_file import Fill, Place
+from . import journal, mapping, tensor_file
+from . import record as records
+from .atomic import beside, flush_folder, open_new, writable_path
+from .errors import CheckpointError
+from .file_lock import Locks, NoLocks, lock_and_recover, lock_file, no_flush
+from .record import NO_RECORD
+from .safetensors_file import OUTDATED
+from .tensor_file import Fill, Place, fill_from, fill_with, new_file
 
 if TYPE_CHECKING:
     from .._typing import Array
 
-_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # without it large mappings are refused
-_PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
 _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
@@ -45,6 +44,9 @@ class MappedFiles:
     mode : {"r", "r+"}
     name : str, optional
         The name of the tensor, if a safetensors file has several.
+    is_snapshot : bool
+        With mode "r": whether the table is copied into memory as of the last flush, also while
+        another process has it open with "r+"; afterwards nothing is locked.
 
     Attributes
     ----------
@@ -55,43 +57,56 @@ class MappedFiles:
     is_mapped = True
     is_closed = True  # until the constructor is done
 
-    def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None, is_snapshot: bool = False) -> None:
         self.path = Path(os.path.realpath(os.fsdecode(path)))
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
+        if _checks.flag("snapshot", is_snapshot) and mode != "r":
+            raise ValueError('a snapshot is read: open it with mode="r"')
         self._pid, self._has_changed_rows = os.getpid(), False
         self._owner: Any = lambda: None  # a weak reference to the optimiser that owns the state
-        self._lock = lock_and_recover(self.path, mode)
+        self._locks: Locks = NoLocks() if is_snapshot else lock_and_recover(self.path, mode)
         try:
-            self._load(name)
+            if is_snapshot:
+                with no_flush(self.path):
+                    self._load(name, mapping.in_memory)
+            else:
+                self._load(name)
         except BaseException:
-            os.close(self._lock)
+            self._locks.close()
             raise
         self.is_closed = False
         _open.add(self)
 
-    def _load(self, name: str | None) -> None:
+    def _load(self, name: str | None, array_of: Callable[[Path, Place], Array] = mapping.mapped) -> None:
         """Map the table as of the last flush, and read the record of its optimiser."""
         pending = journal.read(self.path) if self.mode == "r" else None
         moved = beside(self.path, "new")
         file = moved if pending and self.path.name in pending.renamed and moved.exists() else self.path
         self._place = tensor_file.find(file, name)
-        self.table = _mapped(file, self._place)
+        self.table = array_of(file, self._place)
         if self.mode == "r+":
             _checks.writable_table(f'the table of {self.path}, of which mode="r" can look up rows,', self.table)
         if pending and pending.parts:
-            if pending.parts[0] != journal.part_of(self.path, self._place):
-                raise CheckpointError(f"{pending.path} is not a journal of the table in {self.path}")
-            flat = self.table.reshape(-1).view(np.uint8)
-            for offset, data in pending.changes(0):
-                flat[offset : offset + len(data)] = data
+            self._apply(pending, file)
         self.table.flags.writeable = self.mode == "r+"
         self._changed_rows = self.zeros(len(self.table), np.dtype(bool))
         self._states: dict[str, tuple[Path, Place, Array]] = {}
-        self._record = self._flushed_record = journal.read_record(self.path) if self.mode == "r+" else journal.NO_RECORD
+        self._record = self._flushed_record = records.read(self.path) if self.mode == "r+" else NO_RECORD
         self._steps = np.array([self._record["step"]])
-        if self.mode == "r+":  # remove unfinished files of killed processes
+        if self.mode == "r+":
+            records.check_table(self.path, self._record, self._place.id)
+            # Remove unfinished files of killed processes.
             for file in (self.path, *(beside(self.path, name) for name in ("journal", "optimizer.json")), *self._state_files()):
                 beside(file, "new").unlink(missing_ok=True)
+
+    def _apply(self, pending: journal.Journal, file: Path) -> None:
+        """Write the rows of a journal that nobody has replayed yet into the table in memory."""
+        if pending.parts[0] != journal.part_of(self.path, self._place):
+            raise CheckpointError(f"{pending.path} is not a journal of the table in {self.path}")
+        pending.check_file(0, file)
+        flat = self.table.reshape(-1).view(np.uint8)
+        for offset, data in pending.changes(0):
+            flat[offset : offset + len(data)] = data
 
     # ---- for layers ----
 
@@ -120,7 +135,7 @@ class MappedFiles:
         is_int64 = isinstance(ids, np.ndarray) and ids.dtype == np.int64 and ids.flags.c_contiguous
         rows = ids if is_int64 else lookup.resolve_ids(ids, len(self.table))
         if rows.size >= _MIN_PREFETCH:
-            _prefetch([self.table], rows.reshape(-1))
+            mapping.prefetch([self.table], rows.reshape(-1))
 
     def begin_write(self, rows: Array | None) -> None:
         """Record that rows (checked int64; None: all) or their state are about to change."""
@@ -130,16 +145,10 @@ class MappedFiles:
             self._changed_rows[:] = True
         else:
             self._changed_rows[rows] = True
-            _prefetch([self.table, *(array for *_, array in self._states.values())], rows.reshape(-1))
+            mapping.prefetch([self.table, *(array for *_, array in self._states.values())], rows.reshape(-1))
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
-        """Zeros that use memory page by page as they are written; NumPy's come in pages of 2 MB."""
-        if n * dtype.itemsize < 1 << 20:
-            return np.zeros(n, dtype)
-        memory = mmap.mmap(-1, n * dtype.itemsize, **{**_PRIVATE, "flags": _PRIVATE["flags"] | mmap.MAP_ANONYMOUS})
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):
-            memory.madvise(mmap.MADV_NOHUGEPAGE)
-        return np.frombuffer(memory, dtype)
+        return mapping.zeros(n, dtype)
 
     # ---- for optimisers ----
 
@@ -172,7 +181,8 @@ class MappedFiles:
         step = self.step if self._record["optimizer"] == name else 0
         new = {kind: spec for kind, (spec,) in wanted.items() if kind not in known}
         states = known | {kind: spec.start for kind, spec in new.items()}
-        record = {"tensor": self._place.name, "optimizer": name, "step": step, "options": dict(options), "states": states}
+        record = {"optimizer": name, "step": step, "options": dict(options), "states": states}
+        record |= {"tensor": self._place.name, "table": self._place.id}
         if new:
             self._create_states(new, record)
         self._record, self._steps = record, np.array([step])
@@ -192,10 +202,10 @@ class MappedFiles:
         name = record["optimizer"]
         for kind, spec in new.items():
             file = beside(self.path, f"{name}.{kind}")
-            _new_file(file, self.path, kind, spec.shape, spec.dtype, _fill_with(spec.shape, spec.start))
+            new_file(file, self.path, kind, spec.shape, spec.dtype, fill_with(spec.shape, spec.start))
         flushed = self._flushed_record["step"] if self._flushed_record["optimizer"] == name else 0
         on_disk = record | {"step": flushed}
-        journal.write_record(self.path, on_disk)
+        records.write(self.path, on_disk)
         flush_folder(self.path.parent)
         self._flushed_record = on_disk
 
@@ -216,7 +226,7 @@ class MappedFiles:
         for file, name in zip(self._state_files(), self._record["states"], strict=True):
             if name not in self._states:
                 place = tensor_file.find(file, name, n_axes=None)
-                self._states[name] = file, place, _mapped(file, place)
+                self._states[name] = file, place, mapping.mapped(file, place)
 
     # ---- flush, resize, close ----
 
@@ -227,32 +237,58 @@ class MappedFiles:
         if os.getpid() != self._pid:
             raise RuntimeError(f"{self.path} was opened by process {self._pid}, which alone may write it")
 
-    def _parts(self) -> list[tuple[journal.Part, Array]]:
-        files = [(self.path, self._place, self.table), *self._states.values()]
-        return [(journal.part_of(path, place), array) for path, place, array in files]
+    def _files(self) -> list[tuple[Path, Place, Array]]:
+        return [(self.path, self._place, self.table), *self._states.values()]
 
     @property
     def _is_dirty(self) -> bool:
-        return self._has_changed_rows or _as_json(self._current_record()) != _as_json(self._flushed_record)
+        return self._has_changed_rows or records.as_json(self._current_record()) != records.as_json(self._flushed_record)
 
     def flush(self) -> None:
         """Write all changed rows to the files: after a failure either all or none."""
         if self.mode == "r":
             return
         self._check_writer()
+        self._check_files()
         self._replay_pending()
         if not self._is_dirty:
             return
+        self._forget_checksum()
         rows, record = np.flatnonzero(self._changed_rows), self._current_record()
-        journal.write(self.path, self._parts(), rows, self._record_to_write()).replay(self.path)
+        pending = journal.write(self.path, self._files(), rows, self._record_to_write(self._place))
+        with self._locks.writing():
+            pending.replay(self.path)
         self._flushed_record = record
         self._changed_rows[rows] = self._has_changed_rows = False
-        for _, array in self._parts():
+        for *_, array in self._files():
             kernels.release_pages(array, rows)
 
-    def _record_to_write(self) -> dict[str, Any] | None:
+    def _check_files(self) -> None:
+        """OSError if a file is not the one that was opened: nothing of it may be overwritten."""
+        for path, place, _ in self._files():
+            try:
+                is_same = os.stat(path).st_ino == place.inode
+            except FileNotFoundError:
+                is_same = False
+            if not is_same:
+                kept = "layer.state_dict() still has the rows"
+                raise OSError(f"{path} has been replaced or removed since it was opened, and nothing is written; {kept}")
+
+    def _forget_checksum(self) -> None:
+        """Mark the checksum of a file of `checkpoint.save`, whose rows change, as outdated."""
+        if self._place.checksum_at is None:
+            return
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, OUTDATED, self._place.checksum_at)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._place = self._place._replace(checksum_at=None)
+
+    def _record_to_write(self, place: Place) -> dict[str, Any] | None:
         """The record of the optimiser for the next flush, or None if there is none."""
-        return None if self._record["optimizer"] is None else self._current_record()
+        return None if self._record["optimizer"] is None else self._current_record() | {"table": place.id}
 
     def _current_record(self) -> dict[str, Any]:
         return self._record | {"step": self.step}
@@ -261,7 +297,8 @@ class MappedFiles:
         """Replay the journal of a flush that failed, if there is one."""
         pending = journal.read(self.path)
         if pending is not None:
-            pending.replay(self.path)
+            with self._locks.writing():
+                pending.replay(self.path)
 
     def resized_state(self, kind: str, old: Array, spec: Any) -> Array:
         return self._states[kind][-1]
@@ -271,21 +308,24 @@ class MappedFiles:
         self._check_writer()
         if not self._place.is_alone:
             raise ValueError(f"{self.path} holds other tensors too: only a table that is alone in its file can be resized")
-        self._replay_pending()
         self._open_states()
-        n_kept, parts, lock, is_committed = min(n_rows, len(self.table)), [], None, False
-        files = {"": (self.path, self._place, self.table), **self._states}
+        self._check_files()
+        self._replay_pending()
+        n_kept, files, lock, is_committed = min(n_rows, len(self.table)), [], None, False
+        old = {"": (self.path, self._place, self.table), **self._states}
         try:
-            for name, (path, place, array) in files.items():
+            for name, (path, place, array) in old.items():
                 new = place._replace(shape=(n_rows, *place.shape[1:]))
-                fill = _fill_with(new.shape, self._record["states"][name]) if name else _fill_from(added, n_kept)
+                fill = fill_with(new.shape, self._record["states"][name]) if name else fill_from(added, n_kept)
                 with open_new(path, path) as file:
                     made = tensor_file.write(file, new, fill, n_kept, (path, place))
-                parts.append((journal.part_of(path, made), array[:n_kept]))
+                files.append((path, made, array[:n_kept]))
             lock, rows = lock_file(beside(self.path, "new"), "r+"), np.flatnonzero(self._changed_rows[:n_kept])
-            pending = journal.write(self.path, parts, rows, self._record_to_write(), [part.file for part, _ in parts])
+            record = self._record_to_write(files[0][1])
+            pending = journal.write(self.path, files, rows, record, [path.name for path, *_ in files])
             is_committed = True
-            pending.replay(self.path)
+            with self._locks.writing():
+                pending.replay(self.path)
             self._load(self._place.name or None)
             self._open_states()
         except BaseException:
@@ -294,11 +334,11 @@ class MappedFiles:
             if is_committed or beside(self.path, "journal").exists():
                 self.close()  # the files are, or will be, replaced: they must be opened again
             else:
-                for path, *_ in files.values():
+                for path, *_ in old.values():
                     beside(path, "new").unlink(missing_ok=True)
             raise
-        os.close(self._lock)
-        self._lock, self._has_changed_rows = lock, False
+        self._has_changed_rows = False
+        self._locks.replace_table(lock)
         return self.table
 
     def close(self) -> None:
@@ -306,14 +346,21 @@ class MappedFiles:
         if not self.is_closed:
             self.is_closed = True
             if os.getpid() == self._pid:
-                os.close(self._lock)
+                self._locks.close()
+
+    def warn_of_loss(self) -> None:
+        """Warn if the table has been trained since the last flush.
+
+        A RuntimeWarning is shown by default; Python hides a ResourceWarning.
+        """
+        if not self.is_closed and self._is_dirty and os.getpid() == self._pid:
+            warnings.warn(f"{self.path}: what was trained since the last flush is lost", RuntimeWarning, stacklevel=3)
 
     def __del__(self) -> None:
-        if self.is_closed:
-            return
-        if self._is_dirty and os.getpid() == self._pid:
-            warnings.warn(f"{self.path}: what was trained since the last flush is lost", ResourceWarning, stacklevel=2)
-        self.close()
+        try:
+            self.warn_of_loss()
+        finally:
+            self.close()
 
 
 def create(path: str | os.PathLike[str], name: str, shape: tuple[int, int], dtype: np.dtype[Any], fill: Fill) -> MappedFiles:
@@ -322,57 +369,25 @@ def create(path: str | os.PathLike[str], name: str, shape: tuple[int, int], dtyp
     for file in (target, beside(target, "journal"), beside(target, "optimizer.json")):
         if file.exists():
             raise FileExistsError(f"{file} is there already, and is not replaced")
-    _new_file(target, target, name, shape, dtype, fill)
+    new_file(target, target, name, shape, dtype, fill)
     return MappedFiles(target, "r+")
-
-
-def _new_file(path: Path, mode_from: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
-    place = tensor_file.new_place(path, name, shape, dtype)
-    try:
-        with open_new(path, mode_from) as file:
-            tensor_file.write(file, place, fill)
-        os.replace(beside(path, "new"), path)
-    finally:
-        beside(path, "new").unlink(missing_ok=True)
-    flush_folder(path.parent)
-
-
-def _fill_with(shape: tuple[int, ...], value: float) -> Fill:
-    """Rows filled with one number; None for 0.0, since holes of a file read as zeros."""
-    return lambda first, end: None if str(float(value)) == "0.0" else np.full((end - first, *shape[1:]), value)
-
-
-def _fill_from(new_rows: Array | None, n_kept: int) -> Fill:
-    """The rows that a resize adds after the ``n_kept`` first; None for zeros."""
-    return lambda first, end: None if new_rows is None else new_rows[first - n_kept : end - n_kept]
-
-
-def _mapped(path: Path, place: Place) -> Array:
-    """An array in a private mapping of a file."""
-    with open(path, "rb") as file:
-        memory = mmap.mmap(file.fileno(), 0, **_PRIVATE)
-    memory.madvise(mmap.MADV_RANDOM)
-    return np.ndarray(place.shape, place.dtype, memory, place.start)
-
-
-def _prefetch(arrays: list[Array], rows: Array) -> None:
-    """Read nonresident rows from the disk in parallel, not one by one as they are accessed."""
-    in_order = None
-    for array in arrays:
-        if kernels.any_nonresident(array, rows):
-            in_order = np.sort(rows) if in_order is None else in_order
-            kernels.prefetch_pages(array, in_order)
-
-
-def _as_json(record: Any) -> str:
-    return json.dumps(record, sort_keys=True)
 
 
 def _unlock_in_child() -> None:
     """Release the locks in a forked child, which must not write the files."""
     for files in list(_open):
         if not files.is_closed and files._pid == os.getppid():
-            os.close(files._lock)
+            files._locks.release()
 
 
+def _close_at_exit() -> None:
+    """Warn of layers that are still open when the interpreter ends, and unlock their files."""
+    for files in list(_open):
+        try:
+            files.warn_of_loss()
+        finally:
+            files.close()
+
+
+atexit.register(_close_at_exit)
 os.register_at_fork(after_in_child=_unlock_in_child)

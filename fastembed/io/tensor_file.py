@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import math
 import os
-import struct
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from .. import _checks
-from .checkpoint import CheckpointError
+from .._messages import shown
+from . import formats, safetensors_file
+from .atomic import beside, flush_folder, open_new
+from .errors import CheckpointError
 
 if TYPE_CHECKING:
     from .._typing import Array
 
 _MAX_HEADER, _MAX_ENTRIES = 16 << 20, 100_000  # of safetensors: bytes of the header, and tensors
 _MAX_NPY_HEADER = 1 << 16  # bytes
-_NPY, _METADATA = b"\x93NUMPY", "__metadata__"
+_NPY = b"\x93NUMPY"
 _DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
 _BLOCK = 4 << 20  # bytes that are copied or filled at one time
+_MULTIPLE = 64  # bytes: in new safetensors files rows begin at a cache line
 
 
 class Place(NamedTuple):
@@ -43,8 +46,11 @@ class Place(NamedTuple):
         rows.
     file_size : int
         Bytes of the whole file.
-    metadata : dict or None
+    metadata : dict
         The metadata of a safetensors file.
+    checksum_at : int or None
+        The offset of the digits of its checksum.
+    inode : int
     """
 
     name: str
@@ -53,7 +59,14 @@ class Place(NamedTuple):
     dtype: np.dtype[Any]
     is_alone: bool
     file_size: int
-    metadata: Any = None
+    metadata: Any = {}  # noqa: RUF012 - it is never written to
+    checksum_at: int | None = None
+    inode: int = 0
+
+    @property
+    def id(self) -> str:
+        """The random number in a file that `create` made, or ""."""
+        return safetensors_file.id_in(self.metadata)
 
     @property
     def row_size(self) -> int:
@@ -62,10 +75,15 @@ class Place(NamedTuple):
 
     def resized(self, n_rows: int) -> tuple[Place, bytes]:
         """The place of this array with ``n_rows`` in a new file, and the header of that file."""
-        place = self._replace(shape=(n_rows, *self.shape[1:]))
-        header = _npy_header(place) if not self.name else _safetensors_header(place)
-        size = len(header) + n_rows * place.row_size
-        return place._replace(start=len(header), file_size=size), header
+        place, size = self._replace(shape=(n_rows, *self.shape[1:])), n_rows * self.row_size
+        if not self.name:
+            header = _npy_header(place)
+        else:
+            kept = {key: value for key, value in self.metadata.items() if key != safetensors_file.CHECKSUM}
+            place = place._replace(metadata=kept | {safetensors_file.ID: secrets.token_hex(16)}, checksum_at=None)
+            entry = str(safetensors_file.dtype_name(place.dtype)), place.shape, size
+            header = safetensors_file.header_bytes({place.name: entry}, place.metadata, _MULTIPLE)
+        return place._replace(start=len(header), file_size=len(header) + size), header
 
 
 def new_place(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Place:
@@ -86,21 +104,24 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
     CheckpointError
         The file has another format, is damaged or truncated, or holds no such tensor, or several.
     """
+    head = b""
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            is_npy = file.read(len(_NPY)) == _NPY
+            found = os.fstat(file.fileno())
+            head = file.read(formats.N_BYTES)
             file.seek(0)
-            place = _find_npy(file, size) if is_npy else _find_tensor(file, size, name, n_axes)
-    except OSError:
+            is_npy = head.startswith(_NPY)
+            place = _find_npy(file, found.st_size) if is_npy else _find_tensor(file, found.st_size, name, n_axes)
+    except (OSError, MemoryError):
         raise
     except ImportError as error:  # bfloat16 without ml_dtypes
         raise ImportError(f"{path}: {error}") from None
     except Exception as error:  # the parsers of NumPy and json raise many types
-        raise CheckpointError(f"{path} holds no table that can be mapped: {error}") from error
+        why = None if head.startswith(_NPY) else formats.description(head)
+        raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
     if n_axes not in (None, len(place.shape)):
-        raise CheckpointError(f"{path} holds an array of shape {place.shape} where one with {n_axes} axes is needed")
-    return place
+        raise CheckpointError(f"{path} holds an array of shape {shown(place.shape)} where one with {n_axes} axes is needed")
+    return place._replace(inode=found.st_ino)
 
 
 def _find_npy(file: BinaryIO, size: int) -> Place:
@@ -112,58 +133,29 @@ def _find_npy(file: BinaryIO, size: int) -> Place:
         raise ValueError("its version of the .npy format is unknown")
     shape, is_fortran, dtype = read(head)
     _checks.table("its array", np.empty((0, 0), dtype))
-    if is_fortran:
+    if not all(type(n) is int and n >= 0 for n in shape):  # a boolean is an integer to NumPy's parser
+        raise ValueError(f"shape of its array must be lengths, got {shown(shape)}")
+    safetensors_file.check_extent("shape of its array", shape, dtype.itemsize * 8, safetensors_file.MAX_MAPPED)
+    if is_fortran is not False:
         raise ValueError("its rows do not lie one after the other (Fortran order)")
     place = Place("", head.tell(), tuple(shape), dtype, True, size)
-    if min(shape, default=0) < 0 or place.start + math.prod(shape) * dtype.itemsize != size:
-        raise ValueError(f"an array of shape {shape} does not end where the file does, at byte {size}")
+    if place.start + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"an array of shape {shown(shape)} does not end where the file does, at byte {size}")
     return place
 
 
 def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None) -> Place:
-    (length,) = struct.unpack("<Q", file.read(8))
-    if length > min(_MAX_HEADER, size - 8):
-        raise ValueError(f"its header of {length} bytes is longer than the file, or than {_MAX_HEADER} bytes")
-    entries = json.loads(file.read(length).decode(), object_pairs_hook=_without_duplicates)
-    if not isinstance(entries, dict) or len(entries) > _MAX_ENTRIES:
-        raise ValueError(f"its header is no mapping of at most {_MAX_ENTRIES} names")
-    metadata = entries.pop(_METADATA, None)
-    places = {key: _checked_entry(key, entry) for key, entry in entries.items()}
-    end = 8 + length + max((last for *_, last in places.values()), default=0)
-    if end != size:
-        raise ValueError(f"its tensors end at byte {end}, and the file at byte {size}")
-    fits = [key for key, (dtype, shape, *_) in places.items() if dtype in _DTYPES and n_axes in (None, len(shape))]
+    header = safetensors_file.read_header(file, size, _MAX_HEADER, _MAX_ENTRIES)
+    fits = [key for key, tensor in header.tensors.items() if tensor.dtype in _DTYPES and n_axes in (None, len(tensor.shape))]
     if name is None and len(fits) != 1:
-        raise ValueError(f"name must say which, of {sorted(fits)[:3]}{'...' * (len(fits) > 3)}")
+        raise ValueError(f"name must say which, of [{', '.join(map(shown, sorted(fits)[:3]))}{', ...' * (len(fits) > 3)}]")
     found = fits[0] if name is None else name
     if found not in fits:
-        raise ValueError(f"there is no tensor {found!r} of {n_axes} axes and a dtype of {', '.join(_DTYPES)}")
-    dtype, shape, first, last = places[found]
-    shared = [key for key, (*_, a, b) in places.items() if key != found and a < last and first < b]
-    if shared:
-        raise ValueError(f"tensors {found!r} and {shared[0]!r} overlap")
-    place = Place(found, 8 + length + first, tuple(shape), _checks.dtype(_DTYPES[dtype]), len(places) == 1, size, metadata)
-    if last - first != math.prod(shape) * place.dtype.itemsize:
-        raise ValueError(f"tensor {found!r} of {dtype} and shape {shape} has {last - first} bytes")
-    return place
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice in its header")
-    return found
-
-
-def _checked_entry(key: str, entry: Any) -> tuple[str, list[int], int, int]:
-    dtype, shape, ends = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not (isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(ends) and len(ends) == 2 and ends[0] <= ends[1]):
-        raise ValueError(f"invalid dtype, shape or data_offsets of {key!r}")
-    return dtype, shape, *ends
-
-
-def _are_sizes(values: Any) -> bool:
-    return isinstance(values, list) and len(values) <= 64 and all(type(x) is int and 0 <= x < 2**63 for x in values)
+        raise ValueError(f"there is no tensor {shown(found)} of {n_axes} axes and a dtype of {', '.join(_DTYPES)}")
+    dtype, shape, start, _ = header.tensors[found]
+    to, is_alone = _checks.dtype(_DTYPES[dtype]), len(header.tensors) == 1
+    safetensors_file.check_extent(f"shape of tensor {shown(found)}", shape, to.itemsize * 8, safetensors_file.MAX_MAPPED)
+    return Place(found, start, shape, to, is_alone, size, header.metadata, header.checksum_at)
 
 
 def _npy_header(place: Place) -> bytes:
@@ -172,15 +164,6 @@ def _npy_header(place: Place) -> bytes:
     buffer = io.BytesIO()
     npy.write_array_header_1_0(buffer, {"descr": place.dtype.str, "fortran_order": False, "shape": place.shape})
     return buffer.getvalue()
-
-
-def _safetensors_header(place: Place) -> bytes:
-    """The header of a file with one tensor, padded so that rows begin at a cache line."""
-    (dtype,) = (key for key, name in _DTYPES.items() if name == place.dtype.name)
-    entry = {"dtype": dtype, "shape": place.shape, "data_offsets": [0, place.shape[0] * place.row_size]}
-    text = json.dumps(({_METADATA: place.metadata} if place.metadata else {}) | {place.name: entry}).encode()
-    text += b" " * (-(8 + len(text)) % 64)
-    return struct.pack("<Q", len(text)) + text
 
 
 Fill = Callable[[int, int], "Array | None"]  # rows first .. end - 1; None for zeros
@@ -197,7 +180,10 @@ def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, source: 
     file.write(header)
     file.truncate(place.start + n_rows * place.row_size)
     if source is not None:
-        _copy(source, file, place.start, min(first_row, n_rows) * place.row_size)
+        path, old = source
+        for offset, block in data_blocks(path, old, min(first_row, n_rows) * place.row_size):
+            file.seek(place.start + offset)
+            file.write(block)
     n_block = max(_BLOCK // max(place.row_size, 1), 1)
     for first in range(first_row, n_rows, n_block):
         rows = fill(first, min(first + n_block, n_rows))
@@ -206,26 +192,47 @@ def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, source: 
             file.write(np.ascontiguousarray(rows, place.dtype).reshape(-1).view(np.uint8).data)
     file.flush()
     os.fsync(file.fileno())
-    return place
+    return place._replace(inode=os.fstat(file.fileno()).st_ino)
 
 
-def _copy(source: tuple[Path, Place], file: BinaryIO, start: int, n_bytes: int) -> None:
-    """Copy the first bytes of an array, leaving out holes."""
-    path, place = source
-    with open(path, "rb") as old:
+def data_blocks(path: Path, place: Place, n_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """(offset in the array, bytes) of the first bytes of an array in a file, leaving out holes."""
+    with open(path, "rb") as file:
         at, end = place.start, place.start + n_bytes
         while at < end:
             try:
-                at = os.lseek(old.fileno(), at, os.SEEK_DATA)
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
                 break  # a hole up to the end of the file
-            hole = min(os.lseek(old.fileno(), at, os.SEEK_HOLE), end)
-            old.seek(at)
-            file.seek(start + at - place.start)
+            hole = min(os.lseek(file.fileno(), at, os.SEEK_HOLE), end)
+            file.seek(at)
             while at < hole:
-                block = old.read(min(_BLOCK, hole - at))
+                block = file.read(min(_BLOCK, hole - at))
                 if not block:
                     raise CheckpointError(f"{path} has become shorter")
-                at += file.write(block)
+                yield at - place.start, block
+                at += len(block)
+
+
+def new_file(path: Path, mode_from: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
+    """Write a new file of one array atomically, with the permissions of ``mode_from``."""
+    place = new_place(path, name, shape, dtype)
+    try:
+        with open_new(path, mode_from) as file:
+            write(file, place, fill)
+        os.replace(beside(path, "new"), path)
+    finally:
+        beside(path, "new").unlink(missing_ok=True)
+    flush_folder(path.parent)
+
+
+def fill_with(shape: tuple[int, ...], value: float) -> Fill:
+    """Rows filled with one number; None for 0.0, since holes of a file read as zeros."""
+    return lambda first, end: None if str(float(value)) == "0.0" else np.full((end - first, *shape[1:]), value)
+
+
+def fill_from(new_rows: Array | None, n_kept: int) -> Fill:
+    """The rows that a resize adds after the ``n_kept`` first; None for zeros."""
+    return lambda first, end: None if new_rows is None else new_rows[first - n_kept : end - n_kept]

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.row_grad import Batch, RowGrad, batch_of, multiply_in_place
+from ..functional.row_grad import Batch, RowGrad, add_scaled, batch_of
 from ..tables.lookup_counter import LookupCounter
 from ..tables.storage import MEMORY, Storage
 from ..tables.trainable import Trainable
@@ -113,9 +113,9 @@ class Differentiable(Trainable):
     def gradient_arrays(self) -> list[Array]:
         return [grad.parts()[1] for grad in self._grads.values()]
 
-    def scale_gradient(self, factor: float) -> None:
+    def add_scaled(self, commit: kernels.Commit, factor: float) -> None:
         for grad in self._grads.values():
-            multiply_in_place(grad, factor)
+            add_scaled(commit, grad, factor)
 
     def _call_arguments(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
         """The arguments of the call: those given or, without ids, those of the last call."""

@@ -81,7 +81,9 @@ class OneTable(Layer):
         return layer
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mode: str = "r", *, name: str | None = None, **options: Any) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], mode: str = "r", *, name: str | None = None, snapshot: bool = False, **options: Any
+    ) -> Self:
         """A layer around a table in a mapped file: rows are read when they are looked up.
 
         Parameters
@@ -93,6 +95,9 @@ class OneTable(Layer):
             alone. Changes stay in memory until `flush`.
         name : str, optional
             The name of the tensor, if the file has several with two axes.
+        snapshot : bool
+            With mode "r": whether the table is copied into memory as of the last flush, also while
+            another process trains it, which is not held up afterwards.
         **options
             As in `from_pretrained`; the ``mode`` of bags is ``bag_mode`` here.
 
@@ -119,7 +124,7 @@ class OneTable(Layer):
         """
         from ..io import mapped
 
-        return cls._from_mapped(mapped.MappedFiles(path, mode, name), **options)
+        return cls._from_mapped(mapped.MappedFiles(path, mode, name, snapshot), **options)
 
     @classmethod
     def create(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch, clip_factor, norm_of, plain_batch
 from ..tables.attribute import TableAttribute
@@ -50,7 +51,7 @@ class Parameter(Trainable):
     by_rows = False
 
     def __init__(self, array: ArrayLike) -> None:
-        given = array if isinstance(array, np.ndarray) else np.array(array)
+        given = array if isinstance(array, np.ndarray) else np.array(_checks.as_array("array", array))
         if given.dtype.newbyteorder("=") not in _checks.DTYPES:
             raise TypeError(f"array must be float32 or float64, got {_checks.shown(given.dtype, str)}")
         super().__init__({"data": _checks.writable("array", given)})
@@ -75,9 +76,9 @@ class Parameter(Trainable):
         return [] if self.grad is None else [self.checked_grad()]
 
     @own_floats()
-    def scale_gradient(self, factor: float) -> None:
+    def add_scaled(self, commit: kernels.Commit, factor: float) -> None:
         for grad in self.gradient_arrays():
-            self.grad = grad * grad.dtype.type(factor) + grad.dtype.type(0)
+            commit.set_attribute(self, "grad", grad * grad.dtype.type(factor) + grad.dtype.type(0))
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
@@ -131,6 +132,8 @@ def clip_grad_norm(
     norm = norm_of([array for item in items for array in item.gradient_arrays()])
     factor = clip_factor(norm, max_norm, error_if_nonfinite)
     if factor != 1:
+        commit = kernels.Commit()
         for item in items:
-            item.scale_gradient(factor)
+            item.add_scaled(commit, factor)
+        commit.run()
     return norm

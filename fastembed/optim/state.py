@@ -229,7 +229,7 @@ class Stateful:
                 value = self._spec(kind, options, array.shape, array.dtype).allocate() if is_new else given.get(kind)
                 if value is None:
                     raise KeyError(f"the state of parameter {number} has no {kind}")
-                items[k].setdefault(kind, {})[name] = np.asarray(value)
+                items[k].setdefault(kind, {})[name] = _checks.as_array(f"{kind} of parameter {number}", value)
         self._load(items, options, new_groups)
 
     def _state_to_load(self, k: int, groups: list[Options], given: Any) -> State:

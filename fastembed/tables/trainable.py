@@ -15,6 +15,7 @@ import numpy as np
 from .storage import MEMORY, Storage
 
 if TYPE_CHECKING:
+    from .._kernels.backend import kernels
     from .._typing import Array
     from ..functional.row_grad import Batch
     from .lazy_table import LazyTable
@@ -105,8 +106,8 @@ class Trainable:
         """Arrays that hold all nonzero elements of the accumulated gradient."""
         raise NotImplementedError
 
-    def scale_gradient(self, factor: float) -> None:
-        """Multiply the accumulated gradient by a number."""
+    def add_scaled(self, commit: kernels.Commit, factor: float) -> None:
+        """Let a commit multiply the accumulated gradient by a number."""
         raise NotImplementedError
 
     # ---- pending updates ----

@@ -16,7 +16,7 @@ from common import relaid, same_bits
 
 from fastembed import checkpoint
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import checkpoint as io_checkpoint
+from fastembed.io import atomic
 
 
 def test_tensors_and_description_come_back(tmp_path):
@@ -85,10 +85,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 def test_a_living_process_keeps_its_temporary_folder(tmp_path):
-    mine, dead = (tmp_path / f"{io_checkpoint._PREFIX}{pid}.0123abcd.tmp" for pid in (os.getppid(), 999_999_999))
-    others = [
-        tmp_path / f"{io_checkpoint._PREFIX}{name}.tmp" for name in ("notes", "999999999", "².0123abcd", f"{10**20}.0123abcd")
-    ]
+    mine, dead = (tmp_path / f"{atomic._PREFIX}{pid}.0123abcd.tmp" for pid in (os.getppid(), 999_999_999))
+    others = [tmp_path / f"{atomic._PREFIX}{name}.tmp" for name in ("notes", "999999999", "².0123abcd", f"{10**20}.0123abcd")]
     others.append(tmp_path / ".fastembed.00000000.999999999.0123abcd.tmp")  # of another machine
     for folder in (mine, dead, *others):
         folder.mkdir()

@@ -1,8 +1,10 @@
 """Mapped tables in training: batches by number, and states as bytes that can be compared."""
 
+import os
 import shutil
 
 import numpy as np
+import pytest
 
 import fastembed as fe
 
@@ -49,3 +51,15 @@ def state_in(path, kind, mode="r+"):
             return (layer.weight.tobytes(),) if mode == "r" else state_of(layer, optimizer_of(kind, layer))
     finally:
         shutil.rmtree(folder)
+
+
+def leave_journal(layer):
+    """A flush that counts, and fails when it writes into the files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pwrite", raise_no_disk)
+        with pytest.raises(OSError, match="no disk"):
+            layer.flush()
+
+
+def raise_no_disk(*_):
+    raise OSError(5, "no disk")

@@ -1,147 +1,197 @@
-"""Flushes, resizes and creations that fail anywhere leave the old state or the new one."""
+"""Each system call of each operation on files fails once: the old state or the new one is left."""
 
-import builtins
 import os
+import shutil
 
 import numpy as np
 import pytest
-from mapped_tables import D, V, optimizer_of, state_in, state_of, train
+from failing import Failing, descriptors
+from mapped_tables import D, V, leave_journal, optimizer_of, state_in, state_of, train
 
 import fastembed as fe
-from fastembed.io import journal
+from fastembed import checkpoint
+from fastembed.io import file_lock
 
 pytestmark = pytest.mark.on_reference
 
 
-class Failing:
-    """Lets the n-th of the calls that write fail, and counts them."""
-
-    def __init__(self, monkeypatch):
-        self.left = -1
-        self.n_calls = 0
-        for name in ("fsync", "replace", "pwrite", "unlink", "open", "fchmod"):
-            monkeypatch.setattr(os, name, self.wrapped(getattr(os, name)))
-        monkeypatch.setattr(builtins, "open", self.wrapped(open))
-        monkeypatch.setattr(journal, "_write_at", self.torn(journal._write_at))
-
-    def wrapped(self, call):
-        def failing(*arguments, **options):
-            self.n_calls += 1
-            self.left -= 1
-            if self.left == 0:
-                raise OSError(28, "No space left on device")
-            return call(*arguments, **options)
-
-        return failing
-
-    def torn(self, call):
-        """Half of what was to be written is, before it fails."""
-
-        def failing(descriptor, data, offset):
-            self.n_calls += 1
-            self.left -= 1
-            if self.left == 0:
-                call(descriptor, data[: len(data) // 2], offset)
-                raise OSError(5, "Input/output error")
-            return call(descriptor, data, offset)
-
-        return failing
+@pytest.fixture
+def failing(monkeypatch):
+    monkeypatch.setattr(file_lock, "_N_TRIES", 2)
+    return Failing(monkeypatch)
 
 
-@pytest.mark.parametrize("kind", ["SparseAdam", "Adam"])
-def test_a_flush_that_fails_anywhere(path, kind, monkeypatch):
-    """The files hold the state of the last flush or of this one; the next flush succeeds."""
+def trained(path, kind="SparseAdam", first=0):
+    """A new table that is flushed after two steps, and has taken two more."""
     layer = fe.Embedding.create(path, (V, D), rng=1)
     optimizer = optimizer_of(kind, layer)
     train(layer, optimizer, range(2))
     layer.flush()
-    failing, last, seen = Failing(monkeypatch), state_of(layer, optimizer), []
+    flushed = state_of(layer, optimizer)
+    train(layer, optimizer, range(2, 4))
+    return layer, optimizer, flushed
+
+
+@pytest.mark.parametrize("kind", ["SparseAdam", "Adam"])
+def test_a_flush_that_fails_anywhere(path, kind, failing):
+    """The files hold the state of the last flush or of this one; the next flush succeeds."""
+    layer, optimizer, last = trained(path, kind)
+    seen = []
     for n in range(1, 1000):
         train(layer, optimizer, range(2 * n, 2 * n + 2))
-        new = state_of(layer, optimizer)
-        failing.left = n
-        try:
-            layer.flush()
-        except OSError:
-            failing.left = -1
-            found = state_in(path, kind)
-            assert found in (last, new)
-            assert state_in(path, kind, "r") == found[:1]
-            seen.append(found == new)
-            assert state_of(layer, optimizer) == new
-            train(layer, optimizer, [1000 + n])
-            new = state_of(layer, optimizer)
-            layer.flush()
-        else:
-            failing.left = -1
+        new, n_open = state_of(layer, optimizer), descriptors()
+        has_failed = failing.runs(n, layer.flush)
+        if has_failed is None:
             break
-        last = new
+        assert has_failed
+        assert descriptors() == n_open
+        found = state_in(path, kind)
+        assert found in (last, new)
+        assert state_in(path, kind, "r") == found[:1]
+        seen.append(found == new)
+        assert state_of(layer, optimizer) == new
+        train(layer, optimizer, [1000 + n])
+        last = state_of(layer, optimizer)
+        layer.flush()
         assert state_in(path, kind) == last
-    assert n > 15
+    assert failing.seen == {"open", "close", "write", "pwrite", "fsync", "replace", "unlink", "fchmod", "mmap"}
     assert seen == sorted(seen)  # first those that fail before it counts
     assert 2 < sum(seen) < len(seen) - 2
     layer.close()
     assert state_in(path, kind) == new
 
 
-def test_a_resize_that_fails_anywhere(tmp_path, monkeypatch):
-    failing, seen = Failing(monkeypatch), []
+def test_a_resize_that_fails_anywhere(tmp_path, failing):
+    seen = []
     for n in range(1, 1000):
         (tmp_path / f"{n}").mkdir()
         path = tmp_path / f"{n}" / "t"
-        layer = fe.Embedding.create(path, (V, D), rng=1)
-        optimizer = optimizer_of("SparseAdam", layer)
-        train(layer, optimizer, range(2))
-        layer.flush()
-        flushed = state_of(layer, optimizer)
-        train(layer, optimizer, range(2, 4))
-        now, failing.left = state_of(layer, optimizer), n
-        new_n = V + 3 if n % 2 else V - 3
-        try:
-            layer.resize(new_n, new_rows=2.0)
-        except OSError:
-            failing.left = -1
-            table = state_in(path, "SparseAdam")
-            is_new = len(table[0]) == 4 * D * new_n
-            seen.append(is_new)
-            if is_new:
-                n_kept = min(V, new_n) * D * 4
-                assert table[0][:n_kept] == now[0][:n_kept]
-                assert (np.frombuffer(table[0][n_kept:], "f4") == 2).all()
-                assert table[2] == now[2]
-            else:
-                assert table == flushed
-            assert state_in(path, "", "r") == table[:1]
-            if not layer.storage.is_closed:  # nothing was decided: go on
-                assert state_of(layer, optimizer) == now
-                layer.resize(new_n, new_rows=2.0)
-                assert len(layer.weight) == new_n
-                train(layer, optimizer, [4])
-            layer.close()
-            state_in(path, "SparseAdam")
-        else:
-            failing.left = -1
+        layer, optimizer, flushed = trained(path)
+        now, new_n = state_of(layer, optimizer), V + 3 if n % 2 else V - 3
+        has_failed = failing.runs(n, lambda layer=layer, new_n=new_n: layer.resize(new_n, new_rows=2.0))
+        if has_failed is None:
             layer.close()
             break
-    assert n > 20
+        if not has_failed:  # a descriptor of the old file that cannot be closed
+            assert len(layer.weight) == new_n
+            layer.close()
+            continue
+        table = state_in(path, "SparseAdam")
+        is_new = len(table[0]) == 4 * D * new_n
+        seen.append(is_new)
+        if is_new:
+            n_kept = min(V, new_n) * D * 4
+            assert table[0][:n_kept] == now[0][:n_kept]
+            assert (np.frombuffer(table[0][n_kept:], "f4") == 2).all()
+            assert table[2] == now[2]
+        else:
+            assert table == flushed
+        assert state_in(path, "", "r") == table[:1]
+        if not layer.storage.is_closed:  # nothing was decided: go on
+            assert state_of(layer, optimizer) == now
+            layer.resize(new_n, new_rows=2.0)
+            assert len(layer.weight) == new_n
+            train(layer, optimizer, [4])
+        layer.close()
+        state_in(path, "SparseAdam")
+    assert {"ftruncate", "write", "pwrite", "mmap", "replace", "close"} < failing.seen
     assert seen == sorted(seen)
     assert 3 < sum(seen) < len(seen) - 3
 
 
-def test_a_create_that_fails_anywhere(tmp_path, monkeypatch):
-    failing = Failing(monkeypatch)
+def test_a_create_that_fails_anywhere(tmp_path, failing):
+    n_open = descriptors()
     for n in range(1, 100):
-        failing.left = n
-        try:
-            layer = fe.Embedding.create(tmp_path / f"{n}", (V, D), rng=1)
-        except OSError:
-            assert set(os.listdir(tmp_path)) <= {f"{n}"}
-            failing.left = -1
-            if (tmp_path / f"{n}").exists():  # whole
-                fe.Embedding.open(tmp_path / f"{n}", "r+").close()
-                os.unlink(tmp_path / f"{n}")
-        else:
+        made = []
+        path = tmp_path / f"{n}"
+        has_failed = failing.runs(n, lambda path=path, made=made: made.append(fe.Embedding.create(path, (V, D), rng=1)))
+        for layer in made:
+            layer.close()
+        if has_failed is None:
             break
-    failing.left = -1
+        made = layer = None
+        assert descriptors() == n_open
+        assert set(os.listdir(tmp_path)) <= {path.name}
+        if path.exists():  # whole
+            fe.Embedding.open(path, "r+").close()
+            os.unlink(path)
+    assert {"open", "write", "ftruncate", "fsync", "replace", "mmap", "close", "unlink"} <= failing.seen
+
+
+def test_a_close_that_fails_anywhere(tmp_path, failing):
+    """What is not flushed can be flushed again; nothing stays locked."""
+    for n in range(1, 1000):
+        path = tmp_path / f"{n}" / "t"
+        path.parent.mkdir()
+        layer, optimizer, _ = trained(path)
+        new = state_of(layer, optimizer)
+        has_failed = failing.runs(n, layer.close)
+        layer.close()
+        optimizer = None
+        with fe.Embedding.open(path, "r+") as layer:
+            assert state_of(layer, optimizer_of("SparseAdam", layer)) == new
+        assert not [name for name in os.listdir(path.parent) if name.endswith((".lock", ".new", ".journal"))]
+        if has_failed is None:
+            break
+    assert n > 20
+
+
+@pytest.mark.parametrize(("mode", "options"), [("r", {}), ("r", {"snapshot": True}), ("r+", {})])
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_an_open_that_fails_anywhere(tmp_path, failing, mode, options, is_torn):
+    """Also of a table with the journal of a flush that did not end."""
+    path, left = tmp_path / "in" / "t", tmp_path / "left"
+    path.parent.mkdir()
+    layer, optimizer, _ = trained(path)
+    new = state_of(layer, optimizer)
+    if is_torn:
+        leave_journal(layer)
+        assert (path.parent / "t.journal").exists()
+    else:
+        layer.flush()
+    shutil.copytree(path.parent, left)
     layer.close()
-    assert n > 3
+    n_open = descriptors()
+    for n in range(1, 1000):
+        shutil.rmtree(path.parent)
+        shutil.copytree(left, path.parent)
+        opened = []
+        has_failed = failing.runs(n, lambda opened=opened: opened.append(fe.Embedding.open(path, mode, **options)))
+        for layer in opened:
+            layer.close()
+        if has_failed is None:
+            break
+        opened = layer = None
+        assert descriptors() == n_open
+        with fe.Embedding.open(path, mode, **options) as layer:
+            assert layer.weight.tobytes() == new[0]
+        assert state_in(path, "SparseAdam") == new
+        layer = None
+    assert n > 5
+
+
+def test_a_save_that_fails_anywhere(tmp_path, failing):
+    path = tmp_path / "c"
+    checkpoint.save(path, {"a": np.zeros(9)}, "old")
+    n_open, seen = descriptors(), []
+    for n in range(1, 1000):
+        has_failed = failing.runs(n, lambda: checkpoint.save(path, {"a": np.ones(9), "b": np.ones(2)}, "new"))
+        if has_failed is None:
+            break
+        left = [tmp_path / name for name in os.listdir(tmp_path) if name != "c"]
+        assert not left or failing.failed in ("open", "close", "unlink")  # what removes the temporary folder
+        for folder in left:
+            shutil.rmtree(folder)
+        assert has_failed or left
+        assert descriptors() == n_open
+        tensors, description = checkpoint.load(path)
+        assert (description, tensors["a"].sum(), len(tensors)) in (("old", 0, 1), ("new", 9, 2))
+        seen.append(description)
+        checkpoint.save(path, {"a": np.zeros(9)}, "old")
+    assert failing.seen == {"open", "write", "chmod", "fsync", "close", "replace"}
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen) == {"old", "new"}
+    for n in range(1, 10):
+        if failing.runs(n, lambda: checkpoint.load(path)) is None:
+            break
+    assert n > 2

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import fastembed as fe
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import journal
+from fastembed.io.atomic import beside
 
 pytestmark = pytest.mark.on_reference
 
@@ -91,10 +91,10 @@ def test_what_create_refuses(path):
     with pytest.raises(ValueError, match="padding_idx"):
         fe.Embedding.create(other, (V, D), padding_idx=V)
     for left in ("journal", "optimizer.json"):
-        journal.beside(other, left).touch()
+        beside(other, left).touch()
         with pytest.raises(FileExistsError, match=left):
             fe.Embedding.create(other, (V, D))
-        os.unlink(journal.beside(other, left))
+        os.unlink(beside(other, left))
     with pytest.raises(OSError, match="no folder"):
         fe.Embedding.create(path.parent / "none" / "t", (V, D))
     assert path.read_bytes() == before

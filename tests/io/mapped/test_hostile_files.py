@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 
 import fastembed as fe
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import journal
+from fastembed.io import journal, record
+from fastembed.io.atomic import beside
 
 pytestmark = pytest.mark.on_reference
 
@@ -40,13 +41,11 @@ def test_truncated_and_damaged_files(tmp_path):
         (deep, "recursion|Expecting"),
         (b'{"a": 1, "a": 2}', "twice"),
         (json.dumps({f"{k}": entry for k in range(100_001)}).encode(), "no mapping of at most"),
-        (json.dumps({"a": entry, "b": {**entry, "data_offsets": [8, 16], "shape": [1, 2]}}).encode(), "name must say"),
+        (json.dumps({"a": entry, "b": {**entry, "data_offsets": [8, 16], "shape": [1, 2]}}).encode(), "'a' and 'b' overlap"),
     ):
         path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
         with pytest.raises(CheckpointError, match=says):
             fe.Embedding.open(path)
-    with pytest.raises(CheckpointError, match="'a' and 'b' overlap"):
-        fe.Embedding.open(path, name="a")
     path.write_bytes(struct.pack("<Q", 17 << 20) + bytes(18 << 20))
     with pytest.raises(CheckpointError, match="longer than the file, or than 16777216 bytes"):
         fe.Embedding.open(path)
@@ -115,10 +114,11 @@ def test_hostile_npy_headers(tmp_path_factory, header, n_data):
 def test_journals_that_are_damaged_or_of_another_table(path):
     layer = fe.Embedding.create(path, (V, D), rng=1)
     whole, rows = path.read_bytes(), np.array([1, 2, 5])
-    part = (journal.part_of(path, layer.storage._place), layer.storage.table)
-    journal.write(path, [part], rows, None)
+    (file,) = layer.storage._files()
+    part = journal.part_of(path, layer.storage._place)
+    journal.write(path, [file], rows, None)
     layer.storage.close()
-    written = journal.beside(path, "journal").read_bytes()
+    written = beside(path, "journal").read_bytes()
     for content in (
         b"",
         b"x",
@@ -128,12 +128,12 @@ def test_journals_that_are_damaged_or_of_another_table(path):
         written[:60] + b"?" + written[61:],
         b"fe-jrnl1" + bytes(8),
     ):
-        journal.beside(path, "journal").write_bytes(content)
+        beside(path, "journal").write_bytes(content)
         for mode in ("r", "r+"):
             with pytest.raises(CheckpointError, match=r"is not a journal of table\.safetensors, or is damaged"):
                 fe.Embedding.open(path, mode)
     assert path.read_bytes() == whole
-    journal.beside(path, "journal").write_bytes(written)
+    beside(path, "journal").write_bytes(written)
     path.write_bytes(whole[:-4] + bytes(28))
     for mode in ("r", "r+"):
         with pytest.raises(CheckpointError):
@@ -143,14 +143,51 @@ def test_journals_that_are_damaged_or_of_another_table(path):
         {"row_size": 0.5}, {"row_size": 8},
     ):  # fmt: skip
         path.write_bytes(whole)
-        forged = journal.Journal(path, [part[0]._replace(**change)], [], None, journal.runs_of(rows), memoryview(b""))
+        forged = journal.Journal(path, [part._replace(**change)], [], None, journal.runs_of(rows), memoryview(b""))
         head = {"parts": forged.parts, "renamed": [], "record": None, "n_runs": len(forged.runs)}
         body = struct.pack("<Q", len(json.dumps(head))) + json.dumps(head).encode() + forged.runs.tobytes() + bytes(3 * D * 4)
         checksum = struct.pack("<Q", __import__("zlib").crc32(body))
-        journal.beside(path, "journal").write_bytes(b"fe-jrnl1" + body + checksum)
+        beside(path, "journal").write_bytes(b"fe-jrnl1" + body + checksum)
         with pytest.raises(CheckpointError, match="damaged"):
             fe.Embedding.open(path, "r+")
         assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in ("optimizer", "tensor", "table") for value in (3, [1], True, None, {})]
+    + [(field, value) for field in ("options", "states") for value in (3, [1], True, None, "x")]
+    + [("step", value) for value in ("3", [1], True, None, 1.5, -1, 2**63)]
+    + [
+        ("optimizer", "../x"),
+        ("optimizer", "n" * 10**6),
+        ("states", {"../x": 0.0}),
+        ("states", {"x": 1}),
+        ("states", {"x": [1]}),
+    ],
+    ids=lambda value: f"{value!s:.9}",
+)
+def test_fields_of_records(path, field, value):
+    """In the record file, and in a journal."""
+    layer = fe.Embedding.create(path, (V, D), rng=1)
+    files, found = layer.storage._files(), dict.fromkeys(record.NO_RECORD, "x")
+    layer.close()
+    found |= {"step": 1, "options": {}, "states": {}}
+    record.write(path, found)
+    assert record.read(path) == found
+    record.write(path, found | {field: value})
+    with pytest.raises(CheckpointError, match=f"does not describe an optimiser: {field} must be .*, got") as caught:
+        fe.Embedding.open(path, "r+")
+    assert len(str(caught.value)) < 500
+    os.unlink(beside(path, "optimizer.json"))
+    with pytest.raises(ValueError, match=f"{field} must be"):
+        journal.write(path, files, np.array([1]), found | {field: value})
+    assert os.listdir(path.parent) == [path.name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "checked", lambda found: found)
+        journal.write(path, files, np.array([1]), found | {field: value})
+    with pytest.raises(CheckpointError, match=rf"{path.name}\.journal is not a journal .*: {field} must be"):
+        fe.Embedding.open(path, "r+")
 
 
 def test_what_lies_beside_a_table_is_checked(path):
@@ -159,9 +196,9 @@ def test_what_lies_beside_a_table_is_checked(path):
     train(layer, optimizer_of("SparseAdam", layer), range(2))
     layer.close()
     assert {os.stat(path.parent / name).st_mode & 0o777 for name in os.listdir(path.parent)} == {0o600}
-    record = journal.beside(path, "optimizer.json")
-    good = record.read_bytes()
-    state = journal.beside(path, "SparseAdam.exp_avg")
+    described = beside(path, "optimizer.json")
+    good = described.read_bytes()
+    state = beside(path, "SparseAdam.exp_avg")
     for bad in (
         b"",
         b"5",
@@ -170,10 +207,10 @@ def test_what_lies_beside_a_table_is_checked(path):
         good.replace(b"SparseAdam", b"../x"),
         b"[" * 10**5,
     ):
-        record.write_bytes(bad)
+        described.write_bytes(bad)
         with pytest.raises(CheckpointError, match="does not describe an optimiser"):
             fe.Embedding.open(path, "r+")
-    record.write_bytes(good)
+    described.write_bytes(good)
     kept = state.read_bytes()
     for content in (kept[:-1], b"", io.BytesIO(kept).read(40)):
         state.write_bytes(content)

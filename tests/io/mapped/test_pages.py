@@ -10,7 +10,7 @@ from common import same_bits
 
 import fastembed as fe
 from fastembed._kernels import backend
-from fastembed.io import mapped, tensor_file
+from fastembed.io import mapping, tensor_file
 
 pytestmark = pytest.mark.on_reference
 
@@ -67,13 +67,13 @@ def test_advice_changes_no_value(path):
     fe.Embedding.create(path, table.shape, init=lambda a, b: table[a:b]).close()
     place = tensor_file.find(path)
     rows = np.array([4_999, -1, 7, 7, 0, 10**12, -(2**63), 3_000])
-    for array in (mapped._mapped(path, place), mapped._mapped(path, place)[:0], mapped._mapped(path, place)[:, :0].copy()):
+    for array in (mapping.mapped(path, place), mapping.mapped(path, place)[:0], mapping.mapped(path, place)[:, :0].copy()):
         for some in (rows, rows[:0], np.arange(5_000)):
             assert backend.kernels.any_nonresident(array, some) in (True, False)
             backend.kernels.prefetch_pages(array, some)
             backend.kernels.release_pages(array, some)
         assert same_bits(array, table[: len(array), : array.shape[1]])
-    private = mapped._mapped(path, place)
+    private = mapping.mapped(path, place)
     private[3] = 0
     backend.kernels.release_pages(private, np.array([3]))
     assert same_bits(private, table)

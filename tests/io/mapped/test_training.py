@@ -10,7 +10,7 @@ from common import same_bits
 from mapped_tables import KINDS, D, V, optimizer_of, state_in, state_of, train
 
 import fastembed as fe
-from fastembed.io import journal
+from fastembed.io.atomic import beside
 
 pytestmark = pytest.mark.on_reference
 
@@ -33,7 +33,7 @@ def test_training_gives_the_bits_of_a_table_in_memory(path, kind, dtype):
         optimizer = optimizer_of(kind, layer)
         assert state_of(layer, optimizer) == state_of(expected, like)
     names = {f"{path.name}.{kind.split()[0]}.{name}" for name in optimizer._state_kinds(0, optimizer._options_of(0))}
-    assert set(os.listdir(path.parent)) == {path.name, f"{path.name}.optimizer.json"} | names
+    assert set(os.listdir(path.parent)) == {path.name, f"{path.name}.optimizer.json", f"{path.name}.lock"} | names
     other = "Adagrad" if kind != "Adagrad" and "Adagrad from" not in kind else "RowWiseAdagrad"
     if names:
         with pytest.raises(ValueError, match=f"has a state of {kind.split()[0]} weight beside it, not of {other} weight: .*json"):
@@ -108,7 +108,7 @@ def test_a_table_that_is_read_is_not_trained(path):
     with fe.Embedding.open(path, "r+", freeze=True) as layer:
         optimizer = fe.optim.SGD(layer, momentum=0.9)
         train(layer, optimizer, range(2))
-        assert os.listdir(path.parent) == [path.name]
+        assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.lock"]
         layer.trainable = True
         train(layer, optimizer, range(2))
         assert not same_bits(layer.weight, fe.Embedding(V, D, rng=0).weight)
@@ -150,7 +150,7 @@ def test_an_option_that_needs_more_state(path):
         train(of, opt, range(2, 4))
         opt.momentum = 0.9
         train(of, opt, range(4, 5))
-    assert json.loads(journal.beside(path, "optimizer.json").read_text())["step"] == 2  # what is on the disk is that of the flush
+    assert json.loads(beside(path, "optimizer.json").read_text())["step"] == 2  # what is on the disk is that of the flush
     assert state_of(layer, optimizer) == state_of(expected, like)
     layer.close()
     with fe.Embedding.open(path, "r+") as layer:

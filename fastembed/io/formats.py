@@ -1,0 +1,51 @@
+"""What a file is that has not the format that was expected, as an error says it."""
+
+from __future__ import annotations
+
+import re
+
+N_BYTES = 4096  # bytes from the beginning of a file that tell its format
+
+_BEGINNINGS = (
+    (b"\x93NUMPY", "a .npy array, which numpy.load reads"),
+    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", "a PyTorch file of an old version: save its arrays from PyTorch"),
+    (b"\x80\x02", "a pickle, which can run any code and is not read"),
+    (b"\x80\x04", "a pickle, which can run any code and is not read"),
+    (b"\x80\x05", "a pickle, which can run any code and is not read"),
+    (b"\x89HDF", "an HDF5 file, which h5py reads"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x1f\x8b", "compressed by gzip: decompress it first"),
+)
+_NUMBER = rb"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?"
+_TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]*")
+
+
+def description(head: bytes) -> str | None:
+    """What a file that begins with these bytes is, or None if that is unknown."""
+    if not head:
+        return "it is empty"
+    if head[8:9] == b"{":  # a safetensors file: its first 8 bytes are a length, and may look like anything
+        return None
+    if head.startswith(b"PK\x03\x04"):
+        return f"it is {_archive(head)}"
+    for beginning, what in _BEGINNINGS:
+        if head.startswith(beginning):
+            return f"it is {what}"
+    line, *more = head.split(b"\n", 1)
+    if re.fullmatch(rb"[0-9]+ [0-9]+\r?", line) and more:
+        return "it holds vectors in the format of word2vec: read them with gensim, for example"
+    if not _TEXT.fullmatch(head):
+        return None
+    if re.match(rb"[^ \t]+([ \t]" + _NUMBER + rb"){2,}", line):
+        return "it is text with a vector on each line, as those of GloVe or fastText: read it line by line"
+    return "it is text"
+
+
+def _archive(head: bytes) -> str:
+    """Which kind of zip file; the name of its first member begins at byte 30."""
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    if name.endswith(b".npy"):
+        return "a .npz archive, which numpy.load reads"
+    if name.endswith((b"/data.pkl", b"/.format_version", b"/version", b"/byteorder")):
+        return "a PyTorch file: save its arrays from PyTorch"
+    return "a zip archive"

@@ -1,0 +1,1 @@
+"""The differential campaign: random calls, each compared with fastembed.reference to the bit."""

@@ -1,0 +1,236 @@
+"""Cases of the public functions: look-ups, scatter-add, bags, hashes, row-sparse gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from common import relaid
+
+import fastembed as fe
+from fastembed import reference
+
+from .case import Case, copies
+from .draws import ARITHMETIC, DTYPES, Draw, lists
+
+
+def _table(draw: Draw, dtype: str, width: int, most: int = 9) -> np.ndarray[Any, Any]:
+    return draw.numbers((0 if draw.maybe(0.03) else draw.randint(1, most), width), dtype)
+
+
+def _out(draw: Draw, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any] | None:
+    if draw.maybe(0.7):
+        return None
+    out = np.full(shape, 7, DTYPES[dtype])
+    return relaid(out, draw.choice(("plain", "rows-apart")))
+
+
+def gather(draw: Draw) -> Case:
+    dtype, shape, bounds = draw.dtype(), draw.shape(), draw.bounds()
+    table = _table(draw, dtype, draw.width())
+    ids, given = draw.ids(shape, len(table)), draw.laid(table)
+    out = _out(draw, (*shape, table.shape[1]), dtype)
+    return Case(
+        f"gather {dtype} {table.shape} ids {shape} {bounds}",
+        lambda: [("rows", fe.gather(given, ids, bounds=bounds, out=out))],
+        lambda: [("rows", reference.gather(lists(table), lists(ids), bounds=bounds, dtype=dtype))],
+        {"rows": dtype},
+        copies(table=given, ids=ids),
+    )
+
+
+def _positions(draw: Draw, shape: tuple[int, ...], n_rows: int) -> dict[str, Any]:
+    if draw.maybe(0.5):
+        return {"position_ids": draw.ids(shape, n_rows)}
+    return {"start": draw.randint(0, 3) if draw.maybe(0.5) else 0}
+
+
+def gather_add(draw: Draw) -> Case:
+    dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
+    wte, wpe = _table(draw, dtype, width), _table(draw, dtype, width)
+    ids, positions = draw.ids(shape, len(wte)), _positions(draw, shape, len(wpe))
+    given, given_wpe, out = draw.laid(wte), draw.laid(wpe), _out(draw, (*shape, width), dtype)
+    if not (len(wte) and len(wpe)):  # lists do not say how wide a table without rows is
+        return gather(draw)
+    return Case(
+        f"gather_add {dtype} {wte.shape} {wpe.shape} ids {shape} {bounds} {sorted(positions)}",
+        lambda: [("rows", fe.gather_add(given, ids, given_wpe, bounds=bounds, out=out, **positions))],
+        lambda: [("rows", reference.gather_add(
+            lists(wte), lists(ids), lists(wpe), bounds=bounds, dtype=dtype, **{k: lists(v) for k, v in positions.items()}
+        ))],
+        {"rows": dtype},
+        copies(wte=given, wpe=given_wpe, ids=ids),
+    )  # fmt: skip
+
+
+def scatter_add(draw: Draw) -> Case:
+    dtype, shape, bounds = draw.dtype(), draw.shape(), draw.bounds()
+    table = _table(draw, dtype, draw.width())
+    ids = draw.ids(shape, len(table))
+    values_shape = (*shape, table.shape[1])
+    if draw.maybe(0.2):  # broadcast
+        values_shape = values_shape[draw.randrange(len(values_shape)) :]
+    values = draw.numbers(values_shape, ARITHMETIC[dtype])
+    given, given_values = draw.written(table), draw.laid(values)
+
+    def ours() -> list[tuple[str, Any]]:
+        fe.scatter_add(given, ids, given_values, bounds=bounds)
+        return [("table", given)]
+
+    def like() -> list[tuple[str, Any]]:
+        rows = lists(table)
+        if rows:
+            reference.scatter_add(rows, lists(ids), lists(values), bounds=bounds, dtype=dtype)
+        else:  # lists do not say how wide it is
+            reference.resolve_ids(lists(ids), 0, bounds)
+        return [("table", rows)]
+
+    title = f"scatter_add {dtype} {table.shape} ids {shape} {bounds}"
+    return Case(title, ours, like, {"table": dtype}, copies(ids=ids, values=given_values), may_refuse=True)
+
+
+def gather_add_backward(draw: Draw) -> Case:
+    dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
+    dwte, dwpe = draw.numbers((draw.randint(1, 9), width), dtype), draw.numbers((draw.randint(1, 9), width), dtype)
+    ids, positions = draw.ids(shape, len(dwte)), _positions(draw, shape, len(dwpe))
+    dout = draw.numbers((*shape, width), ARITHMETIC[dtype])
+    given, given_wpe, given_dout = draw.written(dwte), draw.written(dwpe), draw.laid(dout)
+
+    def ours() -> list[tuple[str, Any]]:
+        fe.gather_add_backward(given_dout, ids, given, given_wpe, bounds=bounds, **positions)
+        return [("dwte", given), ("dwpe", given_wpe)]
+
+    def like() -> list[tuple[str, Any]]:
+        of_wte, of_wpe, places = lists(dwte), lists(dwpe), {k: lists(v) for k, v in positions.items()}
+        reference.gather_add_backward(lists(dout), lists(ids), of_wte, of_wpe, bounds=bounds, dtype=dtype, **places)
+        return [("dwte", of_wte), ("dwpe", of_wpe)]
+
+    title = f"gather_add_backward {dtype} {dwte.shape} {dwpe.shape} ids {shape} {bounds} {sorted(positions)}"
+    return Case(title, ours, like, {"dwte": dtype, "dwpe": dtype}, copies(dout=given_dout, ids=ids), may_refuse=True)
+
+
+def draw_bags(draw: Draw, n_rows: int, bounds: str = "raise", p_outside: float = 0.1) -> dict[str, Any]:
+    """Ids in two axes, or of one axis with offsets; options of the bags; their number."""
+    include_last = draw.maybe(0.3)
+    if draw.maybe(0.3):
+        shape: tuple[int, ...] = (draw.randint(1, 5), draw.randrange(5))  # lists do not tell (0, n)
+        offsets, n_bags, include_last = None, shape[0], False
+    else:
+        shape = (draw.randrange(12),)
+        ends = [0, *sorted(draw.randint(0, shape[0]) for _ in range(draw.randrange(6)))]
+        offsets, n_bags = draw.laid(np.array(ends)), len(ends) - include_last
+    return {
+        "ids": draw.ids(shape, n_rows, p_outside), "offsets": offsets, "n_bags": n_bags, "shape": shape,
+        "include_last_offset": include_last, "mode": draw.choice(("sum", "mean", "sqrtn", "max")),
+        "padding_idx": draw.choice((None, None, 0, -1)), "bounds": bounds,
+    }  # fmt: skip
+
+
+def embedding_bag(draw: Draw) -> Case:
+    dtype = draw.dtype()
+    table = draw.numbers((draw.randint(1, 9), draw.width()), dtype)
+    bags = draw_bags(draw, len(table), draw.bounds())
+    ids, offsets, n_bags, shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
+    weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
+    given, given_weights = draw.laid(table), None if weights is None else draw.laid(weights)
+    out = _out(draw, (n_bags, table.shape[1]), dtype)
+    return Case(
+        f"embedding_bag {dtype} {table.shape} ids {shape} {bags}",
+        lambda: [("rows", fe.embedding_bag(given, ids, offsets, per_sample_weights=given_weights, out=out, **bags))],
+        lambda: [("rows", reference.embedding_bag(
+            lists(table), lists(ids), lists(offsets), per_sample_weights=lists(weights), dtype=dtype, **bags
+        ))],
+        {"rows": dtype},
+        copies(table=given, ids=ids, weights=given_weights),
+    )  # fmt: skip
+
+
+def embedding_bag_backward(draw: Draw) -> Case:
+    dtype = draw.dtype()
+    table = draw.numbers((draw.randint(1, 9), draw.width()), dtype)
+    bags = draw_bags(draw, len(table), draw.bounds())
+    ids, offsets, n_bags, shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
+    weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
+    bags["scale_grad_by_freq"] = bags["mode"] != "max" and draw.maybe(0.4)
+    dtable, dout = draw.numbers(table.shape, dtype), draw.numbers((n_bags, table.shape[1]), ARITHMETIC[dtype])
+    given, given_dout, written = draw.laid(table), draw.laid(dout), draw.written(dtable)
+    with_table = bags["mode"] == "max" or draw.maybe(0.7)
+
+    def ours() -> list[tuple[str, Any]]:
+        of_weights = fe.embedding_bag_backward(
+            given_dout, ids, written, offsets, per_sample_weights=weights, table=given if with_table else None, **bags
+        )
+        return [("dtable", written), *([] if of_weights is None else [("dweights", of_weights)])]
+
+    def like() -> list[tuple[str, Any]]:
+        rows = lists(dtable)
+        of_weights = reference.embedding_bag_backward(
+            lists(dout), lists(ids), rows, lists(offsets), per_sample_weights=lists(weights),
+            table=lists(table) if with_table else None, dtype=dtype, **bags,
+        )  # fmt: skip
+        return [("dtable", rows), *([] if of_weights is None else [("dweights", of_weights)])]
+
+    title = f"embedding_bag_backward {dtype} {table.shape} ids {shape} {bags} {'weights' if weights is not None else ''}"
+    dtypes = {"dtable": dtype, "dweights": ARITHMETIC[dtype]}
+    return Case(title, ours, like, dtypes, copies(dout=given_dout, table=given, ids=ids), may_refuse=True)
+
+
+def hash_ids(draw: Draw) -> Case:
+    ids, n_rows, seed = draw.ids(draw.shape(), 2**62), draw.randint(1, 2**32 - 1), draw.randrange(2**32)
+    return Case(
+        f"hash_ids {n_rows} seed {seed}",
+        lambda: [("hashes", fe.hash_ids(ids, n_rows, seed=seed))],
+        lambda: [("hashes", reference.hash_ids(lists(ids), n_rows, seed=seed))],
+        {},
+        copies(ids=ids),
+    )
+
+
+def row_grad(draw: Draw) -> Case:
+    """A gradient from single elements, and one operation after the other on it."""
+    dtype, n_rows, width, n = draw.choice(("float32", "float64")), draw.randint(1, 9), draw.randint(1, 20), draw.randrange(12)
+    kind = draw.choice(("normal", "integers", "denormal", "apart"))
+    drawn = [
+        (draw.numbers((n,), dtype, kind), [draw.randrange(n_rows) for _ in range(n)], [draw.randrange(width) for _ in range(n)])
+        for _ in range(2)
+    ]
+    factor, limit = draw.uniform(-3, 3), draw.choice((0.0, 0.5, 100.0, math.inf))
+
+    def ours() -> list[tuple[str, Any]]:
+        one, other = (fe.RowGrad.from_coo(data, (rows, cols), (n_rows, width)) for data, rows, cols in drawn)
+        total, found = one + other, []
+        for name, grad in (("sum", total), ("scaled", total.scale(factor))):
+            found += [(f"{name} ids", grad.ids), (f"{name} rows", grad.rows.copy()), (f"{name} norm", grad.norm())]
+        found.append(("norm before", total.clip_(limit)))
+        found += [("clipped", total.rows.copy()), ("dense", total.to_dense())]
+        total.clip_value_(0.25)
+        data, (rows, cols) = total.to_coo()
+        return [*found, ("data", data), ("row", rows), ("col", cols)]
+
+    def like() -> list[tuple[str, Any]]:
+        one, other = (reference.RowGrad.from_coo(lists(data), (rows, cols), width, dtype) for data, rows, cols in drawn)
+        total, found = one + other, []
+        for name, grad in (("sum", total), ("scaled", total.scale(factor))):
+            found += [(f"{name} ids", grad.ids), (f"{name} rows", list(grad.rows)), (f"{name} norm", grad.norm())]
+        found.append(("norm before", total.clip_(limit)))
+        found += [("clipped", list(total.rows)), ("dense", total.to_dense(n_rows))]
+        total.clip_value_(0.25)
+        data, (rows, cols) = total.to_coo()
+        return [*found, ("data", data), ("row", rows), ("col", cols)]
+
+    return Case(f"row_grad {dtype} ({n_rows}, {width})", ours, like, {})
+
+
+def table_statistics(draw: Draw) -> Case:
+    dtype, width = draw.dtype(), draw.randint(1, 40)
+    table = draw.numbers((draw.randint(1, 9), width), dtype)
+    given = draw.laid(table)
+    names = ("rows", "columns", "min_norm", "mean_norm", "max_norm", "zero_rows", "nonfinite_rows")
+    return Case(
+        f"table_statistics {dtype} {table.shape}",
+        lambda: [(name, getattr(fe.table_statistics(given), name)) for name in names],
+        lambda: [(name, reference.statistics.table_statistics(lists(table))[name]) for name in names],
+        {},
+        copies(table=given),
+    )

@@ -1,0 +1,63 @@
+"""Cases that are large enough for the pool: each is compared with NumPy or with one thread.
+
+The reference takes too long for them; small cases say that one thread gives its bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fastembed as fe
+
+from .case import Case
+from .draws import ARITHMETIC, Draw
+
+
+def _calls(draw: Draw, table: np.ndarray[Any, Any], n_ids: int, dtype: str) -> tuple[str, Callable[[], list[tuple[str, Any]]]]:
+    """A call of some size, which makes the same each time."""
+    n_rows, width = table.shape
+    ids = np.array(draw.choices(range(n_rows), k=n_ids))
+    dout = draw.numbers((n_ids, width), ARITHMETIC[dtype], "normal")
+    bags = np.sort(np.array([0, *draw.choices(range(n_ids), k=n_ids // 8)]))
+    what = draw.choice(("gather", "gather_add", "scatter_add", "bag", "bag backward", "step", "nearest"))
+    mode, name = draw.choice(("sum", "mean", "max")), draw.choice(("SGD", "AdamW", "RowWiseAdagrad", "SparseAdam"))
+
+    def call() -> list[tuple[str, Any]]:
+        if what == "gather":
+            return [("rows", fe.gather(table, ids))]
+        if what == "gather_add":
+            return [("rows", fe.gather_add(table, ids.reshape(-1, 4), table[:9]))]
+        if what == "bag":
+            return [("rows", fe.embedding_bag(table, ids, bags, mode=mode))]
+        if what == "nearest":
+            found = fe.Embedding.from_pretrained(table).nearest(table[:9].astype("f8"), 5)
+            return [("ids", found.ids), ("scores", found.scores)]
+        target = table.copy()
+        if what == "scatter_add":
+            fe.scatter_add(target, ids, dout)
+        elif what == "bag backward":
+            fe.embedding_bag_backward(dout[: len(bags)], ids, target, bags, mode=mode, table=table)
+        else:
+            layer = fe.Embedding.from_pretrained(target)
+            optimizer = getattr(fe.optim, name)(layer, lr=0.1)
+            for _ in range(3):
+                layer.backward(dout, ids, optimizer=optimizer)
+            optimizer.flush()
+        return [("table", target)]
+
+    return f"{what} {mode if 'bag' in what else ''}{name if what == 'step' else ''}", call
+
+
+def many(draw: Draw) -> Case:
+    dtype, width, n_rows = draw.dtype(), draw.choice((1, 3, 16, 33, 64, 130)), draw.choice((9, 500, 4_000))
+    table = draw.numbers((n_rows, width), dtype, draw.choice(("normal", "denormal")))
+    what, call = _calls(draw, table, draw.choice((512, 4_096)) * draw.randint(1, 4), dtype)
+
+    def on_one_thread() -> list[tuple[str, Any]]:
+        with fe.threads(1):
+            return call()
+
+    return Case(f"threads {what} {dtype} {table.shape}", call, on_one_thread, {"table": dtype, "rows": dtype})

@@ -1,0 +1,1 @@
+"""Faults on purpose in C, and the sanitizers called as the Makefile calls them."""

@@ -1,0 +1,50 @@
+"""Many threads on one layer, forks, exits and a soak, in short; and that faults would be seen."""
+
+import threading
+
+import numpy as np
+import pytest
+from common import needs_c
+from sharing import processes, soak, threads
+
+pytestmark = [needs_c, pytest.mark.uninstrumented]
+
+
+def test_many_threads_on_one_layer(tmp_path, capsys):
+    assert threads.run(2.0, 0, tmp_path) == 0, capsys.readouterr().out
+
+
+def test_a_torn_row_is_seen(tmp_path, monkeypatch):
+    """A step that writes the halves of rows one after the other, without the lock."""
+
+    def step(subject):
+        subject.layer.weight[:, :5] += 1
+        threading.Event().wait(0.001)
+        subject.layer.weight[:, 5:] += 1
+
+    monkeypatch.setattr(threads.Uniform, "step", step)
+    faults, _ = threads.run_for(1.0, 0, None, "float32", "SGD")
+    assert faults["a look-up returns a row of two steps"] > 0
+
+
+@pytest.mark.fork
+def test_forks_and_exits(capsys):
+    assert processes.run(1, 1) == 0, capsys.readouterr().out
+
+
+def test_a_script_that_fails_or_hangs_is_seen():
+    assert "status 1" in processes._run("raise SystemExit('x')", 0, 60)
+    assert "did not end" in processes._run("import time; time.sleep(60)", 0, 1)
+
+
+def test_memory_that_grows_is_seen(tmp_path, capsys, monkeypatch):
+    kept = []
+    monkeypatch.setattr(soak, "work", lambda *_: kept.append(np.ones(100_000)))
+    assert soak.run(0.02, 0, tmp_path, 0.002) == 1
+    monkeypatch.setattr(soak, "work", lambda *_: None)
+    assert soak.run(0.01, 0, tmp_path, 0.002, 8 << 20) == 0
+
+
+def test_a_round_of_the_soak(tmp_path):
+    made = soak.seeds.make(tmp_path / "seeds")
+    soak.work(0, 0, tmp_path, made)

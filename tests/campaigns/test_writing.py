@@ -1,0 +1,120 @@
+"""Writing calls that are disturbed, in short; and that a torn state would be seen."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from common import needs_c, with_path
+from writing import allocations, interrupts, subjects
+
+pytestmark = [needs_c, pytest.mark.uninstrumented]
+
+ROOT = Path(__file__).parents[2]
+
+# A resize of a mapped table that is interrupted closes it: the others go on.
+CALLS = ",".join(name for name in subjects.CALLS if name not in ("shrink", "add_tokens"))
+
+needs_malloc = pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("cc") or "LD_PRELOAD" in os.environ, reason="a malloc is built and preloaded"
+)
+
+
+def run(script, environment=None):
+    """The status and the output of a script in a process of its own."""
+    command = [sys.executable, "-c", with_path(script)]
+    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return found.returncode, found.stdout + found.stderr
+
+
+def test_interrupts(capsys):
+    assert interrupts.run(100, 0, CALLS, "SparseAdam") == 0, capsys.readouterr().out
+
+
+def test_a_call_that_an_interrupt_tears_is_seen(capsys, monkeypatch):
+    def torn(subject, _):
+        subject.layer.weight[0] += 1
+        for _ in range(10**6):
+            pass
+        subject.layer.weight[1] += 1
+
+    monkeypatch.setitem(subjects.CALLS, "torn", subjects.Call(lambda subject: None, torn, ("Embedding",)))
+    assert interrupts.run(5, 0, "torn", "Adam") == 1
+    assert "torn Embedding Adam: torn: ['weight'] are neither" in capsys.readouterr().out
+
+
+def test_going_on_with_other_bits_is_seen(capsys, monkeypatch):
+    """The call changes what no state shows: which batch comes next."""
+
+    def forgets(subject, _):
+        for _ in range(10**6):
+            pass
+        next(subject.clock)
+
+    monkeypatch.setitem(subjects.CALLS, "forgets", subjects.Call(lambda subject: None, forgets, ("Embedding",)))
+    monkeypatch.setattr(interrupts, "later", lambda subject: {"next": next(subject.clock)})
+    assert interrupts.run(3, 0, "forgets", "Adam") == 1
+    assert "going on gives other bits of ['next']" in capsys.readouterr().out
+
+
+@pytest.mark.fork
+def test_kills():
+    status, output = run("import sys; from writing import kills; sys.exit(kills.run(4, 0))")
+    assert status == 0, output
+
+
+@pytest.mark.fork
+def test_a_save_that_a_kill_tears_is_seen():
+    status, output = run(
+        """
+import sys, time
+from fastembed import checkpoint
+from writing import kills
+save = checkpoint.save
+def in_place(path, tensors, description):
+    save(f"{path}.whole", tensors, description)
+    whole = open(f"{path}.whole", "rb").read()
+    with open(path, "wb") as file:
+        file.write(whole[: len(whole) // 2])
+        file.flush()
+        time.sleep(0.2)
+        file.write(whole[len(whole) // 2 :])
+checkpoint.save = in_place
+sys.exit(kills.run(20, 0, "save"))
+"""
+    )
+    assert status == 1
+    assert "of save : CheckpointError" in output
+
+
+@needs_malloc
+def test_each_allocation_of_a_call_fails():
+    allocations.build()
+    status, output = run(
+        "import sys; from writing import allocations; sys.exit(allocations.walk(('set_rows', 'Embedding', 'Adam')))",
+        allocations.environment(),
+    )
+    assert status == 0, output
+    assert int(output.split("places 1 to ")[1].split(",")[0]) > 20
+
+
+@needs_malloc
+def test_a_call_that_an_allocation_tears_is_seen():
+    allocations.build()
+    status, output = run(
+        """
+import sys
+from writing import allocations, subjects
+def torn(subject, _):
+    subject.layer.weight[0] += 1
+    subject.kept = bytearray(100_000)
+    subject.layer.weight[1] += 1
+subjects.CALLS["torn"] = subjects.Call(lambda subject: None, torn, ("Embedding",))
+sys.exit(allocations.walk(("torn", "Embedding", "Adam")))
+""",
+        allocations.environment(),
+    )
+    assert status == 1
+    assert "torn: ['weight'] are neither" in output

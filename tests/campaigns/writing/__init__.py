@@ -1,0 +1,1 @@
+"""Calls that write, disturbed: by signals, by kills, by allocations that fail. All or nothing."""
