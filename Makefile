@@ -156,8 +156,8 @@ build/fuzz/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(FUZZ_OBJEC
 .SECONDARY: $(FUZZ_OBJECTS)
 fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; \
-	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/$$name- \
-	    build/fuzz/corpus-$$name || exit 1; done
+	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
+	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
 # Mutated files through every reader; what fails is kept in build/fuzz-files.
 fuzz-files: $(VENV)/.test
