@@ -132,8 +132,8 @@ kills: $(VENV)/.test
 allocations: $(VENV)/.test
 	$(WRITING)
 
-# Many threads on one layer for MINUTES; forks and exits with threads at work. Mixed work for MINUTES,
-# in which memory must stay flat.
+# Many threads on one layer for MINUTES; forks and exits with threads at work. Mixed work for
+# MINUTES, in which memory must stay flat.
 MINUTES ?= 1
 concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing threads --minutes $(MINUTES) --seed $(SEED)
@@ -155,9 +155,9 @@ build/fuzz/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(FUZZ_OBJEC
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) $< $(FUZZ_OBJECTS) -o $@ -lm -lpthread
 .SECONDARY: $(FUZZ_OBJECTS)
 fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
-	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 \
-	    -max_total_time=$(SECONDS) -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/$$name- \
-	    build/fuzz/corpus-$$name || exit 1; done
+	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; \
+	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
+	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
 # Mutated files through every reader; what fails is kept in build/fuzz-files.
 fuzz-files: $(VENV)/.test

@@ -43,8 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     const fe_status status = with_positions ? fe_gather_add_backward(&values, &dwte, &token_ids, &dwpe, &position_ids, bounds)
                                             : fe_scatter_add(&dwte, &token_ids, bounds, &values);
-    const bool are_valid = is_valid(&token_ids, n, dwte.n_rows, bounds) &&
-                           (!with_positions || is_valid(&position_ids, n, dwpe.n_rows, bounds));
+    const bool are_valid =
+        is_valid(&token_ids, n, dwte.n_rows, bounds) && (!with_positions || is_valid(&position_ids, n, dwpe.n_rows, bounds));
     REQUIRE(status.code == (are_valid ? FE_OK : FE_BAD_ID));
     for (int64_t i = 0; i < n && are_valid; i++) {
         add(&like_wte, resolved(&token_ids, i, dwte.n_rows, bounds), item_of(&values, i));

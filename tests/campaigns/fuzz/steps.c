@@ -4,7 +4,6 @@
 
 enum { MOST_STEPS = 12 };
 
-
 static fe_step step_of(input *in, fe_rule rule, int number)
 {
     static const double RATES[] = {0, 1e-3, 0.1, 1, 1e30}, EPS[] = {1e-38, 1e-10, 1e-3};
