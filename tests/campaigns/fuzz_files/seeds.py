@@ -81,9 +81,8 @@ def _journal(folder: Path) -> str:
     layer.backward(np.ones((2, 3)), [1, 4], optimizer=fe.optim.SparseAdam(layer))
     layer.flush()
     files = layer.storage
-    parts = [(journal.part_of(files.path, files._place), files.table + 1)]
-    parts += [(journal.part_of(path, place), array + 1) for path, place, array in files._states.values()]
-    journal.write(files.path, parts, np.array([1, 2, 5]), files._record | {"step": 2})
+    changed = [(path, place, array + 1) for path, place, array in files._files()]
+    journal.write(files.path, changed, np.array([1, 2, 5]), files._record | {"step": 2})
     files.close()
     return "t.journal"
 
