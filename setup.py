@@ -11,6 +11,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+# -O3 makes look-ups and steps 5 to 15 per cent slower, link-time optimisation 5 to 30; aligned
+# loops and functions make no difference.
 OPTIMISE = "-O2"
 # No contraction and no fast-math: every instruction set must give the same bits.
 CFLAGS = ["-std=gnu11", OPTIMISE, "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]

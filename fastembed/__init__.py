@@ -1,21 +1,25 @@
 """fastembed: embedding layers on the CPU, with look-ups, gradients and optimisers."""
 
 import importlib
+from typing import TYPE_CHECKING
 
-from . import _version, optim
+from . import _version
 from ._runtime import show_config, show_runtime
 from ._threads import get_num_threads, set_num_threads, threads
-from .functional.bags import embedding_bag, embedding_bag_backward
 from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
 from .functional.row_grad import RowGrad
 from .functional.statistics import TableStatistics, table_statistics
-from .layers.bag import EmbeddingBag
 from .layers.embedding import Embedding
-from .layers.hashed import HashEmbedding, hash_ids
-from .layers.quantized import QuantizedEmbedding
 from .layers.token_position import TokenPositionEmbedding
 from .layers.vocabulary import Vocabulary
-from .optim import Parameter
+
+if TYPE_CHECKING:
+    from . import optim
+    from .functional.bags import embedding_bag, embedding_bag_backward
+    from .layers.bag import EmbeddingBag
+    from .layers.hashed import HashEmbedding, hash_ids
+    from .layers.quantized import QuantizedEmbedding
+    from .optim import Parameter
 
 __version__ = _version.VERSION
 
@@ -49,8 +53,29 @@ __all__ = [
 _version.warn_of_namesake()
 
 
+# What an import of the package alone does not load: it would take a third of its time.
+_MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
+_NAMES = {
+    "EmbeddingBag": "layers.bag",
+    "HashEmbedding": "layers.hashed",
+    "Parameter": "optim",
+    "QuantizedEmbedding": "layers.quantized",
+    "embedding_bag": "functional.bags",
+    "embedding_bag_backward": "functional.bags",
+    "hash_ids": "layers.hashed",
+}
+
+
 def __getattr__(name: str) -> object:
-    """Import modules that are loaded only when they are used."""
-    if name in ("checkpoint", "microgpt", "reference", "search", "training"):
+    """A public module or name that is loaded when it is first asked for."""
+    if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
+    if name in _NAMES:
+        found = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

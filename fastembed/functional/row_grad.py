@@ -74,8 +74,9 @@ def batch_of(
     in_order, order = kernels.sort_rows(rows, n_rows + 1)
     n_items = int(np.searchsorted(in_order, n_rows))
     in_order, order = in_order[:n_items], order[:n_items]
-    indices = order if sources is None else sources[order]
-    return Batch(in_order, indices, None if factors is None else factors[order], by_frequency, gradients)
+    # take, because NumPy crashes without memory for the conversion of int32 numbers in [order]
+    indices = order if sources is None else sources.take(order)
+    return Batch(in_order, indices, None if factors is None else factors.take(order), by_frequency, gradients)
 
 
 class RowGrad:

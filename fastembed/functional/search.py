@@ -59,6 +59,7 @@ class Rows(Protocol):
 class Searchable:
     """`nearest` and `analogy` for a class that has the members of `Rows`."""
 
+    @own_floats()
     def nearest(self: Rows, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False) -> Nearest:
         """The k rows that are nearest to each query: see `Embedding.nearest`."""
         dtype = self._float_rows(0, 0).dtype
@@ -72,6 +73,7 @@ class Searchable:
         excluded = rows[..., None] if _checks.flag("exclude_queries", exclude_queries) else np.empty((*rows.shape, 0), np.int64)
         return _nearest(self, _checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, excluded)
 
+    @own_floats()
     def analogy(
         self: Rows, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
     ) -> Nearest:

@@ -66,6 +66,7 @@ class QuantizedEmbedding(Searchable):
         return cls(packed, embedding_dim, bits=bits)
 
     @classmethod
+    @own_floats()
     def from_float(cls, table: Any, *, bits: int = 8) -> Self:
         """A layer with the elements of a table, rounded to the nearest.
 
@@ -244,16 +245,16 @@ def _float16_unit(x: Array) -> Array:
 @own_floats()
 def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
     """Quantize float32 rows into ``packed``; ``first`` is the number of the first, for errors."""
-    finite = np.isfinite(rows)
-    if not finite.all():
-        i, j = (int(k) for k in np.argwhere(~finite)[0])
-        raise ValueError(f"row {first + i} of the table has {rows[i, j]} at column {j}, and only finite numbers can be quantized")
     low, high = (np.zeros(len(rows), np.float32) if rows.shape[1] == 0 else end(axis=1) for end in (rows.min, rows.max))
     low, high = low + np.float32(0), high + np.float32(0)  # never -0.0
     scale, bias, inverse = _steps(low, high, bits)
     outside = np.flatnonzero(~(np.isfinite(scale) & np.isfinite(bias)))
     if outside.size:
         i = int(outside[0])
+        for j in np.flatnonzero(~np.isfinite(rows[i])).tolist():
+            raise ValueError(
+                f"row {first + i} of the table has {rows[i, j]} at column {j}, and only finite numbers can be quantized"
+            )
         raise ValueError(f"row {first + i} of the table goes from {low[i]} to {high[i]}, which is too far for {bits} bits")
     q = np.clip(np.rint((rows - bias[:, None].astype(np.float32)) * inverse[:, None]), 0, 2**bits - 1).astype(np.uint8)
     n_bytes = _elements_size(rows.shape[1], bits)

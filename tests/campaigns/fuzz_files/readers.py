@@ -67,6 +67,8 @@ def _command(*arguments: str) -> Callable[[Path], None]:
     def run(path: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
             status = cli.main([arguments[0], str(path), *arguments[1:]])
+        if status in (130, 143):  # a signal from outside: it ends the campaign
+            raise KeyboardInterrupt
         if status not in (0, 2) or (status == 2 and err.getvalue().count("\n") != 1):
             raise AssertionError(f"status {status}, {err.getvalue()!r}")
         if "\x1b" in out.getvalue() + err.getvalue():
