@@ -14,7 +14,7 @@ import numpy as np
 from .. import _checks
 from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
-from . import formats, safetensors_file
+from . import foreign_files, safetensors_file
 from .atomic import replacing, temporary_folder, writable_path
 from .errors import CheckpointError
 from .safetensors_file import Tensor
@@ -216,7 +216,7 @@ def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, dict[st
     if os.path.exists(name) and not os.path.isfile(name):  # to open a pipe might wait for ever
         raise OSError(f"{path!r} is not a regular file{', but a directory' if os.path.isdir(name) else ''}")
     with open(name, "rb") as file:
-        head = file.read(formats.N_BYTES)
+        head = file.read(foreign_files.N_BYTES)
         file.seek(0)
         try:
             header = safetensors_file.read_header(file, os.fstat(file.fileno()).st_size)
@@ -224,7 +224,7 @@ def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, dict[st
             description = _description(header)
             yield file, header.tensors, description
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            why = formats.description(head) or f"{error!s:.500}"
+            why = foreign_files.description(head) or f"{error!s:.500}"
             raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import _checks
 from .._messages import shown
-from . import formats, safetensors_file
+from . import foreign_files, safetensors_file
 from .atomic import beside, flush_folder, open_new
 from .errors import CheckpointError
 
@@ -108,7 +108,7 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
     try:
         with open(path, "rb") as file:
             found = os.fstat(file.fileno())
-            head = file.read(formats.N_BYTES)
+            head = file.read(foreign_files.N_BYTES)
             file.seek(0)
             is_npy = head.startswith(_NPY)
             place = _find_npy(file, found.st_size) if is_npy else _find_tensor(file, found.st_size, name, n_axes)
@@ -117,7 +117,7 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
     except ImportError as error:  # bfloat16 without ml_dtypes
         raise ImportError(f"{path}: {error}") from None
     except Exception as error:  # the parsers of NumPy and json raise many types
-        why = None if head.startswith(_NPY) else formats.description(head)
+        why = None if head.startswith(_NPY) else foreign_files.description(head)
         raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
     if n_axes not in (None, len(place.shape)):
         raise CheckpointError(f"{path} holds an array of shape {shown(place.shape)} where one with {n_axes} axes is needed")

@@ -1,4 +1,4 @@
-"""What a file is that has not the format that was expected, as an error says it."""
+"""Names of the formats that a foreign file may have, for errors."""
 
 from __future__ import annotations
 
