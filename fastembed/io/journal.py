@@ -234,8 +234,11 @@ def _parse(path: Path, table: Path, memory: memoryview) -> Journal:
     _check_head(table, head, parts, identities)
     runs = np.frombuffer(body[8 + length : 8 + length + n_runs * _RUN], np.int64).reshape(n_runs, 2)
     data = body[8 + length + n_runs * _RUN :]
+    if any(part.start + part.n_rows * part.row_size > part.file_size or part.file_size >= 2**63 for part in parts):
+        raise ValueError("its rows are not within the files")
+    n_rows = min((part.n_rows for part in parts), default=0)
     ends = runs.sum(axis=1)
-    if np.any(runs < [0, 1]) or np.any(runs[1:, 0] < ends[:-1]) or any(np.any(ends > part.n_rows) for part in parts):
+    if np.any(runs < [0, 1]) or np.any(runs > n_rows) or np.any(ends > n_rows) or np.any(runs[1:, 0] < ends[:-1]):
         raise ValueError("its rows are not those of the table")
     if len(data) != int(runs[:, 1].sum()) * sum(part.row_size for part in parts):
         raise ValueError("its length is wrong")
