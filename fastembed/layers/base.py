@@ -369,8 +369,8 @@ class Layer(Differentiable):
     def __reduce__(self) -> tuple[Any, ...]:
         self.storage.check_can_copy()
         self.apply_pending()
-        unshared = ("lock", "_lazy_tables", "optimizers", "_last_ids", "_hidden")
-        state = {name: value for name, value in self.__dict__.items() if name not in unshared}
+        of_last_call = ("_last_ids", "_hidden")
+        state = {name: value for name, value in self.__getstate__().items() if name not in of_last_call}
         return _restore, (type(self), state, self.training)
 
 
