@@ -78,6 +78,14 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 
 
+def inode_at(path: Path) -> int | None:
+    """The inode of the file that a path names now; None without one."""
+    try:
+        return os.stat(str(path)).st_ino
+    except FileNotFoundError:
+        return None
+
+
 def open_new(path: Path, mode_from: Path) -> BinaryIO:
     """Open ``<path>.new``, later renamed to ``path``; permissions are those of ``mode_from``."""
     mode = mode_from.stat().st_mode & 0o666 if mode_from.exists() else None

@@ -16,7 +16,7 @@ from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 from . import foreign_files, safetensors_file
 from .atomic import replacing, temporary_folder, writable_path
-from .errors import CheckpointError
+from .errors import CheckpointError, memory_errors
 from .safetensors_file import Tensor
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
 _KEY = "fastembed"  # the key of the description, as JSON, in the metadata of the file
 
 
+@memory_errors()
 def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], description: Any = None) -> None:
     """Write a checkpoint: to a temporary file beside ``path``, flushed, then renamed over it.
 
@@ -106,6 +107,7 @@ def _as_json(description: Any) -> str:
         raise ValueError(f"the description cannot be written as JSON: {error!s:.200}") from error
 
 
+@memory_errors()
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     """Read a checkpoint that `save` wrote, or a safetensors file from another program.
 
@@ -137,6 +139,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
     return loaded, description
 
 
+@memory_errors()
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write a nested state, such as ``state_dict()`` of layers and optimisers, with `save`.
 
@@ -177,6 +180,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     save(path, {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray)}, {"state": described})
 
 
+@memory_errors()
 def load_state(path: str | os.PathLike[str]) -> Any:
     """Read a file of `save_state`; tuples come back as lists.
 
@@ -236,6 +240,7 @@ def _description(header: safetensors_file.Header) -> Any:
         return None
 
 
+@memory_errors()
 def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics | str], Any]:
     """The contents of a safetensors file, read in blocks of rows: it may be larger than memory.
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 from . import journal
@@ -23,30 +24,34 @@ except ImportError:
 _N_TRIES, _WAIT = 200, 0.01  # of a snapshot, while the writer opens or closes the table; seconds
 
 
-def lock_file(path: Path, mode: str) -> int:
-    """A descriptor that locks the file: shared with other readers, or exclusive with mode "r+"."""
+def lock_file(path: Path, mode: str) -> FileIO:
+    """An open file that locks it: shared with other readers, or exclusive with mode "r+".
+
+    It unlocks when it is closed or dropped. (A descriptor by number would stay locked if a signal
+    came before it is stored.)
+    """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a regular file")
     while True:
-        lock = os.open(path, (os.O_RDWR if mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
+        lock = open(str(path), "r+b" if mode == "r+" else "rb", buffering=0)  # noqa: SIM115 - it is returned
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if mode == "r+" else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             if _is_at(lock, path):  # else it was replaced meanwhile
                 return lock
         except BlockingIOError:
-            os.close(lock)
+            lock.close()
             others = "it is open elsewhere" if mode == "r+" else 'it is open with mode="r+" elsewhere'
             raise BlockingIOError(f"{path} cannot be opened with mode={mode!r}: {others}") from None
         except BaseException:
-            os.close(lock)
+            lock.close()
             raise
-        os.close(lock)
+        lock.close()
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_at(file: FileIO, path: Path) -> bool:
     """Whether an open file is the one that the path names."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(str(path)))
     except FileNotFoundError:
         return False
 
@@ -56,21 +61,26 @@ class Locks:
 
     Attributes
     ----------
-    table : int or None
-        The descriptor that locks the table; None for a snapshot.
-    flushes : int or None
-        With mode "r+", the descriptor of ``<path>.lock``.
+    table : FileIO or None
+        What locks the table; None for a snapshot.
+    next_table : FileIO or None
+        What locks the new file of a resize, which a flush puts in the place of the table.
+    flushes : FileIO or None
+        With mode "r+", ``<path>.lock``.
     """
+
+    table: FileIO | None = None
+    next_table: FileIO | None = None
+    flushes: FileIO | None = None
 
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
-        self.table: int | None = lock_file(path, mode)
-        self.flushes: int | None = None
+        self.table = lock_file(path, mode)
         if mode == "r+":
             try:
-                self.flushes = os.open(beside(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+                self.flushes = open(str(beside(path, "lock")), "ab", buffering=0)  # noqa: SIM115 - `close` does
                 with contextlib.suppress(PermissionError):  # one that another user's killed process left
-                    os.fchmod(self.flushes, os.fstat(self.table).st_mode & 0o666)
+                    os.fchmod(self.flushes.fileno(), os.fstat(self.table.fileno()).st_mode & 0o666)
             except BaseException:
                 self.close()
                 raise
@@ -85,21 +95,25 @@ class Locks:
         finally:
             fcntl.flock(self.flushes, fcntl.LOCK_UN)
 
-    def replace_table(self, lock: int) -> None:
-        """Take over the lock of the file that has replaced the table."""
-        old, self.table = self.table, lock
-        if old is not None:
-            os.close(old)
+    def lock_next(self) -> None:
+        """Lock the new file of a resize, before it can be in the place of the table."""
+        if self.next_table is None:
+            self.next_table = lock_file(beside(self.path, "new"), "r+")
+
+    def take_next(self) -> None:
+        """Unlock the file that the one of `lock_next` has replaced."""
+        if self.next_table is not None:
+            old, self.table, self.next_table = self.table, self.next_table, None
+            if old is not None:
+                old.close()
 
     def release(self) -> None:
-        """Close the descriptors without a change to any file, as a forked child does."""
-        flushes, table, self.flushes, self.table = self.flushes, self.table, None, None
-        try:
-            if flushes is not None:
-                os.close(flushes)
-        finally:
-            if table is not None:
-                os.close(table)
+        """Close the files without a change to any, as a forked child does."""
+        held = [file for file in (self.flushes, self.next_table, self.table) if file is not None]
+        self.flushes = self.next_table = self.table = None
+        with contextlib.ExitStack() as closing:  # all, also if one raises
+            for file in held:
+                closing.callback(file.close)
 
     def close(self) -> None:
         """Unlock; the writer also removes ``<path>.lock``, while nobody else holds it."""
@@ -115,7 +129,7 @@ class NoLocks(Locks):
     """Those of a snapshot, which is in memory: none."""
 
     def __init__(self) -> None:
-        self.table = self.flushes = None
+        """Nothing is locked."""
 
 
 def lock_and_recover(path: Path, mode: str) -> Locks:
@@ -146,18 +160,18 @@ def no_flush(path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                os.close(lock)
+                lock.close()
             return
         time.sleep(_WAIT)
     raise BlockingIOError(f'{path} is open with mode="r+" elsewhere, and that process does not share snapshots of it')
 
 
-def _lock_for_snapshot(path: Path) -> int | None:
-    """A descriptor of the lock; None while the writer opens or closes the table."""
+def _lock_for_snapshot(path: Path) -> FileIO | None:
+    """The lock; None while the writer opens or closes the table."""
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        lock = os.open(beside(path, "lock"), os.O_RDONLY | os.O_CLOEXEC)
+        lock = open(str(beside(path, "lock")), "rb", buffering=0)  # noqa: SIM115 - it is returned
     except FileNotFoundError:
         try:
             return lock_file(path, "r")
@@ -168,7 +182,7 @@ def _lock_for_snapshot(path: Path) -> int | None:
         if _is_at(lock, beside(path, "lock")):
             return lock
     except BaseException:
-        os.close(lock)
+        lock.close()
         raise
-    os.close(lock)
+    lock.close()
     return None

@@ -19,13 +19,13 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
-from . import journal, mapping, tensor_file
+from . import journal, mapping, safetensors_file, tensor_file
 from . import record as records
-from .atomic import beside, flush_folder, open_new, writable_path
-from .errors import CheckpointError
-from .file_lock import Locks, NoLocks, lock_and_recover, lock_file, no_flush
+from .atomic import beside, flush_folder, inode_at, writable_path
+from .errors import CheckpointError, memory_errors
+from .file_lock import Locks, NoLocks, lock_and_recover, no_flush
+from .mapping import File
 from .record import NO_RECORD
-from .safetensors_file import OUTDATED
 from .tensor_file import Fill, Place, fill_from, fill_with, new_file
 
 if TYPE_CHECKING:
@@ -57,12 +57,14 @@ class MappedFiles:
     is_mapped = True
     is_closed = True  # until the constructor is done
 
+    @memory_errors()
     def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None, is_snapshot: bool = False) -> None:
         self.path = Path(os.path.realpath(os.fsdecode(path)))
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
         if _checks.flag("snapshot", is_snapshot) and mode != "r":
             raise ValueError('a snapshot is read: open it with mode="r"')
         self._pid, self._has_changed_rows = os.getpid(), False
+        self._replaced: dict[Path, int] = {}  # after a resize, until it is flushed: the old files' inodes
         self._owner: Any = lambda: None  # a weak reference to the optimiser that owns the state
         self._locks: Locks = NoLocks() if is_snapshot else lock_and_recover(self.path, mode)
         try:
@@ -90,7 +92,7 @@ class MappedFiles:
             self._apply(pending, file)
         self.table.flags.writeable = self.mode == "r+"
         self._changed_rows = self.zeros(len(self.table), np.dtype(bool))
-        self._states: dict[str, tuple[Path, Place, Array]] = {}
+        self._states: dict[str, File] = {}
         self._record = self._flushed_record = records.read(self.path) if self.mode == "r+" else NO_RECORD
         self._steps = np.array([self._record["step"]])
         if self.mode == "r+":
@@ -164,6 +166,7 @@ class MappedFiles:
         if self._owner() not in (None, optimizer):
             raise RuntimeError(f"another optimiser has been made for the table of {self.path}, and has taken its state over")
 
+    @memory_errors()
     def states(
         self, optimizer: Any, options: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, dict[str, Array]]:
@@ -198,7 +201,7 @@ class MappedFiles:
 
     def _create_states(self, new: Mapping[str, Any], record: dict[str, Any]) -> None:
         """Create the files of new state arrays, and record them at the step of the last flush."""
-        self._replay_pending()
+        self._finish_flush()
         name = record["optimizer"]
         for kind, spec in new.items():
             file = beside(self.path, f"{name}.{kind}")
@@ -237,13 +240,15 @@ class MappedFiles:
         if os.getpid() != self._pid:
             raise RuntimeError(f"{self.path} was opened by process {self._pid}, which alone may write it")
 
-    def _files(self) -> list[tuple[Path, Place, Array]]:
+    def _files(self) -> list[File]:
         return [(self.path, self._place, self.table), *self._states.values()]
 
     @property
     def _is_dirty(self) -> bool:
-        return self._has_changed_rows or records.as_json(self._current_record()) != records.as_json(self._flushed_record)
+        is_changed = self._has_changed_rows or bool(self._replaced)
+        return is_changed or records.as_json(self._current_record()) != records.as_json(self._flushed_record)
 
+    @memory_errors()
     def flush(self) -> None:
         """Write all changed rows to the files: after a failure either all or none."""
         if self.mode == "r":
@@ -253,45 +258,49 @@ class MappedFiles:
         self._replay_pending()
         if not self._is_dirty:
             return
-        self._forget_checksum()
+        if self._place.checksum_at is not None:
+            safetensors_file.forget_checksum(self.path, self._place.checksum_at)
+            self._place = self._place._replace(checksum_at=None)
+        renamed = self._check_files()
+        if renamed:
+            self._locks.lock_next()
         rows, record = np.flatnonzero(self._changed_rows), self._current_record()
-        pending = journal.write(self.path, self._files(), rows, self._record_to_write(self._place))
+        pending = journal.write(self.path, self._files(), rows, self._record_to_write(), renamed)
         with self._locks.writing():
             pending.replay(self.path)
-        self._flushed_record = record
+        self._locks.take_next()
+        self._replaced, self._flushed_record = {}, record
         self._changed_rows[rows] = self._has_changed_rows = False
         for *_, array in self._files():
             kernels.release_pages(array, rows)
 
-    def _check_files(self) -> None:
-        """OSError if a file is not the one that was opened: nothing of it may be overwritten."""
+    def _check_files(self) -> list[str]:
+        """The names of those files that a resize has made, and that are not in their place yet.
+
+        OSError if a file is not the one that was opened: nothing of it may be overwritten.
+        """
+        moving = []
         for path, place, _ in self._files():
-            try:
-                is_same = os.stat(path).st_ino == place.inode
-            except FileNotFoundError:
-                is_same = False
-            if not is_same:
+            found = inode_at(path)
+            if self._replaced and found == self._replaced.get(path) and inode_at(beside(path, "new")) == place.inode:
+                moving.append(path.name)
+            elif found != place.inode:
                 kept = "layer.state_dict() still has the rows"
                 raise OSError(f"{path} has been replaced or removed since it was opened, and nothing is written; {kept}")
+        return moving
 
-    def _forget_checksum(self) -> None:
-        """Mark the checksum of a file of `checkpoint.save`, whose rows change, as outdated."""
-        if self._place.checksum_at is None:
-            return
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.pwrite(descriptor, OUTDATED, self._place.checksum_at)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._place = self._place._replace(checksum_at=None)
-
-    def _record_to_write(self, place: Place) -> dict[str, Any] | None:
+    def _record_to_write(self) -> dict[str, Any] | None:
         """The record of the optimiser for the next flush, or None if there is none."""
-        return None if self._record["optimizer"] is None else self._current_record() | {"table": place.id}
+        return None if self._record["optimizer"] is None else self._current_record() | {"table": self._place.id}
 
     def _current_record(self) -> dict[str, Any]:
         return self._record | {"step": self.step}
+
+    def _finish_flush(self) -> None:
+        """Finish what a flush that failed has begun, so that all files are of the table's size."""
+        self._replay_pending()
+        if self._replaced:
+            self.flush()
 
     def _replay_pending(self) -> None:
         """Replay the journal of a flush that failed, if there is one."""
@@ -300,47 +309,40 @@ class MappedFiles:
             with self._locks.writing():
                 pending.replay(self.path)
 
-    def resized_state(self, kind: str, old: Array, spec: Any) -> Array:
-        return self._states[kind][-1]
+    @memory_errors()
+    def resized(self, commit: kernels.Commit, table: Array, n_rows: int, added: Array | None) -> tuple[Array, dict[str, Array]]:
+        """The table and the states of its optimiser with ``n_rows``, in new files.
 
-    def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
-        """Replace the files by ones with ``n_rows``, state arrays as well, and flush."""
+        Once the commit has run these are the storage's, and the next `flush` puts them in the place
+        of the old ones.
+        """
         self._check_writer()
         if not self._place.is_alone:
             raise ValueError(f"{self.path} holds other tensors too: only a table that is alone in its file can be resized")
-        self._open_states()
+        self._finish_flush()
         self._check_files()
-        self._replay_pending()
-        n_kept, files, lock, is_committed = min(n_rows, len(self.table)), [], None, False
-        old = {"": (self.path, self._place, self.table), **self._states}
+        self._open_states()
+        n_kept = min(n_rows, len(self.table))
+        changed, made = np.flatnonzero(self._changed_rows[:n_kept]), []
+        starts = self._record["states"]
+        fills = [fill_with((n_rows, *array.shape[1:]), starts[kind]) for kind, (*_, array) in self._states.items()]
         try:
-            for name, (path, place, array) in old.items():
-                new = place._replace(shape=(n_rows, *place.shape[1:]))
-                fill = fill_with(new.shape, self._record["states"][name]) if name else fill_from(added, n_kept)
-                with open_new(path, path) as file:
-                    made = tensor_file.write(file, new, fill, n_kept, (path, place))
-                files.append((path, made, array[:n_kept]))
-            lock, rows = lock_file(beside(self.path, "new"), "r+"), np.flatnonzero(self._changed_rows[:n_kept])
-            record = self._record_to_write(files[0][1])
-            pending = journal.write(self.path, files, rows, record, [path.name for path, *_ in files])
-            is_committed = True
-            with self._locks.writing():
-                pending.replay(self.path)
-            self._load(self._place.name or None)
-            self._open_states()
+            for file, fill in zip(self._files(), [fill_from(added, n_kept), *fills], strict=True):
+                made.append(mapping.resized(file, n_rows, fill, changed))
         except BaseException:
-            if lock is not None:
-                os.close(lock)
-            if is_committed or beside(self.path, "journal").exists():
-                self.close()  # the files are, or will be, replaced: they must be opened again
-            else:
-                for path, *_ in old.values():
-                    beside(path, "new").unlink(missing_ok=True)
+            for path, *_ in self._files():
+                beside(path, "new").unlink(missing_ok=True)
             raise
-        self._has_changed_rows = False
-        self._locks.replace_table(lock)
-        return self.table
+        (_, place, new), *states = made
+        arrays = dict(zip(self._states, states, strict=True))
+        replaced = {path: place.inode for path, place, _ in self._files()}
+        changes = {"_place": place, "table": new, "_states": arrays, "_replaced": replaced}
+        changes |= {"_changed_rows": self.zeros(n_rows, np.dtype(bool)), "_has_changed_rows": False}
+        for name, value in changes.items():
+            commit.set_attribute(self, name, value)
+        return new, {kind: array for kind, (*_, array) in arrays.items()}
 
+    @memory_errors()
     def close(self) -> None:
         """Unlock the file; changes since the last flush are lost. Arrays handed out stay valid."""
         if not self.is_closed:
@@ -363,6 +365,7 @@ class MappedFiles:
             self.close()
 
 
+@memory_errors()
 def create(path: str | os.PathLike[str], name: str, shape: tuple[int, int], dtype: np.dtype[Any], fill: Fill) -> MappedFiles:
     """Write a new file with a table atomically, and open it for training."""
     target = writable_path(path)

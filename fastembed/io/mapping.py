@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import sys
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._kernels.backend import kernels
-from . import tensor_file
+from . import journal, tensor_file
+from .atomic import beside, open_new
 from .errors import CheckpointError
-from .tensor_file import Place
+from .tensor_file import Fill, Place
 
 if TYPE_CHECKING:
     from .._typing import Array
+
+File = tuple[Path, Place, "Array"]  # an array in an open file, with the path of that
 
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # without it large mappings are refused
 _PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
@@ -30,6 +34,23 @@ def mapped(path: Path, place: Place) -> Array:
         memory = mmap.mmap(file.fileno(), 0, **_PRIVATE)
     memory.madvise(mmap.MADV_RANDOM)
     return np.ndarray(place.shape, place.dtype, memory, place.start)
+
+
+def resized(file: File, n_rows: int, fill: Fill, changed: Array) -> File:
+    """A file with ``n_rows``, written as ``<path>.new`` and mapped.
+
+    Its rows are those of the old file, the ``changed`` ones (sorted, distinct) those in memory, and
+    added ones come from ``fill``.
+    """
+    path, place, array = file
+    n_kept, size = min(n_rows, len(array)), place.row_size
+    flushed = tensor_file.data_blocks(path, place, n_kept * size)
+    runs = journal.runs_of(changed).tolist()
+    newer = ((first * size, array[first : first + n].reshape(-1).view(np.uint8).data) for first, n in runs)
+    with open_new(path, path) as opened:
+        new = place._replace(shape=(n_rows, *place.shape[1:]))
+        made = tensor_file.write(opened, new, fill, n_kept, itertools.chain(flushed, newer))
+    return path, made, mapped(beside(path, "new"), made)
 
 
 def in_memory(path: Path, place: Place) -> Array:

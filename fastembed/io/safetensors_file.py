@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import re
 import struct
 import sys
@@ -230,13 +231,22 @@ class Writer:
         file.write(_digits(checksum))
 
 
+def forget_checksum(path: Path, at: int) -> None:
+    """Mark the checksum of a file of `checkpoint.save`, whose rows will change, as outdated."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, OUTDATED, at)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def id_of(path: Path) -> str:
     """The random number in a safetensors file that this package made, or "" for any other file."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, 2)
-            size = file.tell()
-            file.seek(0)
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        try:
             return read_header(file, size).id
-    except (ValueError, TypeError, RecursionError):
-        return ""
+        except (ValueError, TypeError, RecursionError):
+            return ""

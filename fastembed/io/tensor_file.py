@@ -7,7 +7,7 @@ import io
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -104,21 +104,20 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
     CheckpointError
         The file has another format, is damaged or truncated, or holds no such tensor, or several.
     """
-    head = b""
-    try:
-        with open(path, "rb") as file:
-            found = os.fstat(file.fileno())
-            head = file.read(foreign_files.N_BYTES)
-            file.seek(0)
-            is_npy = head.startswith(_NPY)
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno())
+        head = file.read(foreign_files.N_BYTES)
+        file.seek(0)
+        is_npy = head.startswith(_NPY)
+        try:
             place = _find_npy(file, found.st_size) if is_npy else _find_tensor(file, found.st_size, name, n_axes)
-    except (OSError, MemoryError):
-        raise
-    except ImportError as error:  # bfloat16 without ml_dtypes
-        raise ImportError(f"{path}: {error}") from None
-    except Exception as error:  # the parsers of NumPy and json raise many types
-        why = None if head.startswith(_NPY) else foreign_files.description(head)
-        raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
+        except (OSError, MemoryError, SystemError):
+            raise
+        except ImportError as error:  # bfloat16 without ml_dtypes
+            raise ImportError(f"{path}: {error}") from None
+        except Exception as error:  # the parsers of NumPy and json raise many types
+            why = None if is_npy else foreign_files.description(head)
+            raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
     if n_axes not in (None, len(place.shape)):
         raise CheckpointError(f"{path} holds an array of shape {shown(place.shape)} where one with {n_axes} axes is needed")
     return place._replace(inode=found.st_ino)
@@ -169,21 +168,20 @@ def _npy_header(place: Place) -> bytes:
 Fill = Callable[[int, int], "Array | None"]  # rows first .. end - 1; None for zeros
 
 
-def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, source: tuple[Path, Place] | None = None) -> Place:
+def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, kept: Iterable[tuple[int, Any]] = ()) -> Place:
     """Write a file of one array, and flush it to the disk.
 
-    The first ``first_row`` rows are copied from ``source``; ``fill`` returns the others. Rows for
-    which it returns None become holes, and holes of ``source`` stay holes.
+    ``kept`` has the bytes of the first ``first_row`` rows, each with its offset in the array, and
+    ``fill`` returns the others. What ``kept`` lacks, and rows for which ``fill`` returns None,
+    become holes, which read as zeros.
     """
     n_rows = place.shape[0]
     place, header = place.resized(n_rows)
     file.write(header)
     file.truncate(place.start + n_rows * place.row_size)
-    if source is not None:
-        path, old = source
-        for offset, block in data_blocks(path, old, min(first_row, n_rows) * place.row_size):
-            file.seek(place.start + offset)
-            file.write(block)
+    for offset, block in kept:
+        file.seek(place.start + offset)
+        file.write(block)
     n_block = max(_BLOCK // max(place.row_size, 1), 1)
     for first in range(first_row, n_rows, n_block):
         rows = fill(first, min(first + n_block, n_rows))

@@ -116,7 +116,8 @@ class Layer(Differentiable):
 
         The table becomes a new array. Accumulated gradients and names of removed rows are dropped,
         and so are the ids of the last call. A table whose rows have names grows by `add_tokens`.
-        A mapped table becomes a new file, which includes a flush.
+        A mapped table becomes a new file, which includes a flush. If that fails, the layer has its
+        new size, and the next flush writes the file.
 
         Parameters
         ----------
@@ -161,18 +162,14 @@ class Layer(Differentiable):
         commit.set_attribute(self, "_lazy_tables", {})
         commit.set_attribute(self, "_vocabulary", vocabulary)
         commit.set_attribute(self, "_last_ids", None)
-        new = self.storage.resized(old, n, None if new_rows is None else added)
-        try:
-            tables = self.tables | {name: new}
-            commit.set_attribute(self, "tables", tables)
-            commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
-            for optimizer in self.optimizers:
-                optimizer.add_resized(commit, self, name, n)
-            commit.run()
-        except BaseException:
-            if self.tables[name] is not new:  # the files of a mapped table are new ones already
-                self.storage.close()
-            raise
+        new, states = self.storage.resized(commit, old, n, None if new_rows is None else added)
+        tables = self.tables | {name: new}
+        commit.set_attribute(self, "tables", tables)
+        commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
+        for optimizer in self.optimizers:
+            optimizer.add_resized(commit, self, name, n, states)
+        commit.run()
+        self.storage.flush()
 
     @property
     def vocabulary(self) -> Vocabulary | None:

@@ -273,14 +273,17 @@ class Stateful:
             item.storage.begin_write(None)
         commit.run()
 
-    def add_resized(self, commit: kernels.Commit, item: Trainable, name: str, n_rows: int) -> None:
-        """Let the commit put the state of a resized table in the place of the old one."""
+    def add_resized(self, commit: kernels.Commit, item: Trainable, name: str, n_rows: int, stored: Mapping[str, Array]) -> None:
+        """Let the commit put the state of a resized table in the place of the old one.
+
+        ``stored`` has the resized arrays, by kind, of an item that is not in memory.
+        """
         (k,) = (k for k, known in enumerate(self.items) if known is item)
         options, table = self._options_of(k), item.tables[name]
         shape, dtype = (n_rows, *table.shape[1:]), table.dtype.newbyteorder("=")
         for kind, arrays in self._state[k].items():
             spec = self._spec(kind, options, shape, dtype)
-            commit.set_item(arrays, name, item.storage.resized_state(kind, arrays[name], spec))
+            commit.set_item(arrays, name, stored[kind] if kind in stored else spec.resized(arrays[name]))
         commit.set_item(self._tables, k, None)
 
     def __getstate__(self) -> dict[str, Any]:

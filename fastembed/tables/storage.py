@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from .._kernels.backend import kernels
     from .._typing import Array
 
 State = dict[str, dict[str, "Array"]]  # the state arrays of an optimiser by kind, then by table name
@@ -36,6 +37,12 @@ class StateSpec(NamedTuple):
         if self.start == 0:
             return np.zeros(self.shape, self.dtype)
         return np.full(self.shape, self.start, self.dtype)
+
+    def resized(self, old: Array) -> Array:
+        """A new array in memory with the rows of an old one, as far as it has as many."""
+        new = self.allocate()
+        new[: len(old)] = old[: len(new)]
+        return new
 
 
 class Storage(Protocol):
@@ -75,11 +82,12 @@ class Storage(Protocol):
     def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None:
         """Read from now on in ``steps``, an int64, how many steps the optimiser has taken."""
 
-    def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
-        """The table resized to ``n_rows``, with the rows ``added`` (None: zeros) at its end."""
+    def resized(self, commit: kernels.Commit, table: Array, n_rows: int, added: Array | None) -> tuple[Array, dict[str, Array]]:
+        """The table resized to ``n_rows``, with the rows ``added`` (None: zeros) at its end.
 
-    def resized_state(self, kind: str, old: Array, spec: StateSpec) -> Array:
-        """The state array resized to ``spec``; its table has been resized before."""
+        And the state arrays by kind, resized with it, that are in permanent storage. The storage
+        holds them itself once the commit has run, and a `flush` stores them.
+        """
 
     def flush(self) -> None:
         """Write changes to permanent storage."""
@@ -118,15 +126,10 @@ class InMemory:
 
     def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None: ...
 
-    def resized(self, table: Array, n_rows: int, added: Array | None) -> Array:
+    def resized(self, commit: kernels.Commit, table: Array, n_rows: int, added: Array | None) -> tuple[Array, dict[str, Array]]:
         new, n_kept = empty_table((n_rows, table.shape[1]), table.dtype.newbyteorder("=")), min(n_rows, len(table))
         new[:n_kept], new[n_kept:] = table[:n_kept], 0 if added is None else added
-        return new
-
-    def resized_state(self, kind: str, old: Array, spec: StateSpec) -> Array:
-        new = spec.allocate()
-        new[: len(old)] = old[: len(new)]
-        return new
+        return new, {}
 
     def flush(self) -> None: ...
 

@@ -14,9 +14,6 @@ pytestmark = [needs_c, pytest.mark.uninstrumented]
 
 ROOT = Path(__file__).parents[2]
 
-# A resize of a mapped table that is interrupted closes it: the others go on.
-CALLS = ",".join(name for name in subjects.CALLS if name not in ("shrink", "add_tokens"))
-
 needs_malloc = pytest.mark.skipif(
     sys.platform != "linux" or not shutil.which("cc") or "LD_PRELOAD" in os.environ, reason="a malloc is built and preloaded"
 )
@@ -30,7 +27,7 @@ def run(script, environment=None):
 
 
 def test_interrupts(capsys):
-    assert interrupts.run(100, 0, CALLS, "SparseAdam") == 0, capsys.readouterr().out
+    assert interrupts.run(100, 0, optimizers="SparseAdam") == 0, capsys.readouterr().out
 
 
 def test_a_call_that_an_interrupt_tears_is_seen(capsys, monkeypatch):

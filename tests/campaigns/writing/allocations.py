@@ -46,6 +46,7 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
     the number of the one that fails.
     """
     name, kind, optimizer = place
+    is_of_files = name == "layer.flush"  # then there is no excuse for another error
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None  # of generators that are closed without memory
     gc.disable()  # a collection in the middle makes other allocations
@@ -72,8 +73,10 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             failed = bool(shim.has_failed())
             if not failed:
                 break
-            not_ours += _is_of_others(error)
-            fault = _wrong_error(error) or fault_of((name, kind, optimizer), twin, subject, prepared)
+            fault = _wrong_error(error)
+            if fault and not is_of_files and _is_of_others(error):
+                fault, not_ours = None, not_ours + 1
+            fault = fault or fault_of((name, kind, optimizer), twin, subject, prepared)
             if fault is not None:
                 faults[fault] += 1
                 examples.setdefault(fault, n)
@@ -95,8 +98,8 @@ def _is_of_others(error: BaseException | None) -> bool:
 
 
 def _wrong_error(error: BaseException | None) -> str | None:
-    """What is wrong with an error that is neither MemoryError nor `_is_of_others`."""
-    if error is None or isinstance(error, MemoryError) or _is_of_others(error):
+    """What is wrong with an error that is no MemoryError."""
+    if error is None or isinstance(error, MemoryError):
         return None
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{error!r:.150} in {os.path.basename(where.filename)}:{where.lineno}"

@@ -1,0 +1,52 @@
+"""What Python and NumPy raise for want of memory becomes a MemoryError; other errors stay."""
+
+from pathlib import Path
+
+import pytest
+
+import fastembed as fe
+from fastembed import checkpoint
+from fastembed.io import journal
+from fastembed.io.errors import memory_errors
+
+pytestmark = pytest.mark.on_reference
+
+LOST = [
+    TypeError(f"stat: path should be string, bytes, os.PathLike or integer, not {type(Path()).__name__}"),
+    RuntimeError("can't allocate read lock"),
+    SystemError("error return without exception set"),
+]
+
+
+@pytest.mark.parametrize("error", LOST)
+def test_a_lost_memory_error(tmp_path, monkeypatch, error):
+    def without_memory(*_):
+        raise error
+
+    layer = fe.Embedding.create(tmp_path / "t", (3, 2), init=0)
+    layer.set_rows([1], 1.0)
+    monkeypatch.setattr(journal, "write", without_memory)
+    with pytest.raises(MemoryError, match="no memory: ") as raised:
+        layer.flush()
+    assert raised.value.__cause__ is error
+    monkeypatch.undo()
+    layer.close()
+    with fe.Embedding.open(tmp_path / "t") as layer:
+        assert layer.weight.tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("error", [TypeError("not int"), RuntimeError("other"), RecursionError("deep"), OSError(5, "disk")])
+def test_other_errors_stay(error):
+    def raises():
+        with memory_errors():
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        raises()
+    assert raised.value is error
+
+
+def test_a_path_of_the_wrong_type_is_a_type_error():
+    for call in (checkpoint.load, fe.Embedding.open):
+        with pytest.raises(TypeError, match="not int"):
+            call(3)
