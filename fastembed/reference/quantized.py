@@ -26,10 +26,15 @@ def _scale_and_bias(row: list[int], embedding_dim: int, bits: int) -> tuple[floa
     return scale, bias
 
 
+def _ends(row: Row) -> tuple[float, float]:
+    """The lowest and the highest number of a row, never -0.0."""
+    return min(row, default=0.0) + 0.0, max(row, default=0.0) + 0.0
+
+
 def _quantization_parameters(row: Row, bits: int) -> tuple[float, float, float]:
     """The scale, the bias, and the inverse scale with which elements are quantised."""
     r, h = rounding("float32"), rounding("float16")
-    low, high = min(row, default=0.0) + 0.0, max(row, default=0.0) + 0.0  # never -0.0
+    low, high = _ends(row)
     if bits == 8:
         extent = r(high - low)
         return r(extent / 255), low, r(255 / r(extent + r(1e-8)))
@@ -52,7 +57,8 @@ def quantize(table: Table, bits: int) -> list[list[int]]:
                 raise ValueError(f"row {i} of the table has {x} at column {j}, and only finite numbers can be quantized")
         scale, bias, inverse = _quantization_parameters(row, bits)
         if not (math.isfinite(scale) and math.isfinite(bias)):
-            raise ValueError(f"row {i} of the table goes from {min(row)} to {max(row)}, which is too far for {bits} bits")
+            low, high = _ends(row)
+            raise ValueError(f"row {i} of the table goes from {low} to {high}, which is too far for {bits} bits")
         q = [max(0, min(round(r(r(x - bias) * inverse)), 2**bits - 1)) for x in row]
         if bits == 4:
             q = [low | high << 4 for low, high in zip(q[::2], [*q[1::2], 0], strict=False)]

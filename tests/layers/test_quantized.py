@@ -260,6 +260,8 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
         ([[0.0, 1.0], [-3e38, 3e38]], 8, "row 1 of the table goes from .* which is too far for 8 bits"),
         ([[-7e4, 1.0]], 4, "row 0 of the table goes from -70000.0 to 1.0, which is too far for 4 bits"),
         ([[0.0, 1e6]], 4, "row 0 of the table goes from 0.0 to 1000000.0, which is too far for 4 bits"),
+        ([[-0.0, 1e6]], 4, "row 0 of the table goes from 0.0 to 1000000.0, which is too far for 4 bits"),
+        ([[-1e6, -0.0]], 4, "row 0 of the table goes from -1000000.0 to 0.0, which is too far for 4 bits"),
     ],
 )
 def test_rows_that_cannot_be_quantized_are_named(rows, bits, text):
