@@ -236,6 +236,8 @@ def _parse(path: Path, table: Path, memory: memoryview) -> Journal:
     data = body[8 + length + n_runs * _RUN :]
     if any(part.start + part.n_rows * part.row_size > part.file_size or part.file_size >= 2**63 for part in parts):
         raise ValueError("its rows are not within the files")
+    if any(row >= part.n_rows for part, one in zip(parts, identities or (), strict=False) for row in one.sample):
+        raise ValueError("the rows that it knows of its files are not within them")
     n_rows = min((part.n_rows for part in parts), default=0)
     ends = runs.sum(axis=1)
     if np.any(runs < [0, 1]) or np.any(runs > n_rows) or np.any(ends > n_rows) or np.any(runs[1:, 0] < ends[:-1]):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -146,11 +147,59 @@ def test_journals_that_are_damaged_or_of_another_table(path):
         forged = journal.Journal(path, [part._replace(**change)], [], None, journal.runs_of(rows), memoryview(b""))
         head = {"parts": forged.parts, "renamed": [], "record": None, "n_runs": len(forged.runs)}
         body = struct.pack("<Q", len(json.dumps(head))) + json.dumps(head).encode() + forged.runs.tobytes() + bytes(3 * D * 4)
-        checksum = struct.pack("<Q", __import__("zlib").crc32(body))
+        checksum = struct.pack("<Q", zlib.crc32(body))
         beside(path, "journal").write_bytes(b"fe-jrnl1" + body + checksum)
         with pytest.raises(CheckpointError, match="damaged"):
             fe.Embedding.open(path, "r+")
         assert path.read_bytes() == whole
+
+
+NUMBERS = (-1, 1.5, True, None, "3", [1], 2**31, 2**62, 2**63 - 1, 2**63, 2**64, 10**30)
+
+
+def with_number(written, where, value):
+    """The bytes of a journal with a number changed, and a checksum that is right."""
+    (length,) = struct.unpack("<Q", written[8:16])
+    head, rest = json.loads(written[16 : 16 + length]), bytearray(written[16 + length : -8])
+    *path, last = where
+    target = head
+    if where[0] == "runs":
+        rest[8 * last : 8 * last + 8] = struct.pack("<q", value)
+    else:
+        for key in path:
+            target = target[key]
+        target[last] = value
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    body = struct.pack("<Q", len(text)) + text + rest
+    return b"fe-jrnl1" + body + struct.pack("<Q", zlib.crc32(body))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "npy"])
+@pytest.mark.parametrize(
+    ("where", "values"),
+    [(("n_runs",), NUMBERS)]
+    + [(("parts", 0, k), NUMBERS) for k in (1, 2, 3, 4)]  # start, size of a row, rows, size of the file
+    + [(("identities", 0, k), NUMBERS[:6]) for k in (0, 3)]  # inode, checksum
+    + [(("identities", 0, 2), [[x] for x in (*NUMBERS, V)])]  # rows that are not changed
+    + [(("runs", k), (-1, -(2**63), V, V + 1, 2**62, 2**63 - 1)) for k in range(4)],
+    ids=lambda value: "-".join(map(str, value))[:30],
+)
+def test_journals_with_impossible_numbers(tmp_path, suffix, where, values):
+    """Their checksums are right."""
+    path = tmp_path / f"t.{suffix}"
+    layer = fe.Embedding.create(path, (V, D), rng=1)
+    journal.write(path, layer.storage._files(), np.array([1, 2, 5]), None)
+    layer.storage.close()
+    whole, written = path.read_bytes(), beside(path, "journal").read_bytes()
+    for value in values:
+        beside(path, "journal").write_bytes(with_number(written, where, value))
+        for mode in ("r", "r+"):
+            with pytest.raises(CheckpointError, match="is not a journal of"):
+                fe.Embedding.open(path, mode)
+        assert path.read_bytes() == whole
+    beside(path, "journal").write_bytes(with_number(written, ("n_runs",), 2))  # its own number
+    fe.Embedding.open(path, "r+").close()
 
 
 @pytest.mark.parametrize(
