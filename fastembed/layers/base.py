@@ -151,7 +151,7 @@ class Layer(Differentiable):
             self._resize(name, n, new_rows, vocabulary)
 
     def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
-        """Resize a table to ``n`` rows, and set the vocabulary; on an error nothing has changed."""
+        """Resize a table, set the vocabulary, flush; an error before the flush changes nothing."""
         self.apply_pending()
         old = self.tables[name]
         shape = max(n - len(old), 0), old.shape[1]

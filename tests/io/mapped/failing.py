@@ -1,6 +1,7 @@
 """System calls of files, one of which fails."""
 
 import builtins
+import fcntl
 import gc
 import mmap
 import os
@@ -18,10 +19,11 @@ class Failing:
         self.seen = set()
         self.failed = ""  # the name of the last call that failed
         monkeypatch.setattr(os, "fsync", self.wrapped("fsync", lambda descriptor: None))  # which would wait for the disk
-        for name in ("open", "replace", "unlink", "fchmod", "chmod"):
+        for name in ("open", "replace", "unlink", "fchmod", "chmod", "mkdir", "rmdir", "link", "stat", "fstat", "lseek", "pread"):
             monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
         monkeypatch.setattr(os, "close", self.wrapped("close", os.close, before=os.close))
         monkeypatch.setattr(os, "pwrite", self.wrapped("pwrite", os.pwrite, before=half(os.pwrite, 1)))
+        monkeypatch.setattr(fcntl, "flock", self.wrapped("flock", fcntl.flock))
         monkeypatch.setattr(mmap, "mmap", self.wrapped("mmap", mmap.mmap))
         monkeypatch.setattr(builtins, "open", self.opening(open))
 

@@ -10,9 +10,12 @@ from mapped_tables import D, V, leave_journal, optimizer_of, state_in, state_of,
 
 import fastembed as fe
 from fastembed import checkpoint
-from fastembed.io import file_lock
+from fastembed.io import atomic, file_lock
 
 pytestmark = pytest.mark.on_reference
+
+EVERY = {"open", "close", "write", "fsync", "replace", "unlink", "fchmod", "flock", "stat", "fstat"}  # of each flush
+REMOVING = {"open", "close", "unlink", "rmdir", "stat", "fstat"}  # what removes a temporary folder
 
 
 @pytest.fixture
@@ -32,9 +35,10 @@ def trained(path, kind="SparseAdam", first=0):
     return layer, optimizer, flushed
 
 
-@pytest.mark.parametrize("kind", ["SparseAdam", "Adam"])
-def test_a_flush_that_fails_anywhere(path, kind, failing):
+@pytest.mark.parametrize(("kind", "suffix"), [("SparseAdam", ".safetensors"), ("Adam", ".safetensors"), ("SGD", ".npy")])
+def test_a_flush_that_fails_anywhere(path, kind, suffix, failing):
     """The files hold the state of the last flush or of this one; the next flush succeeds."""
+    path = path.with_suffix(suffix)
     layer, optimizer, last = trained(path, kind)
     seen = []
     for n in range(1, 1000):
@@ -54,7 +58,7 @@ def test_a_flush_that_fails_anywhere(path, kind, failing):
         last = state_of(layer, optimizer)
         layer.flush()
         assert state_in(path, kind) == last
-    assert failing.seen == {"open", "close", "write", "pwrite", "fsync", "replace", "unlink", "fchmod", "mmap"}
+    assert failing.seen == EVERY | {"pwrite", "mmap"} | ({"pread"} if suffix == ".npy" else set())
     assert seen == sorted(seen)  # first those that fail before it counts
     assert 2 < sum(seen) < len(seen) - 2
     layer.close()
@@ -96,7 +100,7 @@ def test_a_resize_that_fails_anywhere(tmp_path, failing):
         new = state_of(layer, optimizer)
         layer.close()
         assert state_in(path, "SparseAdam") == new
-    assert failing.seen == {"open", "close", "write", "ftruncate", "fsync", "fchmod", "mmap", "replace", "unlink"}
+    assert failing.seen == EVERY | {"ftruncate", "lseek", "mmap"}
     assert seen == sorted(seen)
     assert resized == sorted(resized)
     assert 3 < sum(seen) < sum(resized) < len(seen) - 3
@@ -182,7 +186,7 @@ def test_a_save_that_fails_anywhere(tmp_path, failing):
         if has_failed is None:
             break
         left = [tmp_path / name for name in os.listdir(tmp_path) if name != "c"]
-        assert not left or failing.failed in ("open", "close", "unlink")  # what removes the temporary folder
+        assert not left or failing.failed in REMOVING
         for folder in left:
             shutil.rmtree(folder)
         assert has_failed or left
@@ -191,10 +195,40 @@ def test_a_save_that_fails_anywhere(tmp_path, failing):
         assert (description, tensors["a"].sum(), len(tensors)) in (("old", 0, 1), ("new", 9, 2))
         seen.append(description)
         checkpoint.save(path, {"a": np.zeros(9)}, "old")
-    assert failing.seen == {"open", "write", "chmod", "fsync", "close", "replace"}
+    assert failing.seen == {"open", "write", "chmod", "fsync", "close", "replace", "mkdir", "rmdir", "stat", "fstat"}
     assert seen == sorted(seen, reverse=True)
     assert set(seen) == {"old", "new"}
     for n in range(1, 10):
         if failing.runs(n, lambda: checkpoint.load(path)) is None:
             break
     assert n > 2
+
+
+def test_a_replacement_with_a_backup_that_fails_anywhere(tmp_path, failing):
+    """The file is the old one or the new one, and so is a backup that is there already."""
+    path, backup = tmp_path / "c", tmp_path / "backup"
+
+    def replace():
+        with atomic.replacing(path, backup) as temporary, open(temporary, "xb") as file:
+            file.write(b"new")
+
+    n_open, seen = descriptors(), []
+    for n in range(1, 1000):
+        for file, content in ((path, b"old"), (backup, b"older")):
+            file.unlink(missing_ok=True)  # the backup may be a link to the other
+            file.write_bytes(content)
+        has_failed = failing.runs(n, replace)
+        if has_failed is None:
+            break
+        assert descriptors() == n_open
+        found = path.read_bytes(), backup.read_bytes()
+        assert found in ((b"old", b"older"), (b"old", b"old"), (b"new", b"old"))
+        left = [tmp_path / name for name in os.listdir(tmp_path) if name not in ("c", "backup")]
+        assert not left or failing.failed in REMOVING
+        for folder in left:
+            shutil.rmtree(folder)
+        assert has_failed or left or failing.failed == "link"  # then it is copied
+        seen.append(found)
+    assert failing.seen == {"open", "write", "chmod", "fsync", "close", "replace", "link", "mkdir", "rmdir", "stat", "fstat"}
+    assert (path.read_bytes(), backup.read_bytes()) == (b"new", b"old")
+    assert set(seen) == {(b"old", b"older"), (b"old", b"old"), (b"new", b"old")}
