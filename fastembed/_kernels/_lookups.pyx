@@ -210,8 +210,12 @@ cdef HeldTable held(cnp.ndarray array):
 
 def hold(*arrays):
     """Tables for the fast path of a layer; None if C cannot read all of them in place."""
-    tables = tuple([held(array) for array in arrays])
-    return None if None in tables else tables
+    # No comprehension: in Cython 3.3 one that cannot grow for want of memory frees its item twice.
+    cdef list tables = [None] * len(arrays)
+    cdef Py_ssize_t k
+    for k in range(len(arrays)):
+        tables[k] = held(arrays[k])
+    return None if None in tables else tuple(tables)
 
 
 # A call of an object of a cdef class makes a tuple of its arguments, which Cython then parses: that
@@ -257,7 +261,9 @@ cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kw
         if result is not None:
             return result
     names = () if kwnames == NULL else <tuple>kwnames
-    values = [<object>args[k] for k in range(n_args + len(names))]
+    cdef list values = [None] * (n_args + len(names))  # as in `hold`
+    for k in range(n_args + len(names)):
+        values[k] = <object>args[k]
     return Py_TYPE(self).tp_call(self, tuple(values[:n_args]), dict(zip(names, values[n_args:])))
 
 

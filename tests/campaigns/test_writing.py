@@ -115,3 +115,36 @@ sys.exit(allocations.walk(("torn", "Embedding", "Adam")))
     )
     assert status == 1
     assert "torn: ['weight'] are neither" in output
+
+
+@needs_malloc
+def test_a_table_that_is_held_without_memory_is_freed_once():
+    """Memory that is freed twice is found by what is allocated afterwards."""
+    allocations.build()
+    status, output = run(
+        """
+import ctypes, gc, json
+import numpy as np
+from fastembed._kernels.backend import kernels
+gc.disable()
+shim = ctypes.CDLL(None)
+table = np.ones((12, 5), np.float32)
+def hold(n):
+    try:
+        shim.fail_at(n)
+        kernels.hold(table)
+        shim.fail_at(0)  # no more
+    except MemoryError as error:
+        return error
+for n in range(1, 8):
+    error = hold(n)
+    print(n, repr(error), flush=True)
+    error = None
+    for _ in range(6):
+        [bytes(k) for k in range(3000)]
+        json.dumps({str(k): [k, {"a": k}] for k in range(300)}, indent=1)
+""",
+        allocations.environment(),
+    )
+    assert status == 0, output
+    assert output.count("MemoryError") >= 4
