@@ -125,12 +125,12 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop)
 {
-    enum { SERIAL_SIZE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes of rows */
+    enum { PIECE_SIZE = 1 << 19 }; /* bytes of rows, about 50 us: a piece's first rows are not prefetched */
     const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags;
-    const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads();
-    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, 1};
-    if (n_items > SERIAL_SIZE / (table->n_cols * fe_item_size(table->dtype) + 8))
-        work.n_pieces = n_pieces < bags->n_bags ? n_pieces : bags->n_bags;
+    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, bags->n_bags};
+    const int64_t n_pieces = fe_n_pieces(n_items, PIECE_SIZE / (table->n_cols * fe_item_size(table->dtype) + 8) + 1);
+    if (n_pieces < work.n_pieces)
+        work.n_pieces = n_pieces;
     const fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
     return status.code == FE_OK && bags->n_bags > 0 ? fe_pool_run(bag_piece, &work, work.n_pieces, stop) : status;
 }

@@ -46,13 +46,13 @@ typedef fe_gather_add_kernel fe_gather_add_stream_kernel;
 /* for d: out[d] = a[d] + b[d]: one row */
 typedef void fe_add_row_kernel(char *out, const char *a, const char *b, int64_t n_cols);
 
-/* for i: table[rows[i]] += values[i], unless no row */
-typedef void fe_scatter_add_kernel(const fe_table *table, const int64_t *rows, fe_run values);
+/* for i < n_items: table[rows[i]] += values[i], unless no row; later rows and values are only
+ * prefetched */
+typedef void fe_scatter_add_kernel(const fe_table *table, const int64_t *rows, fe_run values, int64_t n_items);
 
-/* for i: dwte[token_rows[i]] += dout[i], dwpe[position_rows[i]] += dout[i], unless no row; dout is
- * read once */
+/* the same: dwte[token_rows[i]] += dout[i], dwpe[position_rows[i]] += dout[i]; dout is read once */
 typedef void fe_scatter_add_pair_kernel(const fe_table *dwte, const int64_t *token_rows, const fe_table *dwpe,
-                                        const int64_t *position_rows, fe_run dout);
+                                        const int64_t *position_rows, fe_run dout, int64_t n_items);
 
 /* ---- optimisers ---- */
 

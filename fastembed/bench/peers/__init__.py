@@ -3,6 +3,7 @@
 from .backward import BACKWARD, add_in_order
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
+from .beside import against_itself
 from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
 from .mapped import MAPPED, mapped_answer
@@ -34,6 +35,7 @@ __all__ = [
     "Contender",
     "Inputs",
     "add_in_order",
+    "against_itself",
     "bag_answer",
     "hash_answer",
     "long_run",
