@@ -9,6 +9,7 @@
 - its backprop of HashEmbed without ids is a NameError: no gradient, no dX;
 - its Embed with a column gives (0, columns of the ids, D) for no ids: (0, D);
 - its gather_add takes contiguous arrays and two integer types: the sum in the order of the ids;
+- its scatter_add, as NumPy's add.at, takes the uint64 id 2**64 - 1 for -1: IndexError;
 - its adam takes strided arrays for contiguous ones: the formula.
 """
 
@@ -69,7 +70,13 @@ def gather_add(rng):
     for column in ids.T:
         right += table[column]
     agree(ours, right)
-    if ids.dtype in (np.int32, np.uint32) and ids.min(initial=0) >= 0 and n and table.flags.c_contiguous and ids.flags.c_contiguous:
+    if (
+        ids.dtype in (np.int32, np.uint32)
+        and ids.min(initial=0) >= 0
+        and n
+        and table.flags.c_contiguous
+        and ids.flags.c_contiguous
+    ):
         agree(ours, THEIRS.gather_add(table, ids))
 
 
@@ -83,6 +90,8 @@ def scatter_add(rng):
         ids.flat[rng.integers(ids.size)] = np.iinfo(ids.dtype).max
     right, before = table.copy(), table.copy()
     result = outcome(lambda: np.add.at(right, ids, values))
+    if ids.dtype == np.uint64 and (ids > n_rows).any():
+        result = IndexError
     assert outcome(lambda: OURS.scatter_add(table, ids, values)) is result
     agree(table, before if result is IndexError else right)
     if result is None and ids.min(initial=0) >= 0:
@@ -147,9 +156,9 @@ def layer(rng):
 DRAWS = (gather_add, scatter_add, adam, layer, layer)
 
 
-def run(n, seed):
-    """Draws number 0 .. n - 1 of a seed; what differs says its number."""
-    for number in range(n):
+def run(n, seed, first=0):
+    """Draws number first .. n - 1 of a seed; what differs says its number."""
+    for number in range(first, n):
         try:
             DRAWS[number % len(DRAWS)](np.random.default_rng((seed, number)))
         except AssertionError as error:

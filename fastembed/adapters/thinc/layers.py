@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _OPS = FastEmbedOps()
 
 
-def Embed(  # noqa: N802  # thinc's name
-    nO: int | None = None,  # noqa: N803
-    nV: int | None = None,  # noqa: N803
+def Embed(  # thinc's name
+    nO: int | None = None,
+    nV: int | None = None,
     *,
     column: int | None = None,
     initializer: Callable[..., Any] | None = None,
@@ -68,9 +68,9 @@ def Embed(  # noqa: N802  # thinc's name
     return _of_column(model, column)
 
 
-def HashEmbed(  # noqa: N802  # thinc's name
-    nO: int,  # noqa: N803
-    nV: int,  # noqa: N803
+def HashEmbed(  # thinc's name
+    nO: int,
+    nV: int,
     *,
     seed: int | None = None,
     column: int | None = None,
@@ -120,7 +120,7 @@ def _of_column(model: Any, column: int | None) -> Any:
     return model
 
 
-def _init(initializer: Callable[..., Any], model: Any, X: Any = None, Y: Any = None) -> None:  # noqa: N803
+def _init(initializer: Callable[..., Any], model: Any, X: Any = None, Y: Any = None) -> None:
     if Y is not None and model.name == "embed":  # as in thinc, in which HashEmbed knows its width
         model.set_dim("nO", get_width(Y))
     model.set_param("E", initializer(model.ops, (model.get_dim("nV"), model.get_dim("nO"))))
@@ -147,7 +147,9 @@ def _ids_of(ids: Array) -> Array:
 def _table_of(model: Any) -> Array:
     table = model.get_param("E")
     if not isinstance(table, np.ndarray):
-        raise TypeError(f"{model.name} of fastembed is for the CPU: its table must be a numpy.ndarray, got {type(table).__name__}")
+        raise TypeError(
+            f"{model.name} of fastembed is for the CPU: its table must be a numpy.ndarray, got {type(table).__name__}"
+        )
     return table
 
 

@@ -91,10 +91,13 @@ class FastEmbedOps(NumpyOps):  # type: ignore[misc]  # thinc is not there to be 
         TypeError, ValueError
             Dtypes or shapes do not fit. The table is unchanged.
         """
-        if is_matrix_of_floats(table) and isinstance(indices, np.ndarray) and indices.dtype.kind in "iu":
+        dtype = indices.dtype if isinstance(indices, np.ndarray) else None
+        if is_matrix_of_floats(table) and dtype is not None and dtype.kind in "iu":
             with_ids_from_the_end(lambda rows: scatter_add(table, rows, values), indices, len(table))
-        else:
-            np.add.at(table, indices, values)
+            return
+        if dtype == np.uint64 and indices.max(initial=0) >= len(table):  # NumPy takes 2**64 - 1 for -1
+            raise IndexError(f"id {indices.max()} is out of range for a table of {len(table)} rows")
+        np.add.at(table, indices, values)
 
     def adam(
         self,
