@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
-    fuzz-c interrupts kills allocations sanitize-leak concurrency soak
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak draws-thinc
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -120,6 +120,11 @@ CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/
 differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
+
+# Random draws of options of the thinc adapter, each against thinc (pip install thinc beforehand).
+draws-thinc: N ?= 10000
+draws-thinc: $(VENV)/.test
+	PYTHONPATH=tests/adapters $(BIN)/python -m thinc_draws --n $(N) --seed $(SEED)
 
 # Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
 # in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.

@@ -20,11 +20,14 @@ CHAIN = (
     "optim",
     "microgpt",
     "checkpoint", "search", "training", "__init__",
+    "adapters",
     "bench",
     "cli", "__main__",
 )  # fmt: skip
 
 OPTIONAL = {
+    "adapters/thinc/": {"thinc"},
+    "adapters/sklearn": {"sklearn"},
     "cli/progress": {"tqdm"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},
