@@ -279,6 +279,18 @@ class OneTable(Layer):
 
     weight = TableAttribute("The table itself, shape (V, D), up to date; writable, unless it is mapped.")
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`weight`, for functions of NumPy and other libraries, without a copy where possible."""
+        return np.array(self.weight, dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """`weight`, for ``from_dlpack`` of other libraries, without a copy."""
+        return self.weight.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The processor, where all tables are."""
+        return self.weight.__dlpack_device__()
+
     @property
     def num_embeddings(self) -> int:
         """V, the number of rows."""

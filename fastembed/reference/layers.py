@@ -248,7 +248,8 @@ class Layer:
     def parameters(self) -> list[Table]:
         return list(self.tables.values())
 
-    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Load tables by name; returns the names that are missing in the state, and unexpected."""
         n_calls = state.get("dropout_calls", self._n_calls)
         state = {name: table for name, table in state.items() if name != "dropout_calls"}
         missing, unexpected = ([name for name in a if name not in b] for a, b in ((self.tables, state), (state, self.tables)))
@@ -262,6 +263,7 @@ class Layer:
         for name, table in known.items():
             self.tables[name][:] = [[round_(x) for x in row] for row in table]
         self._n_calls = n_calls
+        return missing, unexpected
 
 
 def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
