@@ -119,8 +119,11 @@ typedef struct {
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
-/* for i: rows[4 i .. 4 i + 3] = the four 32-bit words of MurmurHash3 (x64, 128 bits) of ids[i] with
- * that seed, the low word first, each modulo n_rows, which is not 0 */
+/* for i: parts[4 i .. 4 i + 3] = the four 32-bit words of MurmurHash3 (x64, 128 bits) of ids[i]
+ * with that seed, the low word first */
+void fe_hash_parts(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts);
+
+/* for i: rows[4 i .. 4 i + 3] = these words modulo n_rows, which is not 0 */
 void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
 
 /* ---- rows of a mapped file ---- */

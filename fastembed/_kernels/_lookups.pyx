@@ -290,10 +290,7 @@ cdef class SingleLookup(Lookup):
 
     def __call__(self, ids, *, out=None):
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        result = self._look_up(ids, out)
-        if self.training:
-            self._last_ids = (ids,)
-        return result
+        return self.call(ids, out=out)[0]
 
 
 cdef class PairLookup(Lookup):
@@ -362,4 +359,4 @@ cdef class PairLookup(Lookup):
         -------
         ndarray of shape S + (D,)
         """
-        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)
+        return self.call(token_ids, position_ids, start=start, lengths=lengths, mask=mask, type_ids=type_ids, out=out)[0]

@@ -8,6 +8,7 @@ when.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _checks
@@ -32,6 +33,7 @@ class SGD(Optimizer):
     weight_decay : float
         L2 decay: weight_decay times the element is added to its gradient.
     nesterov : bool
+        Requires a momentum.
     trainable_rows : array_like, or mapping of table name to array_like, optional
         Row numbers, or a mask, of the rows that are updated; other rows and their state do not
         change. If no table is named, it applies to a layer's first. A layer's own
@@ -51,8 +53,10 @@ class SGD(Optimizer):
     -----
     torch.optim.SGD::
 
-        g = g + weight_decay w           if weight_decay is not 0 b = momentum b + g
-        if momentum is not 0;  g = g + momentum b with nesterov, else b w = w - lr g
+        g = g + weight_decay w           if weight_decay is not 0
+        b = momentum b + g               if momentum is not 0
+        g = g + momentum b               with nesterov; else g = b
+        w = w - lr g
 
     Examples
     --------
@@ -67,11 +71,8 @@ class SGD(Optimizer):
     rule = "sgd"
     state_names = optional_state = ("momentum_buffer",)
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
-        "momentum": _checks.non_negative,
-        "weight_decay": _checks.non_negative,
-        "nesterov": _checks.flag,
-    }
+        **dict.fromkeys(("lr", "momentum", "weight_decay"), _checks.non_negative), "nesterov": _checks.flag,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -84,6 +85,12 @@ class SGD(Optimizer):
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(layers_and_parameters, options, **rows)
+
+    def _group(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        group = super()._group(given)
+        if group["nesterov"] and group["momentum"] == 0:
+            raise ValueError("nesterov requires a momentum above 0, got 0.0")
+        return group
 
     def needs_state(self, options: Options) -> bool:
         return bool(options["momentum"] != 0)
@@ -200,11 +207,9 @@ class RowWiseAdagrad(Optimizer):
     rule = "row_wise_adagrad"
     state_names = ("sum",)
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
-        "eps": _checks.eps,
-        "weight_decay": _checks.non_negative,
-        "weight_decay_mode": _checks.weight_decay_mode,
-    }
+        "lr": _checks.non_negative, "eps": _checks.eps,
+        "weight_decay": _checks.non_negative, "weight_decay_mode": _checks.weight_decay_mode,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -265,11 +270,8 @@ class Adam(Optimizer):
     rule = "adam"
     state_names = ("exp_avg", "exp_avg_sq")
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
-        "betas": _checks.betas,
-        "eps": _checks.eps,
-        "weight_decay": _checks.non_negative,
-    }
+        "lr": _checks.non_negative, "betas": _checks.betas, "eps": _checks.eps, "weight_decay": _checks.non_negative,
+    }  # fmt: skip
     betas: tuple[float, float]
 
     def __init__(
@@ -377,11 +379,7 @@ class SparseAdam(Optimizer):
 
     rule = "sparse_adam"
     state_names = ("exp_avg", "exp_avg_sq")
-    options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
-        "betas": _checks.betas,
-        "eps": _checks.eps,
-    }
+    options: ClassVar[Checks] = {"lr": _checks.non_negative, "betas": _checks.betas, "eps": _checks.eps}
     betas: tuple[float, float]
 
     def __init__(

@@ -64,7 +64,10 @@ class Optimizer(Stateful):
         lr_multipliers: Any = None,
         master_rows: bool = False,
         stochastic_rounding: int | None = None,
+        **unknown: Any,
     ) -> None:
+        known = (*self.options, *ROW_OPTIONS, "master_rows", "stochastic_rounding")
+        _checks.known_options(type(self).__name__, unknown, known)
         has_masters = _checks.flag("master_rows", master_rows)
         self._seed = None if stochastic_rounding is None else _checks.size("stochastic_rounding", stochastic_rounding)
         if has_masters and self._seed is not None:

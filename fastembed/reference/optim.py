@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any, ClassVar
 
-from .._messages import listed
+from .._messages import shown
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
@@ -69,8 +69,12 @@ class Optimizer:
         stochastic_rounding: int | None = None,
         **options: Any,
     ) -> None:
-        if len(values) > len(self.defaults) or not set(options) <= set(self.defaults):
-            raise TypeError(f"options must be of {list(self.defaults)}, got {listed(values)} and {listed(options)}")
+        if len(values) > len(self.defaults):
+            raise TypeError(f"{type(self).__name__} has {len(self.defaults)} options, got {len(values)}")
+        known = (*self.defaults, "trainable_rows", "lr_multipliers", "master_rows", "stochastic_rounding")
+        for name in options:
+            if name not in known:
+                raise TypeError(f"{type(self).__name__} has no option {shown(name, str)}; it has {', '.join(known)}")
         self.__dict__ |= self.defaults | dict(zip(self.defaults, values, strict=False)) | options
         self.dtype = dtype
         self._master_rows, self._seed = master_rows, stochastic_rounding
@@ -206,6 +210,15 @@ class SGD(Optimizer):
 
     rule, state_names = "sgd", ("momentum_buffer",)
     defaults: ClassVar = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
+
+    momentum: float
+    nesterov: bool
+
+    def __init__(self, items: Any, *values: Any, **options: Any) -> None:
+        super().__init__(items, *values, **options)
+        for group in self.param_groups:
+            if group.get("nesterov", self.nesterov) and group.get("momentum", self.momentum) == 0:
+                raise ValueError("nesterov requires a momentum above 0, got 0.0")
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, momentum, decay, nesterov = (self._option(k, name) for name in ("lr", "momentum", "weight_decay", "nesterov"))
