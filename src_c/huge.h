@@ -14,7 +14,8 @@ enum { FE_HUGE_SIZE = 1 << 22 }; /* bytes from which it is worth a call of the s
  * change. */
 static inline void fe_advise_huge(char *data, int64_t size)
 {
-    const uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) & ~(page - 1), end = ((uintptr_t)data + (uintptr_t)size) & ~(page - 1);
+    const uintptr_t page = 4096, first = ((uintptr_t)data + page - 1) & ~(page - 1),
+                    end = ((uintptr_t)data + (uintptr_t)size) & ~(page - 1);
     if (size >= FE_HUGE_SIZE)
         (void)madvise((void *)first, end - first, MADV_HUGEPAGE);
 }

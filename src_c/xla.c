@@ -39,7 +39,8 @@ static bool resolve(fe_xla_frame *frame, const fe_xla_buffer *buffer, int64_t n_
     fe_ids ids;
     const int64_t padding = fe_xla_attr(frame, "padding");
     const fe_bounds bounds = bounds_of(frame);
-    if (!fe_xla_ids(frame, buffer, &ids) || !fe_xla_check(frame, fe_resolve_ids(&ids, n_rows, bounds, rows, NULL), buffer, n_rows))
+    if (!fe_xla_ids(frame, buffer, &ids) ||
+        !fe_xla_check(frame, fe_resolve_ids(&ids, n_rows, bounds, rows, NULL), buffer, n_rows))
         return false;
     for (int64_t i = 0; i < ids.array.n_items && padding >= 0; i++)
         if (rows[i] == padding)
@@ -279,7 +280,8 @@ void *fe_xla_handler(int32_t k, const char **name)
     static const struct {
         const char *name;
         fe_xla_error *(*handle)(fe_xla_call *call);
-    } handlers[] = {{"take", handle_take}, {"bag", handle_bag}, {"winners", handle_winners}, {"rows", handle_rows}, {"add", handle_add}};
+    } handlers[] = {
+        {"take", handle_take}, {"bag", handle_bag}, {"winners", handle_winners}, {"rows", handle_rows}, {"add", handle_add}};
     if (k < 0 || k >= (int32_t)(sizeof handlers / sizeof *handlers))
         return NULL;
     *name = handlers[k].name;

@@ -88,8 +88,8 @@ bool fe_xla_ids(fe_xla_frame *frame, const fe_xla_buffer *buffer, fe_ids *ids)
         fe_id_type type;
         int64_t size;
     } types[] = {
-        [FE_XLA_S8] = {FE_I8, 1},  [FE_XLA_S16] = {FE_I16, 2}, [FE_XLA_S32] = {FE_I32, 4}, [FE_XLA_S64] = {FE_I64, 8},
-        [FE_XLA_U8] = {FE_U8, 1},  [FE_XLA_U16] = {FE_U16, 2}, [FE_XLA_U32] = {FE_U32, 4}, [FE_XLA_U64] = {FE_U64, 8},
+        [FE_XLA_S8] = {FE_I8, 1}, [FE_XLA_S16] = {FE_I16, 2}, [FE_XLA_S32] = {FE_I32, 4}, [FE_XLA_S64] = {FE_I64, 8},
+        [FE_XLA_U8] = {FE_U8, 1}, [FE_XLA_U16] = {FE_U16, 2}, [FE_XLA_U32] = {FE_U32, 4}, [FE_XLA_U64] = {FE_U64, 8},
     };
     if (buffer->type < FE_XLA_S8 || buffer->type > FE_XLA_U64 || buffer->n_dims > FE_MAX_DIMS)
         return fe_xla_fail(frame, FE_XLA_INVALID_ARGUMENT, "ids must be integers, of at most %d axes", FE_MAX_DIMS);
@@ -114,8 +114,8 @@ static bool table_of(fe_xla_frame *frame, const fe_xla_buffer *buffer, int64_t s
 bool fe_xla_bytes(fe_xla_frame *frame, const fe_xla_buffer *buffer, fe_table *table)
 {
     static const int8_t sizes[] = {
-        [FE_XLA_PRED] = 1, [FE_XLA_S8] = 1,  [FE_XLA_S16] = 2, [FE_XLA_S32] = 4, [FE_XLA_S64] = 8,
-        [FE_XLA_U8] = 1,   [FE_XLA_U16] = 2, [FE_XLA_U32] = 4, [FE_XLA_U64] = 8, [FE_XLA_F16] = 2,
+        [FE_XLA_PRED] = 1, [FE_XLA_S8] = 1,  [FE_XLA_S16] = 2, [FE_XLA_S32] = 4,  [FE_XLA_S64] = 8,
+        [FE_XLA_U8] = 1,   [FE_XLA_U16] = 2, [FE_XLA_U32] = 4, [FE_XLA_U64] = 8,  [FE_XLA_F16] = 2,
         [FE_XLA_F32] = 4,  [FE_XLA_F64] = 8, [FE_XLA_C64] = 8, [FE_XLA_BF16] = 2, [FE_XLA_C128] = 16,
     };
     const bool is_known = buffer->type >= 0 && buffer->type < (int32_t)(sizeof sizes);

@@ -10,8 +10,8 @@
 
 enum { FE_XLA_MAJOR = 0 }; /* of the interface */
 
-enum { FE_XLA_EXECUTE = 3 };    /* stage of a call; the earlier ones prepare it */
-enum { FE_XLA_METADATA = 1 };   /* type of an extension */
+enum { FE_XLA_EXECUTE = 3 };     /* stage of a call; the earlier ones prepare it */
+enum { FE_XLA_METADATA = 1 };    /* type of an extension */
 enum { FE_XLA_SCALAR_ATTR = 3 }; /* type of an attribute */
 
 /* Codes of errors. */

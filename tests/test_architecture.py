@@ -20,11 +20,13 @@ CHAIN = (
     "optim",
     "microgpt",
     "checkpoint", "search", "training", "__init__",
+    "adapters",
     "bench",
     "cli", "__main__",
 )  # fmt: skip
 
 OPTIONAL = {
+    "adapters/jax/": {"jax"},
     "cli/progress": {"tqdm"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},

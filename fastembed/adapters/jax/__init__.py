@@ -46,8 +46,8 @@ def _ids(value: Any, n_rows: int, bounds: str) -> jax.Array:
     """Ids as an array of JAX; those that it would cut to 32 bits become rows first."""
     if isinstance(value, jax.Array):
         return _integers("id", value)
-    array = _checks.integers("id", value)
-    if array.dtype == object or jnp.dtype(jax.dtypes.canonicalize_dtype(array.dtype)) != array.dtype:
+    array = _checks.id_array("id", value, n_rows, bounds)
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         array = resolve_ids(array, n_rows, bounds=bounds)
     return jnp.asarray(array)
 
@@ -83,7 +83,7 @@ def take(table: Any, ids: Any, *, bounds: str = "raise") -> jax.Array:
 
     Raises
     ------
-    jax.errors.JaxRuntimeError
+    jax.errors.JaxRuntimeError, or ValueError where JAX waits for a result that is under way
         An id is out of range, which is found when the computation runs: the first one in C order
         is named.
     IndexError
@@ -136,7 +136,8 @@ def embedding(table: Any, ids: Any, *, padding_idx: int | None = None, bounds: s
     Examples
     --------
     >>> from fastembed.adapters.jax import embedding               # doctest: +SKIP
-    >>> jax.grad(lambda table: embedding(table, jnp.array([0, 1]), padding_idx=0).sum())(jnp.ones((2, 2)))  # doctest: +SKIP
+    >>> loss = lambda table: embedding(table, [0, 1], padding_idx=0).sum()  # doctest: +SKIP
+    >>> jax.grad(loss)(jnp.ones((2, 2)))                           # doctest: +SKIP
     Array([[0., 0.],
            [1., 1.]], dtype=float32)
     """
@@ -191,7 +192,8 @@ def embedding_bag(
     Examples
     --------
     >>> from fastembed.adapters.jax import embedding_bag           # doctest: +SKIP
-    >>> embedding_bag(jnp.array([[1.0, 2.0], [3.0, 4.0]]), [0, 1, 1], [0, 2, 2], mode="sum")  # doctest: +SKIP
+    >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]])                # doctest: +SKIP
+    >>> embedding_bag(table, [0, 1, 1], [0, 2, 2], mode="sum")     # doctest: +SKIP
     Array([[4., 6.],
            [0., 0.],
            [3., 4.]], dtype=float32)

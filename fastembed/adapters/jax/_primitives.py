@@ -1,4 +1,4 @@
-"""Look-ups, and sums of gradients, as primitives of JAX: types, derivatives, vmap, and custom calls.
+"""Look-ups, and sums of gradients, as primitives of JAX: types, derivatives, vmap, custom calls.
 
 S: the shape of the ids; V: rows of the table; D: columns. `look_up` has the arguments
 (table, ids[, offsets]) and `add` (gradients, ids[, offsets]), of shape S + (D,), or (B, D) in a
@@ -21,7 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ..._checks.options import BOUNDS, MODES
-from ..._kernels.backend import kernels, name as backend_name
+from ..._kernels import backend
 
 __all__ = ["add", "look_up", "rows_of"]
 
@@ -29,9 +29,9 @@ INT32_MAX = 2**31 - 1
 
 
 def _register_handlers() -> None:
-    handlers = kernels.xla_handlers()
+    handlers = backend.kernels.xla_handlers()
     if not handlers:
-        raise ImportError(f"fastembed.adapters.jax needs the C backend, but FASTEMBED_BACKEND={backend_name}")
+        raise ImportError(f"fastembed.adapters.jax needs the C backend, but FASTEMBED_BACKEND={backend.name}")
     for handler, capsule in handlers.items():
         jax.ffi.register_ffi_target(f"fastembed_{handler}", capsule, platform="cpu")
 
@@ -75,7 +75,9 @@ def _call_look_up(table: Any, ids: Any, *offsets: Any, bounds: str, mode: str | 
     dtype = arithmetic_dtype(table.dtype)
     if table.dtype == dtype:
         return _custom_call("bag", shape, dtype, table, ids, *offsets, **_numbers(bounds, mode, padding))
-    rows = _call_rows(ids, n_rows=table.shape[0], bounds=bounds, padding=padding)  # bags of half precision: only rows that are looked up are converted
+    rows = _call_rows(
+        ids, n_rows=table.shape[0], bounds=bounds, padding=padding
+    )  # bags of half precision: only rows that are looked up are converted
     items = jnp.where(rows < 0, -1, jnp.arange(math.prod(ids.shape), dtype=jnp.int32).reshape(ids.shape))
     values = _call_look_up(table, rows.reshape(-1), bounds="zero", mode=None, padding=None).astype(dtype)
     return _call_look_up(values, items, *offsets, bounds="zero", mode=mode, padding=None).astype(table.dtype)
@@ -84,7 +86,7 @@ def _call_look_up(table: Any, ids: Any, *offsets: Any, bounds: str, mode: str | 
 def _call_rows(ids: Any, *, n_rows: int, bounds: str, padding: int | None = None) -> Any:
     """The row of each id, -1 for none."""
     if n_rows > INT32_MAX:
-        raise ValueError(f"padding_idx, maxima and bags of half precision are for tables of at most {INT32_MAX} rows, got {n_rows}")
+        raise ValueError(f"padding_idx, maxima and bags of half precision require at most {INT32_MAX} rows, got {n_rows}")
     return _custom_call("rows", ids.shape, np.int32, ids, n_rows=n_rows, **_numbers(bounds, None, padding))
 
 
@@ -140,16 +142,16 @@ def _add_type(grads: Any, ids: Any, *offsets: Any, n_rows: int, **params: Any) -
     return jax.core.ShapedArray((n_rows, grads.shape[-1]), grads.dtype)
 
 
-look_up = _primitive("look_up", _call_look_up, _look_up_type, _look_up_batch)
-add = _primitive("add", _call_add, _add_type, lambda args, axes, **params: _one_by_one(add, args, axes, params))
+look_up: Primitive = _primitive("look_up", _call_look_up, _look_up_type, _look_up_batch)
+add: Primitive = _primitive("add", _call_add, _add_type, lambda args, axes, **params: _one_by_one(add, args, axes, params))
 
-winners = _primitive(
+winners: Primitive = _primitive(
     "winners",
     _call_winners,
     lambda table, ids, maxima, *offsets, **options: jax.core.ShapedArray(maxima.shape, np.dtype(np.int32)),
     lambda args, axes, **params: _one_by_one(winners, args, axes, params),
 )
-rows_of = _primitive(
+rows_of: Primitive = _primitive(
     "rows",
     _call_rows,
     lambda ids, **options: jax.core.ShapedArray(ids.shape, np.dtype(np.int32)),
@@ -162,7 +164,7 @@ rows_of = _primitive(
 
 def _tangent_of_maxima(tangent: Any, maxima: Any, table: Any, ids: Any, *offsets: Any, **options: Any) -> Any:
     """Each element is that of the first row that has the maximum."""
-    values, largest = (x.astype(arithmetic_dtype(x.dtype)) for x in (table, maxima))
+    values, largest = (lax.stop_gradient(x).astype(arithmetic_dtype(x.dtype)) for x in (table, maxima))
     items = winners.bind(values, ids, largest, *offsets, **options)
     rows = rows_of.bind(ids, n_rows=table.shape[0], bounds=options["bounds"]).reshape(-1)
     won = tangent[rows[items], jnp.arange(table.shape[1])]
