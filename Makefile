@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
-    fuzz-c interrupts kills allocations sanitize-leak concurrency soak draws-thinc
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak draws-thinc draws-jax
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -163,6 +163,10 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; \
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
+
+# Random calls of the adapter of JAX against jax.numpy; needs jax in the environment.
+draws-jax: $(VENV)/.test
+	PYTHONPATH=tests/adapters $(BIN)/python -m jax_draws --n $(N) --seed $(SEED)
 
 # Mutated files through every reader; what fails is kept in build/fuzz-files.
 fuzz-files: $(VENV)/.test

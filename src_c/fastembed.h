@@ -15,7 +15,8 @@
 /* FE_Q8 and FE_Q4 are packed tables, which only look-ups and bags read: a row holds elements of 8
  * or 4 bits (of two in a byte the lower half comes first), then a scale and a bias: two float32, or
  * with 4 bits two float16. The value of an element is element * scale + bias in float32. */
-typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES } fe_dtype;
+/* FE_BYTES: rows of bytes, which look-ups copy, whatever they are. */
+typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES, FE_BYTES = FE_N_READ_DTYPES } fe_dtype;
 
 /* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; no row,
  * which counts as zeros. */
@@ -229,6 +230,10 @@ void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_record
 /* for i: sums row(rows[i]) += item i's gradient */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
+/* for r: sums row r = the sum of the gradients of row r; zeros without one. The rows of `sums` lie
+ * one after the other. */
+void fe_sum_rows(const fe_table *sums, const fe_batch *batch);
+
 /* sorted = rows in ascending order, order = the index of each in rows; the sort is stable.
  * 0 <= rows[i] < n_rows. rows and scratch, of n items, are overwritten. */
 void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch);
@@ -242,6 +247,11 @@ void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
 /* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q.
  * All in the rows' dtype. */
 void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
+
+/* ---- custom calls of XLA (xla.c) ---- */
+
+/* The address and the name of the k-th handler; NULL past the last one. */
+void *fe_xla_handler(int32_t k, const char **name);
 
 /* ---- instruction sets and threads ---- */
 

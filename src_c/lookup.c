@@ -79,7 +79,7 @@ static fe_status lookup_block(const lookup_work *work, int64_t first, fe_run out
     fe_status status = fe_ids_read(work->token_ids, first, out.n_items, work->wte->n_rows, work->bounds, token_rows);
     if (status.code != FE_OK)
         return status;
-    if (dtype >= FE_N_DTYPES)
+    if (dtype == FE_Q8 || dtype == FE_Q4)
         return lookup_packed(work, token_rows, first, out);
     if (work->wpe == NULL) {
         (work->stream ? kernels->gather_stream : kernels->gather)(work->wte, token_rows, work->row_size, out);

@@ -28,6 +28,7 @@ CHAIN = (
 OPTIONAL = {
     "adapters/thinc/": {"thinc"},
     "adapters/sklearn": {"sklearn"},
+    "adapters/jax/": {"jax"},
     "cli/progress": {"tqdm"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},

@@ -140,6 +140,7 @@ cdef extern from "functions.h":
                           int32_t *scratch) noexcept nogil
         void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
         void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        void *(*xla_handler)(int32_t k, const char **name) noexcept nogil
         const char *(*isa_available)(int32_t k) noexcept nogil
         bint (*select_isa)(const char *isa) noexcept nogil
         const char *(*isa)() noexcept nogil

@@ -15,6 +15,7 @@ from ._gather import (
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
+from ._xla import xla_handlers
 
 __all__ = [
     "N_SCALARS",
@@ -49,4 +50,5 @@ __all__ = [
     "set_num_threads",
     "sort_rows",
     "sum_powers",
+    "xla_handlers",
 ]

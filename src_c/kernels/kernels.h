@@ -16,7 +16,7 @@
 /* Bytes of an element of a result. */
 static inline int64_t fe_item_size(fe_dtype dtype)
 {
-    return dtype == FE_F64 ? sizeof(double) : sizeof(float);
+    return dtype == FE_F64 ? sizeof(double) : dtype == FE_BYTES ? 1 : sizeof(float);
 }
 
 static inline char *fe_row(const fe_table *table, int64_t row)
