@@ -4,6 +4,7 @@ for an entry of the list whose branches are all taken."""
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import io
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import written_list
 from .measured import Branches, of_c, of_cython
 
 ROOT = written_list.ROOT
+Entry = tuple[str, ...]  # the source, the line, the functions
 LIST = Path(__file__).parent / "exceptions.txt"
 
 
@@ -22,15 +24,16 @@ def summary(kind: str, branches: Branches) -> str:
     return f"{kind}: {sum(taken):,} of {len(taken):,} branches taken ({100 * sum(taken) / len(taken):.2f} per cent)"
 
 
-def unlisted(branches: Branches, known: set[tuple[str, str]]) -> tuple[list[str], set[tuple[str, str]]]:
+def unlisted(branches: Branches, known: set[Entry]) -> tuple[list[str], set[Entry]]:
     """Lines with a branch that is neither taken nor in the list; and the entries that were met."""
     found, met = [], set()
     for (source, number), taken in sorted(branches.items()):
-        line = (ROOT / source).read_text().splitlines()[number - 1].strip()
-        left = sorted(f"{name} {which}" for (name, which), is_taken in taken.items() if not is_taken)
-        if left and (source, line) in known:
-            met.add((source, line))
-        elif left:
+        line, left = (ROOT / source).read_text().splitlines()[number - 1].strip(), []
+        for name, which in sorted(branch for branch, is_taken in taken.items() if not is_taken):
+            entries = {entry for entry in known if entry[:2] == (source, line) and fnmatch.fnmatchcase(name, entry[2])}
+            met |= entries
+            left += [] if entries else [f"{name} {which}"]
+        if left:
             found.append(f"{source}:{number}: {line}\n    not taken: {', '.join(left)}")
     return found, met
 
@@ -40,12 +43,12 @@ def main() -> int:
     parser.add_argument("report", type=Path, help="of gcovr, as JSON")
     parser.add_argument("--rcfile", required=True, help="of coverage.py")
     arguments = parser.parse_args()
-    known = {(source, line) for source, line, _ in written_list.read(LIST, 3)}
+    known = {block[:3] for block in written_list.read(LIST, 4)}
     measured = coverage.Coverage(config_file=arguments.rcfile)
     measured.load()
     c, cython = of_c(arguments.report), of_cython(measured, ROOT)
     found, met = unlisted(c | cython, known)
-    stale = [f"{LIST.name}: all branches are taken of {source}: {line}" for source, line in sorted(known - met)]
+    stale = [f"{LIST.name}: all branches are taken: {'; '.join(entry)}" for entry in sorted(known - met)]
     print(*found, *stale, summary("C", c), summary("Cython, by lines", cython), sep="\n")
     percent = measured.report(include=["*.py"], file=io.StringIO())
     print(f"Python, without the benchmarks: {percent:.2f} per cent of lines and branches")

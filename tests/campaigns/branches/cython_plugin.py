@@ -1,4 +1,4 @@
-"""A plugin of coverage.py that finds the C of Cython modules in the folder that they are built in."""
+"""A plugin of coverage.py that finds the C of Cython modules in their build folder."""
 
 from __future__ import annotations
 

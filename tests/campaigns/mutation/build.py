@@ -11,7 +11,7 @@ from written_list import ROOT
 
 from .mutate import Mutation
 
-FLAGS = "-std=gnu11 -O1 -w -fno-math-errno -ffp-contract=off -fvisibility=hidden -g0 -fPIC".split()
+FLAGS = ["-std=gnu11", "-O1", "-w", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0", "-fPIC"]
 LIMIT = 120  # seconds of one compilation
 
 

@@ -1,4 +1,4 @@
-"""Where a source can be changed, and how: one operator, one constant, or one statement at a time."""
+"""Where a source can be changed, and how: one operator, constant or statement at a time."""
 
 from __future__ import annotations
 
