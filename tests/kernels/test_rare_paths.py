@@ -87,3 +87,89 @@ for _ in range(3):
     time.sleep(0.01)  # the workers go to sleep
 """
     assert output_of(script) == "True\nTrue\nTrue\n"
+
+
+def test_more_threads_than_there_can_be():
+    """The pool stops at 1,023 workers, or earlier where the system does."""
+    script = """
+from shared_look_up import a_look_up
+print(a_look_up(1100))
+"""
+    assert output_of(script) == "True\n"
+
+
+def test_many_pieces_that_fail():
+    """Of pieces that fail on several threads, the one with the lowest number is reported."""
+    table, ids = np.zeros((5, 64), "f4"), np.full(20_000, 5)
+    with fe.threads(4):
+        for _ in range(100):
+            with pytest.raises(IndexError, match=r"id 5 at position \(0,\) is out of range"):
+                fe.gather(table, ids)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bounds", ["wrap", "clip", "zero"])
+def test_positions_that_begin_before_the_table(dtype, bounds):
+    rng = np.random.default_rng(0)
+    wte, wpe, ids = floats(rng, (5, 3), dtype), floats(rng, (4, 3), dtype), rng.integers(0, 5, (2, 9))
+    for start in (-11, -1, 3):
+        expected = reference.gather_add(wte.tolist(), ids.tolist(), wpe.tolist(), start=start, bounds=bounds, dtype=dtype)
+        assert same_bits(fe.gather_add(wte, ids, wpe, start=start, bounds=bounds), np.array(expected, dtype))
+
+
+def test_short_calls_of_a_layer_that_are_out_of_range():
+    """Few ids, which are looked up without the machinery of long calls."""
+    layer = fe.TokenPositionEmbedding(5, 4, 3, rng=0)
+    for call, name, bad in (
+        (lambda: layer(np.array([1, 5])), "token", 5),
+        (lambda: layer(np.array([-1, 2])), "token", -1),
+        (lambda: layer(np.zeros(5, np.int64)), "position", 4),
+        (lambda: layer(4, 4), "position", 4),
+        (lambda: layer(4, -1), "position", -1),
+        (lambda: layer(5, 0), "token", 5),
+    ):
+        with pytest.raises(IndexError, match=rf"{name} id {bad} at position"):
+            call()
+    assert fe.TokenPositionEmbedding(5, 4, 0)(np.array([1, 4])).shape == (2, 0)
+
+
+def test_items_without_a_row_take_no_step():
+    kernels = backend.kernels
+    steps = np.zeros((1, kernels.N_SCALARS))
+    table, grads = np.zeros((3, 2), "f4"), np.ones((4, 2), "f4")
+    lazy = kernels.LazyTable("row_wise_adagrad", table, (np.zeros((3, 1), "f4"),), np.zeros(3, np.int32), None, steps)
+    for rows in ([-1, -1, 0, 2], [-1, -1, -1, -1]):
+        commit = kernels.Commit()
+        commit.add_step(lazy, np.ones(kernels.N_SCALARS), False, np.array(rows), None, None, False, grads)
+        commit.run()
+        moved = table.any(axis=1).tolist()
+    assert moved == [True, False, True]
+
+
+def test_tables_of_a_subclass_of_arrays():
+    class Labelled(np.ndarray):
+        pass
+
+    rng = np.random.default_rng(0)
+    wte, wpe, ids = rng.standard_normal((5, 3)), rng.standard_normal((4, 3)), np.array([4, 0, 2])
+    for tables in ((wte.view(Labelled), wpe), (wte, wpe.view(Labelled))):
+        result = fe.gather_add(tables[0], ids, tables[1])
+        assert type(result) is np.ndarray
+        assert same_bits(result, wte[ids] + wpe[:3])
+
+
+def test_a_long_call_of_a_layer_ends_at_a_signal():
+    """The handler runs during the call or, on a fast machine, right after it."""
+    script = """
+import signal, numpy as np, fastembed as fe
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+layer = fe.Embedding.from_pretrained(np.ones((1000, 4), "f4"))
+ids = np.broadcast_to(np.arange(1000), (10_000, 1000))
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+try:
+    layer(ids)
+    layer(0)
+except KeyboardInterrupt:
+    print("interrupted", layer(ids[:2]).sum())
+"""
+    assert output_of(script) == "interrupted 8000.0\n"
