@@ -69,7 +69,7 @@ def test_rows_without_columns_and_rows_of_several_strips(dtype, width):
     rng = np.random.default_rng(0)
     table, dout = rng.standard_normal((3, width)).astype(dtype), gradients(rng, (4, width), dtype)
     layer = fe.Embedding.from_pretrained(table.copy(), freeze=False)
-    like = reference.Embedding.from_pretrained(table.tolist(), freeze=False, dtype=dtype)
+    like = reference.Embedding.from_pretrained(table.tolist(), dtype=dtype)
     opt, like_opt = fe.optim.RowWiseAdagrad(layer, lr=0.1), reference.optim.RowWiseAdagrad(like, lr=0.1, dtype=dtype)
     for _ in range(2):
         layer.backward(dout, [0, 2, 0, 0], optimizer=opt)
