@@ -44,7 +44,7 @@ static int64_t first_bag(const bag_work *work, int64_t piece)
  * too few items after the bag's for their rows to be prefetched. The piece ends at `last`. */
 static fe_status need_item(const bag_work *work, bag_block *block, int64_t item, int64_t end_of_bag, int64_t last)
 {
-    const bool is_outside = item < block->first || item >= block->end;
+    const bool is_outside = item >= block->end; /* items ascend */
     const bool is_short = end_of_bag + FE_BAG_PREFETCH_DISTANCE > block->end && block->end < last;
     if (item >= end_of_bag || !(is_outside || (is_short && item > block->first + FE_BLOCK / 2)))
         return (fe_status){.code = FE_OK};

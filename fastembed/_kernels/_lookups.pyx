@@ -250,7 +250,7 @@ cdef class Lookup:
 
     cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
         """The result of a call with these positional arguments, or None if it takes more than C."""
-        return None
+        return None  # a class of layers has its own
 
 
 cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kwnames):

@@ -129,6 +129,7 @@ print(a_look_up(8), open("/proc/self/status").read().split("Threads:")[1].split(
     assert result.stdout == "True 1\n", result.stderr
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize(("n_threads", "width"), [(1, 64), (1, 0), (2, 0)])
 def test_control_c_ends_a_long_look_up(n_threads, width):
     """Within 0.2 s of the signal: while rows are copied, and while ids are checked.
