@@ -106,7 +106,7 @@ def table_of(weight: torch.Tensor) -> Embedding:
         return table
     if weight.device.type != "cpu" or weight.dtype not in FLOATS or weight.layout is not torch.strided:
         raise TypeError(f"a table must be a dense tensor of floats on the CPU, got {weight.dtype} on {weight.device}")
-    shared = _Shared(_key(weight), Embedding.from_pretrained(array_of(weight)))
+    shared = _Shared(_key(weight), Embedding.from_pretrained(array_of(weight)).eval())
     weight._fastembed_table = shared
     return shared.table
 
@@ -122,11 +122,16 @@ def current_table(weight: torch.Tensor) -> Embedding | None:
     return None
 
 
+def is_plain(weight: torch.Tensor) -> bool:
+    """Whether a tensor has neither a table nor an optimiser of ours."""
+    return not (hasattr(weight, "_fastembed_table") or hasattr(weight, "_fastembed_rows"))
+
+
 def bring_up_to_date(weight: torch.Tensor) -> None:
     """Apply the updates that rows of the tensor's table, if there is one, still have pending."""
     table = current_table(weight)
     if table is not None:
-        table.apply_pending()
+        table.flush()
 
 
 def own_rows(weight: torch.Tensor, optimizer: object) -> None:
