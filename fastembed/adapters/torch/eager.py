@@ -8,7 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from . import ops
-from .tables import owned_rows
+from .tables import note_look_up, owned_rows
 
 
 class LookUp(torch.autograd.Function):
@@ -16,6 +16,7 @@ class LookUp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
+        note_look_up(weight)
         ctx.save_for_backward(ids)
         ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
         return ops.look_up(weight, ids)
@@ -45,6 +46,7 @@ class LookUpBags(torch.autograd.Function):
         options: ops.BagOptions,
         sparse: bool,
     ) -> torch.Tensor:
+        note_look_up(weight)
         reads_table = options.mode == "max" or (weights is not None and weights.requires_grad)
         ctx.save_for_backward(ids, offsets, weights, weight if reads_table else None)
         ctx.weight, ctx.options, ctx.sparse = weight, options, sparse

@@ -38,6 +38,7 @@ class _Owner(_NotCopied):
 
     def __init__(self, optimizer: object) -> None:
         self._optimizer = weakref.ref(optimizer)
+        self.is_looked_up = False
 
     def __bool__(self) -> bool:
         return self._optimizer() is not None
@@ -137,6 +138,22 @@ def bring_up_to_date(weight: torch.Tensor) -> None:
 def own_rows(weight: torch.Tensor, optimizer: object) -> None:
     """Mark a parameter: as long as that optimiser lives, backwards give row-sparse gradients."""
     weight._fastembed_rows = _Owner(optimizer)
+
+
+def note_look_up(weight: torch.Tensor) -> None:
+    """Note that a look-up with a gradient, which applies pending updates, has read a parameter."""
+    owner = getattr(weight, "_fastembed_rows", None)
+    if type(owner) is _Owner:
+        owner.is_looked_up = True
+
+
+def is_looked_up(weight: torch.Tensor) -> bool:
+    """Whether look-ups of ours have read a parameter since an optimiser took it.
+
+    Otherwise other modules read it, which see only what is in its memory: no row of its table may
+    have updates pending after a step.
+    """
+    return bool(getattr(getattr(weight, "_fastembed_rows", None), "is_looked_up", False))
 
 
 def owned_rows(weight: torch.Tensor) -> bool:
