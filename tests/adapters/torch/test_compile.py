@@ -54,7 +54,7 @@ def test_weights_of_bags_in_a_graph():
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_an_operator_reads_the_table_itself(monkeypatch):
-    """Through inductor's code too: the memory is the parameter's, and nothing of its size is made."""
+    """Through inductor's code too: the memory is the parameter's, nothing of its size is made."""
     layer = ft.Embedding(1000, 8)
     seen = []
     look_up = ops.look_up

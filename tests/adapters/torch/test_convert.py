@@ -10,7 +10,7 @@ import fastembed.adapters.torch as ft  # noqa: E402
 
 
 class Model(nn.Module):
-    """Layers of both kinds, one twice, one of a class of its own, and a head with the same weight."""
+    """Layers of both kinds, one twice, one of a derived class, and a head with the same weight."""
 
     class Own(nn.Embedding):
         pass

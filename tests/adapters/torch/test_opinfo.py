@@ -50,12 +50,12 @@ def test_pytorchs_samples(name, requires_grad, dtype):
 
 
 @pytest.mark.usefixtures("every_size")
-@pytest.mark.parametrize("name", list(OPERATORS))
-def test_pytorchs_samples_of_errors(name):
-    operator, ours = OPERATORS[name], getattr(functional, name.rpartition(".")[2])
-    for error in operator.error_inputs("cpu") if operator.error_inputs_func else ():
+def test_pytorchs_samples_of_errors():
+    errors = list(OPERATORS["nn.functional.embedding"].error_inputs("cpu"))
+    assert errors
+    for error in errors:
         with pytest.raises(error.error_type, match=error.error_regex):
-            ours(error.sample_input.args[0], error.sample_input.input, **error.sample_input.kwargs)
+            functional.embedding(error.sample_input.args[0], error.sample_input.input, **error.sample_input.kwargs)
 
 
 def test_three_hundred_draws():
@@ -65,5 +65,4 @@ def test_three_hundred_draws():
 def test_a_wrong_answer_is_found(monkeypatch):
     monkeypatch.setattr(functional.ops, "look_up", lambda weight, ids: weight.detach()[ids.long()] + 1)
     with pytest.raises(AssertionError, match="result"):
-        for case in range(300):
-            compare.check(7, case)
+        [compare.check(7, case) for case in range(300)]

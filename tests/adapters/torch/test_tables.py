@@ -61,7 +61,7 @@ def test_copies_have_no_table_and_no_owner():
 
 
 def pending_layer(dtype=torch.float32):
-    """A layer with an optimiser of which row 1 has had a step more than the others, and the answer."""
+    """A layer whose rows, but for row 1, have three updates pending, and the table without."""
     torch.manual_seed(1)
     layer = ft.Embedding(5, 3, dtype=dtype)
     table = tables.table_of(layer.weight)

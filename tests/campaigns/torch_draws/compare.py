@@ -89,7 +89,8 @@ def by_fastembed(call: Call):
     assert grad.is_sparse == (call.options["sparse"] or call.is_owned)
     if grad.is_sparse and (call.is_owned or not is_small(call)):
         indices = grad._indices()[0]
-        assert indices.dtype is torch.int64 and bool((indices.diff() > 0).all())
+        assert indices.dtype is torch.int64
+        assert bool((indices.diff() > 0).all())
     return answer
 
 
@@ -104,7 +105,7 @@ def by_torch(call: Call):
 
 
 def by_indexing(call: Call):
-    """What embedding and embedding_bag mean, with gradients divided by frequencies; of maxima, the empty ones."""
+    """What embedding and embedding_bag mean; of maxima, those of nothing."""
     weight, weights, others = arguments(call, arithmetic(call))
     n_rows, ids = len(weight), call.ids.long()
     if bool(((ids < 0) | (ids >= n_rows)).any()):
