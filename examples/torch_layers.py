@@ -13,7 +13,7 @@ from torch import nn
 import fastembed.adapters.torch as ft
 from fastembed.adapters.torch import tables
 
-V, ROUNDS, REST = 50_257, 11, 0.02  # rest, since threads of OpenMP go on spinning for some milliseconds
+V, ROUNDS, REST = 50_257, 9, 0.02  # rest, since threads of OpenMP go on spinning for some milliseconds
 
 
 class Owner:
