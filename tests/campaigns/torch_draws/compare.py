@@ -43,6 +43,8 @@ def is_wrong_in_torch(call: Call) -> bool:
         return call.options["sparse"] and (call.options["scale_grad_by_freq"] or call.ids.ndim == 0)
     if call.bags["mode"] == "max" and (call.options["sparse"] or call.options["scale_grad_by_freq"]):
         return False  # an error
+    if call.bags["mode"] != "sum" and call.bags["per_sample_weights"] is not None:
+        return False  # an error
     is_empty = call.weight.shape[1] == 0 or (call.ids.ndim == 2 and call.ids.shape[1] == 0)
     return is_empty or call.options["scale_grad_by_freq"]
 
@@ -69,7 +71,7 @@ def with_gradients(result, weight, weights, rows):
 def arguments(call: Call, to: torch.dtype):
     """A leaf of a graph with the table's values in that dtype, the weights, and other arguments."""
     values, bags, options = call.weight, dict(call.bags or {}), dict(call.options)
-    if options["max_norm"] is not None and to is not values.dtype and not has_bad_id(call):
+    if options["max_norm"] is not None and to is not values.dtype and values.numel() and not has_bad_id(call):
         values = values.clone()  # rows that are scaled down are rounded to the table's dtype
         torch.embedding_renorm_(values, call.ids.contiguous(), options["max_norm"], options["norm_type"])
         options["max_norm"] = None
@@ -114,8 +116,6 @@ def by_indexing(call: Call):
     n_rows, ids = len(weight), call.ids.long()
     if has_bad_id(call):
         raise IndexError("an id is out of range")
-    if call.bags is not None and others["mode"] != "sum" and weights is not None:
-        raise NotImplementedError("weights")
     if others["max_norm"] is not None:
         with torch.no_grad():
             torch.embedding_renorm_(weight, ids.contiguous(), others["max_norm"], others["norm_type"])
