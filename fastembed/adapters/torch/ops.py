@@ -50,14 +50,19 @@ class BagOptions(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "scale_grad_by_freq"}
 
 
+def check_ids(table: np.ndarray[Any, Any], ids: torch.Tensor) -> None:
+    """Raise an IndexError if an id is out of range."""
+    gather_rows(table[:, :0], ids.numpy())
+
+
 @contextlib.contextmanager
 def up_to_date(weight: torch.Tensor, ids: torch.Tensor) -> Iterator[np.ndarray[Any, Any]]:
     """The table of a tensor as an array, in which the rows of these ids are up to date."""
     table, array = current_table(weight), array_of(weight)
-    gather_rows(array[:, :0], ids.numpy())  # checks the ids
     if table is None:
         yield array
     else:
+        check_ids(array, ids)
         with table.up_to_date({"weight": ids.numpy().astype(np.int64)}):
             yield array
 
@@ -75,6 +80,7 @@ def look_up(weight: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 def renormalise(weight: torch.Tensor, ids: torch.Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows of the ids down to ``max_norm`` in place, to the bits that PyTorch gives."""
+    check_ids(array_of(weight), ids)
     with up_to_date(weight, ids), torch.no_grad():
         torch.embedding_renorm_(weight, ids.contiguous().long(), max_norm, norm_type)
 
