@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    draws-thinc draws-jax
+    test-adapters
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -59,12 +59,19 @@ bench: bench-peers
 # An environment of its own for the peers, which are large (PyTorch) and used by nothing else here.
 bench-peers: .venv-bench/.installed
 BENCH_BIN := .venv-bench/bin
-PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu
+PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-learn spacy
 .venv-bench/.installed: $(SOURCES)
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
-	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench]' $(PEERS)
+	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench,test]' $(PEERS)
 	$(BENCH_BIN)/python -m compileall -q fastembed
 	touch $@
+
+# The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
+# itself: draws-torch, draws-thinc, draws-jax; CASE=17 shows one case of PyTorch's.
+test-adapters: bench-peers
+	$(BENCH_BIN)/python -m pytest tests/adapters
+draws-%: bench-peers
+	PYTHONPATH=tests/campaigns:tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
@@ -139,11 +146,6 @@ differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
 
-# Random draws of options of the thinc adapter, each against thinc (pip install thinc beforehand).
-draws-thinc: N ?= 10000
-draws-thinc: $(VENV)/.test
-	PYTHONPATH=tests/adapters $(BIN)/python -m thinc_draws --n $(N) --seed $(SEED)
-
 # Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
 # in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
 WRITING = $(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) \
@@ -186,10 +188,6 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; \
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
-
-# Random calls of the adapter of JAX against jax.numpy; needs jax in the environment.
-draws-jax: $(VENV)/.test
-	PYTHONPATH=tests/adapters $(BIN)/python -m jax_draws --n $(N) --seed $(SEED)
 
 # Mutated files through every reader; what fails is kept in build/fuzz-files.
 fuzz-files: $(VENV)/.test
