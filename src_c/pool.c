@@ -158,9 +158,9 @@ static void sleep_as(fe_worker *me)
     }
 }
 
-/* A worker gives up its CPU, between two pieces, when it has had it for so long: well within a time
- * slice of the system (3 ms). Where another thread wants the CPU, a worker that uses up its slice is
- * stopped within a piece, and its caller waits for that. */
+/* A worker gives up its CPU, between two pieces, when it has had it for so long: well within a
+ * time slice of the system (3 ms). Where another thread wants the CPU, a worker that uses up its
+ * slice is stopped within a piece, and its caller waits for that. */
 enum { SLICE = 500 }; /* microseconds */
 
 static FE_THREAD_RESULT work(void *number)
