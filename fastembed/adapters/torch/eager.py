@@ -1,0 +1,59 @@
+"""The look-ups of `ops` with gradients, for calls that are not compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from . import ops
+from .tables import owned_rows
+
+
+class LookUp(torch.autograd.Function):
+    """Rows of a table by their ids."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
+        return ops.look_up(weight, ids)
+
+    @staticmethod
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (ids,), n_rows, options = ctx.saved_tensors, len(ctx.weight), ctx.options
+        if torch.is_grad_enabled():  # create_graph: PyTorch's op has a gradient itself
+            padding_idx = -1 if options.padding_idx is None else options.padding_idx
+            op = torch.ops.aten.embedding_backward
+            return op(dout, ids.long(), n_rows, padding_idx, options.scale_grad_by_freq, ctx.sparse), None, None, None
+        if ctx.sparse or owned_rows(ctx.weight):
+            return ops.as_sparse(ops.row_gradient(dout, ids, n_rows, options), dout.dtype), None, None, None
+        return ops.dense_gradient(dout, ids, n_rows, options), None, None, None
+
+
+class LookUpBags(torch.autograd.Function):
+    """One row for each bag of ids."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: torch.Tensor,
+        ids: torch.Tensor,
+        offsets: torch.Tensor | None,
+        weights: torch.Tensor | None,
+        options: ops.BagOptions,
+        sparse: bool,
+    ) -> torch.Tensor:
+        reads_table = options.mode == "max" or (weights is not None and weights.requires_grad)
+        ctx.save_for_backward(ids, offsets, weights, weight if reads_table else None)
+        ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
+        return ops.look_up_bags(weight, ops.Bags(ids, offsets, weights), options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        ids, offsets, weights, _ = ctx.saved_tensors  # of a table that has changed since, PyTorch raises an error here
+        grad, dweights = ops.bag_gradient(dout, ctx.weight, ops.Bags(ids, offsets, weights), ctx.options)
+        as_tensor = ops.as_sparse if ctx.sparse or owned_rows(ctx.weight) else ops.as_dense
+        return as_tensor(grad, dout.dtype), None, None, dweights, None, None
