@@ -27,7 +27,7 @@ class LookUp(torch.autograd.Function):
             padding_idx = -1 if options.padding_idx is None else options.padding_idx
             op = torch.ops.aten.embedding_backward
             return op(dout, ids.long(), n_rows, padding_idx, options.scale_grad_by_freq, ctx.sparse), None, None, None
-        if ctx.sparse or owned_rows(ctx.weight):
+        if owned_rows(ctx.weight) or ctx.sparse:
             return ops.as_sparse(ops.row_gradient(dout, ids, n_rows, options), dout.dtype), None, None, None
         return ops.dense_gradient(dout, ids, n_rows, options), None, None, None
 
@@ -55,5 +55,5 @@ class LookUpBags(torch.autograd.Function):
     def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         ids, offsets, weights, _ = ctx.saved_tensors  # of a table that has changed since, PyTorch raises an error here
         grad, dweights = ops.bag_gradient(dout, ctx.weight, ops.Bags(ids, offsets, weights), ctx.options)
-        as_tensor = ops.as_sparse if ctx.sparse or owned_rows(ctx.weight) else ops.as_dense
+        as_tensor = ops.as_sparse if owned_rows(ctx.weight) or ctx.sparse else ops.as_dense
         return as_tensor(grad, dout.dtype), None, None, dweights, None, None

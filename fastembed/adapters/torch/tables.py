@@ -38,6 +38,7 @@ class _Owner(_NotCopied):
 
     def __init__(self, optimizer: object) -> None:
         self._optimizer = weakref.ref(optimizer)
+        self.was_asked = False  # by a backward of the layers here
 
     def __bool__(self) -> bool:
         return self._optimizer() is not None
@@ -141,4 +142,14 @@ def own_rows(weight: torch.Tensor, optimizer: object) -> None:
 
 def owned_rows(weight: torch.Tensor) -> bool:
     """Whether a backward gives a row-sparse gradient, also where ``sparse=False``."""
-    return bool(getattr(weight, "_fastembed_rows", False))
+    owner = getattr(weight, "_fastembed_rows", None)
+    if type(owner) is not _Owner:
+        return False
+    owner.was_asked = True
+    return bool(owner)
+
+
+def read_by_layers(weight: torch.Tensor) -> bool:
+    """Whether gradients of a parameter that has an owner came from the layers here."""
+    owner = getattr(weight, "_fastembed_rows", None)
+    return type(owner) is _Owner and owner.was_asked
