@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
-    fuzz-c interrupts kills allocations sanitize-leak concurrency soak
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak test-adapters torch-draws
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -61,9 +61,15 @@ BENCH_BIN := .venv-bench/bin
 PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu
 .venv-bench/.installed: $(SOURCES)
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
-	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench]' $(PEERS)
+	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench,test]' $(PEERS)
 	$(BENCH_BIN)/python -m compileall -q fastembed
 	touch $@
+
+# The adapters' tests, with the frameworks; N draws of arguments against PyTorch itself.
+test-adapters: bench-peers
+	$(BENCH_BIN)/python -m pytest tests/adapters
+torch-draws: bench-peers
+	PYTHONPATH=tests/campaigns $(BENCH_BIN)/python -m torch_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.

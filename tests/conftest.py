@@ -14,6 +14,9 @@ from fastembed._kernels import backend
 settings.register_profile("no clock", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
 
+# Modules beside the tests of PyTorch's layers, which need PyTorch.
+collect_ignore = ["adapters/torch/two_ranks.py", "campaigns/torch_draws"]
+
 
 def pytest_collection_finish():
     """To look for cycles in modules and tests again and again would take a fifth of the time."""

@@ -136,6 +136,4 @@ def embedding(weight: torch.Tensor, ids: torch.Tensor, options: ops.Options) -> 
 def embedding_bag(weight: torch.Tensor, bags: ops.Bags, options: ops.BagOptions) -> torch.Tensor:
     """`ops.look_up_bags` in a graph."""
     mode, include_last_offset, padding_idx, scale_grad_by_freq = options
-    return torch.ops.fastembed.embedding_bag(
-        weight, *bags, mode, include_last_offset, _padding(padding_idx), scale_grad_by_freq
-    )
+    return torch.ops.fastembed.embedding_bag(weight, *bags, mode, include_last_offset, _padding(padding_idx), scale_grad_by_freq)

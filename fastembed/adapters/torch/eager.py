@@ -8,7 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from . import ops
-from .tables import owned_rows
+from .tables import note_look_up, owned_rows
 
 
 class LookUp(torch.autograd.Function):
@@ -16,6 +16,7 @@ class LookUp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
+        note_look_up(weight)
         ctx.save_for_backward(ids)
         ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
         return ops.look_up(weight, ids)
@@ -27,7 +28,7 @@ class LookUp(torch.autograd.Function):
             padding_idx = -1 if options.padding_idx is None else options.padding_idx
             op = torch.ops.aten.embedding_backward
             return op(dout, ids.long(), n_rows, padding_idx, options.scale_grad_by_freq, ctx.sparse), None, None, None
-        if owned_rows(ctx.weight) or ctx.sparse:
+        if ctx.sparse or owned_rows(ctx.weight):
             return ops.as_sparse(ops.row_gradient(dout, ids, n_rows, options), dout.dtype), None, None, None
         return ops.dense_gradient(dout, ids, n_rows, options), None, None, None
 
@@ -45,6 +46,7 @@ class LookUpBags(torch.autograd.Function):
         options: ops.BagOptions,
         sparse: bool,
     ) -> torch.Tensor:
+        note_look_up(weight)
         reads_table = options.mode == "max" or (weights is not None and weights.requires_grad)
         ctx.save_for_backward(ids, offsets, weights, weight if reads_table else None)
         ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
@@ -55,5 +57,5 @@ class LookUpBags(torch.autograd.Function):
     def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         ids, offsets, weights, _ = ctx.saved_tensors  # of a table that has changed since, PyTorch raises an error here
         grad, dweights = ops.bag_gradient(dout, ctx.weight, ops.Bags(ids, offsets, weights), ctx.options)
-        as_tensor = ops.as_sparse if owned_rows(ctx.weight) or ctx.sparse else ops.as_dense
+        as_tensor = ops.as_sparse if ctx.sparse or owned_rows(ctx.weight) else ops.as_dense
         return as_tensor(grad, dout.dtype), None, None, dweights, None, None

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ... import Embedding, optim
-from .tables import array_of, read_by_layers, table_of, tensor_of
+from .tables import array_of, is_looked_up, table_of, tensor_of
 
 
 class TableSteps:
@@ -46,7 +46,7 @@ class TableSteps:
         if "step" in state:
             state["step"] += 1
         torch.autograd.graph.increment_version(self._weight)
-        if self._is_read_by_others or not read_by_layers(self._weight):
+        if self._is_read_by_others or not is_looked_up(self._weight):
             self.flush()
 
     def _table(self) -> Embedding:

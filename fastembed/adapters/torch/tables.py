@@ -38,7 +38,7 @@ class _Owner(_NotCopied):
 
     def __init__(self, optimizer: object) -> None:
         self._optimizer = weakref.ref(optimizer)
-        self.was_asked = False  # by a backward of the layers here
+        self.is_looked_up = False
 
     def __bool__(self) -> bool:
         return self._optimizer() is not None
@@ -140,16 +140,22 @@ def own_rows(weight: torch.Tensor, optimizer: object) -> None:
     weight._fastembed_rows = _Owner(optimizer)
 
 
+def note_look_up(weight: torch.Tensor) -> None:
+    """Note that a look-up with a gradient, which applies pending updates, has read a parameter."""
+    owner = getattr(weight, "_fastembed_rows", None)
+    if type(owner) is _Owner:
+        owner.is_looked_up = True
+
+
+def is_looked_up(weight: torch.Tensor) -> bool:
+    """Whether look-ups of ours have read a parameter since an optimiser took it.
+
+    Otherwise other modules read it, which see only what is in its memory: no row of its table may
+    have updates pending after a step.
+    """
+    return bool(getattr(getattr(weight, "_fastembed_rows", None), "is_looked_up", False))
+
+
 def owned_rows(weight: torch.Tensor) -> bool:
     """Whether a backward gives a row-sparse gradient, also where ``sparse=False``."""
-    owner = getattr(weight, "_fastembed_rows", None)
-    if type(owner) is not _Owner:
-        return False
-    owner.was_asked = True
-    return bool(owner)
-
-
-def read_by_layers(weight: torch.Tensor) -> bool:
-    """Whether gradients of a parameter that has an owner came from the layers here."""
-    owner = getattr(weight, "_fastembed_rows", None)
-    return type(owner) is _Owner and owner.was_asked
+    return bool(getattr(weight, "_fastembed_rows", False))
