@@ -70,6 +70,7 @@ test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
 torch-draws: bench-peers
 	PYTHONPATH=tests/campaigns $(BENCH_BIN)/python -m torch_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
+	PYTHONPATH=tests/campaigns $(BENCH_BIN)/python -m torch_draws --steps --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.

@@ -130,6 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=list(PROGRAMS), help="one of the programs")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
+    torch.sparse.check_sparse_tensor_invariants.disable()  # said explicitly, PyTorch does not warn that it is off
     torch.set_num_threads(given.threads)
     fe.set_num_threads(given.threads)
     for name, program in PROGRAMS.items():

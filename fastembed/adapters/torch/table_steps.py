@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
 
-from ... import Embedding, optim
+from ... import Embedding as Table
+from ... import optim
+from .layers import Embedding, EmbeddingBag
 from .tables import array_of, is_looked_up, table_of, tensor_of
 
 
@@ -17,8 +20,8 @@ class TableSteps:
     are no longer the tensors in the state (it was loaded, or PyTorch has taken steps), or the
     parameter has other memory, the optimiser of fastembed is made anew from the state.
 
-    Updates of rows without a gradient are left pending only if nothing but the layers here has read
-    the parameter: if every gradient so far came from them.
+    Updates of rows without a gradient are left pending only if the layers here alone read the
+    parameter: no other module has it, and every gradient so far came from them.
 
     Attributes
     ----------
@@ -31,12 +34,12 @@ class TableSteps:
         self.shape = (-1, weight.shape[-1]) if weight.ndim else (1, 1)
         self._optimizer: Any = None
         self._tensors: dict[str, torch.Tensor] = {}
-        self._is_read_by_others = False
+        self._is_read_by_others: bool | None = None  # not known yet
 
     def step(
         self, kind: type[Any], group: dict[str, Any], state: dict[str, Any], ids: torch.Tensor, values: torch.Tensor
     ) -> None:
-        """One step with the gradients ``values`` of the rows ``ids``, which are added in their order."""
+        """One step with the gradients ``values`` of rows; those of one row are added in order."""
         options = {name: _number(group[name]) for name in kind.options}
         table = self._table()
         if not self._continues(kind, options, state, table):
@@ -46,15 +49,17 @@ class TableSteps:
         if "step" in state:
             state["step"] += 1
         torch.autograd.graph.increment_version(self._weight)
+        if self._is_read_by_others is None:
+            self._is_read_by_others = _is_held_by_others(self._weight)
         if self._is_read_by_others or not is_looked_up(self._weight):
             self.flush()
 
-    def _table(self) -> Embedding:
+    def _table(self) -> Table:
         if self._weight.ndim == 2:
             return table_of(self._weight)
-        return Embedding.from_pretrained(array_of(self._weight).reshape(self.shape))
+        return Table.from_pretrained(array_of(self._weight).reshape(self.shape))
 
-    def _continues(self, kind: type[Any], options: dict[str, Any], state: dict[str, Any], table: Embedding) -> bool:
+    def _continues(self, kind: type[Any], options: dict[str, Any], state: dict[str, Any], table: Table) -> bool:
         """Whether the optimiser of fastembed is at the state, and is the one for it."""
         if self._optimizer is None or type(self._optimizer) is not kind or self._optimizer.items[0] is not table:
             return False
@@ -64,7 +69,7 @@ class TableSteps:
         is_same = all(state.get(name) is tensor for name, tensor in self._tensors.items())
         return is_same and ("step" not in state or int(state["step"]) == self._optimizer.step_counts[0])
 
-    def _begin(self, kind: type[Any], options: dict[str, Any], state: dict[str, Any], table: Embedding) -> None:
+    def _begin(self, kind: type[Any], options: dict[str, Any], state: dict[str, Any], table: Table) -> None:
         """Make the optimiser of fastembed from a state, whose tensors become its arrays."""
         self.flush()
         optimizer = kind(table, **options)
@@ -87,6 +92,19 @@ class TableSteps:
         """Leave the parameter to PyTorch, which reads it and its state as they are."""
         self.flush()
         self._is_read_by_others = True
+
+
+def _is_held_by_others(weight: torch.Tensor) -> bool:
+    """Whether a module that is none of the layers here has the parameter too, as a tied head has.
+
+    Modules are found from the parameter upwards, which takes a tenth of a look at all objects.
+    """
+    holders = [part for part in gc.get_referrers(weight) if isinstance(part, dict)]  # among them the modules' _parameters
+    attributes = gc.get_referrers(*holders)
+    owners = attributes + gc.get_referrers(*(part for part in attributes if isinstance(part, dict)))
+    modules = (part for part in owners if issubclass(type(part), torch.nn.Module))
+    others = (module for module in modules if not isinstance(module, Embedding | EmbeddingBag))
+    return any(own is weight for module in others for own in module._parameters.values())
 
 
 def _number(value: Any) -> Any:
