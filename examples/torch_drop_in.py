@@ -109,7 +109,7 @@ def batches(sizes: Sizes) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def compare(program: Callable[[Imports, Sizes], Step], sizes: Sizes) -> tuple[float, float, float]:
-    """(largest difference of losses, median seconds of a step with PyTorch, the same with fastembed)."""
+    """The largest difference of losses, and the median seconds of PyTorch's steps and ours."""
     steps, losses, seconds = [], ([], []), ([], [])
     for of in (torch_imports(), fastembed_imports()):
         torch.manual_seed(0)

@@ -208,7 +208,8 @@ class Stateful:
         Raises
         ------
         KeyError, ValueError, TypeError
-            An array is missing or has another shape, an option is unsupported here (amsgrad), or two tables of one layer have different step counts. Nothing is changed.
+            An array is missing or has another shape, an option is unsupported here (amsgrad), or
+            two tables of one layer have different step counts. Nothing is changed.
         """
         groups, states = torch_state.parts(state)
         arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in item.tables.items()]

@@ -212,7 +212,14 @@ class SGD(Optimizer):
     """w = w - lr g, with momentum and L2 decay; dense."""
 
     rule, state_names = "sgd", ("momentum_buffer",)
-    defaults: ClassVar = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "dampening": 0.0, "maximize": False}
+    defaults: ClassVar = {
+        "lr": 1e-3,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "nesterov": False,
+        "dampening": 0.0,
+        "maximize": False,
+    }
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, momentum, decay, nesterov = (self._option(k, name) for name in ("lr", "momentum", "weight_decay", "nesterov"))

@@ -12,9 +12,19 @@ from fastembed import reference
 from fastembed._kernels import backend
 
 OPTIONS = {
-    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02}, {"weight_decay": 0.1}, {"momentum": 0.9, "dampening": 0.3, "maximize": True}],
+    "SGD": [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9, "dampening": 0.3, "maximize": True},
+    ],
     "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6, "maximize": True}],
-    "RowWiseAdagrad": [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4, "maximize": True}],
+    "RowWiseAdagrad": [
+        {},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4, "maximize": True},
+    ],
     "Adam": [{}, {"weight_decay": 0.01}, {"betas": (0.0, 0.5), "eps": 1e-3}, {"betas": (0.95, 0.6)}],
     "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9), "maximize": True}],
     "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4, "maximize": True}],

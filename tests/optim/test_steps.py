@@ -191,7 +191,7 @@ def test_a_parameter_of_no_axes():
 @pytest.mark.on_reference
 @pytest.mark.parametrize("fused", [False, True])
 def test_items_without_a_gradient_may_take_no_step(fused):
-    """What PyTorch does with a parameter whose gradient is None; by default they step with zeros."""
+    """What PyTorch does where a gradient is None; by default they step with zeros."""
     rng = np.random.default_rng(3)
     layers, likes = [], []
     for _ in range(2):

@@ -28,7 +28,6 @@ class RowSteps(torch.optim.Optimizer):
     """An optimiser of PyTorch, whose parameters with row-sparse gradients are updated by rows."""
 
     _kind: ClassVar[type[Any]]  # the optimiser of fastembed
-    _first_step: ClassVar[Callable[[], Any] | None] = staticmethod(lambda: torch.tensor(0.0))  # the step count of a new state
     _table_steps: dict[torch.Tensor, TableSteps]
 
     # A gradient scaler is to unscale the gradients itself, those of rows too.
@@ -48,6 +47,10 @@ class RowSteps(torch.optim.Optimizer):
     def _kind_of(self, group: dict[str, Any]) -> type[Any]:
         """The optimiser of fastembed for a group."""
         return self._kind
+
+    def _start(self) -> dict[str, Any]:
+        """The step count of a new state, as PyTorch's optimiser has it."""
+        return {"step": torch.tensor(0.0)}
 
     def _can_take(self, group: dict[str, Any], weight: torch.Tensor) -> bool:
         """Whether row-sparse gradients of a parameter are taken by rows."""
@@ -97,13 +100,13 @@ class RowSteps(torch.optim.Optimizer):
     def _step_dense(self) -> None:
         """The step of PyTorch's optimiser, without the hooks, which this step has had."""
         step = super().step
-        step.__wrapped__(self) if getattr(step, "hooked", False) else step()  # type: ignore[attr-defined]
+        step.__wrapped__(self) if getattr(step, "hooked", False) else step()
 
     def _take(self, group: dict[str, Any], weight: torch.Tensor, ids: torch.Tensor, values: torch.Tensor) -> None:
         """The step of one parameter with the gradients of some rows."""
         state = self.state[weight]
-        if self._first_step is not None and "step" not in state:
-            state["step"] = self._first_step()
+        if "step" not in state:
+            state.update(self._start())
         self._steps_of(weight).step(self._kind_of(group), group, state, ids, values)
 
     def _steps_of(self, weight: torch.Tensor) -> TableSteps:
@@ -161,7 +164,10 @@ class SGD(RowSteps, torch.optim.SGD):
     [[1.0, 2.0], [2.5, 3.5]]
     """
 
-    _kind, _first_step = optim.SGD, None
+    _kind = optim.SGD
+
+    def _start(self) -> dict[str, Any]:
+        return {}
 
 
 class Adagrad(RowSteps, torch.optim.Adagrad):
@@ -295,7 +301,9 @@ class SparseAdam(RowSteps, torch.optim.SparseAdam):
     """
 
     _kind = optim.SparseAdam
-    _first_step = staticmethod(int)
+
+    def _start(self) -> dict[str, Any]:
+        return {"step": 0}
 
 
 def clip_grad_norm_(

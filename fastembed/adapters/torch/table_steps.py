@@ -75,7 +75,7 @@ class TableSteps:
         optimizer = kind(table, **options)
         given = {name: _array(value) for name, value in state.items() if isinstance(value, torch.Tensor) and name != "step"}
         if given:
-            # SGD counts no steps: it is past the first, in which momentum begins, if there is a buffer.
+            # SGD counts no steps: with a buffer it is past the first, in which momentum begins.
             given["step"] = int(state.get("step", 1))
             optimizer.load_torch_state_dict({"state": {0: given}, "param_groups": [{"params": [0]}]})
         of_item = optimizer.state_dict()["items"][0]

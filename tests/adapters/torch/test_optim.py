@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from torch_draws.programs import NAMES, N_ROWS, WIDTH, Program, assert_close, ids_of, pair, train  # noqa: E402
 from torch import nn  # noqa: E402
+from torch_draws.programs import N_ROWS, NAMES, WIDTH, Program, assert_close, ids_of, pair, train  # noqa: E402
 from torch_draws.steps import check_steps  # noqa: E402
 
 import fastembed as fe  # noqa: E402
@@ -30,6 +30,15 @@ OPTIONS = {
     "AdamW": {"lr": 0.05, "weight_decay": 0.1},
     "SparseAdam": {"lr": 0.05, "betas": (0.8, 0.95)},
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of two pools on these few numbers would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -260,7 +269,13 @@ def test_amsgrad_is_left_to_pytorch(generator):
 def test_options_that_change_in_mid_run(generator):
     """Momentum that begins later, other decays, amsgrad with row-sparse gradients."""
     ours, theirs = pair("SGD", {"lr": 0.1, "dampening": 0.5})
-    for changed in ({"momentum": 0.9}, {"weight_decay": 0.1}, {"momentum": 0.0}, {"momentum": 0.5, "lr": 0.2}, {"maximize": True}):
+    for changed in (
+        {"momentum": 0.9},
+        {"weight_decay": 0.1},
+        {"momentum": 0.0},
+        {"momentum": 0.5, "lr": 0.2},
+        {"maximize": True},
+    ):
         train((ours, theirs), generator, 7)
         for program in (ours, theirs):
             program.opt.param_groups[0].update(changed)
@@ -345,7 +360,7 @@ def test_row_wise_adagrad_is_the_one_of_fastembed(generator):
 
 
 def test_what_the_layer_has_saved_must_not_change_before_its_backward(generator):
-    """As in PyTorch: a step between a call that needs the table later and its backward is an error."""
+    """As in PyTorch: a step between a call that needs the table and its backward is an error."""
     bag = ft.EmbeddingBag(5, 3, mode="max")
     opt = ft.optim.SGD(bag.parameters(), lr=0.1)
     first, second = (bag(torch.tensor([[1, 2], [0, 4]])).sum() for _ in range(2))
@@ -381,11 +396,8 @@ def test_the_example_trains_alike(capsys):
     spec = importlib.util.spec_from_file_location("torch_drop_in", path)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    before = torch.get_num_threads(), fe.get_num_threads()
-    try:
-        example.main(["--short"])
-    finally:
-        torch.set_num_threads(before[0]), fe.set_num_threads(before[1])
+    with fe.threads(1):
+        example.main(["--short", "--threads", "1"])
     differences = re.findall(r"losses differ by at most (\S+)", capsys.readouterr().out)
     assert len(differences) == 3
     assert all(float(difference) < 1e-5 for difference in differences)
