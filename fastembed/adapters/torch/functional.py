@@ -21,6 +21,8 @@ IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 # dense gradient. A Python function in the autograd graph costs 10 microseconds, and two threads
 # gain less than that on rows of up to this size.
 SMALL = 1 << 21
+_EXACT = {torch.float32, torch.float64}  # whose gradients PyTorch sums in their own dtype
+_PYTORCH_IDS = {torch.int64, torch.int32}
 
 
 def embedding(
@@ -69,7 +71,7 @@ def embedding(
         return _compiled_embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if max_norm is None and not (scale_grad_by_freq or sparse) and _is_small(input, weight):
         try:
-            return F.embedding(input, weight, padding_idx)
+            return torch.embedding(weight, input) if padding_idx is None else F.embedding(input, weight, padding_idx)
         except IndexError:
             gather(array_of(weight), input.numpy())  # names the id
             raise
@@ -190,12 +192,12 @@ def _is_ours(weight: torch.Tensor, ids: torch.Tensor) -> bool:
 def _is_small(ids: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether PyTorch's own op does the same: few elements of a table without our optimiser."""
     return (
-        not torch.jit.is_tracing()
+        weight.dtype in _EXACT
+        and ids.dtype in _PYTORCH_IDS
         and weight.ndim == 2
-        and ids.numel() * weight.shape[1] <= SMALL
-        and weight.dtype in (torch.float32, torch.float64)
-        and ids.dtype in (torch.int64, torch.int32)
         and is_plain(weight)
+        and not torch.jit.is_tracing()
+        and ids.numel() * weight.shape[1] <= SMALL
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ... import Embedding, EmbeddingBag, RowGrad, scatter_add
+from ... import EmbeddingBag, RowGrad, scatter_add
 from ... import embedding_bag as bags_of
 from ... import gather as gather_rows
 from .tables import array_of, current_table, tensor_of
@@ -86,25 +86,37 @@ def look_up_bags(weight: torch.Tensor, bags: Bags, options: BagOptions) -> torch
         return tensor_of(bags_of(table, ids, offsets, per_sample_weights=weights, **options.of_forward()))
 
 
+def _rows(ids: torch.Tensor, options: Options) -> np.ndarray[Any, Any]:
+    """The row of each id as int64; -1 for the padding row."""
+    rows = ids.numpy().astype(np.int64)
+    if options.padding_idx is not None:
+        rows[rows == options.padding_idx] = -1
+    return rows
+
+
 def dense_gradient(dout: torch.Tensor, ids: torch.Tensor, n_rows: int, options: Options) -> torch.Tensor:
     """The gradient of a table of V rows, of which ``dout`` is that of the rows looked up."""
     if options.scale_grad_by_freq:
         return as_dense(row_gradient(dout, ids, n_rows, options), dout.dtype)
-    numbers = ids.numpy()
-    if options.padding_idx is not None:
-        numbers = np.where(numbers == options.padding_idx, -1, numbers)
-    dense = np.zeros((n_rows, dout.shape[-1]), array_of(dout).dtype)
-    scatter_add(dense, numbers, array_of(dout), bounds="zero")
+    values = array_of(dout)
+    dense = np.zeros((n_rows, dout.shape[-1]), values.dtype)
+    scatter_add(dense, _rows(ids, options), values, bounds="zero")
     return tensor_of(dense)
 
 
 def row_gradient(dout: torch.Tensor, ids: torch.Tensor, n_rows: int, options: Options) -> RowGrad:
     """The same gradient as its rows: those that were looked up."""
     values = array_of(dout)
-    table = np.broadcast_to(np.zeros((), values.dtype), (n_rows, dout.shape[-1]))  # only its shape counts
-    layer = Embedding.from_pretrained(table, **options._asdict())
-    layer.backward(values, ids.numpy())
-    return layer.grads()["weight"]
+    distinct, places, counts = np.unique(_rows(ids, options), return_inverse=True, return_counts=True)
+    if len(distinct) and distinct[0] < 0:  # the padding row
+        distinct, places = distinct[1:], places - 1
+        counts = np.roll(counts, -1)  # the count at place -1 stays its own
+    sums = np.zeros((len(distinct), dout.shape[-1]), np.float64 if values.dtype == np.float64 else np.float32)
+    if options.scale_grad_by_freq:
+        with np.errstate(all="ignore"):
+            values = values / counts[places].astype(sums.dtype)[..., None]
+    scatter_add(sums, places, values, bounds="zero")
+    return RowGrad(distinct, sums, (n_rows, dout.shape[-1]))
 
 
 def bag_gradient(

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from torch import nn  # noqa: E402
 
 import fastembed.adapters.torch as ft  # noqa: E402
-from fastembed.adapters.torch import ops  # noqa: E402
+from fastembed.adapters.torch import ops, tables  # noqa: E402
 
 IDS = torch.tensor([[1, 5, 2, 2], [0, 5, 5, 3]])
 OFFSETS = torch.tensor([0, 0, 3])
@@ -74,6 +74,27 @@ def test_an_operator_reads_the_table_itself(monkeypatch):
     assert seen == [layer.weight.data_ptr()] * 3 + seen[3:]
     most = max(event.self_cpu_memory_usage for event in profile.key_averages())
     assert most < layer.weight.nbytes // 4
+
+
+def test_a_tied_head_is_in_the_graph_too():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens = ft.Embedding(7, 5)
+
+        def forward(self, ids):
+            return self.tokens(ids).tanh() @ self.tokens.weight.t()
+
+    model = Tied()
+    tables.table_of(model.tokens.weight)
+    tables.own_rows(model.tokens.weight, model)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    grads = []
+    for function in (model, compiled):
+        function(IDS).square().sum().backward()
+        grads.append(model.tokens.weight.grad)
+        model.tokens.weight.grad = None
+    torch.testing.assert_close(*grads)
 
 
 def test_shapes_that_vary():

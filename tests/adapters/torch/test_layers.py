@@ -83,10 +83,14 @@ def test_any_layout_of_ids_and_gradients():
         assert torch.equal(ours.weight.grad, theirs.weight.grad)
 
 
-def test_small_integers_are_ids_too():
-    layer = ft.Embedding(7, 5)
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 2}, {"sparse": True, "padding_idx": 0}])
+def test_small_integers_are_ids_too(options):
+    layer = ft.Embedding(7, 5, **options)
+    result, grad = outcome(layer, IDS)
     for dtype in (torch.uint8, torch.int8, torch.int16):
-        assert torch.equal(layer(IDS.to(dtype)), layer(IDS))
+        small_result, small_grad = outcome(layer, IDS.to(dtype))
+        assert torch.equal(small_result, result)
+        assert torch.equal(small_grad.to_dense(), grad.to_dense())
 
 
 @pytest.mark.parametrize("bad", [7, -1, 2**62, -(2**63)])
