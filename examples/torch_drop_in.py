@@ -58,16 +58,14 @@ BAG = 16  # ids
 Step = Callable[[torch.Tensor, torch.Tensor], float]
 
 
-def _step(embedding: Any, sizes: Sizes, optimizers: Callable[[Any, Any], list[Any]]) -> Step:
+def _step(vectors: Callable[[torch.Tensor], torch.Tensor], head: Any, opts: list[Any]) -> Step:
     """A program's training step: ids and classes to the loss."""
-    head = torch.nn.Linear(sizes.n_embd, sizes.n_classes)
-    opts = optimizers(embedding, head)
 
     def step(ids: torch.Tensor, classes: torch.Tensor) -> float:
         for opt in opts:
             opt.zero_grad()
-        x = embedding(ids)
-        loss = torch.nn.functional.cross_entropy(head(x).reshape(-1, sizes.n_classes), classes[: x.numel() // sizes.n_embd])
+        logits = head(vectors(ids))
+        loss = torch.nn.functional.cross_entropy(logits, classes[: len(logits)])
         loss.backward()
         for opt in opts:
             opt.step()
@@ -77,25 +75,38 @@ def _step(embedding: Any, sizes: Sizes, optimizers: Callable[[Any, Any], list[An
 
 
 def adamw(of: Imports, sizes: Sizes) -> Step:
-    """A dense AdamW over all parameters."""
-    embedding = of.Embedding(sizes.vocab_size, sizes.n_embd)
-    return _step(embedding, sizes, lambda *parts: [of.AdamW([p for x in parts for p in x.parameters()], lr=1e-3, fused=True)])
+    """A class for each sequence, from the mean of its rows; a dense AdamW over all parameters."""
+    embedding, head = of.Embedding(sizes.vocab_size, sizes.n_embd), torch.nn.Linear(sizes.n_embd, sizes.n_classes)
+    opt = of.AdamW([*embedding.parameters(), *head.parameters()], lr=1e-3, fused=True)
+    return _step(lambda ids: embedding(ids).mean(1), head, [opt])
+
+
+def adamw_tokens(of: Imports, sizes: Sizes) -> Step:
+    """The same with a class for each token."""
+    embedding, head = of.Embedding(sizes.vocab_size, sizes.n_embd), torch.nn.Linear(sizes.n_embd, sizes.n_classes)
+    opt = of.AdamW([*embedding.parameters(), *head.parameters()], lr=1e-3, fused=True)
+    return _step(lambda ids: embedding(ids).flatten(0, 1), head, [opt])
 
 
 def sparse_adam(of: Imports, sizes: Sizes) -> Step:
-    """Sparse gradients and SparseAdam, and AdamW for the head."""
+    """A class for each sequence; sparse gradients and SparseAdam, and AdamW for the head."""
     embedding = of.Embedding(sizes.vocab_size, sizes.n_embd, sparse=True)
-    return _step(embedding, sizes, lambda x, y: [of.SparseAdam(x.parameters(), lr=1e-3), of.AdamW(y.parameters(), fused=True)])
+    head = torch.nn.Linear(sizes.n_embd, sizes.n_classes)
+    opts = [of.SparseAdam(embedding.parameters(), lr=1e-3), of.AdamW(head.parameters(), fused=True)]
+    return _step(lambda ids: embedding(ids).mean(1), head, opts)
 
 
 def bag_adagrad(of: Imports, sizes: Sizes) -> Step:
-    """Means of bags with sparse gradients, and Adagrad over all parameters."""
+    """A class for each bag of 16 ids; sparse gradients, and Adagrad over all parameters."""
     bag = of.EmbeddingBag(sizes.vocab_size, sizes.n_embd, sparse=True)
-    step = _step(bag, sizes, lambda *parts: [of.Adagrad([p for x in parts for p in x.parameters()], lr=1e-2)])
-    return lambda ids, classes: step(ids.reshape(-1, BAG), classes)
+    head = torch.nn.Linear(sizes.n_embd, sizes.n_classes)
+    opt = of.Adagrad([*bag.parameters(), *head.parameters()], lr=1e-2)
+    return _step(lambda ids: bag(ids.reshape(-1, BAG)), head, [opt])
 
 
-PROGRAMS = {"Embedding, AdamW": adamw, "Embedding, SparseAdam": sparse_adam, "EmbeddingBag, Adagrad": bag_adagrad}
+PROGRAMS = {
+    "AdamW": adamw, "AdamW, classes of tokens": adamw_tokens, "SparseAdam": sparse_adam, "EmbeddingBag, Adagrad": bag_adagrad,
+}  # fmt: skip
 
 
 def batches(sizes: Sizes) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -399,5 +399,5 @@ def test_the_example_trains_alike(capsys):
     with fe.threads(1):
         example.main(["--short", "--threads", "1"])
     differences = re.findall(r"losses differ by at most (\S+)", capsys.readouterr().out)
-    assert len(differences) == 3
+    assert len(differences) == 4
     assert all(float(difference) < 1e-5 for difference in differences)
