@@ -65,7 +65,8 @@ PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu
 	$(BENCH_BIN)/python -m compileall -q fastembed
 	touch $@
 
-# The adapters' tests, with the frameworks; N draws of arguments against PyTorch itself.
+# The adapters' tests, with the frameworks; N draws of arguments, and N runs of the
+# optimisers, against PyTorch itself.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
 torch-draws: bench-peers
