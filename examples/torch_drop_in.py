@@ -3,12 +3,13 @@
     python examples/torch_drop_in.py           # 50,257 x 768, 8 x 1,024 ids, 100 steps
     python examples/torch_drop_in.py --short   # small tables, 20 steps
 
-Both programs run in one process, in turns, a step of one and then one of the other.
+Both programs run in one process, in turns of ten steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ class Sizes(NamedTuple):
 
 SHORT = Sizes(500, 32, 2, 64, 4, 20)
 BAG = 16  # ids
+TURN = 10  # steps of one program, before the other takes as many with the same batches
 
 Step = Callable[[torch.Tensor, torch.Tensor], float]
 
@@ -125,11 +127,13 @@ def compare(program: Callable[[Imports, Sizes], Step], sizes: Sizes) -> tuple[fl
     for of in (torch_imports(), fastembed_imports()):
         torch.manual_seed(0)
         steps.append(program(of, sizes))
-    for batch in batches(sizes):
+    drawn = batches(sizes)
+    while turn := list(itertools.islice(drawn, TURN)):
         for k, step in enumerate(steps):
-            start = time.perf_counter()
-            losses[k].append(step(*batch))
-            seconds[k].append(time.perf_counter() - start)
+            for batch in turn:
+                start = time.perf_counter()
+                losses[k].append(step(*batch))
+                seconds[k].append(time.perf_counter() - start)
     difference = max(abs(a - b) for a, b in zip(*losses, strict=True))
     theirs, ours = (statistics.median(of_one[len(of_one) // 10 :]) for of_one in seconds)
     return difference, theirs, ours
