@@ -23,14 +23,30 @@ class LookUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        (ids,), n_rows, options = ctx.saved_tensors, len(ctx.weight), ctx.options
-        if torch.is_grad_enabled():  # create_graph: PyTorch's op has a gradient itself
-            padding_idx = -1 if options.padding_idx is None else options.padding_idx
-            op = torch.ops.aten.embedding_backward
-            return op(dout, ids.long(), n_rows, padding_idx, options.scale_grad_by_freq, ctx.sparse), None, None, None
-        if ctx.sparse or owned_rows(ctx.weight):
-            return ops.as_sparse(ops.row_gradient(dout, ids, n_rows, options), dout.dtype), None, None, None
-        return ops.dense_gradient(dout, ids, n_rows, options), None, None, None
+        (ids,) = ctx.saved_tensors
+        return _gradient(dout, ids, ctx.weight, ctx.options, ctx.sparse), None, None, None
+
+
+def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
+    """The gradient of a table: dense, sparse as PyTorch's, or as rows that have been summed."""
+    if torch.is_grad_enabled():  # create_graph: PyTorch's op has a gradient itself
+        return _pytorchs_gradient(dout, ids, weight, options, sparse)
+    if sparse and not owned_rows(weight) and not options.scale_grad_by_freq and ids.ndim and dout.dtype in _EXACT:
+        return _pytorchs_gradient(dout, ids, weight, options, sparse)  # `dout` itself
+    if sparse or owned_rows(weight):
+        return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
+    return ops.dense_gradient(dout, ids, len(weight), options)
+
+
+_EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32
+
+
+def _pytorchs_gradient(
+    dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, options: ops.Options, sparse: bool
+) -> torch.Tensor:
+    padding_idx = -1 if options.padding_idx is None else options.padding_idx
+    op = torch.ops.aten.embedding_backward
+    return op(dout, ids.long(), len(weight), padding_idx, options.scale_grad_by_freq, sparse)
 
 
 class LookUpBags(torch.autograd.Function):

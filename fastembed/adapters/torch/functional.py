@@ -1,14 +1,15 @@
 """embedding and embedding_bag with the arguments, results and gradients of torch.nn.functional.
 
 What fastembed has no table for (tensors on a GPU, of integers or complex numbers; subclasses of
-tensors) and what is traced or transformed (torch.func, torch.jit.trace) goes to PyTorch's own
-function, and so does what that function refuses.
+tensors) and what is traced or transformed (torch.func, torch.jit.trace, dual tensors) goes to
+PyTorch's own function, and so does what that function refuses.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.forward_ad import unpack_dual
 from torch.overrides import has_torch_function
 
 from ... import gather
@@ -18,7 +19,7 @@ from .tables import FLOATS, array_of, bring_up_to_date, is_plain
 IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 # A look-up of at most so many elements is PyTorch's own op, which has the same bits and the same
-# dense gradient. A Python function in the autograd graph costs 10 microseconds, and two threads
+# gradient. A Python function in the autograd graph costs 10 microseconds, and two threads
 # gain less than that on rows of up to this size.
 SMALL = 1 << 21
 _EXACT = {torch.float32, torch.float64}  # whose gradients PyTorch sums in their own dtype
@@ -47,7 +48,7 @@ def embedding(
     scale_grad_by_freq : bool
         Whether the gradient of a row is divided by how often its id occurs.
     sparse : bool
-        Whether the gradient is a sparse COO tensor, with sorted distinct indices.
+        Whether the gradient is a sparse COO tensor.
 
     Returns
     -------
@@ -69,13 +70,16 @@ def embedding(
     """
     if torch.compiler.is_compiling():
         return _compiled_embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-    if max_norm is None and not (scale_grad_by_freq or sparse) and _is_small(input, weight):
+    if max_norm is None and not scale_grad_by_freq and not (sparse and input.ndim == 0) and _is_small(input, weight):
         try:
-            return torch.embedding(weight, input) if padding_idx is None else F.embedding(input, weight, padding_idx)
-        except IndexError:
-            gather(array_of(weight), input.numpy())  # names the id
+            if padding_idx is None and not sparse:
+                return torch.embedding(weight, input)
+            return F.embedding(input, weight, padding_idx, sparse=sparse)
+        except (IndexError, RuntimeError):
+            if _is_ours(input, weight):
+                gather(array_of(weight), input.numpy())  # names the id
             raise
-    if not (_is_ours(weight, input) and _is_row(padding_idx, weight)):
+    if not (_is_ours(input, weight) and _is_row(padding_idx, weight)):
         bring_up_to_date(weight)
         return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if max_norm is not None:
@@ -136,8 +140,9 @@ def embedding_bag(
             [3., 4.]])
     """
     ids, table, options = input, weight, ops.BagOptions(mode, include_last_offset and input.ndim == 1, None, scale_grad_by_freq)
+    weights = () if per_sample_weights is None else (per_sample_weights,)
     is_compiling = torch.compiler.is_compiling()
-    is_ours = (_can_compile(table, ids, max_norm, sparse) if is_compiling else _is_ours(table, ids)) and _are_bags(
+    is_ours = (_can_compile(table, ids, max_norm, sparse) if is_compiling else _is_ours(ids, table, *weights)) and _are_bags(
         table, ids, offsets, per_sample_weights, mode, sparse or scale_grad_by_freq
     )
     if not (is_ours and _is_row(padding_idx, table)):
@@ -183,9 +188,11 @@ def _can_compile(weight: torch.Tensor, ids: torch.Tensor, max_norm: float | None
     return _is_table(weight, ids) and max_norm is None and not sparse
 
 
-def _is_ours(weight: torch.Tensor, ids: torch.Tensor) -> bool:
+def _is_ours(ids: torch.Tensor, weight: torch.Tensor, *weights: torch.Tensor) -> bool:
     """Whether a call outside a graph is fastembed's: nothing traces, transforms or overrides it."""
-    is_watched = torch.jit.is_tracing() or has_torch_function((weight, ids)) or torch._C._len_torch_dispatch_stack()
+    if any(unpack_dual(tensor).tangent is not None for tensor in (weight, *weights)):  # forward derivatives
+        return False
+    is_watched = torch.jit.is_tracing() or has_torch_function((weight, ids, *weights)) or torch._C._len_torch_dispatch_stack()
     return not (is_watched or torch._C._are_functorch_transforms_active()) and _is_table(weight, ids)
 
 

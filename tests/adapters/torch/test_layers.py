@@ -181,6 +181,43 @@ def test_transforms_and_tracing_are_pytorchs():
     assert torch.equal(traced(IDS[1]), theirs(IDS[1]))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_forward_derivatives_are_pytorchs():
+    ours, _ = pair()
+    weight, tangent = ours.weight.detach(), torch.arange(35.0).reshape(7, 5)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(weight, tangent)
+        result = torch.autograd.forward_ad.unpack_dual(ft.functional.embedding(IDS, dual, max_norm=100.0))
+    assert torch.equal(result.tangent, tangent[IDS])
+
+
+def test_a_sparse_gradient_lists_the_ids_as_pytorchs_does():
+    grads = []
+    for layer in pair(sparse=True, padding_idx=5):
+        layer(IDS).sum().backward()
+        layer(IDS[0]).sum().backward()
+        grads.append(layer.weight.grad)
+    assert torch.equal(grads[0]._indices(), grads[1]._indices())
+    assert torch.equal(grads[0]._values(), grads[1]._values())
+
+
+def test_tables_without_rows_or_columns():
+    for shape in ((0, 0), (10, 0), (0, 3)):
+        for sparse in (False, True):
+            layer = ft.Embedding(*shape, sparse=sparse)
+            layer(torch.empty(2, 0, dtype=torch.int64)).sum().backward()
+            assert layer.weight.grad.shape == shape
+    with pytest.raises(IndexError, match="id 0 at position"):
+        ft.Embedding(0, 3)(torch.tensor([0]))
+
+
+def test_ids_and_offsets_of_two_types():
+    bag = ft.EmbeddingBag(7, 5)
+    expected = bag(IDS)
+    for ids, offsets in ((torch.int32, torch.int64), (torch.int64, torch.int32)):
+        assert torch.equal(bag(IDS.reshape(-1).to(ids), torch.tensor([0, 4], dtype=offsets)), expected)
+
+
 def test_a_parametrised_weight():
     ours, theirs = pair()
 

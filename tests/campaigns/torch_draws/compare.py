@@ -95,15 +95,11 @@ def by_fastembed(call: Call):
         answer = with_gradients(function(call.ids, weight, **others), weight, weights, None)
     grad = answer["grad"]
     assert grad.is_sparse == (call.options["sparse"] or call.is_owned)
-    if grad.is_sparse and (call.is_owned or not is_small(call)):
+    if grad.is_sparse and call.is_owned:
         indices = grad._indices()[0]
         assert indices.dtype is torch.int64
         assert bool((indices.diff() > 0).all())
     return answer
-
-
-def is_small(call: Call) -> bool:
-    return call.bags is None and call.small > 0
 
 
 def by_torch(call: Call):
