@@ -18,7 +18,7 @@ torch.sparse.check_sparse_tensor_invariants.disable()  # said explicitly, PyTorc
 
 def test_random_runs():
     """A short form of `make torch-draws`."""
-    for case in range(60):
+    for case in range(30):
         steps.check_steps(0, case)
 
 
