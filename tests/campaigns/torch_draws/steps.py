@@ -47,7 +47,7 @@ def check_steps(seed: int, case: int, n_steps: int = 12) -> bool:
             return True
         ours, theirs = pair(name, options, bool(rng.random() < 0.3))
         for _ in range(n_steps):
-            ours = _step(rng, ours, theirs, name)
+            ours, theirs = _step(rng, ours, theirs)
         assert_close(ours, theirs)
     except Exception as error:
         error.add_note(f"python -m torch_draws --steps --seed {seed} --case {case}: {name}, {options}")
@@ -64,14 +64,17 @@ def _error(optimizers: Any, name: str, options: dict[str, Any]) -> str:
     return ""
 
 
-def _step(rng: np.random.Generator, ours: Program, theirs: Program, name: str) -> Program:
-    """One step of both, with passes, options and states drawn anew; returns ours or its copy."""
+def _step(rng: np.random.Generator, ours: Program, theirs: Program) -> tuple[Program, Program]:
+    """One step of both, with passes, options and states drawn anew; returns them or their copies.
+
+    Both are copied, since PyTorch's copies of parameters have no gradient.
+    """
     generator = torch.Generator().manual_seed(int(rng.integers(1 << 30)))
     event = rng.integers(12)
     if event == 0:
-        ours = copy.deepcopy(ours)
+        ours, theirs = copy.deepcopy(ours), copy.deepcopy(theirs)
     elif event == 1:
-        ours = pickle.loads(pickle.dumps(ours))
+        ours, theirs = (pickle.loads(pickle.dumps(program)) for program in (ours, theirs))
     elif event == 2:
         _swap_states(ours, theirs)
     elif event == 3:
@@ -87,7 +90,7 @@ def _step(rng: np.random.Generator, ours: Program, theirs: Program, name: str) -
             program.backward(ids)
     for program in (ours, theirs):
         program.step()
-    return ours
+    return ours, theirs
 
 
 def _swap_states(ours: Program, theirs: Program) -> None:
