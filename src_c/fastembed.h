@@ -169,7 +169,7 @@ typedef enum { FE_SGD, FE_ADAGRAD, FE_ROWWISE_ADAGRAD, FE_ADAM, FE_SPARSE_ADAM, 
  * Those that a rule does not use are 0, except eps, correction and beta2, which are then 1. */
 typedef struct {
     double lr;            /* the learning rate, with the bias correction of the first moment */
-    double beta1, alpha1; /* first moment: m = beta1 * m + alpha1 * g; SGD: beta1 is the momentum */
+    double beta1, alpha1; /* first moment: m = beta1 * m + alpha1 * g, in SGD too */
     double beta2, alpha2; /* second moment: v = beta2 * v + alpha2 * g * g */
     double correction;    /* factor of sqrt(v): the bias correction of the second moment */
     double eps;           /* added to sqrt(v) * correction */

@@ -126,6 +126,10 @@ class Differentiable(Trainable):
         """Drop the accumulated gradients."""
         self._grads = {name: RowGrad.zeros(table.shape, self._arithmetic) for name, table in self.tables.items()}
 
+    @property
+    def has_grad(self) -> bool:
+        return any(len(grad) for grad in self._grads.values())
+
     def batches(self) -> dict[str, list[Batch]]:
         return {name: [grad.checked(self.tables[name])] for name, grad in self._grads.items()}
 
@@ -182,6 +186,6 @@ class Differentiable(Trainable):
             return
         if not callable(getattr(optimizer, "train", None)):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
-        if any(len(grad) for grad in self._grads.values()):
+        if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         optimizer.train(self, batches)

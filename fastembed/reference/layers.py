@@ -23,6 +23,10 @@ class Parameter:
         self.data = data
         self.grad: Any = None
 
+    @property
+    def has_grad(self) -> bool:
+        return self.grad is not None
+
     def zero_grad(self) -> None:
         self.grad = None
 
@@ -168,6 +172,10 @@ class Layer:
         if self._last_ids is None:
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
         return self._last_ids
+    @property
+    def has_grad(self) -> bool:
+        """Whether there is an accumulated gradient, of any row."""
+        return any(grad.ids for grad in self._grads.values())
 
     def _accumulate_or_step(
         self,
@@ -178,7 +186,7 @@ class Layer:
         factors: dict[str, Any] | None = None,
     ) -> None:
         """Accumulate the gradient, or let an optimiser take a step with it and drop it."""
-        if optimizer is not None and any(grad.ids for grad in self._grads.values()):
+        if optimizer is not None and self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         for name, rows in rows_by_name.items():
             self._grads[name].accumulate(rows, values, by_frequency, (factors or {}).get(name))

@@ -59,16 +59,18 @@ def test_optimizers(name):
     assert got == expected
     assert got[1] is TypeError
     assert got[2].startswith(f"{name} has no option amsgrad; it has lr, ")
-    assert got[2].endswith("trainable_rows, lr_multipliers, master_rows, stochastic_rounding")
+    assert got[2].endswith("master_rows, stochastic_rounding, step_without_grad")
 
 
-def test_nesterov_requires_a_momentum():
+def test_nesterov_requires_a_momentum_and_no_dampening():
     layer, like = fe.Embedding(3, 2), reference.Embedding(3, 2)
-    for options in ({"nesterov": True}, {"nesterov": True, "momentum": 0.0}, {"nesterov": True, "momentum": 0}):
+    text = "nesterov requires a momentum above 0 and no dampening, got momentum {} and dampening {}"
+    for momentum, dampening in ((0.0, 0.0), (0, 0), (0.9, 0.5)):
+        options = {"nesterov": True, "momentum": momentum, "dampening": dampening}
         got, expected = outcome(fe.optim.SGD, layer, **options), outcome(reference.optim.SGD, like, **options)
-        assert got == expected == ("raised", ValueError, "nesterov requires a momentum above 0, got 0.0")
+        assert got == expected == ("raised", ValueError, text.format(float(momentum), float(dampening)))
     groups = [[{"params": of, "nesterov": True}] for of in (layer, like)]
     got, expected = (outcome(of.optim.SGD, group) for of, group in zip((fe, reference), groups, strict=True))
-    assert got == expected == ("raised", ValueError, "nesterov requires a momentum above 0, got 0.0")
+    assert got == expected == ("raised", ValueError, text.format(0.0, 0.0))
     groups = [{"params": layer, "momentum": 0.9}]
     assert fe.optim.SGD(groups, nesterov=True).param_groups[0]["nesterov"] is True

@@ -18,12 +18,17 @@ OPTIONS = {
         {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02},
         {"momentum": 1.5},
         {"weight_decay": 0.1},
+        {"momentum": 0.9, "dampening": 0.3, "maximize": True},
     ],
-    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6}],
-    "RowWiseAdagrad": [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4}],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6, "maximize": True}],
+    "RowWiseAdagrad": [
+        {},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4, "maximize": True},
+    ],
     "Adam": [{}, {"weight_decay": 0.01}, {"betas": (0.0, 0.5), "eps": 1e-3}, {"betas": (0.95, 0.6)}],
-    "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9)}],
-    "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4}],
+    "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9), "maximize": True}],
+    "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4, "maximize": True}],
 }
 
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
@@ -105,7 +110,9 @@ def test_bits_do_not_depend_on_threads(isa, dtype, name):
         ("Adam", {}),
         ("Adam", {"weight_decay": 0.02, "betas": (0.8, 0.99)}),
         ("AdamW", {"weight_decay": 0.05}),
+        ("AdamW", {"weight_decay": 0.05, "maximize": True}),
         ("SGD", {}),
+        ("SGD", {"momentum": 0.9, "dampening": 0.4, "weight_decay": 0.01, "maximize": True}),
         ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
         ("Adagrad", {"lr_decay": 0.01, "weight_decay": 0.01}),
         ("SparseAdam", {}),

@@ -5,7 +5,7 @@ try:
 except ImportError as error:
     raise ImportError("fastembed.adapters.torch needs PyTorch: pip install 'microgpt-fastembed[torch]'") from error
 
-from . import functional
+from . import functional, optim
 from .layers import Embedding, EmbeddingBag, convert, revert
 
-__all__ = ["Embedding", "EmbeddingBag", "convert", "functional", "revert"]
+__all__ = ["Embedding", "EmbeddingBag", "convert", "functional", "optim", "revert"]

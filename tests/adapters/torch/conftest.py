@@ -11,3 +11,13 @@ def every_size(request, monkeypatch):
     )
     if request.param == "own look-ups":
         monkeypatch.setattr(functional, "SMALL", -1)
+
+
+@pytest.fixture
+def one_thread():
+    """Threads of two pools on a few numbers would wait for each other."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

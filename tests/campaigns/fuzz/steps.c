@@ -9,7 +9,7 @@ static fe_step step_of(input *in, fe_rule rule, int number)
     static const double RATES[] = {0, 1e-3, 0.1, 1, 1e30}, EPS[] = {1e-38, 1e-10, 1e-3};
     fe_step step = {.lr = RATES[pick(in, 0, 4)], .beta2 = 1, .correction = 1, .eps = 1, .number = number};
     step.beta1 = rule == FE_SGD || rule == FE_ADAM ? (double)pick(in, 0, 9) / 10 : 0;
-    step.alpha1 = rule == FE_SPARSE_ADAM ? (double)pick(in, 1, 10) / 10 : rule == FE_ADAM ? 1 - step.beta1 : 0;
+    step.alpha1 = rule == FE_SPARSE_ADAM || rule == FE_SGD ? (double)pick(in, 1, 10) / 10 : rule == FE_ADAM ? 1 - step.beta1 : 0;
     if (rule == FE_ADAM)
         step.beta2 = (double)pick(in, 0, 999) / 1000;
     step.alpha2 = rule == FE_ADAM ? 1 - step.beta2 : rule == FE_SPARSE_ADAM ? (double)pick(in, 1, 10) / 10 : 0;
