@@ -1,9 +1,3 @@
-        for group in self.param_groups:
-            nesterov, momentum, dampening = (group.get(name, getattr(self, name)) for name in ("nesterov", "momentum", "dampening"))
-            if nesterov and (momentum == 0 or dampening != 0):
-                got = f"momentum {float(momentum)} and dampening {float(dampening)}"
-                raise ValueError(f"nesterov requires a momentum above 0 and no dampening, got {got}")
-
 """The optimisers on nested lists.
 
 A dense optimiser updates every row in every step; the others update the rows of the gradient alone.
@@ -238,8 +232,10 @@ class SGD(Optimizer):
     def __init__(self, items: Any, *values: Any, **options: Any) -> None:
         super().__init__(items, *values, **options)
         for group in self.param_groups:
-            if group.get("nesterov", self.nesterov) and group.get("momentum", self.momentum) == 0:
-                raise ValueError("nesterov requires a momentum above 0, got 0.0")
+            nesterov, momentum, dampening = (group.get(name, getattr(self, name)) for name in ("nesterov", "momentum", "dampening"))
+            if nesterov and (momentum == 0 or dampening != 0):
+                got = f"momentum {float(momentum)} and dampening {float(dampening)}"
+                raise ValueError(f"nesterov requires a momentum above 0 and no dampening, got {got}")
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, momentum, decay, nesterov = (self._option(k, name) for name in ("lr", "momentum", "weight_decay", "nesterov"))
