@@ -16,8 +16,11 @@ from .layers.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .io.gguf_file import open_gguf
+    from .io.shards import open_shards
     from .layers.bag import EmbeddingBag
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
+    from .layers.packed import PackedTable
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
 
@@ -27,6 +30,7 @@ __all__ = [
     "Embedding",
     "EmbeddingBag",
     "HashEmbedding",
+    "PackedTable",
     "Parameter",
     "QuantizedEmbedding",
     "RowGrad",
@@ -42,6 +46,8 @@ __all__ = [
     "get_num_threads",
     "hash_ids",
     "murmur_hash",
+    "open_gguf",
+    "open_shards",
     "optim",
     "scatter_add",
     "set_num_threads",
@@ -59,12 +65,15 @@ _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training"
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "HashEmbedding": "layers.hashed",
+    "PackedTable": "layers.packed",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",
     "murmur_hash": "layers.hashed",
+    "open_gguf": "io.gguf_file",
+    "open_shards": "io.shards",
 }
 
 

@@ -15,8 +15,29 @@
 /* FE_Q8 and FE_Q4 are packed tables, which only look-ups and bags read: a row holds elements of 8
  * or 4 bits (of two in a byte the lower half comes first), then a scale and a bias: two float32, or
  * with 4 bits two float16. The value of an element is element * scale + bias in float32. */
+/* Those from FE_E4M3 on are packed tables that are decoded (kernels/decode.inc): FP8 (e4m3fn, e5m2)
+ * with a scale for each block of a row; float16; bfloat16; the blocks of GGUF. */
 /* FE_BYTES: rows of bytes, which look-ups copy, whatever they are. */
-typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES, FE_BYTES = FE_N_READ_DTYPES } fe_dtype;
+typedef enum {
+    FE_F32,
+    FE_F64,
+    FE_N_DTYPES,
+    FE_Q8 = FE_N_DTYPES,
+    FE_Q4,
+    FE_E4M3,
+    FE_E5M2,
+    FE_F16_ROWS,
+    FE_BF16_ROWS,
+    FE_Q8_0,
+    FE_Q4_0,
+    FE_Q2_K,
+    FE_Q3_K,
+    FE_Q4_K,
+    FE_Q5_K,
+    FE_Q6_K,
+    FE_N_READ_DTYPES,
+    FE_BYTES = FE_N_READ_DTYPES
+} fe_dtype;
 
 /* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; no row,
  * which counts as zeros. */
@@ -42,6 +63,13 @@ typedef struct {
     char *data;
     int64_t n_rows, n_cols, row_stride;
     fe_dtype dtype;
+
+    /* Of FP8 alone: a scale for each block_size elements of a row, in float32 or ue8m0 (a byte x
+     * stands for 2^(x - 127), 255 for NaN). Those of row r begin at scales + r * scales_stride. */
+    bool has_float_scales;
+    int64_t block_size;
+    const char *scales;
+    int64_t scales_stride;
 } fe_table;
 
 /* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by
@@ -66,6 +94,10 @@ typedef int (*fe_stop)(void);
 
 /* shape and strides of the items' axes: the axis of a row's elements is not among them. */
 void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides);
+
+/* Bytes of the elements of a row of a packed table, and of its scales: those of one tensor, or of
+ * two. -1 if no row has that n_cols. */
+int64_t fe_packed_size(const fe_table *table, bool of_scales);
 
 /* ---- look-ups and scatter-add ---- */
 

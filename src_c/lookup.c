@@ -3,6 +3,7 @@
 #include "array.h"
 #include "dispatch.h"
 #include "float_env.h"
+#include "formats.h"
 #include "ids.h"
 #include "pool.h"
 
@@ -79,7 +80,7 @@ static fe_status lookup_block(const lookup_work *work, int64_t first, fe_run out
     fe_status status = fe_ids_read(work->token_ids, first, out.n_items, work->wte->n_rows, work->bounds, token_rows);
     if (status.code != FE_OK)
         return status;
-    if (dtype == FE_Q8 || dtype == FE_Q4)
+    if (dtype >= FE_N_DTYPES && dtype < FE_N_READ_DTYPES)
         return lookup_packed(work, token_rows, first, out);
     if (work->wpe == NULL) {
         (work->stream ? kernels->gather_stream : kernels->gather)(work->wte, token_rows, work->row_size, out);
@@ -163,6 +164,14 @@ bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_
     }
     fe_restore_floats(floats);
     return are_in_range;
+}
+
+int64_t fe_packed_size(const fe_table *table, bool of_scales)
+{
+    const fe_block_layout layout = fe_block_layouts[table->dtype];
+    if (layout.n_cols > 1 && table->n_cols % layout.n_cols != 0)
+        return -1;
+    return of_scales ? fe_scales_size(table) : fe_elements_size(table);
 }
 
 fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop)

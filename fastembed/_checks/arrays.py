@@ -109,12 +109,12 @@ def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> 
 
 
 def packed_table(name: str, value: Any, width: int) -> np.ndarray[Any, Any]:
-    """A quantized table, read only: uint8, ``width`` contiguous bytes a row; any row stride."""
+    """A packed table, read only: uint8, ``width`` contiguous bytes a row; any row stride."""
     array = as_array(name, value)
     if array.dtype != np.uint8:
         raise TypeError(f"{name} must be uint8, got {shown(array.dtype, str)}")
     if array.ndim != 2 or array.shape[1] != width:
-        raise ValueError(f"{name} must have shape (rows, {width}) for that embedding_dim and those bits, got {array.shape}")
+        raise ValueError(f"{name} must have shape (rows, {width}) for that embedding_dim and format, got {array.shape}")
     if not is_readable_in_place(array, array.dtype):
         raise ValueError(f"{name} must have contiguous rows, got strides {shown(array.strides)}")
     return array

@@ -1,4 +1,5 @@
 from .._typing import Array
+from .packing import Packing
 
 def embedding_bag(
     table: Array,
@@ -10,7 +11,7 @@ def embedding_bag(
     out: Array,
     bounds: str,
     winners: Array | None,
-    bits: int = 0,
+    packing: Packing | None = None,
 ) -> None: ...
 def hash_parts(ids: Array, seed: int) -> Array: ...
 def hash_rows(ids: Array, seed: int, n_rows: int) -> Array: ...

@@ -18,8 +18,8 @@ cdef dict MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_
 
 def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray offsets not None, str mode not None,
                   cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None,
-                  cnp.ndarray winners, int bits=0):
-    """out[b] = the rows of bag b as one; with `bits`, of a packed table.
+                  cnp.ndarray winners, object packing=None):
+    """out[b] = the rows of bag b as one; with `packing`, of a packed table.
 
     With `winners`, int64 of the shape of `out`, the first item that has each of the maxima in `out`
     is written there, and `out` is only read.
@@ -32,13 +32,13 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndar
     cdef _c.fe_status status
     cdef cnp.npy_intp n_bags = cnp.PyArray_SIZE(offsets) - 1
     cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
-    need_any_table(&c_table, table, bits, out)
+    need_any_table(&c_table, table, packing, out)
     need_ids(&c_ids, ids)
     need_rows(&c_out, out, &c_table, 1, &n_bags)
     bags.offsets, bags.n_bags = need_offsets(offsets, n_ids), n_bags
     bags.factors = <const char *>need_numbers("factors", factors, numpy_type(&c_table), n_ids)
     bags.mode, bags.padding_row = MODES[mode], padding_row
-    cdef int64_t *c_winners = need_winners(winners, out, bits)
+    cdef int64_t *c_winners = need_winners(winners, out, packing)
     cdef _c.fe_stop stop = stop_for(n_ids, &c_table)
     with nogil:
         status = fe.embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, stop)
@@ -58,10 +58,10 @@ cdef const int64_t *need_offsets(cnp.ndarray array, int64_t n_ids) except NULL:
     return offsets
 
 
-cdef int64_t *need_winners(cnp.ndarray winners, cnp.ndarray out, int bits) except? NULL:
+cdef int64_t *need_winners(cnp.ndarray winners, cnp.ndarray out, object packing) except? NULL:
     if winners is None:
         return NULL
-    if bits != 0:
+    if packing is not None:
         raise ValueError("winners are unsupported for packed tables")
     return <int64_t *>need_written("winners", winners, cnp.NPY_INT64, cnp.PyArray_SIZE(out))
 

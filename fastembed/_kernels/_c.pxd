@@ -9,6 +9,18 @@ cdef extern from "functions.h":
         FE_F64
         FE_Q8
         FE_Q4
+        FE_E4M3
+        FE_E5M2
+        FE_F16_ROWS
+        FE_BF16_ROWS
+        FE_Q8_0
+        FE_Q4_0
+        FE_Q2_K
+        FE_Q3_K
+        FE_Q4_K
+        FE_Q5_K
+        FE_Q6_K
+        FE_BYTES
 
     ctypedef enum fe_bounds:
         FE_RAISE
@@ -41,6 +53,10 @@ cdef extern from "functions.h":
         int64_t n_cols
         int64_t row_stride
         fe_dtype dtype
+        bint has_float_scales
+        int64_t block_size
+        const char *scales
+        int64_t scales_stride
 
     ctypedef struct fe_array:
         int64_t n_items
@@ -112,6 +128,7 @@ cdef extern from "functions.h":
     ctypedef struct fe_functions:
         void (*array_init)(fe_array *array, char *data, int32_t n_dims, const int64_t *shape,
                            const int64_t *strides) noexcept nogil
+        int64_t (*packed_size)(const fe_table *table, bint of_scales) noexcept nogil
         fe_status (*resolve_ids)(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop) noexcept nogil
         fe_status (*gather)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bint is_new,
                             fe_stop stop) noexcept nogil

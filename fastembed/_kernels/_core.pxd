@@ -11,7 +11,7 @@ cdef _c.fe_functions fe
 cdef bint init_matrix(_c.fe_table *table, cnp.ndarray array, _c.fe_dtype dtype) noexcept
 cdef bint init_table(_c.fe_table *table, cnp.ndarray array) noexcept
 cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1
-cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, cnp.ndarray out) except -1
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, object packing, cnp.ndarray out) except -1
 cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1
 cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims,
                    const cnp.npy_intp *shape) except -1

@@ -26,6 +26,12 @@ fe = fe_linked
 cdef enum:
     LONG = 1 << 24  # bytes of rows from which a call can last long enough for a Ctrl-C
 
+cdef dict FORMATS = {
+    "fbgemm8": _c.FE_Q8, "fbgemm4": _c.FE_Q4, "float8_e4m3fn": _c.FE_E4M3, "float8_e5m2": _c.FE_E5M2,
+    "float16": _c.FE_F16_ROWS, "bfloat16": _c.FE_BF16_ROWS, "q8_0": _c.FE_Q8_0, "q4_0": _c.FE_Q4_0, "q2_k": _c.FE_Q2_K,
+    "q3_k": _c.FE_Q3_K, "q4_k": _c.FE_Q4_K, "q5_k": _c.FE_Q5_K, "q6_k": _c.FE_Q6_K,
+}
+
 cdef dict BOUNDS = {"raise": _c.FE_RAISE, "wrap": _c.FE_WRAP, "clip": _c.FE_CLIP, "zero": _c.FE_ZERO}
 
 
@@ -55,17 +61,46 @@ cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
     return 0
 
 
-cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, cnp.ndarray out) except -1:
-    """A table of floats for 0 bits, else a packed one, as wide as `out`, whose bytes are uint8."""
-    if bits == 0:
+cdef void init_packing(_c.fe_table *table, object packing, int64_t n_cols) except *:
+    table.dtype = FORMATS[packing.format]
+    table.n_cols, table.block_size, table.has_float_scales = n_cols, packing.block_size, packing.has_float_scales
+    if table.block_size < (table.dtype == _c.FE_E4M3 or table.dtype == _c.FE_E5M2):
+        raise ValueError("scales of blocks of no element")
+
+
+def packed_size(packing not None, int64_t n_cols):
+    """(bytes of the elements, bytes of the scales) of a row; None if no row has that n_cols."""
+    cdef _c.fe_table table
+    init_packing(&table, packing, n_cols)
+    cdef int64_t size = fe.packed_size(&table, False)
+    return None if size < 0 else (size, fe.packed_size(&table, True))
+
+
+cdef bint init_bytes(_c.fe_table *table, cnp.ndarray array) noexcept:
+    return cnp.PyArray_TYPE(array) == cnp.NPY_UINT8 and init_matrix(table, array, _c.FE_BYTES)
+
+
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, object packing, cnp.ndarray out) except -1:
+    """A table of floats without a packing, else a packed one, as wide as `out`, of bytes."""
+    if packing is None:
         return need_table(table, array)
+    cdef _c.fe_table scales
+    cdef cnp.ndarray of_scales = array if packing.scales is None else packing.scales
     cdef int last = cnp.PyArray_NDIM(out) - 1
-    cdef int64_t n_cols = cnp.PyArray_DIM(out, last) if last >= 0 else 0
-    cdef int64_t n_bytes = (n_cols * bits + 7) // 8 + bits  # elements, then a scale and a bias
-    if ((bits != 8 and bits != 4) or last < 0 or cnp.PyArray_TYPE(array) != cnp.NPY_UINT8
-            or not init_matrix(table, array, _c.FE_Q8 if bits == 8 else _c.FE_Q4) or table.n_cols != n_bytes):
+    if last < 0 or not init_bytes(table, array) or not init_bytes(&scales, of_scales):
         raise ValueError("shape or dtype of the packed table does not match the result")
-    table.n_cols = n_cols
+    cdef int64_t width = table.n_cols, n_elements, n_scales
+    init_packing(table, packing, cnp.PyArray_DIM(out, last))
+    n_elements, n_scales = fe.packed_size(table, False), fe.packed_size(table, True)
+    table.scales, table.scales_stride = scales.data, scales.row_stride
+    cdef bint fits = n_elements >= 0
+    if packing.scales is None:
+        fits = fits and width == n_elements + n_scales
+        table.scales += n_elements
+    else:
+        fits = fits and width == n_elements and scales.n_rows == table.n_rows and scales.n_cols == n_scales
+    if not fits:
+        raise ValueError("shape or dtype of the packed table does not match the result")
     return 0
 
 

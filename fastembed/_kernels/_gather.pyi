@@ -1,9 +1,17 @@
 from .._typing import Array
+from .packing import Packing
 
 def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array: ...
-def gather(table: Array, ids: Array, out: Array, bounds: str, bits: int = 0) -> None: ...
+def gather(table: Array, ids: Array, out: Array, bounds: str, packing: Packing | None = None) -> None: ...
 def gather_add(
-    wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str, bits: int = 0
+    wte: Array,
+    token_ids: Array,
+    wpe: Array,
+    position_ids: Array | None,
+    start: int,
+    out: Array,
+    bounds: str,
+    packing: Packing | None = None,
 ) -> None: ...
 def scatter_add(table: Array, ids: Array, values: Array, bounds: str) -> None: ...
 def gather_add_backward(

@@ -28,14 +28,15 @@ def resolve_ids(cnp.ndarray ids not None, int64_t n_rows, str bounds not None, s
     return rows
 
 
-def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out not None, str bounds not None, int bits=0):
-    """out[i] = table[ids[i]]; with `bits`, of a packed table"""
+def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out not None, str bounds not None,
+           object packing=None):
+    """out[i] = table[ids[i]]; with `packing`, of a packed table"""
     cdef _c.fe_table c_table
     cdef _c.fe_ids c_ids
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
-    need_any_table(&c_table, table, bits, out)
+    need_any_table(&c_table, table, packing, out)
     need_ids(&c_ids, ids)
     need_rows(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
@@ -46,14 +47,14 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
 
 
 def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.ndarray wpe not None, cnp.ndarray position_ids,
-               int64_t start, cnp.ndarray out not None, str bounds not None, int bits=0):
-    """out[i] = wte[token_ids[i]] + wpe[position_ids[i]]; with `bits`, of a packed wte"""
+               int64_t start, cnp.ndarray out not None, str bounds not None, object packing=None):
+    """out[i] = wte[token_ids[i]] + wpe[position_ids[i]]; with `packing`, of a packed wte"""
     cdef _c.fe_table c_wte, c_wpe
     cdef _c.fe_ids c_token_ids, c_position_ids
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
-    need_any_table(&c_wte, wte, bits, out)
+    need_any_table(&c_wte, wte, packing, out)
     need_table(&c_wpe, wpe)
     need_pair(&c_wte, &c_wpe)
     need_ids(&c_token_ids, token_ids)

@@ -2,7 +2,7 @@
 
 from ._bags import dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
 from ._commit import Commit
-from ._core import build_info, enter_default_floats, get_num_threads, restore_floats, select_isa, set_num_threads
+from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
 from ._gather import (
     any_nonresident,
     gather,
@@ -40,6 +40,7 @@ __all__ = [
     "hash_rows",
     "hold",
     "norm_rows",
+    "packed_size",
     "prefetch_pages",
     "products",
     "release_pages",

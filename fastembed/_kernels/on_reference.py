@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
+from .packing import Packing
 
 Array = np.ndarray[Any, Any]
 
@@ -108,19 +109,33 @@ def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
     return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
 
 
-def _rows(table: Array, out: Array, bits: int) -> Any:
-    """A table as lists: with `bits` a packed one, as wide as `out`."""
-    return table.tolist() if bits == 0 else reference.quantized.dequantize(table.tolist(), out.shape[-1], bits)
+def packed_size(packing: Packing, n_cols: int) -> tuple[int, int] | None:
+    return reference.formats.packed_size(*packing[:3], n_cols)
 
 
-def gather(table: Array, ids: Array, out: Array, bounds: str, bits: int = 0) -> None:
-    _store(out, reference.gather(_rows(table, out, bits), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+def _rows(table: Array, out: Array, packing: Packing | None) -> Any:
+    """A table as lists: with `packing` a packed one, as wide as `out`."""
+    if packing is None:
+        return table.tolist()
+    rows, scales = table.tolist(), None if packing.scales is None else packing.scales.tolist()
+    return reference.formats.decode(rows, scales, *packing[:3], out.shape[-1])
+
+
+def gather(table: Array, ids: Array, out: Array, bounds: str, packing: Packing | None = None) -> None:
+    _store(out, reference.gather(_rows(table, out, packing), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
 
 
 def gather_add(
-    wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str, bits: int = 0
+    wte: Array,
+    token_ids: Array,
+    wpe: Array,
+    position_ids: Array | None,
+    start: int,
+    out: Array,
+    bounds: str,
+    packing: Packing | None = None,
 ) -> None:
-    arguments = (_rows(wte, out, bits), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
+    arguments = (_rows(wte, out, packing), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
     _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
 
 
@@ -309,7 +324,7 @@ def embedding_bag(
     out: Array,
     bounds: str,
     winners: Array | None,
-    bits: int = 0,
+    packing: Packing | None = None,
 ) -> None:
     flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
     options: dict[str, Any] = {
@@ -320,7 +335,7 @@ def embedding_bag(
     }
     weights = None if factors is None else factors.reshape(-1).tolist()
     reference.resolve_ids(ids.tolist(), len(table), bounds)  # for the position in an error
-    rows = _rows(table, out, bits)
+    rows = _rows(table, out, packing)
     result = reference.embedding_bag(rows, flat_ids, offsets.tolist(), per_sample_weights=weights, bounds=bounds, **options)
     if winners is None:
         _store(out, result)

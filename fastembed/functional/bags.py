@@ -16,6 +16,7 @@ from . import lookup
 from .row_grad import Batch, RowGrad, batch_of
 
 if TYPE_CHECKING:
+    from .._kernels.packing import Packing
     from .._typing import Array, ArrayLike
 
 
@@ -71,15 +72,15 @@ def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
     return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="), **read)
 
 
-def look_up(table: Array, bags: Bags, result: Array, bits: int = 0) -> None:
-    """Write one row for each bag into ``result``; ``bits`` says that the table is quantized."""
+def look_up(table: Array, bags: Bags, result: Array, packing: Packing | None = None) -> None:
+    """Write one row for each bag into ``result``; ``packing`` says that the table is packed."""
     ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
     dtype = _checks.arithmetic_dtype(result.dtype)
-    if not (bits or _checks.is_readable_in_place(table, dtype)):
+    if not (packing or _checks.is_readable_in_place(table, dtype)):
         table, ids = lookup.compact_table(table, rows_of(bags, len(table)), dtype)
         bounds, padding = "zero", -1
     with lookup.float32_buffer(result) as buffer:
-        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, buffer, bounds, None, bits)
+        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, buffer, bounds, None, packing)
 
 
 def embedding_bag(

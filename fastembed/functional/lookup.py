@@ -17,6 +17,7 @@ from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 
 if TYPE_CHECKING:
+    from .._kernels.packing import Packing
     from .._typing import Array, ArrayLike
 
 
@@ -239,21 +240,23 @@ def checked_gather_add(
     start: int,
     out: Array | None,
     bounds: str,
-    bits: int = 0,
+    packing: Packing | None = None,
 ) -> Array:
-    """`gather_add` for a token table that has been checked; ``bits`` says that it is quantized."""
+    """`gather_add` for a token table that has been checked; ``packing`` says that it is packed."""
     bounds, dtype = _checks.bounds(bounds), _checks.arithmetic_dtype(to)
     wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
-    read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    read: dict[str, Any] = {"packed" if packing else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    if packing is not None:
+        read["scales"] = packing.scales
     result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
-    if not ((bits or _checks.is_readable_in_place(wte, dtype)) and _checks.is_readable_in_place(wpe, dtype)):
+    if not ((packing or _checks.is_readable_in_place(wte, dtype)) and _checks.is_readable_in_place(wpe, dtype)):
         token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = (wte, token_rows) if bits else compact_table(wte, token_rows, dtype)
+        wte, token_ids = (wte, token_rows) if packing else compact_table(wte, token_rows, dtype)
         wpe, position_ids = compact_table(wpe, position_rows, dtype)
         start, bounds = 0, "zero"
     with float32_buffer(result) as buffer:
-        kernels.gather_add(wte, token_ids, wpe, position_ids, start, buffer, bounds, bits)
+        kernels.gather_add(wte, token_ids, wpe, position_ids, start, buffer, bounds, packing)
     return result if out is None else out
 
 

@@ -100,7 +100,7 @@ def read_header(file: BinaryIO, size: int, max_length: int = MAX_HEADER, max_nam
     if length > min(max_length, size - 8):
         raise ValueError(f"its header of {length} bytes is longer than the file, or than {max_length} bytes")
     text = file.read(length)
-    entries = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
+    entries = json.loads(text.decode(), object_pairs_hook=without_duplicates)
     if not isinstance(entries, dict) or (max_names is not None and len(entries) > max_names):
         raise ValueError(f"its header is no mapping{'' if max_names is None else f' of at most {max_names} names'}")
     metadata = entries.pop(METADATA, None) or {}
@@ -112,7 +112,7 @@ def read_header(file: BinaryIO, size: int, max_length: int = MAX_HEADER, max_nam
     return Header(tensors, metadata, found and 8 + found.start(1))
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name occurs twice in its header")

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
-from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional import bags as bag_ops
-from ..functional import lookup
-from ..functional.search import Searchable
+from .._kernels.packing import Packing
 from .one_table import OneTable
+from .packed import PackedRows
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -30,7 +28,7 @@ _BLOCK = 1 << 20  # elements that are quantized at one time
 _KIND = "QuantizedEmbedding"  # in the description of a checkpoint
 
 
-class QuantizedEmbedding(Searchable):
+class QuantizedEmbedding(PackedRows):
     """A table of 8 or 4 bits an element: a quarter or an eighth of the memory of float32.
 
     It is made by `from_float`, `from_packed` or `load`, and cannot be trained. Each row has a scale
@@ -52,6 +50,7 @@ class QuantizedEmbedding(Searchable):
         self._bits = _checks.bits(bits)
         self._embedding_dim = _checks.size("embedding_dim", embedding_dim)
         self._packed = _checks.packed_table("packed", packed, _width(self._embedding_dim, self._bits))
+        self._packing = Packing(f"fbgemm{self._bits}")
 
     @classmethod
     def from_packed(cls, packed: ArrayLike, embedding_dim: int, *, bits: int = 8) -> Self:
@@ -112,85 +111,6 @@ class QuantizedEmbedding(Searchable):
     def bits(self) -> int:
         """The bits of an element: 8 or 4."""
         return self._bits
-
-    @property
-    def num_embeddings(self) -> int:
-        """V, the number of rows."""
-        return len(self._packed)
-
-    @property
-    def embedding_dim(self) -> int:
-        """D, the number of elements of a row."""
-        return self._embedding_dim
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all rows."""
-        return self._packed.nbytes
-
-    def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
-        """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
-        bounds = _checks.bounds(bounds)
-        ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
-        result = self._output(out, ids.shape, ids=ids)
-        kernels.gather(self._packed, ids, result, bounds, self._bits)
-        return result if out is None else out
-
-    def gather_add(
-        self,
-        token_ids: ArrayLike,
-        wpe: ArrayLike,
-        position_ids: ArrayLike | None = None,
-        *,
-        start: int = 0,
-        out: Array | None = None,
-        bounds: str = "raise",
-    ) -> Array:
-        """Token rows plus rows of a float table ``wpe``, as float32. See `fastembed.gather_add`."""
-        table = self._packed, self._embedding_dim, _FLOAT32
-        return lookup.checked_gather_add(*table, token_ids, wpe, position_ids, start, out, bounds, self._bits)
-
-    def bag(
-        self,
-        ids: ArrayLike,
-        offsets: ArrayLike | None = None,
-        *,
-        mode: str = "mean",
-        per_sample_weights: ArrayLike | None = None,
-        padding_idx: int | None = None,
-        include_last_offset: bool = False,
-        out: Array | None = None,
-        bounds: str = "raise",
-    ) -> Array:
-        """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
-        bags = bag_ops.check_bags(
-            ids,
-            offsets,
-            per_sample_weights,
-            n_rows=self.num_embeddings,
-            dtype=_FLOAT32,
-            mode=mode,
-            padding_idx=padding_idx,
-            include_last_offset=include_last_offset,
-            bounds=bounds,
-        )
-        result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
-        bag_ops.look_up(self._packed, bags, result, self._bits)
-        return result if out is None else out
-
-    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
-        """The array for a result: ``out``, checked, or a new one."""
-        return _checks.output(out, (*shape, self._embedding_dim), _FLOAT32, packed=self._packed, **read)
-
-    def _float_rows(self, first: int, end: int) -> Array:
-        """Rows ``first`` to ``end - 1`` as float32, contiguous."""
-        rows = np.empty((end - first, self._embedding_dim), np.float32)
-        kernels.gather(self._packed, np.arange(first, end), rows, "raise", self._bits)
-        return rows
-
-    def dequantize(self) -> Array:
-        """The whole table as float32, shape (V, D)."""
-        return self._float_rows(0, self.num_embeddings)
 
     @own_floats()  # rows that others packed may overflow
     def error_bound(self) -> Array:

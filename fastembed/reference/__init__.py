@@ -5,7 +5,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, norms, optim, quantized, rules, statistics
+from . import formats, halves, norms, optim, quantized, rules, statistics
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .hashed import HashEmbedding, hash_ids, murmur_hash
@@ -25,6 +25,7 @@ __all__ = [
     "analogy",
     "embedding_bag",
     "embedding_bag_backward",
+    "formats",
     "gather",
     "gather_add",
     "gather_add_backward",

@@ -12,6 +12,8 @@
 #define FE_WIDEN_BYTES(from) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from)))
 #define FE_WIDEN_NIBBLES(from) widen_nibbles(from)
 #define FE_F16_TO_FLOAT(half) _cvtsh_ss(half)
+#define FE_WIDEN_TO_HALVES(bytes) ((half_vec)_mm256_cvtepu8_epi16((__m128i)(bytes)))
+#define FE_F16_TO_FLOATS(halves) ((float_vec)_mm256_cvtph_ps((__m128i)(halves)))
 #define FE_FMA(x, y, z) ((float_vec)_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(z)))
 
 FE_TARGET __attribute__((always_inline)) static inline __m256i widen_nibbles(const char *from)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import fastembed as fe
 from fastembed import checkpoint
 from fastembed._kernels import backend
+from fastembed._kernels.packing import Packing
 from fastembed.reference import quantized as reference
 
 pytestmark = pytest.mark.on_reference
@@ -335,12 +336,13 @@ def test_the_boundary_refuses_what_would_read_elsewhere():
         np.zeros(13, np.uint8),
     ):
         with pytest.raises(ValueError, match="shape or dtype of the packed table does not match the result"):
-            kernels.gather(packed, ids, out, "raise", 8)
+            kernels.gather(packed, ids, out, "raise", Packing("fbgemm8"))
     offsets, winners = np.array([0, 1]), np.empty((1, 5), np.int64)
+    eight = Packing("fbgemm8")
     with pytest.raises(ValueError, match="winners"):
-        kernels.embedding_bag(np.zeros((3, 13), np.uint8), ids, offsets, "max", None, -1, out, "raise", winners, 8)
-    with pytest.raises(ValueError, match="packed table"):
-        kernels.gather(np.zeros((3, 13), np.uint8), ids, out, "raise", 2)
+        kernels.embedding_bag(np.zeros((3, 13), np.uint8), ids, offsets, "max", None, -1, out, "raise", winners, eight)
+    with pytest.raises(KeyError, match="fbgemm2"):
+        kernels.gather(np.zeros((3, 13), np.uint8), ids, out, "raise", Packing("fbgemm2"))
 
 
 @pytest.mark.parametrize("bits", [8, 4])

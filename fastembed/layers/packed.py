@@ -1,0 +1,327 @@
+"""PackedTable: rows of FP8, of halves or of GGUF's blocks, decoded as they are looked up.
+
+V, P: rows of the tables; D: columns; S: the shape of the ids; N: ids; B: bags.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.backend import kernels
+from .._kernels.packing import Packing
+from ..functional import bags as bag_ops
+from ..functional import lookup
+from ..functional.search import Searchable
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike, DTypeLike
+    from ..io.gguf_file import GGUFFile
+
+_MOST_COLS = 1 << 48  # of a row: its bytes are a number of 64 bits
+_BLOCK_SIZE = 32  # elements that share a scale, unless it is given
+_FP8, _HALVES = ("float8_e4m3fn", "float8_e5m2"), ("float16", "bfloat16")
+FORMATS = (*_FP8, *_HALVES, "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k")
+_SCALES = {"ue8m0": "float8_e8m0fnu", "float32": "float32"}  # the dtype of each, beside uint8
+_FLOAT32 = np.dtype(np.float32)
+_KIND = "PackedTable"  # in the description of a checkpoint
+
+
+class PackedRows(Searchable):
+    """Look-ups in packed rows, which stay as they are: what `PackedTable` and others inherit."""
+
+    _packed: Array
+    _embedding_dim: int
+    _packing: Packing
+    _dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    @property
+    def num_embeddings(self) -> int:
+        """V, the number of rows."""
+        return len(self._packed)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the number of elements of a row."""
+        return self._embedding_dim
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all rows, and of their scales."""
+        return self._packed.nbytes + (0 if self._packing.scales is None else self._packing.scales.nbytes)
+
+    def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
+        """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
+        bounds = _checks.bounds(bounds)
+        ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
+        result = self._output(out, ids.shape, ids=ids)
+        with lookup.float32_buffer(result) as buffer:
+            kernels.gather(self._packed, ids, buffer, bounds, self._packing)
+        return result if out is None else out
+
+    def gather_add(
+        self,
+        token_ids: ArrayLike,
+        wpe: ArrayLike,
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        out: Array | None = None,
+        bounds: str = "raise",
+    ) -> Array:
+        """Token rows plus rows of a float table ``wpe``, as float32. See `fastembed.gather_add`."""
+        table = self._packed, self._embedding_dim, self._dtype
+        return lookup.checked_gather_add(*table, token_ids, wpe, position_ids, start, out, bounds, self._packing)
+
+    def bag(
+        self,
+        ids: ArrayLike,
+        offsets: ArrayLike | None = None,
+        *,
+        mode: str = "mean",
+        per_sample_weights: ArrayLike | None = None,
+        padding_idx: int | None = None,
+        include_last_offset: bool = False,
+        out: Array | None = None,
+        bounds: str = "raise",
+    ) -> Array:
+        """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
+        bags = bag_ops.check_bags(
+            ids,
+            offsets,
+            per_sample_weights,
+            n_rows=self.num_embeddings,
+            dtype=_checks.arithmetic_dtype(self._dtype),
+            mode=mode,
+            padding_idx=padding_idx,
+            include_last_offset=include_last_offset,
+            bounds=bounds,
+        )
+        result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
+        bag_ops.look_up(self._packed, bags, result, self._packing)
+        return result if out is None else out
+
+    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
+        """The array for a result: ``out``, checked, or a new one."""
+        read |= {"packed": self._packed, "scales": self._packing.scales}
+        return _checks.output(out, (*shape, self._embedding_dim), self._dtype, **read)
+
+    def _float_rows(self, first: int, end: int) -> Array:
+        """Rows ``first`` to ``end - 1`` as float32, contiguous."""
+        rows = np.empty((end - first, self._embedding_dim), np.float32)
+        kernels.gather(self._packed, np.arange(first, end), rows, "raise", self._packing)
+        return rows
+
+    def dequantize(self) -> Array:
+        """The whole table as float32, shape (V, D)."""
+        return self._float_rows(0, self.num_embeddings)
+
+
+class PackedTable(PackedRows):
+    """A table in one of the formats of models' files, read where it lies and decoded row by row.
+
+    It cannot be trained. Rows are decoded into float32; with ``dtype`` float16 or bfloat16 they are
+    rounded once more.
+
+    Parameters
+    ----------
+    rows : array_like of uint8, shape (V, bytes of a row)
+        No copy: the bytes of a row must be contiguous, rows may have any stride and alignment. An
+        array of the format's own dtype (``float8_e4m3fn`` of ml_dtypes, float16) serves too.
+    embedding_dim : int
+        D, the number of elements of a row: a multiple of the format's block.
+    format : str
+        ``"float8_e4m3fn"`` or ``"float8_e5m2"``, with scales; ``"float16"``, ``"bfloat16"``; or a
+        format of GGUF: ``"q8_0"``, ``"q4_0"``, ``"q2_k"``, ``"q3_k"``, ``"q4_k"``, ``"q5_k"``,
+        ``"q6_k"``.
+    scales : array_like of shape (V, ceil(D / block_size)), optional
+        Of FP8: uint8 (or float8_e8m0fnu) or float32. Without them they follow the elements of each
+        row.
+    block_size : int, optional
+        Of FP8: how many elements share a scale, 32 if it is not given; the last block of a row may
+        be shorter.
+    scale_format : {"ue8m0", "float32"}, optional
+        Of FP8: a byte x that stands for ``2**(x - 127)``, NaN for 255; or a float32. By default
+        what the dtype of ``scales`` says, else "ue8m0".
+    dtype : dtype
+        Of results: float32, float16 or bfloat16.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument has an invalid dtype, shape or layout, or does not belong to the format.
+
+    Notes
+    -----
+    `fastembed.reference.formats` has the formulas. An FP8 element stands for its value times the
+    scale of its block, rounded to float32; one of GGUF for ``q * scale - minimum``, as in ggml.
+
+    Examples
+    --------
+    >>> import numpy as np, fastembed as fe
+    >>> rows = np.array([[0x38, 0x40, 0x7E, 0x01, 128], [0xB8, 0, 0, 0, 127]], np.uint8)
+    >>> table = fe.PackedTable(rows, 4, format="float8_e4m3fn")  # 4 elements, and a scale of 2 ** 1
+    >>> table([0, 1])
+    array([[ 2.00000e+00,  4.00000e+00,  8.96000e+02,  3.90625e-03],
+           [-1.00000e+00,  0.00000e+00,  0.00000e+00,  0.00000e+00]],
+          dtype=float32)
+    """
+
+    def __init__(
+        self,
+        rows: ArrayLike,
+        embedding_dim: int,
+        *,
+        format: str,
+        scales: ArrayLike | None = None,
+        block_size: int | None = None,
+        scale_format: str | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        self._embedding_dim = _up_to_limit("embedding_dim", embedding_dim)
+        self._dtype = _result_dtype(dtype)
+        self._packing = _packing(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
+        sizes = kernels.packed_size(self._packing, self._embedding_dim)
+        if sizes is None:
+            raise ValueError(f"embedding_dim must be a multiple of the block of {format}, got {self._embedding_dim}")
+        of_elements, of_scales = sizes
+        if self._packing.scales is None:
+            of_elements += of_scales
+        else:
+            _checks.packed_table("scales", self._packing.scales, of_scales)
+        self._packed = _checks.packed_table("rows", _bytes_of("rows", rows, format), of_elements)
+        if self._packing.scales is not None and len(self._packing.scales) != len(self._packed):
+            raise ValueError(f"scales must be of {len(self._packed)} rows, got {len(self._packing.scales)}")
+
+    @classmethod
+    def from_gguf(cls, file: GGUFFile | str | os.PathLike[str], name: str, *, dtype: DTypeLike = "float32") -> Self:
+        """A table of a GGUF file, in its mapping: no copy.
+
+        Parameters
+        ----------
+        file : path-like, or what `open_gguf` returned
+        name : str
+            A tensor of two axes, of a format of this class.
+        dtype : dtype
+            Of results.
+
+        Raises
+        ------
+        OSError, CheckpointError
+            As in `open_gguf`.
+        KeyError
+            There is no tensor of that name.
+        TypeError, ValueError
+            It has another format, or not two axes.
+        """
+        from ..io.gguf_file import GGUFFile, open_gguf
+
+        opened = file if isinstance(file, GGUFFile) else open_gguf(file)
+        array, tensor = opened.array(name), opened.tensors[name]
+        if tensor.format not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise TypeError(f"tensor {_checks.shown(name)} is of {tensor.format}, and a table must be one of {known}")
+        if len(tensor.shape) != 2:
+            raise ValueError(f"tensor {_checks.shown(name)} must have 2 axes (rows, columns), got shape {tensor.shape}")
+        return cls(array, tensor.shape[1], format=tensor.format, dtype=dtype)
+
+    @property
+    def packed(self) -> Array:
+        """The bytes of the rows, uint8."""
+        return self._packed
+
+    @property
+    def scales(self) -> Array | None:
+        """The bytes of the scales, uint8 of shape (V, bytes); None if they are in the rows."""
+        return self._packing.scales
+
+    @property
+    def format(self) -> str:
+        """The name of the format."""
+        return self._packing.format
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of results."""
+        return self._dtype
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table to a safetensors file, atomically. See `fastembed.checkpoint.save`."""
+        from ..io import checkpoint
+
+        tensors = {"rows": self._packed} | ({} if self.scales is None else {"scales": self.scales})
+        checkpoint.save(path, tensors, {"kind": _KIND, **self._options()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file of `save`; `fastembed.checkpoint.CheckpointError` for any other."""
+        from ..io import checkpoint
+
+        tensors, description = checkpoint.load(path)
+        is_ours = isinstance(description, dict) and description.get("kind") == _KIND
+        if not is_ours or not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
+            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
+        arguments: dict[str, Any] = {**tensors, **description}
+        try:
+            return cls(**{name: value for name, value in arguments.items() if name != "kind"})
+        except (TypeError, ValueError) as error:
+            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
+
+    def _options(self) -> dict[str, Any]:
+        """The arguments beside the arrays, as JSON values."""
+        options: dict[str, Any] = {"embedding_dim": self._embedding_dim, "format": self.format, "dtype": self._dtype.name}
+        if self.format in _FP8:
+            options["block_size"] = self._packing.block_size
+            options["scale_format"] = "float32" if self._packing.has_float_scales else "ue8m0"
+        return options
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options().items() if name != "embedding_dim")
+        return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, {options})"
+
+
+def _up_to_limit(name: str, value: Any) -> int:
+    n = _checks.size(name, value)
+    if n > _MOST_COLS:
+        raise ValueError(f"{name} must be at most {_MOST_COLS}, got {n}")
+    return n
+
+
+def _result_dtype(value: Any) -> np.dtype[Any]:
+    dtype = _checks.dtype(value)
+    if dtype.itemsize > _FLOAT32.itemsize:
+        raise TypeError(f"dtype must be float32, float16 or bfloat16, got {dtype}")
+    return dtype
+
+
+def _packing(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
+    """The packing that the arguments of a table say, its scales as bytes."""
+    if format not in _FP8:
+        for name, value in (("scales", scales), ("block_size", block_size), ("scale_format", scale_format)):
+            if value is not None:
+                raise ValueError(f"{name} belong to FP8, and rows of {format} have none")
+        return Packing(format)
+    n_block = _up_to_limit("block_size", _BLOCK_SIZE if block_size is None else block_size)
+    if n_block == 0:
+        raise ValueError("block_size must be at least 1, got 0")
+    array = None if scales is None else _checks.as_array("scales", scales)
+    if scale_format is None:
+        scale_format = "float32" if array is not None and array.dtype == _FLOAT32 else "ue8m0"
+    scale_format = _checks.one_of("scale_format", scale_format, tuple(_SCALES))
+    of_scales = None if array is None else _bytes_of("scales", array, _SCALES[scale_format])
+    return Packing(format, n_block, scale_format == "float32", of_scales)
+
+
+def _bytes_of(name: str, value: Any, own: str) -> Array:
+    """An array of bytes, or of the dtype that is called ``own``, as bytes."""
+    array = _checks.as_array(name, value)
+    if array.dtype.name != own or not array.dtype.isnative:
+        if array.dtype != np.uint8:
+            raise TypeError(f"{name} must be uint8 or {own}, got {_checks.shown(array.dtype, str)}")
+        return array
+    if not _checks.is_readable_in_place(array, array.dtype):
+        raise ValueError(f"{name} must have contiguous rows, got strides {_checks.shown(array.strides)}")
+    return array.view(np.uint8) if array.ndim else array.reshape(1).view(np.uint8)

@@ -1,0 +1,97 @@
+"""Sharded safetensors: tensors of several files, mapped; a damaged index or file is one error."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+from common import outcome
+
+import fastembed as fe
+from fastembed import checkpoint
+from fastembed.checkpoint import CheckpointError
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.integers(0, 256, (6, 64), np.uint8).view(ml_dtypes.float8_e4m3fn)
+SCALES = RNG.integers(100, 140, (6, 2), np.uint8).view(ml_dtypes.float8_e8m0fnu)
+PLACES = {"rows.0": "model-1.safetensors", "scales": "model-1.safetensors", "rows.1": "model-2.safetensors"}
+
+
+@pytest.fixture
+def index(tmp_path):
+    checkpoint.save(tmp_path / "model-1.safetensors", {"rows.0": ROWS[:4], "scales": SCALES, "other": np.ones(2)})
+    checkpoint.save(tmp_path / "model-2.safetensors", {"rows.1": ROWS[4:]})
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": PLACES}))
+    return path
+
+
+def test_tensors_of_several_files(index):
+    shards = fe.open_shards(index)
+    assert (sorted(shards.tensors), repr(shards)) == (["rows.0", "rows.1", "scales"], "Shards(3 tensors, 2 files)")
+    rows, scales = shards.array("rows.0"), shards.array("scales")
+    assert (rows.dtype, scales.dtype, rows.flags.writeable) == (ROWS.dtype, SCALES.dtype, False)
+    assert rows.tobytes() == ROWS[:4].tobytes()
+    table = fe.PackedTable(rows, 64, format="float8_e4m3fn", scales=scales[:4])
+    with np.errstate(all="ignore"):
+        expected = ROWS[:4].astype("f4") * np.repeat(SCALES[:4].astype("f4"), 32, axis=1)
+    assert np.array_equal(table([3, 0]), expected[[3, 0]], equal_nan=True)
+    with pytest.raises(KeyError, match=r"no tensor 'other', but rows.0, rows.1, scales"):
+        shards.array("other")
+    alone = fe.open_shards(index.with_name("model-1.safetensors"))
+    assert sorted(alone.tensors) == ["other", "rows.0", "scales"]
+
+
+def test_fp8_tensors_are_saved_and_loaded(index):
+    tensors, _ = checkpoint.load(index.with_name("model-1.safetensors"))
+    assert (tensors["rows.0"].dtype, tensors["scales"].dtype) == (ROWS.dtype, SCALES.dtype)
+    assert tensors["rows.0"].tobytes() == ROWS[:4].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Expecting value"),
+        ("[]", "it has no weight_map of names to files"),
+        ("{}", "it has no weight_map of names to files"),
+        ('{"weight_map": {}}', "it has no weight_map of names to files"),
+        ('{"weight_map": {"a": 1}}', "tensor 'a' must be in a .safetensors file beside it, got 1"),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "must be in a .safetensors file beside it"),
+        ('{"weight_map": {"a": "/etc/x.safetensors"}}', "must be in a .safetensors file beside it"),
+        ('{"weight_map": {"a": "x.bin"}}', "must be in a .safetensors file beside it"),
+        ('{"weight_map": {"a": "x.safetensors", "a": "x.safetensors"}}', "a name occurs twice"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_an_index_that_is_damaged_is_refused(index, text, why):
+    index.write_text(text)
+    with pytest.raises(CheckpointError, match=f"is not an index of safetensors files, or is damaged: .*{why}"):
+        fe.open_shards(index)
+
+
+def test_every_changed_byte_of_a_header_is_an_error_or_a_whole_file(index):
+    path = index.with_name("model-2.safetensors")
+    good = path.read_bytes()
+    n_header = 8 + int.from_bytes(good[:8], "little")
+    n_refused = 0
+    for at in range(n_header):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        kind, *got = outcome(fe.open_shards, index)
+        if kind == "raised":
+            assert got[0] is CheckpointError
+            assert str(path) in got[1]
+            n_refused += 1
+        else:
+            tensor = got[0].tensors["rows.1"]
+            assert tensor.start + tensor.size <= len(good)
+    assert n_refused > n_header // 3
+    for size in range(len(good)):
+        path.write_bytes(good[:size])
+        with pytest.raises(CheckpointError):
+            fe.open_shards(index)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"model-2.safetensors is missing"):
+        fe.open_shards(index)
+    checkpoint.save(path, {"rows.2": ROWS})
+    with pytest.raises(CheckpointError, match=r"model-2.safetensors lacks rows.1, which the index says it has"):
+        fe.open_shards(index)
