@@ -28,14 +28,14 @@ class LookUp(torch.autograd.Function):
 
 
 def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
-    """The gradient of a table: dense, sparse as PyTorch's, or as rows that have been summed."""
+    """The gradient of a table: dense; or sparse, as PyTorch's, whose rows are those of ``dout``."""
     if torch.is_grad_enabled():  # create_graph: PyTorch's op has a gradient itself
         return _pytorchs_gradient(dout, ids, weight, options, sparse)
-    if sparse and not owned_rows(weight) and not options.scale_grad_by_freq and ids.ndim and dout.dtype in _EXACT:
-        return _pytorchs_gradient(dout, ids, weight, options, sparse)  # `dout` itself
-    if sparse or owned_rows(weight):
+    if not (sparse or owned_rows(weight)):
+        return ops.dense_gradient(dout, ids, len(weight), options)
+    if options.scale_grad_by_freq or ids.ndim == 0 or dout.dtype not in _EXACT:
         return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
-    return ops.dense_gradient(dout, ids, len(weight), options)
+    return _pytorchs_gradient(dout, ids, weight, options, sparse=True)  # the sum is left to who reads it
 
 
 _EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32
