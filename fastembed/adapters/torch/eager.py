@@ -35,7 +35,15 @@ def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, optio
         return ops.dense_gradient(dout, ids, len(weight), options)
     if options.scale_grad_by_freq or ids.ndim == 0 or dout.dtype not in _EXACT:
         return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
-    return _pytorchs_gradient(dout, ids, weight, options, sparse=True)  # the sum is left to who reads it
+    # The sum is left to who reads it. By then, a `dout` that others have too may have changed.
+    rows = dout.clone() if owned_rows(weight) and _is_held_by_others(dout) else dout
+    return _pytorchs_gradient(rows, ids, weight, options, sparse=True)
+
+
+def _is_held_by_others(dout: torch.Tensor) -> bool:
+    """Whether the argument of a backward, or its memory, is referred to from elsewhere."""
+    storage = dout.untyped_storage()  # the second reference to its memory, beside that of `dout`
+    return dout._use_count() > 1 or torch._C._storage_Use_Count(storage._cdata) > 2
 
 
 _EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32

@@ -108,8 +108,8 @@ def by_fastembed(call: Call):
     if grad.is_sparse and call.is_owned:
         indices = grad._indices()[0]
         assert indices.dtype is torch.int64
-        is_listed = call.bags is None and grad.dtype in FULL and call.ids.ndim and not call.options["scale_grad_by_freq"]
-        if is_listed:  # as PyTorch's
+        is_listed = call.bags is None and call.ids.ndim and not call.options["scale_grad_by_freq"]
+        if is_listed and grad.dtype in FULL and grad.shape[1]:  # as PyTorch's
             assert indices.tolist() == [k for k in call.ids.reshape(-1).tolist() if k != padding_row(call)]
         else:
             assert bool((indices.diff() > 0).all())
