@@ -23,7 +23,8 @@ class _OverTable(nn.Module):
 
     def _stored_weight(self) -> torch.Tensor:
         """The weight as it is; a parametrisation's is an attribute of another kind."""
-        return self._parameters["weight"] if "weight" in self._parameters else self.weight
+        weight = self._parameters.get("weight")
+        return self.weight if weight is None else weight
 
     def _bring_up_to_date(self) -> None:
         weight = self._parameters.get("weight")

@@ -13,7 +13,6 @@ from fastembed.adapters.torch import functional, tables
 
 from .draws import Call, draw
 
-
 FULL = (torch.float32, torch.float64)
 
 
