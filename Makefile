@@ -71,7 +71,7 @@ PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-le
 # of PyTorch's.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
-draws-%: bench-peers
+draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
