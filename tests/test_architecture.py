@@ -72,7 +72,7 @@ def test_adapters_use_the_public_names_only():
     public = {"adapters", "__init__", "optim"}
     for name, tree in modules():
         if name.startswith("adapters/"):
-            beneath = {"_checks", "_kernels", "functional"} if name.startswith("adapters/jax/") else set()
+            beneath = {"_checks", "_kernels", "_typing", "functional"} if name.startswith("adapters/jax/") else set()
             assert imports(name, tree)[0] <= public | beneath, name
 
 
