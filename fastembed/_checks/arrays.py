@@ -134,6 +134,15 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
         raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
 
 
+def rows_for(
+    name: str, value: Any, shape: tuple[int, ...], of_table: np.dtype[Any], *, broadcast: bool = False
+) -> np.ndarray[Any, Any]:
+    """`rows` for sums in a table of that dtype: of its own dtype, if they are, else of its arithmetic."""
+    array = as_array(name, value)
+    to = array.dtype if is_half(of_table) and array.dtype == of_table else arithmetic_dtype(of_table)
+    return rows(name, array, shape, to, broadcast=broadcast)
+
+
 def convertible_array(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """An array of any layout, of exactly ``shape``, whose dtype converts to ``to``."""
     array = as_array(name, value)
