@@ -8,7 +8,8 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
-    fuzz-c interrupts kills allocations sanitize-leak concurrency soak
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
+    test-adapters
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -58,12 +59,19 @@ bench: bench-peers
 # An environment of its own for the peers, which are large (PyTorch) and used by nothing else here.
 bench-peers: .venv-bench/.installed
 BENCH_BIN := .venv-bench/bin
-PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu
+PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-learn spacy
 .venv-bench/.installed: $(SOURCES)
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
-	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench]' $(PEERS)
+	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench,test]' $(PEERS)
 	$(BENCH_BIN)/python -m compileall -q fastembed
 	touch $@
+
+# The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
+# itself: draws-torch, draws-thinc, draws-jax; CASE=17 shows one case of PyTorch's.
+test-adapters: bench-peers
+	$(BENCH_BIN)/python -m pytest tests/adapters
+draws-%: bench-peers
+	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
@@ -109,6 +117,23 @@ valgrind: $(VENV)/.dev
 	    -k 'not reference_does'
 COMMA := ,
 
+# Branches that the tests take on each instruction set; the C without inlining, so that each branch
+# is counted where it is written. What is not taken has its reason in a list. With a safe path,
+# child processes import that build, and not the folder that they run in.
+COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
+COVERAGE := tests/campaigns/branches
+coverage: $(VENV)/.dev
+	$(call SANITIZED,$(COVERAGE_FLAGS),coverage)
+	find build/coverage -name '*.gcda' -delete && rm -rf build/coverage/data && mkdir build/coverage/data
+	for isa in $$($(BIN)/python -c "import fastembed; print(*fastembed.show_config()['isa_available'])"); do \
+	    FASTEMBED_ISA=$$isa PYTHONPATH=$(CURDIR)/build/coverage/lib:$(CURDIR)/$(COVERAGE) PYTHONSAFEPATH=1 \
+	        OPENBLAS_NUM_THREADS=1 $(BIN)/coverage run --rcfile=$(COVERAGE)/coveragerc $(BIN)/pytest tests/$(T) \
+	        --ignore=tests/test_package.py -m 'not long and not uninstrumented' || exit 1; done
+	$(BIN)/gcovr --root . --filter src_c/ --merge-mode-functions separate --json build/coverage/c.json \
+	    --gcov-exclude-directories build/coverage/cython build/coverage/temp*/src_c
+	PYTHONPATH=$(COVERAGE) $(BIN)/coverage combine --quiet --rcfile=$(COVERAGE)/coveragerc
+	PYTHONPATH=tests/campaigns:$(COVERAGE) $(BIN)/python -m branches build/coverage/c.json --rcfile=$(COVERAGE)/coveragerc
+
 # Campaigns (docs/reliability.md). `make differential SEED=0 CASE=17` shows one case; OPS=layer,
 # nearest draws these alone; FP=all sets other floating-point states of the caller; JOBS=2 runs two
 # processes.
@@ -140,6 +165,11 @@ concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# Small changes of the C and of the checks, N of them, each of which a test should notice;
+# FILES=update.c,options draws from these alone.
+mutants: $(VENV)/.test
+	$(CAMPAIGN) mutation --n $(N) --seed $(SEED) $(if $(FILES),--files $(FILES))
 
 # libFuzzer on the C entry points, each harness for SECONDS; what fails is kept in build/fuzz.
 SECONDS ?= 60

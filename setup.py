@@ -20,6 +20,9 @@ if platform.machine() in ("x86_64", "AMD64"):  # one build serves every machine:
     CFLAGS += ["-march=x86-64", "-mtune=generic"]
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
 
+# Where make coverage asks for it, each line of Cython reports that it runs.
+IS_TRACED = "-DCYTHON_TRACE_NOGIL=1" in CFLAGS
+
 SOURCES = sorted(glob("src_c/**/*.c", recursive=True))
 HEADERS = sorted({*glob("src_c/**/*.*", recursive=True), *glob("fastembed/_kernels/*.pxd")} - {*SOURCES})
 
@@ -49,8 +52,8 @@ def extension(path):
 setup(
     ext_modules=cythonize(
         [extension(path) for path in sorted(glob("fastembed/_kernels/*.pyx"))],
-        build_dir="build/cython",
-        compiler_directives={"boundscheck": False, "wraparound": False, "initializedcheck": False},
+        build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
+        compiler_directives={"boundscheck": False, "wraparound": False, "initializedcheck": False, "linetrace": IS_TRACED},
     ),
     cmdclass={"build_ext": BuildExt},
 )

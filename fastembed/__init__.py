@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
     from .layers.bag import EmbeddingBag
-    from .layers.hashed import HashEmbedding, hash_ids
+    from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
 
@@ -41,6 +41,7 @@ __all__ = [
     "gather_add_backward",
     "get_num_threads",
     "hash_ids",
+    "murmur_hash",
     "optim",
     "scatter_add",
     "set_num_threads",
@@ -63,6 +64,7 @@ _NAMES = {
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",
+    "murmur_hash": "layers.hashed",
 }
 
 

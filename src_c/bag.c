@@ -46,7 +46,7 @@ static int64_t first_bag(const bag_work *work, int64_t piece)
  * too few items after the bag's for their rows to be prefetched. The piece ends at `last`. */
 static fe_status need_item(const bag_work *work, bag_block *block, int64_t item, int64_t end_of_bag, int64_t last)
 {
-    const bool is_outside = item < block->first || item >= block->end;
+    const bool is_outside = item >= block->end; /* items ascend */
     const bool is_short = end_of_bag + FE_BAG_PREFETCH_DISTANCE > block->end && block->end < last;
     if (item >= end_of_bag || !(is_outside || (is_short && item > block->first + FE_BLOCK / 2)))
         return (fe_status){.code = FE_OK};
@@ -133,12 +133,12 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop)
 {
-    enum { SERIAL_SIZE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes of rows */
+    enum { PIECE_SIZE = 1 << 19 }; /* bytes of rows, about 50 us: a piece's first rows are not prefetched */
     const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags;
-    const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads();
-    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, NULL, 1};
-    if (n_items > SERIAL_SIZE / (table->n_cols * fe_item_size(table->dtype) + 8))
-        work.n_pieces = n_pieces < bags->n_bags ? n_pieces : bags->n_bags;
+    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, NULL, bags->n_bags};
+    const int64_t n_pieces = fe_n_pieces(n_items, PIECE_SIZE / (table->n_cols * fe_item_size(table->dtype) + 8) + 1);
+    if (n_pieces < work.n_pieces)
+        work.n_pieces = n_pieces;
     fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
     if (status.code != FE_OK || bags->n_bags == 0)
         return status;

@@ -16,8 +16,9 @@
  * float32: float16 and bfloat16, to which a result is rounded once, when it is stored; and packed
  * tables, which only look-ups and bags read: a row of FE_Q8 or FE_Q4 holds elements of 8 or 4 bits
  * (of two in a byte the lower half comes first), then a scale and a bias: two float32, or with 4
- * bits two float16. The value of an element is element * scale + bias in float32. */
-typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_F16 = FE_N_DTYPES, FE_BF16, FE_Q8, FE_Q4, FE_N_READ_DTYPES } fe_dtype;
+ * bits two float16. The value of an element is element * scale + bias in float32. FE_BYTES: rows of
+ * bytes, which look-ups copy, whatever they are. */
+typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_F16 = FE_N_DTYPES, FE_BF16, FE_Q8, FE_Q4, FE_N_READ_DTYPES, FE_BYTES = FE_N_READ_DTYPES } fe_dtype;
 
 /* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; no row,
  * which counts as zeros. */
@@ -126,8 +127,11 @@ typedef struct {
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
-/* for i: rows[4 i .. 4 i + 3] = the four 32-bit words of MurmurHash3 (x64, 128 bits) of ids[i] with
- * that seed, the low word first, each modulo n_rows, which is not 0 */
+/* for i: parts[4 i .. 4 i + 3] = the four 32-bit words of MurmurHash3 (x64, 128 bits) of ids[i]
+ * with that seed, the low word first */
+void fe_hash_parts(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts);
+
+/* for i: rows[4 i .. 4 i + 3] = these words modulo n_rows, which is not 0 */
 void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
 
 /* ---- rows of a mapped file ---- */
@@ -172,7 +176,7 @@ typedef enum { FE_SGD, FE_ADAGRAD, FE_ROWWISE_ADAGRAD, FE_ADAM, FE_SPARSE_ADAM, 
  * Those that a rule does not use are 0, except eps, correction and beta2, which are then 1. */
 typedef struct {
     double lr;            /* the learning rate, with the bias correction of the first moment */
-    double beta1, alpha1; /* first moment: m = beta1 * m + alpha1 * g; SGD: beta1 is the momentum */
+    double beta1, alpha1; /* first moment: m = beta1 * m + alpha1 * g, in SGD too */
     double beta2, alpha2; /* second moment: v = beta2 * v + alpha2 * g * g */
     double correction;    /* factor of sqrt(v): the bias correction of the second moment */
     double eps;           /* added to sqrt(v) * correction */
@@ -229,6 +233,10 @@ void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_record
  * stored */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
+/* for r: sums row r = the sum of the gradients of row r; zeros without one. The rows of `sums` lie
+ * one after the other. */
+void fe_sum_rows(const fe_table *sums, const fe_batch *batch);
+
 /* sorted = rows in ascending order, order = the index of each in rows; the sort is stable.
  * 0 <= rows[i] < n_rows. rows and scratch, of n items, are overwritten. */
 void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch);
@@ -242,6 +250,11 @@ void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
 /* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q.
  * All in the rows' dtype. */
 void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
+
+/* ---- custom calls of XLA (xla.c) ---- */
+
+/* The address and the name of the k-th handler; NULL past the last one. */
+void *fe_xla_handler(int32_t k, const char **name);
 
 /* ---- instruction sets and threads ---- */
 

@@ -18,6 +18,12 @@ typedef fe_status (*fe_piece)(const void *work, int64_t piece);
  * work itself. */
 fe_status fe_pool_run(fe_piece run, const void *work, int64_t n_pieces, fe_stop stop);
 
+enum { FE_MAX_STRIPS = 64 };
+
+/* Runs pieces block * n_strips + strip, of which those of one strip run one after the other, from
+ * block 0 on. n_strips is at most FE_MAX_STRIPS. */
+fe_status fe_pool_run_strips(fe_piece run, const void *work, int64_t n_blocks, int32_t n_strips);
+
 /* How many pieces n_items items make, items_per_piece in each but the last. */
 static inline int64_t fe_n_pieces(int64_t n_items, int64_t items_per_piece)
 {

@@ -17,6 +17,7 @@ typedef CONDITION_VARIABLE fe_cond;
 #define fe_wait(cond, mutex) SleepConditionVariableSRW(cond, mutex, INFINITE, 0)
 #define fe_wake_one(cond) WakeConditionVariable(cond)
 #define fe_wake_all(cond) WakeAllConditionVariable(cond)
+#define fe_yield() SwitchToThread()
 
 static inline bool fe_start_thread(DWORD(WINAPI *run)(void *), void *argument)
 {
@@ -26,6 +27,7 @@ static inline bool fe_start_thread(DWORD(WINAPI *run)(void *), void *argument)
 
 #else
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 typedef pthread_mutex_t fe_mutex;
@@ -38,6 +40,7 @@ typedef pthread_cond_t fe_cond;
 #define fe_wait(cond, mutex) pthread_cond_wait(cond, mutex)
 #define fe_wake_one(cond) pthread_cond_signal(cond)
 #define fe_wake_all(cond) pthread_cond_broadcast(cond)
+#define fe_yield() sched_yield()
 
 /* A detached thread with every signal blocked: signals go to the threads that Python knows. */
 static inline bool fe_start_thread(void *(*run)(void *), void *argument)
@@ -56,7 +59,6 @@ static inline bool fe_start_thread(void *(*run)(void *), void *argument)
 /* CPU affinity. Linux wakes a thread on the CPU where it went to sleep, even if that is the waker's
  * own and others are idle; the load balancer moves it only after many a short call has ended. */
 #if defined(__linux__)
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -70,17 +72,26 @@ static inline int fe_this_cpu(void)
     return sched_getcpu();
 }
 
-/* Lets a thread run on all of the caller's CPUs except one, if there are others. */
-static inline void fe_exclude_cpu(long thread_id, int cpu)
+typedef cpu_set_t fe_cpus;
+
+static inline bool fe_set_cpus(long thread_id, const fe_cpus *cpus)
 {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2)
-        return;
-    CPU_CLR(cpu, &allowed);
-    sched_setaffinity((pid_t)thread_id, sizeof allowed, &allowed);
+    return sched_setaffinity((pid_t)thread_id, sizeof *cpus, cpus) == 0;
+}
+
+/* Lets a thread run on all of the caller's CPUs, `cpus`, except one, if there are others. */
+static inline bool fe_exclude_cpu(long thread_id, int cpu, fe_cpus *cpus)
+{
+    if (sched_getaffinity(0, sizeof *cpus, cpus) != 0 || CPU_COUNT(cpus) < 2)
+        return false;
+    fe_cpus others = *cpus;
+    CPU_CLR(cpu, &others);
+    return fe_set_cpus(thread_id, &others);
 }
 
 #else
+typedef int fe_cpus;
+
 static inline long fe_thread_id(void)
 {
     return 0;
@@ -91,9 +102,14 @@ static inline int fe_this_cpu(void)
     return -1;
 }
 
-static inline void fe_exclude_cpu(long thread_id, int cpu)
+static inline bool fe_set_cpus(long thread_id, const fe_cpus *cpus)
 {
-    (void)thread_id, (void)cpu;
+    return (void)thread_id, (void)cpus, false;
+}
+
+static inline bool fe_exclude_cpu(long thread_id, int cpu, fe_cpus *cpus)
+{
+    return (void)thread_id, (void)cpu, (void)cpus, false;
 }
 #endif
 #endif

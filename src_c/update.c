@@ -109,20 +109,18 @@ static fe_status update_piece(const void *of_job, int64_t piece)
     return (fe_status){.code = FE_OK};
 }
 
-/* Several pieces for each thread, because rows take very different times; one where there is little
- * to do. */
+/* Pieces of few rows: one row with many pending steps takes as long as fifty without. */
 static void run(update_work work)
 {
-    enum { SERIAL_SIZE = 1 << 17, PIECES_PER_THREAD = 8 }; /* bytes of rows */
+    enum { PIECE_SIZE = 1 << 17 }; /* bytes of rows */
     const int64_t *rows = work.batch != NULL ? work.batch->rows : work.rows;
     const fe_float_env floats = fe_enter_default_floats();
     if (work.lazy != NULL)
         bound_pending(work.lazy, rows, work.n_items);
     fe_restore_floats(floats);
-    const int64_t n_pieces = PIECES_PER_THREAD * (int64_t)fe_get_num_threads(), row_size = work.table->n_cols * 8 + 1;
     if (work.n_items == 0)
         return;
-    work.n_pieces = work.n_items < SERIAL_SIZE / row_size + 1 ? 1 : n_pieces < work.n_items ? n_pieces : work.n_items;
+    work.n_pieces = fe_n_pieces(work.n_items, PIECE_SIZE / (work.table->n_cols * 8 + 1) + 1);
     fe_pool_run(update_piece, &work, work.n_pieces, NULL);
 }
 

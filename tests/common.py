@@ -33,7 +33,7 @@ def crc(string: str) -> int:
     return zlib.crc32(string.encode())
 
 
-def outcome(call: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+def outcome(call: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     """What a call did: its result, or its exception's type and text."""
     try:
         return ("returned", call(*args, **kwargs))

@@ -20,14 +20,19 @@ CHAIN = (
     "optim",
     "microgpt",
     "checkpoint", "search", "training", "__init__",
+    "adapters",
     "bench",
     "cli", "__main__",
 )  # fmt: skip
 
 OPTIONAL = {
+    "adapters/thinc/": {"thinc"},
+    "adapters/sklearn": {"sklearn"},
+    "adapters/jax/": {"jax"},
     "cli/progress": {"tqdm"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},
+    "adapters/torch/": {"torch", "ml_dtypes"},
     "bench/peers/": {"torch", "fbgemm_gpu", "thinc", "faiss", "numba", "threadpoolctl"},
 }
 
@@ -60,6 +65,12 @@ def test_nothing_imports_upward():
         upward = inside - {top, *CHAIN[: CHAIN.index(top)]}
         assert not upward, f"{name} imports {upward}"
         assert "fastembed" not in outside, f"{name} imports the package by its absolute name"
+
+
+def test_adapters_use_the_public_names_only():
+    for name, tree in modules():
+        if name.startswith("adapters/"):
+            assert imports(name, tree)[0] <= {"adapters", "__init__", "optim"}, name
 
 
 def test_other_libraries_are_imported_where_they_belong():

@@ -28,7 +28,7 @@ def test_import_loads_nothing_heavy():
     script = "import sys, numpy; before = set(sys.modules); import fastembed; print(*sorted(set(sys.modules) - before))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
-    assert not loaded & {"argparse", "tqdm", "importlib", "json", "dataclasses"}, loaded
+    assert not loaded & {"argparse", "tqdm", "importlib", "json", "dataclasses", "thinc", "sklearn"}, loaded
 
 
 def test_the_benchmarks_load_no_peer_until_one_runs():
@@ -36,3 +36,12 @@ def test_the_benchmarks_load_no_peer_until_one_runs():
     script = f"import sys, fastembed.bench; print(*(name for name in {peers} if name in sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == "\n"
+
+
+@pytest.mark.parametrize(("adapter", "library"), [("thinc", "thinc"), ("sklearn", "scikit-learn")])
+def test_an_adapter_names_the_framework_that_is_missing(adapter, library):
+    script = f"import sys; sys.modules[{adapter!r}] = None; import fastembed.adapters.{adapter}"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    message = f"fastembed.adapters.{adapter} needs {library}: pip install 'microgpt-fastembed[{adapter}]'"
+    assert result.stderr.splitlines()[-1] == f"ImportError: {message}"

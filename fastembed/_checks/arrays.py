@@ -6,6 +6,7 @@ Roundings ignore the caller's ``np.seterr``: they overflow and underflow without
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,14 +48,41 @@ def dtype(value: Any) -> np.dtype[Any]:
 
 
 def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """Any array_like as a base-class ndarray: a subclass may misreport its memory."""
+    """Any array_like as a base-class ndarray: a subclass may misreport its memory.
+
+    What offers its memory is not copied.
+    """
     refuse_masked(name, value)
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    try:
+    if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
-    except ValueError as error:  # nested lists that differ in length
-        raise ValueError(f"{name} must have one shape: {shown(error, str, 200)}") from None
+    if not is_foreign(value):
+        try:
+            return np.asarray(value)
+        except ValueError as error:  # nested lists that differ in length
+            raise ValueError(f"{name} must have one shape: {shown(error, str, 200)}") from None
+    try:
+        return _exchanged(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has its own
+        kind = type(value).__name__
+        raise TypeError(f"{name} cannot be read as an array, got a {kind}: {shown(error, str, 200)}") from None
+
+
+def is_foreign(value: Any) -> bool:
+    """Whether it is an array, of NumPy or another library, that says so by a method."""
+    return any(hasattr(value, method) for method in ("__array__", "__dlpack__", "to_numpy"))
+
+
+def _exchanged(value: Any) -> np.ndarray[Any, Any]:
+    """An array of another library, by the first of its methods that gives one."""
+    if getattr(value, "requires_grad", False) is True:
+        value = value.detach()  # a PyTorch tensor: what is computed here has no part in its graph
+    if str(getattr(value, "dtype", None)) == "torch.bfloat16":  # PyTorch gives its bytes alone
+        return np.asarray(value.view(sys.modules["torch"].int16)).view(dtype("bfloat16"))
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value.to_numpy())
 
 
 def table(name: str, value: Any) -> np.ndarray[Any, Any]:

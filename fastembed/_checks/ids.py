@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._messages import shown
-from .arrays import DTYPES, as_array, convertible_array, is_half, rounded
+from .arrays import DTYPES, as_array, convertible_array, is_foreign, is_half, rounded
 from .options import INT64_MAX, integer
 
 
@@ -19,6 +19,20 @@ def _holds_bool(value: Any) -> bool:
     items = np.array(value, dtype=object).ravel().tolist()
     suspects = {kind for kind in set(map(type, items)) if kind is bool or not issubclass(kind, int | np.integer)}
     return bool(suspects) and any(np.asarray(item).dtype.kind == "b" for item in items if type(item) in suspects)
+
+
+def _is_buffer(value: Any) -> bool:
+    """Whether it offers its memory by the buffer protocol, such as an array.array."""
+    try:
+        memoryview(value).release()
+    except TypeError:
+        return False
+    return True
+
+
+def _ids_of_encodings(value: Any) -> Any:
+    """The ids of an encoding, as the library tokenizers returns it, or of nested lists of such."""
+    return [_ids_of_encodings(item) for item in value] if isinstance(value, list) else getattr(value, "ids", value)
 
 
 def id_array(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any, Any]:
@@ -33,11 +47,13 @@ def id_array(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any,
 def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
     """Ids as an array of a NumPy integer type, or of Python integers if no such type holds all."""
     array = as_array(f"{name}s", value)
-    is_array = hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+    is_array = is_foreign(value) or _is_buffer(value)
     if array.dtype.kind in "iu":
         if not (is_array or isinstance(value, int | range)) and _holds_bool(value):
             raise TypeError(f"{name}s must be integers, got booleans among them")
         return array
+    if array.dtype == object and array.size and hasattr(array.flat[0], "ids"):
+        return integers(name, _ids_of_encodings(array.tolist()))
     if is_array:
         raise TypeError(f"{name}s must be integers, got an array of {shown(array.dtype, str)}")
     if array.size == 0:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._messages import shown
+from .arrays import as_array, is_foreign
 from .ids import integers
 from .options import integer, refuse_masked
 
@@ -34,13 +35,14 @@ def hash_keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
 
 
 def _strings(value: Any) -> np.ndarray[Any, Any] | None:
-    """Nested strings as an object array; None if the first item is not a string."""
+    """Nested strings, or an array of them, as an object array; None if the first is no string."""
     refuse_masked("ids", value)
     first = value
-    while isinstance(first, list | tuple) and first:
+    while isinstance(first, Sequence) and not isinstance(first, str) and first:
         first = first[0]
-    if isinstance(first, np.ndarray) and first.dtype.kind in "OUT":
-        first = first.flat[0] if first.size else ""
+    if not isinstance(first, str) and is_foreign(first):
+        array = as_array("ids", first)
+        first = "" if array.dtype.kind in "OUT" and not array.size else array.item(0) if array.dtype.kind in "OUT" else None
     if not isinstance(first, str):
         return None
     exact = np.array(value, dtype=object)

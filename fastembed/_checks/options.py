@@ -6,6 +6,7 @@ import contextlib
 import math
 import operator
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,14 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def known_options(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """TypeError if one of the options given is not known."""
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise TypeError(f"{owner} has no option {shown(name, str)}; it has {', '.join(names)}")
 
 
 def size(name: str, value: Any) -> int:

@@ -68,15 +68,30 @@ cdef int64_t *need_winners(cnp.ndarray winners, cnp.ndarray out, int bits) excep
     return <int64_t *>need_written("winners", winners, cnp.NPY_INT64, cnp.PyArray_SIZE(out))
 
 
-def hash_rows(cnp.ndarray ids not None, uint32_t seed, uint32_t n_rows):
-    """The four rows of a table of n_rows that each id of 64 bits means, int64 of shape S + (4,)."""
-    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
+cdef const uint64_t *need_keys(cnp.ndarray ids) except? NULL:
     if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(ids)) or cnp.PyArray_ITEMSIZE(ids) != 8 or not cnp.PyArray_ISCARRAY_RO(ids):
         raise ValueError("ids must be contiguous integers of 64 bits")
+    return <const uint64_t *>cnp.PyArray_DATA(ids)
+
+
+def hash_parts(cnp.ndarray ids not None, uint32_t seed):
+    """The four parts of the hash of each id of 64 bits, uint32 of shape S + (4,)."""
+    cdef const uint64_t *c_ids = need_keys(ids)
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
+    cdef cnp.ndarray parts = np.empty((*np.shape(ids), 4), np.uint32)
+    cdef uint32_t *c_parts = <uint32_t *>cnp.PyArray_DATA(parts)
+    with nogil:
+        fe.hash_parts(c_ids, n_ids, seed, c_parts)
+    return parts
+
+
+def hash_rows(cnp.ndarray ids not None, uint32_t seed, uint32_t n_rows):
+    """The four rows of a table of n_rows that each id of 64 bits means, int64 of shape S + (4,)."""
+    cdef const uint64_t *c_ids = need_keys(ids)
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
     if n_rows == 0:
         raise ValueError("a table of at least 1 row is needed")
     cdef cnp.ndarray rows = np.empty((*np.shape(ids), 4), np.int64)
-    cdef const uint64_t *c_ids = <const uint64_t *>cnp.PyArray_DATA(ids)
     cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
     with nogil:
         fe.hash_rows(c_ids, n_ids, seed, n_rows, c_rows)

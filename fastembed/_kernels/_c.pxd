@@ -122,6 +122,7 @@ cdef extern from "functions.h":
                                          const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
         fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
                                    const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+        void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
@@ -136,6 +137,7 @@ cdef extern from "functions.h":
                           int32_t *scratch) noexcept nogil
         void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
         void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        void *(*xla_handler)(int32_t k, const char **name) noexcept nogil
         const char *(*isa_available)(int32_t k) noexcept nogil
         bint (*select_isa)(const char *isa) noexcept nogil
         const char *(*isa)() noexcept nogil

@@ -253,7 +253,7 @@ cdef class Lookup:
 
     cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
         """The result of a call with these positional arguments, or None if it takes more than C."""
-        return None
+        return None  # a class of layers has its own
 
 
 cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kwnames):
@@ -293,10 +293,7 @@ cdef class SingleLookup(Lookup):
 
     def __call__(self, ids, *, out=None):
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        result = self._look_up(ids, out)
-        if self.training:
-            self._last_ids = (ids,)
-        return result
+        return self.call(ids, out=out)[0]
 
 
 cdef class PairLookup(Lookup):
@@ -365,4 +362,4 @@ cdef class PairLookup(Lookup):
         -------
         ndarray of shape S + (D,)
         """
-        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)
+        return self.call(token_ids, position_ids, start=start, lengths=lengths, mask=mask, type_ids=type_ids, out=out)[0]

@@ -1,6 +1,6 @@
 """The calls of the compiled modules in one namespace. Imported by `backend` alone."""
 
-from ._bags import dots, dropout, embedding_bag, hash_rows, norm_rows, products, sum_powers
+from ._bags import dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, restore_floats, select_isa, set_num_threads
 from ._gather import (
@@ -15,6 +15,7 @@ from ._gather import (
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
+from ._xla import xla_handlers
 
 __all__ = [
     "N_SCALARS",
@@ -35,6 +36,7 @@ __all__ = [
     "gather_add",
     "gather_add_backward",
     "get_num_threads",
+    "hash_parts",
     "hash_rows",
     "hold",
     "norm_rows",
@@ -48,4 +50,5 @@ __all__ = [
     "set_num_threads",
     "sort_rows",
     "sum_powers",
+    "xla_handlers",
 ]

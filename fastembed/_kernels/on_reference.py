@@ -62,14 +62,11 @@ class SingleLookup:
     training: bool
     _fast_path = False
     _last_ids: Any
-    _look_up: Any
+    call: Any
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        result = self._look_up(ids, out)
-        if self.training:
-            self._last_ids = (ids,)
-        return result
+        return self.call(ids, out=out)[0]
 
 
 class PairLookup:
@@ -78,7 +75,7 @@ class PairLookup:
     training: bool
     _fast_path = False
     _last_ids: Any
-    _call: Any
+    call: Any
 
     def __call__(
         self,
@@ -92,7 +89,8 @@ class PairLookup:
         out: Array | None = None,
     ) -> Any:
         """Token rows plus position rows, and what the layer's options make of them."""
-        return self._call(token_ids, position_ids, start, lengths, mask, type_ids, out)
+        options = {"start": start, "lengths": lengths, "mask": mask, "type_ids": type_ids, "out": out}
+        return self.call(token_ids, position_ids, **options)[0]
 
 
 def _lists(array: Array | None) -> Any:
@@ -341,6 +339,10 @@ def hash_rows(ids: Array, seed: int, n_rows: int) -> Array:
     return np.array(reference.hash_ids(ids.tolist(), n_rows, seed=seed), np.int64).reshape(*ids.shape, 4)
 
 
+def hash_parts(ids: Array, seed: int) -> Array:
+    return np.array(reference.murmur_hash(ids.tolist(), seed=seed), np.uint32).reshape(*ids.shape, 4)
+
+
 def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
     dtype = str(rows.dtype)
     for i, row in enumerate(rows.tolist()):
@@ -370,3 +372,7 @@ def products(rows: Array, queries: Array) -> tuple[Array, Array]:
 
 def sum_powers(rows: Array, p: float) -> Array:
     return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)
+
+
+def xla_handlers() -> dict[str, object]:
+    return {}  # the reference is no compiled code

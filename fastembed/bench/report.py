@@ -36,7 +36,8 @@ def listing() -> str:
     """The workloads, and the peers with their versions."""
     lines = ["workloads:"]
     for workload in WORKLOADS.values():
-        lines.append(f"  {workload.id:<26} {workload.what}{' (minutes: only if named)' * workload.takes_minutes}")
+        named = " (minutes: only if named)" if workload.takes_minutes else "" if workload.is_usual else " (only if named)"
+        lines.append(f"  {workload.id:<36} {workload.what}{named}")
     lines += ["peers:"]
     lines += [f"  {peer:<22} {number or 'absent'}" for peer, number in versions().items()]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Workload:
         The kind of its summary: ratios, cases won, or cost against size.
     takes_minutes : bool
         Whether one call takes minutes: it is timed three times at most, and only if named.
+    is_usual : bool
+        Whether it runs if no workload is named.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Workload:
     threaded: bool = True
     shows: str = "speed"
     takes_minutes: bool = False
+    is_usual: bool = True
 
 
 def forward_answer(inputs: Inputs) -> Answer:
@@ -168,6 +171,37 @@ _ALL = (
         )
         for bits in (8, 4)
     ),
+    Workload(
+        "half-lookup",
+        "rows of float16 and bfloat16, ids as in text, out=",
+        cases.halves(cases.gpt2(zipf)),
+        peers.half_lookup_answer,
+        peers.HALF_LOOKUP,
+    ),
+    Workload(
+        "half-forward",
+        "token plus position rows of float16 and bfloat16, out=",
+        cases.halves(cases.gpt2(zipf)),
+        peers.half_forward_answer,
+        peers.HALF_FORWARD,
+    ),
+    Workload(
+        "half-bag-sum",
+        "the sum of the rows of each bag, of float16 and bfloat16, out=",
+        cases.halves(cases.bags),
+        peers.half_bag_answer,
+        peers.HALF_BAG,
+    ),
+    *(
+        Workload(
+            f"half-step-{id}",
+            f"forward, backward, {name} of float16 and bfloat16",
+            cases.halves(cases.gpt2(zipf, True)),
+            peers.half_step_answer(name),
+            peers.HALF_STEP[name],
+        )
+        for id, name in (("sgd", "SGD"), ("rowwise-adagrad", "RowWiseAdagrad"), ("adamw", "AdamW"))
+    ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", cases.hashed, peers.hash_answer, peers.HASHED),
     *(
         Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[metric])
@@ -200,5 +234,27 @@ _ALL = (
         shows="growth",
     ),
 )
-WORKLOADS = {workload.id: workload for workload in _ALL}
-USUAL = tuple(workload.id for workload in _ALL if not workload.takes_minutes)  # what runs if none is named
+
+
+def _against_itself(workload: Workload, is_beside: bool) -> Workload:
+    """The same work: does a second thread gain, and does it lose nothing beside another pool?"""
+    prefix, where = ("beside", "in turns with PyTorch's threads") if is_beside else ("second-core", "alone")
+    return replace(
+        workload,
+        id=f"{prefix}-{workload.id}",
+        what=f"{workload.what}; {where}, against one thread",
+        contenders=peers.against_itself(workload.contenders, is_beside),
+        is_usual=False,
+    )
+
+
+_THREADED = [
+    workload
+    for workload in _ALL
+    if workload.threaded and workload.shows == "speed" and not workload.takes_minutes and workload.id != "mapped-gather"
+]
+WORKLOADS = {
+    workload.id: workload
+    for workload in (*_ALL, *(_against_itself(workload, is_beside) for is_beside in (False, True) for workload in _THREADED))
+}
+USUAL = tuple(id for id, workload in WORKLOADS.items() if workload.is_usual and not workload.takes_minutes)

@@ -34,6 +34,10 @@ class Batch(NamedTuple):
     by_frequency: bool
     gradients: Array
 
+    def negated(self) -> Batch:
+        """The batch of the negative gradients, which are not copied."""
+        return self._replace(factors=np.full(len(self.rows), -1.0) if self.factors is None else -self.factors)
+
 
 def plain_batch(rows: Array, gradients: Array) -> Batch:
     """A batch of sorted rows with one gradient each."""

@@ -122,6 +122,12 @@ class RowGrad:
         dense[ids] = rows
         return dense
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`to_dense`, for functions of NumPy; ``copy=False`` is refused."""
+        if copy is False:
+            raise ValueError("a RowGrad becomes a dense array only by a copy, and copy is False")
+        return self.to_dense().astype(self.rows.dtype if dtype is None else dtype, copy=False)
+
     @classmethod
     def from_coo(cls, data: ArrayLike, row_col: tuple[ArrayLike, ArrayLike], shape: tuple[int, int]) -> RowGrad:
         """A gradient from single elements, as ``scipy.sparse.coo_matrix`` takes them.

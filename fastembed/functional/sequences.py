@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Call(NamedTuple):
-    """The arguments of a call besides ids, and its number, which selects the dropout mask."""
+    """The arguments of a call besides ids, and its number, which selects the dropout mask.
+
+    The number of a call without dropout is 0.
+    """
 
     start: int
     lengths: Any = None
@@ -28,9 +31,9 @@ class Call(NamedTuple):
 
 
 def resolve_sequences(
-    token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call, n_rows: Mapping[str, int]
+    token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call, n_rows: Mapping[str, int], bounds: str
 ) -> dict[str, Array]:
-    """The rows of each table for a call, int64 of shape S; -1 for padding.
+    """The rows of each table for a call, int64 of shape S; -1 for padding and, with "zero", none.
 
     Parameters
     ----------
@@ -38,26 +41,30 @@ def resolve_sequences(
         As in `TokenPositionEmbedding`.
     n_rows : mapping of table name to int
         The rows of ``wte`` and ``wpe``, and of ``wtype`` where there is one.
+    bounds : str
+        As in `fastembed.gather`, for each table.
     """
     exact = _checks.integers("token id", token_ids)
     mask = _checks.sequence_mask(exact.shape, call.lengths, call.mask)
     if call.type_ids is not None and "wtype" not in n_rows:
         raise ValueError("type_ids require a layer with types: n_types was 0")
-    ids = _checks.within_64_bits("token id", exact, n_rows["wte"], "raise", mask)
+    ids = _checks.within_64_bits("token id", exact, n_rows["wte"], bounds, mask)
     if mask is None:
-        tokens, positions = lookup.resolve_pair(ids, n_rows["wte"], position_ids, call.start, n_rows["wpe"])
+        tokens, positions = lookup.resolve_pair(ids, n_rows["wte"], position_ids, call.start, n_rows["wpe"], bounds=bounds)
     else:
-        tokens, positions = _resolve_padded_pair(ids, position_ids, call.start, mask, n_rows)
+        tokens, positions = _resolve_padded_pair(ids, position_ids, call.start, mask, n_rows, bounds)
     rows = {"wte": tokens, "wpe": positions}
     if "wtype" in n_rows:
         given = 0 if call.type_ids is None else call.type_ids
-        types = _checks.broadcast_ids_to("type id", given, ids.shape, n_rows["wtype"], "raise", mask)
-        rows["wtype"] = np.where(tokens < 0, -1, lookup.resolve_ids(types, n_rows["wtype"], name="type id"))
+        types = _checks.broadcast_ids_to("type id", given, ids.shape, n_rows["wtype"], bounds, mask)
+        rows["wtype"] = lookup.resolve_ids(types, n_rows["wtype"], bounds=bounds, name="type id")
+        if mask is not None:
+            rows["wtype"][~mask] = -1
     return rows
 
 
 def _resolve_padded_pair(
-    ids: Array, position_ids: ArrayLike | None, start: int, mask: Array, n_rows: Mapping[str, int]
+    ids: Array, position_ids: ArrayLike | None, start: int, mask: Array, n_rows: Mapping[str, int], bounds: str
 ) -> tuple[Array, Array]:
     """Token and position rows where ``mask`` is True, else -1: ids of padding need not be valid."""
     n_positions = int(np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0))[-1]) + 1 if mask.any() else 0
@@ -65,8 +72,8 @@ def _resolve_padded_pair(
     used = (..., slice(0, n_positions))  # the rest is padding in every sequence
     given = None
     if position_ids is not None:
-        lookup.resolve_ids(ids[used], n_rows["wte"], name="token id")  # an invalid token id is reported first
-        given = _checks.broadcast_ids_to("position id", position_ids, ids.shape, n_rows["wpe"], "raise", mask)[used]
-    tokens[used], positions[used] = lookup.resolve_pair(ids[used], n_rows["wte"], given, start, n_rows["wpe"])
+        lookup.resolve_ids(ids[used], n_rows["wte"], bounds=bounds, name="token id")  # an invalid token id is reported first
+        given = _checks.broadcast_ids_to("position id", position_ids, ids.shape, n_rows["wpe"], bounds, mask)[used]
+    tokens[used], positions[used] = lookup.resolve_pair(ids[used], n_rows["wte"], given, start, n_rows["wpe"], bounds=bounds)
     tokens[~mask], positions[~mask] = -1, -1
     return tokens, positions

@@ -130,12 +130,12 @@ class MappedFiles:
         view.flags.writeable = False
         return view
 
-    def prefetch(self, ids: Any) -> None:
+    def prefetch(self, ids: Any, bounds: str = "raise") -> None:
         """Read nonresident rows from the disk in parallel, before they are looked up."""
         self.check_open()
         # Contiguous int64 ids go to the kernel unchecked: it ignores those out of range.
         is_int64 = isinstance(ids, np.ndarray) and ids.dtype == np.int64 and ids.flags.c_contiguous
-        rows = ids if is_int64 else lookup.resolve_ids(ids, len(self.table))
+        rows = ids if is_int64 else lookup.resolve_ids(ids, len(self.table), bounds=bounds)
         if rows.size >= _MIN_PREFETCH:
             mapping.prefetch([self.table], rows.reshape(-1))
 

@@ -21,6 +21,7 @@ from .one_table import OneTable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from .differentiable import CallHandle
 
 
 class EmbeddingBag(OneTable):
@@ -39,8 +40,9 @@ class EmbeddingBag(OneTable):
         In a new table it is zeros.
     include_last_offset : bool
         Whether the last of the offsets is the end of the last bag.
-    max_norm, max_norm_in_place, norm_type, dtype, std, rng, trainable_rows
-        As in `Embedding`.
+    max_norm, max_norm_in_place, norm_type, bounds, dtype, std, rng, trainable_rows
+        As in `Embedding`; under ``bounds="zero"`` an id outside the table is skipped and not
+        counted.
     scale_grad_by_freq : bool
         Whether the gradient of a row is divided by how often the row occurs in the batch; not with
         "max".
@@ -64,6 +66,8 @@ class EmbeddingBag(OneTable):
            [3., 4.]])
     """
 
+    _options = ("mode", "include_last_offset", *OneTable._options)
+
     def __init__(
         self,
         num_embeddings: int,
@@ -76,6 +80,7 @@ class EmbeddingBag(OneTable):
         max_norm_in_place: bool = True,
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
+        bounds: str = "raise",
         dtype: DTypeLike = "float32",
         std: float = 1.0,
         rng: Rng = None,
@@ -95,6 +100,7 @@ class EmbeddingBag(OneTable):
             max_norm_in_place=max_norm_in_place,
             norm_type=norm_type,
             scale_grad_by_freq=scale_grad_by_freq,
+            bounds=bounds,
         )
 
     @classmethod
@@ -140,6 +146,7 @@ class EmbeddingBag(OneTable):
             mode=self._mode,
             padding_idx=self._padding_idx,
             include_last_offset=self._include_last_offset,
+            bounds=self._bounds,
         )
 
     def _table_seen_by(self, rows: Array) -> tuple[Array, Array]:
@@ -160,14 +167,25 @@ class EmbeddingBag(OneTable):
         out: Array | None = None,
     ) -> Array:
         """One row for each bag, shape (B, D). See `fastembed.embedding_bag`."""
+        return self.call(ids, offsets, per_sample_weights, out=out)[0]
+
+    def call(
+        self,
+        ids: ArrayLike,
+        offsets: ArrayLike | None = None,
+        per_sample_weights: ArrayLike | None = None,
+        *,
+        out: Array | None = None,
+    ) -> tuple[Array, CallHandle]:
+        """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight = self.tables["weight"]
         bags = self._bags(ids, offsets, per_sample_weights)
         result = bag_ops.output_for(weight, bags, out)
-        self.storage.prefetch(bags.ids)
+        self.storage.prefetch(bags.ids, self._bounds)
         if self._only_reads:
             bag_ops.look_up(weight, bags, result)
         else:
-            all_rows = lookup.resolve_ids(bags.ids, len(weight))
+            all_rows = lookup.resolve_ids(bags.ids, len(weight), bounds=self._bounds)
             rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))
             with self.up_to_date({"weight": all_rows}):
                 self._apply_max_norm(all_rows)
@@ -175,9 +193,7 @@ class EmbeddingBag(OneTable):
                 resolved = bags._replace(ids=table_rows.reshape(bags.ids.shape), padding_idx=None, bounds="zero")
                 bag_ops.look_up(table, resolved, result)
                 self._counter.add({"weight": rows})
-        if self.training:
-            self._last_ids = (ids, offsets, per_sample_weights)
-        return result if out is None else out
+        return result if out is None else out, self._handle(ids, offsets, per_sample_weights)
 
     @own_floats()
     def backward(
@@ -187,6 +203,7 @@ class EmbeddingBag(OneTable):
         offsets: ArrayLike | None = None,
         per_sample_weights: ArrayLike | None = None,
         *,
+        call: CallHandle | None = None,
         optimizer: Any = None,
     ) -> None:
         """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
@@ -196,10 +213,12 @@ class EmbeddingBag(OneTable):
         dout : array_like of shape (B, D)
         ids, offsets, per_sample_weights
             The arguments of that call; by default those of the last call in train mode.
+        call : CallHandle, optional
+            The handle of that call, from `call`, instead of its arguments.
         """
         if ids is None and (offsets is not None or per_sample_weights is not None):
             raise ValueError("offsets and per_sample_weights require ids, and none were given")
-        bags = self._bags(*self._call_arguments(ids, offsets, per_sample_weights))
+        bags = self._bags(*self._call_arguments(call, ids, offsets, per_sample_weights))
         rows = bag_ops.rows_of(bags, self.num_embeddings)
         gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)
         with self.lock:

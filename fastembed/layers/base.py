@@ -13,7 +13,7 @@ from .._kernels.floats import own_floats
 from ..functional.search import Nearest, TableRows
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
-from ..tables.state_names import DROPOUT_CALLS, match_names
+from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
 from ..tables.storage import MEMORY, Storage
 from .differentiable import Differentiable
 from .vocabulary import Vocabulary, mean_row
@@ -62,17 +62,23 @@ class Layer(Differentiable):
         return state | {DROPOUT_CALLS: np.array(self._n_calls)} if self._dropout else state
 
     @own_floats()
-    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
         """Copy tables into this layer's.
 
         Parameters
         ----------
         state : mapping of name to array_like
-            Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``,
-            ``transformer.wte.weight``). Counts of look-ups and the number of calls are optional,
-            ``strict`` or not; with them the layer goes on counting from them.
+            Names as in `state_dict`, or as in GPT-2 checkpoints (``wte.weight``), also behind the
+            prefixes of wrapped models: ``module.``, ``_orig_mod.``, ``transformer.``, ``model.``.
+            Counts of look-ups and the number of calls are optional, ``strict`` or not; with them
+            the layer goes on counting from them.
         strict : bool
             Whether a missing or an unexpected name is an error; otherwise such names are ignored.
+
+        Returns
+        -------
+        IncompatibleKeys
+            A pair ``(missing_keys, unexpected_keys)`` of lists of names, as in PyTorch.
 
         Raises
         ------
@@ -81,8 +87,8 @@ class Layer(Differentiable):
         ValueError, TypeError
             An array has another shape, or a dtype that does not convert. No table is changed.
         """
-        known, counted = match_names(state, self.tables, self._aliases, _checks.flag("strict", strict))
-        n_calls = _checks.size(DROPOUT_CALLS, state.get(DROPOUT_CALLS, self._n_calls))
+        known, counted, calls, left_out = match_names(state, self.tables, self._aliases, _checks.flag("strict", strict))
+        n_calls = _checks.size(DROPOUT_CALLS, calls.get(DROPOUT_CALLS, self._n_calls))
         tables, dtype = self.tables, self.dtype
         arrays = {name: _checks.convertible_array(name, value, tables[name].shape, dtype) for name, value in known.items()}
         counts = {name: _checks.counts(name + LOOKUPS, value, len(tables[name])) for name, value in counted.items()}
@@ -99,6 +105,7 @@ class Layer(Differentiable):
             self.storage.begin_write(None)
             commit.run()
             self._choose_path()
+        return left_out
 
     def flush(self) -> None:
         """Apply the pending updates of all rows.

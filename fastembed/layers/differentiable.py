@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
+class CallHandle:
+    """One call of a layer, made by the layer's ``call``, for ``backward(dout, call=...)``.
+
+    It keeps a reference to the arguments of the call, as a layer does to those of its last one:
+    they must not change before the backward pass. Its dropout mask is drawn again, not kept.
+    """
+
+    __slots__ = ("_arguments", "_tables")
+
+    def __init__(self, tables: dict[str, Array], arguments: tuple[Any, ...]) -> None:
+        self._tables, self._arguments = tables, arguments
+
+    def arguments_for(self, tables: dict[str, Array]) -> tuple[Any, ...]:
+        """The arguments of the call, if it was a call with these tables."""
+        if self._tables is not tables:
+            raise ValueError("call must be a call of this layer, and the layer not resized since")
+        return self._arguments
+
+
 class Differentiable(Trainable):
     """Named tables, a row-sparse gradient for each, and the ids of the last call."""
 
@@ -108,6 +127,10 @@ class Differentiable(Trainable):
         """Drop the accumulated gradients."""
         self._grads = {name: RowGrad.zeros(table.shape, self._arithmetic) for name, table in self.tables.items()}
 
+    @property
+    def has_grad(self) -> bool:
+        return any(len(grad) for grad in self._grads.values())
+
     def batches(self) -> dict[str, list[Batch]]:
         return {name: [grad.checked(self.tables[name])] for name, grad in self._grads.items()}
 
@@ -118,9 +141,26 @@ class Differentiable(Trainable):
         for grad in self._grads.values():
             add_scaled(commit, grad, factor)
 
-    def _call_arguments(self, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
-        """The arguments of the call: those given or, without ids, those of the last call."""
+    def _handle(self, *arguments: Any) -> CallHandle:
+        """The handle of a call with these arguments, which train mode keeps as the last ones."""
+        if self.training:
+            self._last_ids = arguments
+        return CallHandle(self.tables, arguments)
+
+    def _call_arguments(self, call: CallHandle | None, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
+        """The arguments of a call: of a handle, those given or, without both, those of the last."""
+        if call is not None:
+            if ids is not None:
+                raise ValueError("ids and call exclude each other, got both")
+            if not isinstance(call, CallHandle):
+                raise TypeError(f"call must be what layer.call returns beside the result, got {_checks.shown(call)}")
+            return call.arguments_for(self.tables)
         if ids is not None:
+            if self._dropout and self.training:
+                raise ValueError(
+                    "ids do not say which dropout mask their call had: give call=, of layer.call, or neither for the last call; "
+                    "ids alone are for calls without dropout, after eval()"
+                )
             return ids, *others
         if self._last_ids is None:
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
@@ -147,6 +187,6 @@ class Differentiable(Trainable):
             return
         if not callable(getattr(optimizer, "train", None)):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
-        if any(len(grad) for grad in self._grads.values()):
+        if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         optimizer.train(self, batches)

@@ -17,6 +17,7 @@ from .one_table import OneTable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from .differentiable import CallHandle
 
 
 class Embedding(OneTable, kernels.SingleLookup):
@@ -39,6 +40,9 @@ class Embedding(OneTable, kernels.SingleLookup):
         The p of the p-norm for ``max_norm``.
     scale_grad_by_freq : bool
         Whether the gradient of a row is divided by how often the row occurs in the batch.
+    bounds : {"raise", "wrap", "clip", "zero"}
+        The meaning of an id outside ``0 <= id < V`` in calls and `backward`, as in
+        `fastembed.gather`; under "zero" it gives zeros and has no gradient.
     dtype : {"float32", "float64", "float16", "bfloat16"}
         Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
@@ -78,6 +82,7 @@ class Embedding(OneTable, kernels.SingleLookup):
         max_norm_in_place: bool = True,
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
+        bounds: str = "raise",
         dtype: DTypeLike = "float32",
         std: float = 1.0,
         rng: Rng = None,
@@ -95,26 +100,47 @@ class Embedding(OneTable, kernels.SingleLookup):
             max_norm_in_place=max_norm_in_place,
             norm_type=norm_type,
             scale_grad_by_freq=scale_grad_by_freq,
+            bounds=bounds,
         )
 
     def _fast_tables(self, tables: dict[str, Array]) -> tuple[Array, ...]:
         return (tables["weight"],)
 
+    def call(self, ids: ArrayLike, *, out: Array | None = None) -> tuple[Array, CallHandle]:
+        """What a call of the layer returns, and a handle of this call for `backward`.
+
+        A handle names one of several calls whose gradients are still to come. It keeps a reference
+        to the arguments of the call, in evaluation mode too.
+
+        Examples
+        --------
+        >>> import fastembed as fe
+        >>> layer = fe.Embedding(4, 1, rng=0)
+        >>> first, call = layer.call([3])
+        >>> second = layer([1, 2])
+        >>> layer.backward([[5.0]], call=call)
+        >>> layer.grads()["weight"].ids
+        array([3])
+        """
+        return self._look_up(ids, out), self._handle(ids)
+
     def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
         weight = self.tables["weight"]
         if self._only_reads:
-            self.storage.prefetch(ids)
-            return lookup.gather(weight, ids, out=out)
-        rows = lookup.resolve_ids(ids, len(weight))
+            self.storage.prefetch(ids, self._bounds)
+            return lookup.gather(weight, ids, out=out, bounds=self._bounds)
+        rows = lookup.resolve_ids(ids, len(weight), bounds=self._bounds)
         self.storage.prefetch(rows)
         result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=weight, ids=ids)
         with self.up_to_date({"weight": rows}):
-            lookup.gather(weight, rows, out=result)
+            lookup.gather(weight, rows, out=result, bounds=self._bounds)
             put_rescaled(result, rows, *self._apply_max_norm(rows))
             self._counter.add({"weight": rows})
         return result if out is None else out
 
-    def backward(self, dout: ArrayLike, ids: ArrayLike | None = None, *, optimizer: Any = None) -> None:
+    def backward(
+        self, dout: ArrayLike, ids: ArrayLike | None = None, *, call: CallHandle | None = None, optimizer: Any = None
+    ) -> None:
         """Accumulate the gradient of a call into `grads`, or let an optimiser take a step with it.
 
         Parameters
@@ -123,6 +149,8 @@ class Embedding(OneTable, kernels.SingleLookup):
             The gradient of what the call returned.
         ids : array_like of integers, shape S, optional
             The ids of that call; by default those of the last call in train mode.
+        call : CallHandle, optional
+            The handle of that call, from `call`, instead of its ids.
         optimizer : one of fastembed.optim, optional
             An optimiser of this layer, which takes a step with the gradient at once; the gradient
             is not stored.
@@ -132,10 +160,11 @@ class Embedding(OneTable, kernels.SingleLookup):
         RuntimeError
             There are no ids; or an optimiser is given while there is an accumulated gradient.
         IndexError, TypeError, ValueError
-            As in `fastembed.scatter_add`. Nothing is changed.
+            As in `fastembed.scatter_add`; or ``call`` is not one of this layer with its present
+            size. Nothing is changed.
         """
-        (call_ids,) = self._call_arguments(ids)
-        rows = self._without_padding(lookup.resolve_ids(call_ids, self.num_embeddings))
+        (call_ids,) = self._call_arguments(call, ids)
+        rows = self._without_padding(lookup.resolve_ids(call_ids, self.num_embeddings, bounds=self._bounds))
         self._backward({"weight": rows}, dout, optimizer, by_frequency=self._scale_grad_by_freq)
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from .one_table import OneTable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from .differentiable import CallHandle
     from .vocabulary import Vocabulary
 
 
@@ -59,6 +60,34 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
     """
     n_rows, start = _checks.uint32("num_rows", num_rows, 1), _checks.uint32("seed", seed)
     return kernels.hash_rows(_checks.hash_keys(ids, _checks.function("hash", hash)), start, n_rows)
+
+
+def murmur_hash(ids: Any, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Array:
+    """The hash of each id itself, of which `hash_ids` takes the remainders.
+
+    Parameters
+    ----------
+    ids, seed, hash
+        As in `hash_ids`.
+
+    Returns
+    -------
+    ndarray of uint32, shape S + (4,)
+        As thinc's ``ops.hash(ids, seed)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `hash_ids`.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> fe.murmur_hash([0])
+    array([[3428303819,  685728695, 3303603794, 4065689084]], dtype=uint32)
+    """
+    start = _checks.uint32("seed", seed)
+    return kernels.hash_parts(_checks.hash_keys(ids, _checks.function("hash", hash)), start)
 
 
 class HashEmbedding(OneTable):
@@ -104,6 +133,7 @@ class HashEmbedding(OneTable):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"E": "weight"}
+    _options = ("seed", "hash", "dropout", "dropout_seed")
 
     def __init__(
         self,
@@ -169,28 +199,31 @@ class HashEmbedding(OneTable):
 
     def __call__(self, ids: Any, *, out: Array | None = None) -> Array:
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
+        return self.call(ids, out=out)[0]
+
+    def call(self, ids: Any, *, out: Array | None = None) -> tuple[Array, CallHandle]:
+        """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
         with lookup.matrix_buffer(result) as sums, own_floats():
             with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)
                 self._counter.add({"weight": rows})
-            if self.training:
-                self._n_calls += 1
-                number = self._n_calls if self.dropout else 0
-                self._last_ids = (ids, number)
-                if number:
-                    sums *= self._mask(number)
-        return result if out is None else out
+            self._n_calls += self.training
+            number = self._n_calls if self.training and self.dropout else 0
+            if number:
+                sums *= self._mask(number)
+        return result if out is None else out, self._handle(ids, number)
 
     @own_floats()
-    def backward(self, dout: ArrayLike, ids: Any = None, *, optimizer: Any = None) -> None:
+    def backward(self, dout: ArrayLike, ids: Any = None, *, call: CallHandle | None = None, optimizer: Any = None) -> None:
         """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
 
-        Each of the four rows of an id gets ``dout``, twice if the row occurs twice. By default ids
-        and dropout mask are those of the last call in train mode; with ``ids`` there is no dropout.
+        Each of the four rows of an id gets ``dout``, twice if the row occurs twice. Ids and dropout
+        mask are those of ``call`` or, without it, of the last call in train mode. ``ids`` are for a
+        call without dropout: in train mode a layer with dropout refuses them.
         """
-        call_ids, number = self._call_arguments(ids, 0)
+        call_ids, number = self._call_arguments(call, ids, 0)
         rows = self.rows_of(call_ids)
         gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
         if number:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 class OneTable(Layer):
     """A layer with one table, ``weight``, and PyTorch's options for its rows."""
 
+    _options: ClassVar[tuple[str, ...]] = (
+        "padding_idx", "max_norm", "max_norm_in_place", "norm_type", "scale_grad_by_freq", "bounds",
+    )  # fmt: skip
+
     def _set_up(
         self,
         weight: Array,
@@ -40,6 +44,7 @@ class OneTable(Layer):
         max_norm_in_place: bool = True,
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
+        bounds: str = "raise",
     ) -> None:
         """Initialise the layer around a table; every constructor ends here."""
         self._padding_idx = _checks.padding_idx(padding_idx, len(weight))
@@ -47,6 +52,7 @@ class OneTable(Layer):
         self._max_norm_in_place = _checks.flag("max_norm_in_place", max_norm_in_place)
         self._norm_type = _checks.number("norm_type", norm_type, 5e-324, math.inf)
         self._scale_grad_by_freq = _checks.flag("scale_grad_by_freq", scale_grad_by_freq)
+        self._bounds = _checks.bounds(bounds)
         if self._max_norm is not None and self._max_norm_in_place:
             _checks.writable_table("the table, which max_norm changes,", weight)
         Layer.__init__(self, {"weight": weight}, not _checks.flag("freeze", freeze), trainable_rows, storage)
@@ -76,9 +82,14 @@ class OneTable(Layer):
             Other options of the constructor, except ``dtype``, ``std`` and ``rng``; the padding row
             keeps its values.
         """
+        cls._check_options(options)
         layer = cls.__new__(cls)
         layer._set_up(_checks.table("array", array), freeze, trainable_rows, **options)
         return layer
+
+    @classmethod
+    def _check_options(cls, options: dict[str, Any]) -> None:
+        _checks.known_options(cls.__name__, options, ("freeze", "trainable_rows", *cls._options))
 
     @classmethod
     def open(
@@ -203,6 +214,7 @@ class OneTable(Layer):
         """A layer around the table of open mapped files, which are closed if that fails."""
         layer = cls.__new__(cls)
         try:
+            cls._check_options(options)
             layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
         except BaseException:
             files.close()
@@ -267,6 +279,18 @@ class OneTable(Layer):
 
     weight = TableAttribute("The table itself, shape (V, D), up to date; writable, unless it is mapped.")
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`weight`, for functions of NumPy and other libraries, without a copy where possible."""
+        return np.array(self.weight, dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """`weight`, for ``from_dlpack`` of other libraries, without a copy."""
+        return self.weight.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The processor, where all tables are."""
+        return self.weight.__dlpack_device__()
+
     @property
     def num_embeddings(self) -> int:
         """V, the number of rows."""
@@ -296,6 +320,11 @@ class OneTable(Layer):
     def scale_grad_by_freq(self) -> bool:
         """Whether the gradient of a row is divided by how often the row occurs in the batch."""
         return self._scale_grad_by_freq
+
+    @property
+    def bounds(self) -> str:
+        """The meaning of an id outside the table."""
+        return self._bounds
 
     def _without_padding(self, rows: Array) -> Array:
         """The rows (int64, overwritten) with -1 for the padding row."""
@@ -332,5 +361,6 @@ class OneTable(Layer):
             "max_norm_in_place": (self._max_norm_in_place, True),
             "norm_type": (self._norm_type, 2.0),
             "scale_grad_by_freq": (self._scale_grad_by_freq, False),
+            "bounds": (self._bounds, "raise"),
         }
         return "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)

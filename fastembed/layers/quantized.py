@@ -5,6 +5,7 @@ V, P: rows of the tables; D: columns; S: the shape of the ids; N: ids; B: bags.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _FLOAT32 = np.dtype(np.float32)
 # By bits: the dtype of the scale and the bias at the end of a row.
 _TRAILER: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 4: np.dtype(np.float16)}
+_LARGEST = {8: 3.4028234663852886e38, 4: 65504.0}  # of the extent of a row; of its scale and bias
 _BLOCK = 1 << 20  # elements that are quantized at one time
 _KIND = "QuantizedEmbedding"  # in the description of a checkpoint
 
@@ -67,7 +69,7 @@ class QuantizedEmbedding(Searchable):
 
     @classmethod
     @own_floats()
-    def from_float(cls, table: Any, *, bits: int = 8) -> Self:
+    def from_float(cls, table: Any, *, bits: int = 8, errors: str = "raise") -> Self:
         """A layer with the elements of a table, rounded to the nearest.
 
         Parameters
@@ -75,21 +77,26 @@ class QuantizedEmbedding(Searchable):
         table : Embedding, EmbeddingBag or array_like of shape (V, D)
             Of any float dtype; it is rounded to float32 first.
         bits : {8, 4}
+        errors : {"raise", "clip"}
+            Whether a row whose range is too large for the format is a ValueError; or its scale and
+            bias, where they are too large, become the largest that there are, and its elements
+            outside of the range that these give become the nearest end of it.
 
         Raises
         ------
         ValueError
-            A row has a number that is not finite, or its range is too large for the format: with 8
-            bits larger than the largest float32, with 4 bits below -65,504 or larger than 15 times
-            that.
+            A row has a number that is not finite; or, unless they are clipped, its range is too
+            large for the format: with 8 bits larger than the largest float32, with 4 bits below
+            -65,504 or larger than 15 times that.
         """
-        bits = _checks.bits(bits)
+        bits, is_clipped = _checks.bits(bits), _checks.one_of("errors", errors, ("raise", "clip")) == "clip"
         array = _checks.table("table", table.weight if isinstance(table, OneTable) else table)
         n_rows, n_cols = array.shape
         packed = np.empty((n_rows, _width(n_cols, bits)), np.uint8)
         n_block = max(_BLOCK // max(n_cols, 1), 1)
         for first in range(0, n_rows, n_block):
-            _pack(packed[first : first + n_block], _checks.rounded(array[first : first + n_block], _FLOAT32), first, bits)
+            rows = _checks.rounded(array[first : first + n_block], _FLOAT32)
+            _pack(packed[first : first + n_block], rows, first, bits, is_clipped)
         return cls(packed, n_cols, bits=bits)
 
     @property
@@ -243,12 +250,13 @@ def _float16_unit(x: Array) -> Array:
 
 
 @own_floats()
-def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
+def _pack(packed: Array, rows: Array, first: int, bits: int, is_clipped: bool) -> None:
     """Quantize float32 rows into ``packed``; ``first`` is the number of the first, for errors."""
     low, high = (np.zeros(len(rows), np.float32) if rows.shape[1] == 0 else end(axis=1) for end in (rows.min, rows.max))
     low, high = low + np.float32(0), high + np.float32(0)  # never -0.0
-    scale, bias, inverse = _steps(low, high, bits)
-    outside = np.flatnonzero(~(np.isfinite(scale) & np.isfinite(bias)))
+    scale, bias, inverse = _steps(low, high, bits, is_clipped)
+    ends = (low, high) if is_clipped else (scale, bias)
+    outside = np.flatnonzero(~(np.isfinite(ends[0]) & np.isfinite(ends[1])))
     if outside.size:
         i = int(outside[0])
         for j in np.flatnonzero(~np.isfinite(rows[i])).tolist():
@@ -266,12 +274,13 @@ def _pack(packed: Array, rows: Array, first: int, bits: int) -> None:
     packed[:, n_bytes:] = np.stack([scale, bias], axis=1).view(np.uint8)
 
 
-def _steps(low: Array, high: Array, bits: int) -> tuple[Array, Array, Array]:
+def _steps(low: Array, high: Array, bits: int, is_clipped: bool) -> tuple[Array, Array, Array]:
     """The scale and bias of each row, and the factor for (number - bias) that gives an element."""
+    limit = _TRAILER[bits].type(_LARGEST[bits] if is_clipped else math.inf)
     if bits == 8:
-        extent = high - low
+        extent = np.minimum(high - low, limit)
         return extent / np.float32(255), low, np.float32(255) / (extent + np.float32(1e-8))
-    bias = low.astype(np.float16)
-    scale = ((high - bias.astype(np.float32)) / np.float32(15)).astype(np.float16)
+    bias = np.clip(low.astype(np.float16), -limit, limit)
+    scale = np.clip(((high - bias.astype(np.float32)) / np.float32(15)).astype(np.float16), -limit, limit)
     scale[scale == 0] = 1
     return scale, bias, np.float32(1) / scale.astype(np.float32)

@@ -17,17 +17,18 @@ from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.batch import batch_of
-from ..functional.row_grad import RowGrad
 from ..functional.sequences import Call, resolve_sequences
 from ..tables.attribute import TableAttribute
 from ..tables.init import normal
 from .base import Layer
+from .tied_head import TiedHead
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from .differentiable import CallHandle
 
 
-class TokenPositionEmbedding(Layer, kernels.PairLookup):
+class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     """The sum of token rows and position rows: the embedding stage of microgpt, GPT-2 and BERT.
 
     Parameters
@@ -52,6 +53,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     dropout_seed : int
         The seed of dropout masks, which depend on it, the number of the call and the position
         alone.
+    bounds : {"raise", "wrap", "clip", "zero"}
+        The meaning of an id outside its table, in each of the tables, as in `fastembed.gather_add`.
     dtype : {"float32", "float64", "float16", "bfloat16"}
         Tables of half precision compute in float32, and so do their gradients and optimisers.
     std : float
@@ -83,7 +86,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
-    _hidden: Any = None  # the argument of the last call of logits in train mode
+    _options = ("token_scale", "norm", "norm_eps", "dropout", "dropout_seed", "bounds")
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         trainable_rows: Any = None,
         **options: Any,
     ) -> None:
+        _checks.known_options(type(self).__name__, options, ("n_types", "dtype", "std", "rng", "trainable_rows", *self._options))
         sizes = (
             _checks.size(name, n) for name, n in (("vocab_size", vocab_size), ("block_size", block_size), ("n_types", n_types))
         )
@@ -116,9 +120,10 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         wte, wpe, wtype : array_like of shape (V, D), (P, D) and (n_types, D)
         trainable_rows : array_like, or mapping of table name to array_like, optional
         **options
-            ``token_scale``, ``norm``, ``norm_eps``, ``dropout`` and ``dropout_seed``, as in the
-            constructor.
+            ``token_scale``, ``norm``, ``norm_eps``, ``dropout``, ``dropout_seed`` and ``bounds``,
+            as in the constructor.
         """
+        _checks.known_options(cls.__name__, options, ("trainable_rows", *cls._options))
         first = _checks.table("wte", wte)
         others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
         for name, table in others.items():
@@ -142,7 +147,9 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         dropout_seed: int = 0,
+        bounds: str = "raise",
     ) -> None:
+        self._bounds = _checks.bounds(bounds)
         self._token_scale = _checks.number("token_scale", token_scale, -3.4e38, 3.4e38)
         self._norm = _checks.one_of("norm", norm, (None, "rms", "layer"))
         self._norm_eps = _checks.eps("norm_eps", norm_eps)
@@ -161,6 +168,8 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
     norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="The number added to the mean of the squares.")
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
     dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
+
+    bounds: Any = property(operator.attrgetter("_bounds"), doc="The meaning of an id outside its table.")
 
     wte = TableAttribute("The token table itself, shape (V, D), up to date; writable.")
     wpe = TableAttribute("The position table itself, shape (P, D), up to date; writable.")
@@ -190,27 +199,21 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         """D, the length of a row."""
         return self.tables["wte"].shape[1]
 
-    def train(self, mode: bool = True) -> Self:
-        if not mode:
-            self._hidden = None
-        return super().train(mode)
-
-    train.__doc__ = Layer.train.__doc__
-
     # ---- forward ----
 
-    def _call(
+    def call(
         self,
         token_ids: ArrayLike,
-        position_ids: ArrayLike | None,
-        start: int,
-        lengths: ArrayLike | None,
-        mask: ArrayLike | None,
-        type_ids: ArrayLike | None,
-        out: Array | None,
-    ) -> Array:
-        """A call that `__call__` did not answer in C."""
-        call = Call(start, lengths, mask, type_ids, self._n_calls + 1)
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        type_ids: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, CallHandle]:
+        """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
+        call = Call(start, lengths, mask, type_ids, self._n_calls + 1 if self.training and self.dropout else 0)
         if not self._changes_result() and lengths is None and mask is None and type_ids is None:
             result = self._look_up(token_ids, position_ids, start, out)
         else:
@@ -221,28 +224,28 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
                 with self.up_to_date(rows):
                     self._sum(rows, x)
                     self._counter.add(rows)
-                self._norm_and_dropout(x, call.number if self.training and self.dropout else None)
+                self._norm_and_dropout(x, call.number)
             result = result if out is None else out
-        if self.training:
-            self._n_calls += 1
-            self._last_ids = (token_ids, position_ids, call)
-        return result
+        self._n_calls += self.training
+        return result, self._handle(token_ids, position_ids, call)
 
     def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
-        wte, wpe = self.tables["wte"], self.tables["wpe"]
+        wte, wpe, bounds = self.tables["wte"], self.tables["wpe"], self._bounds
         if self._only_reads:
-            return lookup.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out)
-        rows = dict(zip(("wte", "wpe"), lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe)), strict=True))
+            return lookup.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out, bounds=bounds)
+        resolved = lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
+        rows = dict(zip(("wte", "wpe"), resolved, strict=True))
         given = {"token_ids": token_ids, "position_ids": position_ids}
         result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
         with self.up_to_date(rows):
-            lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result)
+            lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result, bounds=bounds)
             self._counter.add(rows)
         return result if out is None else out
 
     def _rows(self, token_ids: ArrayLike, position_ids: ArrayLike | None, call: Call) -> dict[str, Array]:
         """The rows of each table for a call, -1 for padding."""
-        return resolve_sequences(token_ids, position_ids, call, {name: len(table) for name, table in self.tables.items()})
+        n_rows = {name: len(table) for name, table in self.tables.items()}
+        return resolve_sequences(token_ids, position_ids, call, n_rows, self._bounds)
 
     @own_floats()
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
@@ -267,11 +270,11 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         kernels.gather(table, rows, result, "zero")
         return result
 
-    def _norm_and_dropout(self, x: Array, number: int | None) -> None:
-        """Apply norm and, with the number of the call, dropout to the sum in place."""
+    def _norm_and_dropout(self, x: Array, number: int) -> None:
+        """Apply norm and, with the number of the call (else 0), dropout to the sum in place."""
         if self.norm is not None:
             kernels.norm_rows(x, None, self.norm == "layer", self.norm_eps)
-        if number is not None:
+        if number:
             kernels.dropout(x, self.dropout, self.dropout_seed, number)
 
     # ---- backward ----
@@ -287,6 +290,7 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         type_ids: ArrayLike | None = None,
+        call: CallHandle | None = None,
         optimizer: Any = None,
     ) -> None:
         """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
@@ -295,21 +299,25 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
         ----------
         dout : array_like of shape S + (D,)
         ids, position_ids, start, lengths, mask, type_ids
-            The arguments of that call, without dropout. By default the arguments and the dropout
-            mask of the last call in train mode.
+            The arguments of that call, if it had no dropout: in train mode a layer with dropout
+            refuses them. By default the arguments and the dropout mask of the last call in train
+            mode.
+        call : CallHandle, optional
+            The handle of that call, from `call`, instead of its arguments.
         """
         others = (position_ids, lengths, mask, type_ids)
         if ids is None and (_checks.integer("start", start) != 0 or any(value is not None for value in others)):
             raise ValueError("position_ids, start, lengths, mask and type_ids require ids, and none were given")
-        ids, position_ids, call = self._call_arguments(ids, position_ids, Call(start, lengths, mask, type_ids))
-        if not isinstance(call, Call):  # a call that C answered: start alone
-            call = Call(call)
-        rows = self._rows(ids, position_ids, call)
+        given = Call(start, lengths, mask, type_ids)
+        ids, position_ids, of_call = self._call_arguments(call, ids, position_ids, given)
+        if not isinstance(of_call, Call):  # a call that C answered: start alone
+            of_call = Call(of_call)
+        rows = self._rows(ids, position_ids, of_call)
         if not self._changes_result():
             self._backward(rows, dout, optimizer)
             return
         values = _checks.rows("dout", dout, (*rows["wte"].shape, self.n_embd), self._arithmetic)
-        values, number = values.reshape(rows["wte"].size, self.n_embd), call.number if self.dropout else 0
+        values, number = values.reshape(rows["wte"].size, self.n_embd), of_call.number
         if number or self.norm is not None:
             with self.up_to_date(rows):
                 values = self._norm_and_dropout_backward(values.copy(), rows, number)
@@ -328,65 +336,13 @@ class TokenPositionEmbedding(Layer, kernels.PairLookup):
             kernels.norm_rows(self._sum(rows), gradients, self.norm == "layer", self.norm_eps)
         return gradients
 
-    # ---- the token table as output layer ----
-
-    def logits(self, h: ArrayLike) -> Array:
-        """``h @ wte.T``: one number for each token, with the token table as output weights.
-
-        Parameters
-        ----------
-        h : array_like of shape S + (D,)
-            In train mode a reference to it is kept for `logits_backward`.
-
-        Returns
-        -------
-        ndarray of shape S + (V,), of the arithmetic dtype
-            Computed by BLAS, on which the last bits depend.
-        """
-        hidden = self._check_hidden(h)
-        if self.training:
-            self._hidden = h
-        weight = self._output_weight()
-        with own_floats():
-            return np.matmul(hidden, weight.T)
-
-    def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
-        """Add the gradient of `logits` to that of ``wte``, all rows; return the gradient of ``h``.
-
-        Parameters
-        ----------
-        dlogits : array_like of shape S + (V,)
-        h : array_like of shape S + (D,), optional
-            The argument of that call; by default that of the last call in train mode.
-        """
-        if h is None and self._hidden is None:
-            raise RuntimeError("logits_backward needs h: there was no call of logits in train mode, and none was given")
-        hidden = self._check_hidden(self._hidden if h is None else h)
-        wte = self._output_weight()
-        n_rows, width = wte.shape
-        gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
-        with own_floats():
-            dh = np.matmul(gradients, wte)
-            dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
-        self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)
-        return dh
-
-    def _output_weight(self) -> Array:
-        """The token table, up to date, in the arithmetic dtype."""
-        self.apply_pending()
-        return _checks.rounded(self.tables["wte"], self._arithmetic)
-
-    def _check_hidden(self, h: ArrayLike) -> Array:
-        """``h`` as contiguous rows of the arithmetic dtype."""
-        array = _checks.as_array("h", h)
-        return _checks.rows("h", array, (*array.shape[:-1], self.tables["wte"].shape[1]), self._arithmetic)
-
     def __repr__(self) -> str:
         shown = {
             "n_types": (len(self.tables.get("wtype", ())), 0),
             "token_scale": (self.token_scale, 1.0),
             "norm": (self.norm, None),
             "dropout": (self.dropout, 0.0),
+            "bounds": (self.bounds, "raise"),
         }
         options = "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
         return f"TokenPositionEmbedding({self.vocab_size}, {self.block_size}, {self.n_embd}, dtype={self.dtype}{options})"

@@ -1,4 +1,4 @@
-"""Optimisers whose steps cost only the rows of the batch.
+"""SGD and the two Adagrads; `adam` has the others.
 
 SGD, Adagrad, Adam and AdamW give the same result as dense updates of every element. The order of
 operations is that of `fastembed.reference.optim`, to the bit. docs/training.md says which to use
@@ -7,7 +7,7 @@ when.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _checks
@@ -32,6 +32,12 @@ class SGD(Optimizer):
     weight_decay : float
         L2 decay: weight_decay times the element is added to its gradient.
     nesterov : bool
+        Requires a momentum and no dampening.
+    dampening : float
+        The gradient is multiplied by ``1 - dampening`` before it is added to the momentum, but in
+        the first step.
+    maximize : bool
+        Whether the negative of each gradient is used, so that the objective grows.
     trainable_rows : array_like, or mapping of table name to array_like, optional
         Row numbers, or a mask, of the rows that are updated; other rows and their state do not
         change. If no table is named, it applies to a layer's first. A layer's own
@@ -46,13 +52,18 @@ class SGD(Optimizer):
         A seed: rows of half precision are rounded at random to one of the two nearest numbers, to
         the nearer with higher probability, so that small steps are kept on average. The result
         depends on the seed, the layer, the step and the position alone.
+    step_without_grad : bool
+        Whether `step` moves items without a gradient too, by a gradient of zeros. If not, they take
+        no step, as in PyTorch. An item has a gradient if it has one for any of its rows.
 
     Notes
     -----
     torch.optim.SGD::
 
-        g = g + weight_decay w           if weight_decay is not 0 b = momentum b + g
-        if momentum is not 0;  g = g + momentum b with nesterov, else b w = w - lr g
+        g = g + weight_decay w           if weight_decay is not 0
+        b = momentum b + (1 - dampening) g          if momentum is not 0
+        g = g + momentum b with nesterov, else b    if momentum is not 0
+        w = w - lr g
 
     Examples
     --------
@@ -71,6 +82,8 @@ class SGD(Optimizer):
         "momentum": _checks.non_negative,
         "weight_decay": _checks.non_negative,
         "nesterov": _checks.flag,
+        "dampening": _checks.non_negative,
+        "maximize": _checks.flag,
     }
 
     def __init__(
@@ -80,10 +93,22 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        dampening: float = 0.0,
+        maximize: bool = False,
         **rows: Any,
     ) -> None:
-        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+        options = {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov,
+            "dampening": dampening, "maximize": maximize,
+        }  # fmt: skip
         super().__init__(layers_and_parameters, options, **rows)
+
+    def _group(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        group = super()._group(given)
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            got = f"momentum {group['momentum']} and dampening {group['dampening']}"
+            raise ValueError(f"nesterov requires a momentum above 0 and no dampening, got {got}")
+        return group
 
     def needs_state(self, options: Options) -> bool:
         return bool(options["momentum"] != 0)
@@ -92,8 +117,13 @@ class SGD(Optimizer):
         return bool(options["momentum"] != 0 or options["weight_decay"] != 0)
 
     def scalars(self, options: Options, t: int) -> Array:
-        nesterov = options["nesterov"] and options["momentum"] != 0
-        return scalars(lr=options["lr"], beta1=options["momentum"], l2=options["weight_decay"], nesterov=float(nesterov))
+        return scalars(
+            lr=options["lr"],
+            beta1=options["momentum"],
+            alpha1=1.0 if t == 1 else 1.0 - options["dampening"],
+            l2=options["weight_decay"],
+            nesterov=float(options["nesterov"] and options["momentum"] != 0),
+        )
 
 
 class Adagrad(Optimizer):
@@ -101,8 +131,8 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    layers_and_parameters, lr, weight_decay, trainable_rows, lr_multipliers, master_rows,
-    stochastic_rounding
+    layers_and_parameters, lr, weight_decay, maximize, trainable_rows, lr_multipliers, master_rows,
+    stochastic_rounding, step_without_grad
         As in `SGD`.
     lr_decay : float
     initial_accumulator_value : float
@@ -135,6 +165,7 @@ class Adagrad(Optimizer):
         "weight_decay": _checks.non_negative,
         "initial_accumulator_value": _checks.non_negative,
         "eps": _checks.eps,
+        "maximize": _checks.flag,
     }
 
     def __init__(
@@ -145,11 +176,12 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        maximize: bool = False,
         **rows: Any,
     ) -> None:
         options = {
             "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value, "eps": eps,
+            "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize,
         }  # fmt: skip
         super().__init__(layers_and_parameters, options, **rows)
 
@@ -169,7 +201,8 @@ class RowWiseAdagrad(Optimizer):
 
     Parameters
     ----------
-    layers_and_parameters, lr, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
+    layers_and_parameters, lr, maximize, trainable_rows, lr_multipliers, master_rows,
+    stochastic_rounding, step_without_grad
         As in `SGD`.
     eps : float
         Above 0 in float32.
@@ -204,6 +237,7 @@ class RowWiseAdagrad(Optimizer):
         "eps": _checks.eps,
         "weight_decay": _checks.non_negative,
         "weight_decay_mode": _checks.weight_decay_mode,
+        "maximize": _checks.flag,
     }
 
     def __init__(
@@ -213,9 +247,13 @@ class RowWiseAdagrad(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         weight_decay_mode: str = "l2",
+        maximize: bool = False,
         **rows: Any,
     ) -> None:
-        options = {"lr": lr, "eps": eps, "weight_decay": weight_decay, "weight_decay_mode": weight_decay_mode}
+        options = {
+            "lr": lr, "eps": eps, "weight_decay": weight_decay, "weight_decay_mode": weight_decay_mode,
+            "maximize": maximize,
+        }  # fmt: skip
         super().__init__(layers_and_parameters, options, **rows)
 
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -226,175 +264,3 @@ class RowWiseAdagrad(Optimizer):
         if options["weight_decay_mode"] == "l2":
             return scalars(lr=lr, eps=options["eps"], l2=decay)
         return scalars(lr=lr, eps=options["eps"], decay=lr * decay)
-
-
-class Adam(Optimizer):
-    """Adam with L2 weight decay, equal to dense updates at the cost of the batch's rows.
-
-    Parameters
-    ----------
-    layers_and_parameters, lr, trainable_rows, lr_multipliers, master_rows, stochastic_rounding
-        As in `SGD`.
-    betas : tuple of float
-        Decay rates of the averages of the gradient and of its square, each in [0, 1).
-    eps : float
-        Added to the square root of the second average; above 0 in float32.
-    weight_decay : float
-        L2 decay: weight_decay times the element is added to its gradient.
-
-    Notes
-    -----
-    Kingma and Ba, "Adam: a method for stochastic optimization" (2015). In the dtype of each array,
-    with the scalars of step t computed in float64 and rounded once::
-
-        g = g + weight_decay w           if weight_decay is not 0
-        m = b1 m + (1 - b1) g
-        v = b2 v + ((1 - b2) g) g
-        w = w - (lr / (1 - b1^t) m) / (sqrt(v) / sqrt(1 - b2^t) + eps)
-
-    Examples
-    --------
-    >>> import fastembed as fe
-    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
-    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.Adam(layer, lr=0.5))
-    >>> layer.weight.round(6)
-    array([[1. , 2. ],
-           [2.5, 3.5]])
-    """
-
-    rule = "adam"
-    state_names = ("exp_avg", "exp_avg_sq")
-    options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
-        "betas": _checks.betas,
-        "eps": _checks.eps,
-        "weight_decay": _checks.non_negative,
-    }
-    betas: tuple[float, float]
-
-    def __init__(
-        self,
-        layers_and_parameters: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        **rows: Any,
-    ) -> None:
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(layers_and_parameters, options, **rows)
-
-    def moves_without_gradient(self, options: Options) -> bool:
-        return True
-
-    def _decay(self, options: Options) -> dict[str, float]:
-        return {"l2": options["weight_decay"]}
-
-    def scalars(self, options: Options, t: int) -> Array:
-        beta1, beta2 = options["betas"]
-        return scalars(
-            lr=options["lr"] / (1.0 - beta1**t),
-            beta1=beta1,
-            alpha1=1.0 - beta1,
-            beta2=beta2,
-            alpha2=1.0 - beta2,
-            correction=1.0 / math.sqrt(1.0 - beta2**t),
-            eps=options["eps"],
-            **self._decay(options),
-        )
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay, equal to dense updates at the cost of the batch's rows.
-
-    Parameters
-    ----------
-    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows,
-    stochastic_rounding
-        As in `Adam`.
-    weight_decay : float
-        In each step every element is multiplied by ``1 - lr weight_decay`` before Adam updates it.
-
-    Notes
-    -----
-    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019); the order is that of
-    torch.optim.AdamW.
-
-    Examples
-    --------
-    >>> import fastembed as fe
-    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
-    >>> opt = fe.optim.AdamW(layer, lr=0.5, weight_decay=0.1)
-    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=opt)
-    >>> layer.weight.round(6)
-    array([[0.95, 1.9 ],
-           [2.35, 3.3 ]])
-    """
-
-    is_decoupled = True
-
-    def __init__(
-        self,
-        layers_and_parameters: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        **rows: Any,
-    ) -> None:
-        super().__init__(layers_and_parameters, lr, betas, eps, weight_decay, **rows)
-
-    def _decay(self, options: Options) -> dict[str, float]:
-        return {"decay": options["lr"] * options["weight_decay"]}
-
-
-class SparseAdam(Optimizer):
-    """Adam of the rows of the batch only: other rows keep their values and averages.
-
-    Parameters
-    ----------
-    layers_and_parameters, lr, betas, eps, trainable_rows, lr_multipliers, master_rows,
-    stochastic_rounding
-        As in `Adam`.
-
-    Notes
-    -----
-    torch.optim.SparseAdam, with one step count t for all rows::
-
-        m = m + (1 - b1) (g - m)
-        v = v + (1 - b2) (g g - v)
-        w = w - (lr sqrt(1 - b2^t) / (1 - b1^t) m) / (sqrt(v) + eps)
-
-    Examples
-    --------
-    >>> import fastembed as fe
-    >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
-    >>> layer.backward([[1.0, 1.0]], ids=[1], optimizer=fe.optim.SparseAdam(layer, lr=0.5))
-    >>> layer.weight.round(5)
-    array([[1. , 2. ],
-           [2.5, 3.5]])
-    """
-
-    rule = "sparse_adam"
-    state_names = ("exp_avg", "exp_avg_sq")
-    options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
-        "betas": _checks.betas,
-        "eps": _checks.eps,
-    }
-    betas: tuple[float, float]
-
-    def __init__(
-        self,
-        layers_and_parameters: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        **rows: Any,
-    ) -> None:
-        super().__init__(layers_and_parameters, {"lr": lr, "betas": betas, "eps": eps}, **rows)
-
-    def scalars(self, options: Options, t: int) -> Array:
-        beta1, beta2 = options["betas"]
-        lr = options["lr"] * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
-        return scalars(lr=lr, alpha1=1.0 - beta1, alpha2=1.0 - beta2, eps=options["eps"])

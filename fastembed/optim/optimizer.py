@@ -64,7 +64,12 @@ class Optimizer(Stateful):
         lr_multipliers: Any = None,
         master_rows: bool = False,
         stochastic_rounding: int | None = None,
+        step_without_grad: bool = True,
+        **unknown: Any,
     ) -> None:
+        known = (*self.options, *ROW_OPTIONS, "master_rows", "stochastic_rounding", "step_without_grad")
+        _checks.known_options(type(self).__name__, unknown, known)
+        self._steps_without_grad = _checks.flag("step_without_grad", step_without_grad)
         has_masters = _checks.flag("master_rows", master_rows)
         self._seed = None if stochastic_rounding is None else _checks.size("stochastic_rounding", stochastic_rounding)
         if has_masters and self._seed is not None:
@@ -156,7 +161,10 @@ class Optimizer(Stateful):
             item.zero_grad()
 
     def step(self) -> None:
-        """Take one step with the accumulated gradients; without one, with a gradient of zeros.
+        """Take one step with the accumulated gradients.
+
+        Items without one take it with a gradient of zeros; or no step, with
+        ``step_without_grad=False``.
 
         Raises
         ------
@@ -164,8 +172,8 @@ class Optimizer(Stateful):
             A gradient has an invalid shape or dtype, an option has become invalid, or an array has
             become read-only. Nothing is changed.
         """
-        prepared = [self._prepare(k, item.batches()) for k, item in enumerate(self.items)]
-        self._apply(dict(enumerate(prepared)))
+        moved = [(k, item) for k, item in enumerate(self.items) if self._steps_without_grad or item.has_grad]
+        self._apply({k: self._prepare(k, item.batches()) for k, item in moved})
 
     def train(self, layer: Trainable, batches: dict[str, Batch]) -> None:
         """Take one step of one layer with the gradients of one backward pass."""
@@ -187,6 +195,8 @@ class Optimizer(Stateful):
             _checks.writable(f"{name} of item {k}", array)
         scalars[_SCALARS.index("number")] = number
         rate = float(max(scalars[_SCALARS.index("lr")], scalars[_SCALARS.index("decay")]))
+        if options["maximize"]:
+            batches = {name: [batch.negated() for batch in parts] for name, parts in batches.items()}
         parts = [pair for name, tables in self._tables_of(k, options).items() for pair in zip(tables, batches[name], strict=True)]
         for table, _ in parts:
             table.check_rate(f"the learning rate of step {number}", rate)

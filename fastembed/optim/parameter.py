@@ -64,6 +64,10 @@ class Parameter(Trainable):
         """Drop the gradient."""
         self.grad = None
 
+    @property
+    def has_grad(self) -> bool:
+        return self.grad is not None
+
     def checked_grad(self) -> Array:
         """The gradient with the dtype and shape of ``data``, checked."""
         grad = np.zeros_like(self.data) if self.grad is None else self.grad

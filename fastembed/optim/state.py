@@ -21,6 +21,7 @@ Options = dict[str, Any]
 Checks = dict[str, Callable[[str, Any], Any]]
 ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 MASTER = "master"
+_LATER_OPTIONS = {"maximize": False, "dampening": 0.0}  # which states saved by earlier versions lack
 
 
 class Stateful:
@@ -179,7 +180,8 @@ class Stateful:
             The state is of another kind of optimiser, a name is missing or unexpected, or an array
             has another shape. Nothing is changed.
         """
-        state = {"optimizer": type(self).__name__, **_mapping("the state", state)}
+        later = {name: value for name, value in _LATER_OPTIONS.items() if name in self.options}
+        state = {"optimizer": type(self).__name__, **later, **_mapping("the state", state)}
         if state["optimizer"] != type(self).__name__:
             raise ValueError(f"the state is one of {_checks.shown(state['optimizer'], str)}, not of {type(self).__name__}")
         _check_names("the state", state, {"optimizer", *self.options, "groups", "items"})
@@ -206,8 +208,8 @@ class Stateful:
         Raises
         ------
         KeyError, ValueError, TypeError
-            An array is missing or has another shape, an option is unsupported here (amsgrad,
-            maximize), or two tables of one layer have different step counts. Nothing is changed.
+            An array is missing or has another shape, an option is unsupported here (amsgrad), or
+            two tables of one layer have different step counts. Nothing is changed.
         """
         groups, states = torch_state.parts(state)
         arrays = [(k, name, array) for k, item in enumerate(self.items) for name, array in item.tables.items()]

@@ -8,7 +8,7 @@ from typing import Any
 from .. import _checks
 
 # Options of PyTorch that change the result, and so must be supported here or off.
-_AFFECT_RESULT = ("amsgrad", "maximize", "dampening", "weight_decay")
+_AFFECT_RESULT = ("amsgrad", "weight_decay")
 
 
 def parts(state: Any) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:

@@ -8,7 +8,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 from . import halves, norms, optim, quantized, rules, statistics
 from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
-from .hashed import HashEmbedding, hash_ids
+from .hashed import HashEmbedding, hash_ids, murmur_hash
 from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 from .search import analogy, nearest
@@ -30,6 +30,7 @@ __all__ = [
     "gather_add_backward",
     "halves",
     "hash_ids",
+    "murmur_hash",
     "nearest",
     "norms",
     "optim",

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import ops
 from ._nested import arithmetic, flat, nest, rounding, shape
-from .layers import OneTable
+from .layers import CallHandle, OneTable
 from .ops import Row, Table
 from .rules import dot, maximum, same
 
@@ -176,19 +176,27 @@ class EmbeddingBag(OneTable):
             "per_sample_weights": per_sample_weights,
             "padding_idx": self.padding_idx,
             "include_last_offset": self.include_last_offset,
+            "bounds": self.bounds,
             "dtype": self.dtype,
         }
 
-    def __call__(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> Table:
-        table = self._rescaled(ops.resolve_ids(ids, len(self.weight)))
-        self._ids = (ids, offsets, per_sample_weights)
-        return embedding_bag(table, ids, offsets, **self._arguments(per_sample_weights))
+    def call(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> tuple[Table, CallHandle]:
+        table = self._rescaled(ops.resolve_ids(ids, len(self.weight), self.bounds))
+        result = embedding_bag(table, ids, offsets, **self._arguments(per_sample_weights))
+        return result, self._handle(ids, offsets, per_sample_weights)
 
     def backward(
-        self, dout: Table, ids: Any = None, offsets: Any = None, per_sample_weights: Any = None, *, optimizer: Any = None
+        self,
+        dout: Table,
+        ids: Any = None,
+        offsets: Any = None,
+        per_sample_weights: Any = None,
+        *,
+        call: CallHandle | None = None,
+        optimizer: Any = None,
     ) -> None:
-        ids, offsets, per_sample_weights = self._ids if ids is None else (ids, offsets, per_sample_weights)
-        table = self.weight if self.max_norm_in_place else self._rescaled(ops.resolve_ids(ids, len(self.weight)))
+        ids, offsets, per_sample_weights = self._call_arguments(call, ids, offsets, per_sample_weights)
+        table = self.weight if self.max_norm_in_place else self._rescaled(ops.resolve_ids(ids, len(self.weight), self.bounds))
         rows, gradients, weights, weights_grad = backward_items(dout, table, ids, offsets, **self._arguments(per_sample_weights))
         self._accumulate_or_step({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, {"weight": weights})
         self.per_sample_weights_grad = None if weights_grad is None else nest(weights_grad, shape(ids))

@@ -8,7 +8,7 @@ from typing import Any
 from .._messages import shown
 from . import ops
 from ._nested import arithmetic, flat, nest, rounding, shape, unravel
-from .layers import OneTable
+from .layers import CallHandle, OneTable
 from .norms import drop
 from .ops import Row, Table
 
@@ -39,7 +39,13 @@ def murmur(key: int, seed: int) -> list[int]:
 
 
 def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Any:
-    """The four rows of each id: the four parts of its hash, modulo the number of rows.
+    """The four rows of each id: the four parts of its hash, modulo the number of rows."""
+    parts = flat(murmur_hash(ids, seed=seed, hash=hash))
+    return nest([part % num_rows for part in parts], (*shape(ids), 4))
+
+
+def murmur_hash(ids: Any, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Any:
+    """The four parts of the hash of each id.
 
     A negative id is hashed as its two's complement in 64 bits; a string goes through `hash` first.
     """
@@ -48,7 +54,7 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
         items[i] = number = hash(item) if isinstance(item, str) and hash is not None else item
         if not -(2**63) <= number < 2**64:
             raise ValueError(f"id {shown(number)} at position {unravel(i, shape(ids))} does not fit into 64 bits")
-    return nest([[part % num_rows for part in murmur(item & _MASK64, seed)] for item in items], shape(ids))
+    return nest([murmur(item & _MASK64, seed) for item in items], shape(ids))
 
 
 class HashEmbedding(OneTable):
@@ -78,24 +84,20 @@ class HashEmbedding(OneTable):
         ones = [1.0] * ops.width(self.weight)
         return drop([ones], self.dropout, self.dropout_seed, number, arithmetic(self.dtype))[0] if number else ones
 
-    def __call__(self, ids: Any) -> Any:
+    def call(self, ids: Any) -> tuple[Any, CallHandle]:
         r, store = rounding(arithmetic(self.dtype)), rounding(self.dtype)
-        self._n_calls += 1
-        self._last_call = ids, self._n_calls if self.dropout else 0
-        rows, mask, out = list(flat(self.rows_of(ids))), self._mask(self._last_call[1]), []
+        rows, number, out = list(flat(self.rows_of(ids))), self._number_of_call(), []
+        mask = self._mask(number)
         for i in range(0, len(rows), 4):
             x = [0.0] * len(mask)
             for row in rows[i : i + 4]:
                 x = [r(a + b) for a, b in zip(x, self.weight[row], strict=True)]
             out.append([store(r(a * m)) for a, m in zip(x, mask, strict=True)])
-        return nest(out, shape(ids))
+        return nest(out, shape(ids)), self._handle(ids, number)
 
-    def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
-        """Each of the four rows gets the gradient of the sum.
-
-        The dropout mask is that of the last call; with `ids` given there is none.
-        """
-        of_call, number = self._last_call if ids is None else (ids, 0)
+    def backward(self, dout: Any, ids: Any = None, *, call: CallHandle | None = None, optimizer: Any = None) -> None:
+        """Each of the four rows gets the gradient of the sum, through the call's dropout mask."""
+        of_call, number = self._call_arguments(call, ids, 0)
         r, mask, width = rounding(arithmetic(self.dtype)), self._mask(number), ops.width(self.weight)
         values = [r(r(x) * mask[i % width]) for i, x in enumerate(flat(dout))]
         rows = list(flat(self.rows_of(of_call)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .._messages import first_few, listed, shown
 from . import ops, search
@@ -22,6 +22,10 @@ class Parameter:
     def __init__(self, data: Any) -> None:
         self.data = data
         self.grad: Any = None
+
+    @property
+    def has_grad(self) -> bool:
+        return self.grad is not None
 
     def zero_grad(self) -> None:
         self.grad = None
@@ -101,12 +105,21 @@ class RowGrad:
         self.rows = [[min(max(x, -bound), bound) for x in row] for row in self.rows]
 
 
+class CallHandle(NamedTuple):
+    """One call of a layer: the layer's tables then, and the arguments."""
+
+    tables: dict[str, Table]
+    arguments: tuple[Any, ...]
+
+
 class Layer:
     """Tables by name and a RowGrad for each."""
 
     padding_idx: int | None = None
     dropout: float = 0.0
+    training = True
     _n_calls = 0
+    _last_ids: tuple[Any, ...] | None = None
 
     def __init__(self, tables: dict[str, Table], dtype: str, trainable_rows: Any = None) -> None:
         self.tables = tables
@@ -114,6 +127,55 @@ class Layer:
         self.trainable_rows = trainable_rows
         self.names: list[str] | None = None  # of the rows of the first table
         self.zero_grad()
+
+    def train(self, mode: bool = True) -> Self:
+        self.training = mode
+        if not mode:
+            self._last_ids = None
+        return self
+
+    def eval(self) -> Self:
+        return self.train(False)
+
+    def call(self, *ids: Any, **options: Any) -> tuple[Any, CallHandle]:
+        """The result of a call, and a handle with which `backward` finds its arguments."""
+        raise NotImplementedError
+
+    def __call__(self, *ids: Any, **options: Any) -> Any:
+        return self.call(*ids, **options)[0]
+
+    def _number_of_call(self) -> int:
+        """Count a call in train mode: the number that selects its dropout mask, 0 for none."""
+        self._n_calls += self.training
+        return self._n_calls if self.training and self.dropout != 0 else 0
+
+    def _handle(self, *arguments: Any) -> CallHandle:
+        if self.training:
+            self._last_ids = arguments
+        return CallHandle(self.tables, arguments)
+
+    def _call_arguments(self, call: CallHandle | None, ids: Any, *others: Any) -> tuple[Any, ...]:
+        """The arguments of a call: of a handle, those given, or those of the last call."""
+        if call is not None:
+            if ids is not None:
+                raise ValueError("ids and call exclude each other, got both")
+            if call.tables is not self.tables:
+                raise ValueError("call must be a call of this layer, and the layer not resized since")
+            return call.arguments
+        if ids is not None:
+            if self.dropout != 0 and self.training:
+                raise ValueError(
+                    "ids do not say which dropout mask their call had: give call=, of layer.call, or neither for the last call; "
+                    "ids alone are for calls without dropout, after eval()"
+                )
+            return ids, *others
+        if self._last_ids is None:
+            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
+        return self._last_ids
+    @property
+    def has_grad(self) -> bool:
+        """Whether there is an accumulated gradient, of any row."""
+        return any(grad.ids for grad in self._grads.values())
 
     def _accumulate_or_step(
         self,
@@ -124,7 +186,7 @@ class Layer:
         factors: dict[str, Any] | None = None,
     ) -> None:
         """Accumulate the gradient, or let an optimiser take a step with it and drop it."""
-        if optimizer is not None and any(grad.ids for grad in self._grads.values()):
+        if optimizer is not None and self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         for name, rows in rows_by_name.items():
             self._grads[name].accumulate(rows, values, by_frequency, (factors or {}).get(name))
@@ -158,6 +220,7 @@ class Layer:
         rows, grad = self.tables[name], self._grads[name]
         width = len(rows[0]) if rows else 0
         n_added = max(n - len(rows), 0)
+        self.tables, self._last_ids = dict(self.tables), None  # handles of earlier calls have the old ones
         del rows[n:]
         rows += [list(row) for row in new_rows] if new_rows is not None else [[0.0] * width for _ in range(n_added)]
         kept = [(r, row) for r, row in zip(grad.ids, grad.rows, strict=True) if r < n]
@@ -193,7 +256,8 @@ class Layer:
     def parameters(self) -> list[Table]:
         return list(self.tables.values())
 
-    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Load tables by name; returns the names that are missing in the state, and unexpected."""
         n_calls = state.get("dropout_calls", self._n_calls)
         state = {name: table for name, table in state.items() if name != "dropout_calls"}
         missing, unexpected = ([name for name in a if name not in b] for a, b in ((self.tables, state), (state, self.tables)))
@@ -207,6 +271,7 @@ class Layer:
         for name, table in known.items():
             self.tables[name][:] = [[round_(x) for x in row] for row in table]
         self._n_calls = n_calls
+        return missing, unexpected
 
 
 def normal(n_rows: int, n_cols: int, std: float, rng: random.Random, dtype: str) -> Table:
@@ -260,13 +325,14 @@ class OneTable(Layer):
         max_norm_in_place: bool = True,
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
+        bounds: str = "raise",
         dtype: str = "float64",
         trainable_rows: Any = None,
     ) -> None:
         Layer.__init__(self, {"weight": weight}, dtype, trainable_rows)
         self.padding_idx = None if padding_idx is None else padding_idx % len(weight)
         self.max_norm, self.max_norm_in_place, self.norm_type = max_norm, max_norm_in_place, norm_type
-        self.scale_grad_by_freq = scale_grad_by_freq
+        self.scale_grad_by_freq, self.bounds = scale_grad_by_freq, bounds
 
     @property
     def weight(self) -> Table:
@@ -295,11 +361,11 @@ class OneTable(Layer):
 class Embedding(OneTable):
     """x[i] = weight[ids[i]]."""
 
-    def __call__(self, ids: Any) -> Any:
-        out = ops.gather(self._rescaled(ops.resolve_ids(ids, len(self.weight))), ids, dtype=self.dtype)
-        self._ids = ids
-        return out
+    def call(self, ids: Any) -> tuple[Any, CallHandle]:
+        table = self._rescaled(ops.resolve_ids(ids, len(self.weight), self.bounds))
+        return ops.gather(table, ids, bounds=self.bounds, dtype=self.dtype), self._handle(ids)
 
-    def backward(self, dout: Any, ids: Any = None, *, optimizer: Any = None) -> None:
-        rows = ops.resolve_ids(self._ids if ids is None else ids, len(self.weight))
+    def backward(self, dout: Any, ids: Any = None, *, call: CallHandle | None = None, optimizer: Any = None) -> None:
+        (of_call,) = self._call_arguments(call, ids)
+        rows = ops.resolve_ids(of_call, len(self.weight), self.bounds)
         self._accumulate_or_step({"weight": self._without_padding(rows)}, list(flat(dout)), optimizer, self.scale_grad_by_freq)

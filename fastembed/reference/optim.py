@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any, ClassVar
 
-from .._messages import listed
+from .._messages import shown
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
@@ -67,13 +67,18 @@ class Optimizer:
         lr_multipliers: Any = None,
         master_rows: bool = False,
         stochastic_rounding: int | None = None,
+        step_without_grad: bool = True,
         **options: Any,
     ) -> None:
-        if len(values) > len(self.defaults) or not set(options) <= set(self.defaults):
-            raise TypeError(f"options must be of {list(self.defaults)}, got {listed(values)} and {listed(options)}")
+        if len(values) > len(self.defaults):
+            raise TypeError(f"{type(self).__name__} has {len(self.defaults)} options, got {len(values)}")
+        known = (*self.defaults, "trainable_rows", "lr_multipliers", "master_rows", "stochastic_rounding", "step_without_grad")
+        for name in options:
+            if name not in known:
+                raise TypeError(f"{type(self).__name__} has no option {shown(name, str)}; it has {', '.join(known)}")
         self.__dict__ |= self.defaults | dict(zip(self.defaults, values, strict=False)) | options
         self.dtype = dtype
-        self._master_rows, self._seed = master_rows, stochastic_rounding
+        self._master_rows, self._seed, self._steps_without_grad = master_rows, stochastic_rounding, step_without_grad
         parts = list(items) if isinstance(items, list | tuple) else [items]
         are_groups = bool(parts) and all(isinstance(part, dict) for part in parts)
         self.param_groups = [dict(part) for part in parts] if are_groups else [{"params": parts}]
@@ -149,7 +154,8 @@ class Optimizer:
             data = item.data if shape(item.data) else [item.data]
             grads = None if item.grad is None else _rows(item.grad if shape(item.grad) else [item.grad])
             for i, (w, state) in enumerate(zip(_rows(data), self._rows_of_state(k, "data", _rows(data)), strict=True)):
-                RULES[self.rule](w, [0.0] * len(w) if grads is None else grads[i], state, s, 1.0, r)
+                g = [0.0] * len(w) if grads is None else self._ascent(k, grads[i])
+                RULES[self.rule](w, g, state, s, 1.0, r)
             if not shape(item.data):
                 item.data = data[0]
             return
@@ -157,7 +163,7 @@ class Optimizer:
         for place, (name, table) in enumerate(item.tables.items()):
             grad, states = item.grads()[name], self._rows_of_state(k, name, table)
             factors = multipliers[name]
-            with_gradient = dict(zip(grad.ids, grad.rows, strict=True))
+            with_gradient = {i: self._ascent(k, g) for i, g in zip(grad.ids, grad.rows, strict=True)}
             for i, w in enumerate(table):
                 if factors[i] != 0 and (self.is_dense or i in with_gradient):
                     self._step_row(k, (place, i), w, with_gradient.get(i, [0.0] * len(w)), states[i], s, factors[i])
@@ -178,6 +184,10 @@ class Optimizer:
             random = None if self._seed is None else random_bits(self._seed, 16 * k + table, self.steps[k], row, col)
             w[col] = nearest(x, dtype) if random is None else at_random(x, dtype, random)
 
+    def _ascent(self, k: int, g: Row) -> Row:
+        """A row's gradient, or with `maximize` its negative."""
+        return [-x for x in g] if self._option(k, "maximize") else g
+
     def _has_master(self, k: int) -> bool:
         return self._master_rows and is_half(self._dtype(k))
 
@@ -191,10 +201,11 @@ class Optimizer:
             item.zero_grad()
 
     def step(self) -> None:
-        """One step of every item; an item without a gradient has a gradient of zeros."""
-        for k in range(len(self.items)):
+        """One step of every item; one without a gradient has a gradient of zeros, or takes none."""
+        moved = [k for k, item in enumerate(self.items) if self._steps_without_grad or item.has_grad]
+        for k in moved:
             self._check_rates(k)
-        for k in range(len(self.items)):
+        for k in moved:
             self._step_item(k)
 
     def flush(self) -> None:
@@ -205,18 +216,40 @@ class SGD(Optimizer):
     """w = w - lr g, with momentum and L2 decay; dense."""
 
     rule, state_names = "sgd", ("momentum_buffer",)
-    defaults: ClassVar = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
+    defaults: ClassVar = {
+        "lr": 1e-3,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "nesterov": False,
+        "dampening": 0.0,
+        "maximize": False,
+    }
+
+    momentum: float
+    dampening: float
+    nesterov: bool
+
+    def __init__(self, items: Any, *values: Any, **options: Any) -> None:
+        super().__init__(items, *values, **options)
+        for group in self.param_groups:
+            nesterov, momentum, dampening = (group.get(name, getattr(self, name)) for name in ("nesterov", "momentum", "dampening"))
+            if nesterov and (momentum == 0 or dampening != 0):
+                got = f"momentum {float(momentum)} and dampening {float(dampening)}"
+                raise ValueError(f"nesterov requires a momentum above 0 and no dampening, got {got}")
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, momentum, decay, nesterov = (self._option(k, name) for name in ("lr", "momentum", "weight_decay", "nesterov"))
-        return scalars(lr=lr, beta1=momentum, l2=decay, nesterov=float(nesterov))
+        kept = 1.0 if t == 1 else 1.0 - self._option(k, "dampening")
+        return scalars(lr=lr, beta1=momentum, alpha1=kept, l2=decay, nesterov=float(nesterov))
 
 
 class Adagrad(Optimizer):
     """w = w - lr / (1 + (t - 1) lr_decay) g / (sqrt(sum of g g) + eps), with L2 decay; dense."""
 
     rule, state_names = "adagrad", ("sum",)
-    defaults: ClassVar = {"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10}
+    defaults: ClassVar = {
+        "lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "maximize": False,
+    }  # fmt: skip
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, lr_decay, decay, eps = (self._option(k, name) for name in ("lr", "lr_decay", "weight_decay", "eps"))
@@ -227,7 +260,7 @@ class RowWiseAdagrad(Optimizer):
     """FBGEMM's Adagrad with one number of state per row; the rows of the gradient alone."""
 
     rule, state_names, is_dense = "row_wise_adagrad", ("sum",), False
-    defaults: ClassVar = {"lr": 1e-2, "eps": 1e-8, "weight_decay": 0.0, "weight_decay_mode": "l2"}
+    defaults: ClassVar = {"lr": 1e-2, "eps": 1e-8, "weight_decay": 0.0, "weight_decay_mode": "l2", "maximize": False}
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, eps, decay, mode = (self._option(k, name) for name in ("lr", "eps", "weight_decay", "weight_decay_mode"))
@@ -238,7 +271,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015) with L2 decay; dense."""
 
     rule, state_names = "adam", ("exp_avg", "exp_avg_sq")
-    defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
+    defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "maximize": False}
 
     def _decay(self, lr: float, decay: float) -> dict[str, float]:
         return {"l2": decay}
@@ -273,7 +306,7 @@ class SparseAdam(Optimizer):
     """torch.optim.SparseAdam: the rows of the gradient alone, with one step count for all rows."""
 
     rule, state_names, is_dense = "sparse_adam", ("exp_avg", "exp_avg_sq"), False
-    defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+    defaults: ClassVar = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "maximize": False}
 
     def scalars(self, k: int, t: int) -> Scalars:
         lr, (beta1, beta2), eps = (self._option(k, name) for name in ("lr", "betas", "eps"))

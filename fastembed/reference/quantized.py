@@ -31,20 +31,36 @@ def _ends(row: Row) -> tuple[float, float]:
     return min(row, default=0.0) + 0.0, max(row, default=0.0) + 0.0
 
 
-def _quantization_parameters(row: Row, bits: int) -> tuple[float, float, float]:
-    """The scale, the bias, and the inverse scale with which elements are quantised."""
+_LARGEST = {8: 3.4028234663852886e38, 4: 65504.0}
+"""The largest finite number of that format: of the extent of a row for 8 bits, else of both."""
+
+
+def _clipped(x: float, limit: float) -> float:
+    """The nearest number from -limit to limit."""
+    return max(-limit, min(x, limit))
+
+
+def _quantization_parameters(row: Row, bits: int, errors: str) -> tuple[float, float, float]:
+    """The scale, the bias, and the inverse scale with which elements are quantised.
+
+    What the format cannot hold becomes its largest finite number, of that sign, if errors is clip.
+    """
+    limit = math.inf if errors == "raise" else _LARGEST[bits]
     r, h = rounding("float32"), rounding("float16")
     low, high = _ends(row)
     if bits == 8:
-        extent = r(high - low)
+        extent = _clipped(r(high - low), limit)
         return r(extent / 255), low, r(255 / r(extent + r(1e-8)))
-    low = h(low)
-    scale = h(r(r(high - low) / 15)) or 1.0
+    low = _clipped(h(low), limit)
+    scale = _clipped(h(r(r(high - low) / 15)), limit) or 1.0
     return scale, low, r(1 / scale)
 
 
-def quantize(table: Table, bits: int) -> list[list[int]]:
+def quantize(table: Table, bits: int, errors: str = "raise") -> list[list[int]]:
     """Pack each row as FBGEMM's QuantUtils.cc does, for rows of any width; a bias of zero is +0.0.
+
+    A row that the format cannot hold is a ValueError; or, if errors is "clip", its scale and bias
+    are the largest there are, and elements outside of what they reach become its nearest end.
 
     The functions there are FloatOrHalfToFused8BitRowwiseQuantizedSBFloat and
     FloatOrHalfToFusedNBitRowwiseQuantizedSBHalf.
@@ -55,11 +71,11 @@ def quantize(table: Table, bits: int) -> list[list[int]]:
         for j, x in enumerate(row):
             if not math.isfinite(x):
                 raise ValueError(f"row {i} of the table has {x} at column {j}, and only finite numbers can be quantized")
-        scale, bias, inverse = _quantization_parameters(row, bits)
+        scale, bias, inverse = _quantization_parameters(row, bits, errors)
         if not (math.isfinite(scale) and math.isfinite(bias)):
             low, high = _ends(row)
             raise ValueError(f"row {i} of the table goes from {low} to {high}, which is too far for {bits} bits")
-        q = [max(0, min(round(r(r(x - bias) * inverse)), 2**bits - 1)) for x in row]
+        q = [round(max(0.0, min(r(r(x - bias) * inverse), 2**bits - 1))) for x in row]
         if bits == 4:
             q = [low | high << 4 for low, high in zip(q[::2], [*q[1::2], 0], strict=False)]
         packed.append([*q, *struct.pack(_FORMATS[bits], scale, bias)])

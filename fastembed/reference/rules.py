@@ -27,13 +27,13 @@ def _root(x: float) -> float:
 
 
 def sgd(w: Row, g: Row, state: list[Row], s: Scalars, k: float, r: Rounding) -> None:
-    """torch.optim.SGD: b = mu b + g; g = g + mu b with nesterov, else b; w = w - lr g"""
-    lr, mu = r(s["lr"] * k), r(s["beta1"])
+    """torch.optim.SGD: b = mu b + a1 g; g = g + mu b with nesterov, else b; w = w - lr g"""
+    lr, mu, a1 = r(s["lr"] * k), r(s["beta1"]), r(s["alpha1"])
     for d, w_d in enumerate(w):
         g_d = _with_l2(w_d, g[d], s, r)
         if s["beta1"] != 0:
             b = state[0]
-            b[d] = r(r(mu * b[d]) + g_d)
+            b[d] = r(r(mu * b[d]) + r(a1 * g_d))
             g_d = r(g_d + r(mu * b[d])) if s["nesterov"] != 0 else b[d]
         w[d] = r(w_d - r(lr * g_d))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import norms, ops
 from ._nested import arithmetic, broadcast, flat, nest, rounding, shape
-from .layers import Layer, RowGrad, normal
+from .layers import CallHandle, Layer, RowGrad, normal
 from .ops import Row, Table
 
 Rows = dict[str, list[int | None]]
@@ -59,10 +59,11 @@ class TokenPositionEmbedding(Layer):
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         dropout_seed: int = 0,
+        bounds: str = "raise",
     ) -> None:
         Layer.__init__(self, {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype}), dtype, trainable_rows)
         self.token_scale, self.norm, self.norm_eps = token_scale, norm, norm_eps
-        self.dropout, self.dropout_seed = dropout, dropout_seed
+        self.dropout, self.dropout_seed, self.bounds = dropout, dropout_seed, bounds
 
     @property
     def wte(self) -> Table:
@@ -73,7 +74,7 @@ class TokenPositionEmbedding(Layer):
         return self.tables["wpe"]
 
     def _rows(self, token_ids: Any, position_ids: Any, start: int, lengths: Any, mask: Any, type_ids: Any) -> Rows:
-        """The row of each table at each position of the batch, None at padded positions."""
+        """The row of each table at each position of the batch, None for none and in the padding."""
         of_shape = shape(token_ids)
         kept = [True] * len(list(flat(token_ids)))
         if mask is not None:
@@ -87,7 +88,7 @@ class TokenPositionEmbedding(Layer):
         rows = {}
         for name, ids_of_table in ids.items():
             given = nest([i if is_kept else 0 for i, is_kept in zip(ids_of_table, kept, strict=True)], of_shape)
-            resolved = ops.resolve_ids(given, len(self.tables[name]), name=names[name])
+            resolved = ops.resolve_ids(given, len(self.tables[name]), self.bounds, names[name])
             rows[name] = [r if is_kept else None for r, is_kept in zip(resolved, kept, strict=True)]
         return rows
 
@@ -106,7 +107,7 @@ class TokenPositionEmbedding(Layer):
             sums.append(x)
         return sums
 
-    def __call__(
+    def call(
         self,
         token_ids: Any,
         position_ids: Any = None,
@@ -115,16 +116,15 @@ class TokenPositionEmbedding(Layer):
         lengths: Any = None,
         mask: Any = None,
         type_ids: Any = None,
-    ) -> Any:
+    ) -> tuple[Any, CallHandle]:
         store, compute = rounding(self.dtype), arithmetic(self.dtype)
-        self._n_calls += 1
-        x = self._sum(self._rows(token_ids, position_ids, start, lengths, mask, type_ids))
+        arguments = (token_ids, position_ids, start, lengths, mask, type_ids)
+        x, number = self._sum(self._rows(*arguments)), self._number_of_call()
         if self.norm is not None:
             x = [norms.normalise(row, self.norm == "layer", self.norm_eps, compute)[0] for row in x]
-        if self.dropout != 0:
-            x = norms.drop(x, self.dropout, self.dropout_seed, self._n_calls, compute)
-        self._ids = (token_ids, position_ids, start, lengths, mask, type_ids)
-        return nest([[store(x_d) for x_d in row] for row in x], shape(token_ids))
+        if number:
+            x = norms.drop(x, self.dropout, self.dropout_seed, number, compute)
+        return nest([[store(x_d) for x_d in row] for row in x], shape(token_ids)), self._handle(*arguments, number)
 
     def backward(
         self,
@@ -136,14 +136,16 @@ class TokenPositionEmbedding(Layer):
         lengths: Any = None,
         mask: Any = None,
         type_ids: Any = None,
+        call: CallHandle | None = None,
         optimizer: Any = None,
     ) -> None:
-        rows = self._rows(*(self._ids if ids is None else (ids, position_ids, start, lengths, mask, type_ids)))
+        *arguments, number = self._call_arguments(call, ids, position_ids, start, lengths, mask, type_ids, 0)
+        rows = self._rows(*arguments)
         width, compute = ops.width(self.wte, self.wpe), arithmetic(self.dtype)
         values = list(flat(dout))
         gradients = [values[i * width : (i + 1) * width] for i in range(len(rows["wte"]))]
-        if self.dropout != 0 and ids is None:
-            gradients = norms.drop(gradients, self.dropout, self.dropout_seed, self._n_calls, compute)
+        if number:
+            gradients = norms.drop(gradients, self.dropout, self.dropout_seed, number, compute)
         if self.norm is not None:
             normed = [norms.normalise(row, self.norm == "layer", self.norm_eps, compute) for row in self._sum(rows)]
             gradients = [

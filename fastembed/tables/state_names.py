@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _checks
 from ..functional.statistics import LOOKUPS
@@ -12,17 +12,41 @@ if TYPE_CHECKING:
     from .._typing import Array
 
 DROPOUT_CALLS = "dropout_calls"
+# What models in a wrapper (DistributedDataParallel, torch.compile) or with a head put before names.
+_PREFIXES = ("module.", "_orig_mod.", "transformer.", "model.")
 
 
-def match_names(
-    state: Mapping[str, Any], tables: Mapping[str, Array], aliases: Mapping[str, str], strict: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tables and the look-up counts of a state, each by the name of the table.
+class IncompatibleKeys(NamedTuple):
+    """What loading a state with ``strict=False`` left out, as in PyTorch.
+
+    Attributes
+    ----------
+    missing_keys : list of str
+        Names of tables that the state lacks: these tables are unchanged.
+    unexpected_keys : list of str
+        Names in the state that are none of the layer's: these were ignored.
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Matched(NamedTuple):
+    """A state by the names of a layer: tables, counts of look-ups, the number of calls if there."""
+
+    tables: dict[str, Any]
+    counts: dict[str, Any]
+    n_calls: dict[str, Any]
+    left_out: IncompatibleKeys
+
+
+def match_names(state: Mapping[str, Any], tables: Mapping[str, Array], aliases: Mapping[str, str], strict: bool) -> Matched:
+    """The parts of a state by the names of the tables.
 
     Parameters
     ----------
     state : mapping of name to array_like
-        Names may begin with ``transformer.``.
+        Names may begin with any of ``module.``, ``_orig_mod.``, ``transformer.`` and ``model.``.
     tables : mapping of name to ndarray
     aliases : mapping of name to name
         Other names of the tables in checkpoints.
@@ -33,13 +57,15 @@ def match_names(
         raise TypeError(f"state must be a mapping of names to arrays, got {type(state).__name__}")
     known: dict[str, Any] = {}
     counted: dict[str, Any] = {}
+    n_calls: dict[str, Any] = {}
     unexpected = []
     for key, value in state.items():
-        plain = key.removeprefix("transformer.").removesuffix(LOOKUPS)
-        name, found = aliases.get(plain, plain), counted if key.endswith(LOOKUPS) else known
-        if key == DROPOUT_CALLS:
-            continue
-        if name not in tables:
+        plain = _without_prefixes(key)
+        of_table = plain.removesuffix(LOOKUPS)
+        name, found = aliases.get(of_table, of_table), counted if plain.endswith(LOOKUPS) else known
+        if plain == DROPOUT_CALLS:
+            name, found = plain, n_calls
+        if name not in tables and found is not n_calls:
             unexpected.append(key)
         elif name in found:
             raise KeyError(f"{name} is there twice in {_checks.listed(sorted(state))}")
@@ -48,4 +74,12 @@ def match_names(
     missing = [name for name in tables if name not in known]
     if strict and (missing or unexpected):
         raise KeyError(f"missing names {missing}, unexpected names {_checks.listed(unexpected)}; expected {list(tables)}")
-    return known, counted
+    return Matched(known, counted, n_calls, IncompatibleKeys(missing, unexpected))
+
+
+def _without_prefixes(key: str) -> str:
+    """The name without the prefixes that wrappers of models add, in any order."""
+    for prefix in _PREFIXES:
+        if key.startswith(prefix):
+            return _without_prefixes(key.removeprefix(prefix))
+    return key

@@ -67,8 +67,8 @@ class Storage(Protocol):
     def view(self, array: Array) -> Array:
         """The array that a user gets for one of this storage."""
 
-    def prefetch(self, ids: Any) -> None:
-        """Prepare a look-up of rows; ids out of range are ignored or an IndexError."""
+    def prefetch(self, ids: Any, bounds: str = "raise") -> None:
+        """Prepare a look-up of rows; ids that ``bounds`` refuses are ignored or an IndexError."""
 
     def begin_write(self, rows: Array | None) -> None:
         """Prepare a change of rows (checked int64; None: all) and of their state."""
@@ -114,7 +114,7 @@ class InMemory:
     def view(self, array: Array) -> Array:
         return array
 
-    def prefetch(self, ids: Any) -> None: ...
+    def prefetch(self, ids: Any, bounds: str = "raise") -> None: ...
 
     def begin_write(self, rows: Array | None) -> None: ...
 

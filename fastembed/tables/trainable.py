@@ -98,6 +98,11 @@ class Trainable:
         """Drop the accumulated gradient."""
         raise NotImplementedError
 
+    @property
+    def has_grad(self) -> bool:
+        """Whether there is an accumulated gradient, of any row."""
+        raise NotImplementedError
+
     def batches(self) -> dict[str, list[Batch]]:
         """The accumulated gradient for the kernels: a batch for each matrix of each array."""
         raise NotImplementedError

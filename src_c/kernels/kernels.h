@@ -27,7 +27,7 @@ static inline fe_dtype fe_arithmetic(fe_dtype dtype)
 /* Bytes of an element; for packed rows, of an element of their results. */
 static inline int64_t fe_item_size(fe_dtype dtype)
 {
-    return dtype == FE_F64 ? sizeof(double) : fe_is_half(dtype) ? sizeof(uint16_t) : sizeof(float);
+    return dtype == FE_F64 ? sizeof(double) : fe_is_half(dtype) ? sizeof(uint16_t) : dtype == FE_BYTES ? 1 : sizeof(float);
 }
 
 static inline char *fe_row(const fe_table *table, int64_t row)
@@ -62,13 +62,13 @@ typedef void fe_gather_halves_kernel(const fe_table *wte, const int64_t *token_r
 /* for d: out[d] = a[d] + b[d]: one row */
 typedef void fe_add_row_kernel(char *out, const char *a, const char *b, int64_t n_cols);
 
-/* for i: table[rows[i]] += values[i], unless no row */
-typedef void fe_scatter_add_kernel(const fe_table *table, const int64_t *rows, fe_run values);
+/* for i < n_items: table[rows[i]] += values[i], unless no row; later rows and values are only
+ * prefetched */
+typedef void fe_scatter_add_kernel(const fe_table *table, const int64_t *rows, fe_run values, int64_t n_items);
 
-/* for i: dwte[token_rows[i]] += dout[i], dwpe[position_rows[i]] += dout[i], unless no row; dout is
- * read once */
+/* the same: dwte[token_rows[i]] += dout[i], dwpe[position_rows[i]] += dout[i]; dout is read once */
 typedef void fe_scatter_add_pair_kernel(const fe_table *dwte, const int64_t *token_rows, const fe_table *dwpe,
-                                        const int64_t *position_rows, fe_run dout);
+                                        const int64_t *position_rows, fe_run dout, int64_t n_items);
 
 /* ---- optimisers ---- */
 

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+import fastembed as fe
 from fastembed import bench
 from fastembed.bench import cases, peers, suite, workloads
 from fastembed.bench.peers import Contender
@@ -22,6 +23,34 @@ def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):
     ours, torchs = result.cases[0].entries
     assert (ours.status, len(ours.seconds)) == ("ok", 1)
     assert torchs.status in ("ok", "absent")
+
+
+def test_what_runs_only_where_it_is_named():
+    unusual = set(bench.WORKLOADS) - set(bench.USUAL)
+    assert all(name == "long-run" or name.startswith(("beside-", "second-core-")) for name in unusual)
+    assert {"long-run", "beside-gpt2-backward-zipf", "second-core-gpt2-backward-zipf"} <= unusual
+
+
+def test_fastembed_against_itself_with_one_thread():
+    seen = []
+
+    def setup(inputs):
+        return lambda k: seen.append(fe.get_num_threads())
+
+    ours, itself = peers.against_itself((Contender("fastembed", "counts", setup), Contender("torch", "other", setup)), False)
+    with fe.threads(3):
+        for contender in (ours, itself):
+            assert contender.ready(peers.Inputs()).seconds([0, 1]) > 0
+    assert (ours.peer, itself.peer, seen) == ("fastembed", "itself", [3, 3, 1, 1])
+    (result,) = bench.run(Plan(["second-core-gpt2-backward-zipf"], ["itself"], [2], runs=2, quick=True))
+    assert [entry.status for entry in result.cases[0].entries] == ["ok", "ok", "ok"]
+
+
+def test_fastembed_beside_the_threads_of_torch():
+    pytest.importorskip("torch")
+    (result,) = bench.run(Plan(["beside-gpt2-backward-zipf"], ["itself", "torch"], [2], runs=2, quick=True))
+    names = [entry.peer for entry in result.cases[0].entries if entry.status == "ok"]
+    assert names == ["fastembed", "itself", "torch", "torch", "copy"]
 
 
 @pytest.mark.parametrize("name", ["gpt2-step-sgd", "gpt2-step-rowwise-adagrad", "gpt2-step-sparse-adam", "gpt2-step-adamw"])

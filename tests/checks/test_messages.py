@@ -143,8 +143,12 @@ def calls():
     yield "Parameter", fe.Parameter, {"array": np.ones(3)}
     yield "clip_grad_norm", fe.optim.clip_grad_norm, {"layers_and_parameters": items, "max_norm": 1.0, "error_if_nonfinite": True}
     step = {"layers_and_parameters": items, "lr": 0.1, "trainable_rows": [1], "lr_multipliers": np.ones(6)}
-    rounding = {"master_rows": False, "stochastic_rounding": 1}
-    yield "SGD", fe.optim.SGD, {**step, **rounding, "momentum": 0.5, "weight_decay": 0.1, "nesterov": True}
+    rounding = {"master_rows": False, "stochastic_rounding": 1, "step_without_grad": False}
+    yield (
+        "SGD",
+        fe.optim.SGD,
+        {**step, **rounding, "momentum": 0.5, "weight_decay": 0.1, "nesterov": True, "dampening": 0.0, "maximize": True},
+    )
     yield "Adam", fe.optim.Adam, {**step, "betas": (0.9, 0.99), "eps": 1e-8}
     yield "RowWiseAdagrad", fe.optim.RowWiseAdagrad, {**step, "weight_decay_mode": "l2"}
     sgd = fe.optim.SGD(items)

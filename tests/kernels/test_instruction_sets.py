@@ -34,7 +34,9 @@ def results(drawn):
             fe.gather_add(wte, missing, wpe, bounds="zero", out=out)
             fe.gather_add_backward(dout, ids, dwte, dwpe)
             fe.scatter_add(table, missing, dout, bounds="zero")
-            found += [fe.gather(wte, ids), fe.gather_add(wte, ids, wpe), out, dwte, dwpe, table]
+            backwards = wte.copy()  # in runs of the last axis, which blocks of items cut anywhere
+            fe.scatter_add(backwards, ids[..., ::-1], dout[..., ::-1, :])
+            found += [fe.gather(wte, ids), fe.gather_add(wte, ids, wpe), out, dwte, dwpe, table, backwards]
     return found
 
 

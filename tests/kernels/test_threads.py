@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from common import needs_c, with_path
+from common import needs_c, same_bits, with_path
 from shared_look_up import a_look_up, output_of
 
 import fastembed as fe
@@ -50,6 +50,26 @@ def test_many_callers_at_once():
         thread.join()
     fe.set_num_threads(before)
     assert not wrong
+
+
+def test_many_callers_that_add_at_once():
+    """Each to a table of its own, in more strips than there are free threads."""
+    rng = np.random.default_rng(0)
+    ids, values = rng.integers(0, 50, 2_000), rng.random((2_000, 200), np.float32)
+    expected, tables = np.zeros((50, 200), np.float32), np.zeros((6, 50, 200), np.float32)
+    with fe.threads(1):
+        for _ in range(5):
+            fe.scatter_add(expected, ids, values)
+    with fe.threads(3):
+        callers = [
+            threading.Thread(target=lambda table=table: [fe.scatter_add(table, ids, values) for _ in range(5)])
+            for table in tables
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert all(same_bits(table, expected) for table in tables)
 
 
 @pytest.mark.parametrize("layer", ["fe.Embedding(100_000, 64, rng=0)", "fe.TokenPositionEmbedding(100_000, 500, 64, rng=0)"])
@@ -109,6 +129,7 @@ print(a_look_up(8), open("/proc/self/status").read().split("Threads:")[1].split(
     assert result.stdout == "True 1\n", result.stderr
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize(("n_threads", "width"), [(1, 64), (1, 0), (2, 0)])
 def test_control_c_ends_a_long_look_up(n_threads, width):
     """Within 0.2 s of the signal: while rows are copied, and while ids are checked.

@@ -76,6 +76,24 @@ def test_ids_of_every_type_and_layout_mean_their_value(dtype, layout):
     assert fe.hash_ids(relaid(ids, layout), 1000, seed=3).tolist() == expected
 
 
+def test_the_hash_itself_is_to_be_had():
+    for seed, hashes in KNOWN.items():
+        parts = fe.murmur_hash(KNOWN_IDS, seed=seed)
+        assert parts.dtype == np.uint32
+        assert parts.tolist() == reference.murmur_hash(list(KNOWN_IDS), seed=seed) == hashes
+    words = [["a", "b"], ["b", "c"]]
+    assert fe.murmur_hash(words, seed=3, hash=crc).tolist() == reference.murmur_hash(words, seed=3, hash=crc)
+    assert fe.murmur_hash(7).shape == (4,)
+    assert fe.murmur_hash(np.zeros((2, 0), "i4")).shape == (2, 0, 4)
+    for text, error, arguments in (
+        ("seed must be from 0 to 4294967295, got -1", ValueError, {"ids": [1], "seed": -1}),
+        ("ids that are strings need hash=", TypeError, {"ids": ["a"]}),
+        ("does not fit into 64 bits", ValueError, {"ids": [2**64]}),
+    ):
+        with pytest.raises(error, match=text):
+            fe.murmur_hash(**arguments)
+
+
 def test_ids_in_lists_may_take_all_of_64_bits():
     mixed = [[2**64 - 1, -1], [-(2**63), 2**63]]
     rows = fe.hash_ids(mixed, 1000)
@@ -131,13 +149,14 @@ def test_layers_train_as_the_reference_does(dtype, seed, name, dropout, n_rows, 
         ids = ids_of(rng, shape)
         given_ids = ids if rng.random() < 0.7 else np.array([f"word {i}" for i in ids.flat], object).reshape(shape)
         assert layer.rows_of(given_ids).tolist() == like.rows_of(given_ids.tolist())
-        got, expected = layer(given_ids), like(given_ids.tolist())
+        (got, call), (expected, like_call) = layer.call(given_ids), like.call(given_ids.tolist())
         assert same_bits(got, np.array(expected, to).reshape(*shape, D))
         dout = rng.standard_normal(got.shape).astype(wide)
         layer.backward(dout, optimizer=optimizer)
         like.backward(dout.tolist(), optimizer=like_optimizer)
-        layer.backward(dout, ids, optimizer=optimizer)
-        like.backward(dout.tolist(), ids.tolist(), optimizer=like_optimizer)
+        of_call, like_of_call = ({"call": call}, {"call": like_call}) if dropout else ({"ids": ids}, {"ids": ids.tolist()})
+        layer.backward(dout, **of_call, optimizer=optimizer)
+        like.backward(dout.tolist(), **like_of_call, optimizer=like_optimizer)
         assert layer.grads()["weight"].ids.tolist() == like.grads()["weight"].ids
         assert same_bits(layer.grads()["weight"].rows, np.array(like.grads()["weight"].rows, wide).reshape(-1, D))
     assert same_bits(layer.weight, np.array(like.weight, to))
@@ -285,8 +304,8 @@ def test_copies_state_and_eval():
     layer = fe.HashEmbedding(V, D, seed=9, hash=crc, dropout=0.5, rng=0)
     opt = fe.optim.Adam(layer, lr=0.1)
     for k in range(3):
-        layer.backward(np.ones((2, D), "f4"), ids=[k, k + 1], optimizer=opt)
-    layer(["a"])
+        layer.eval().backward(np.ones((2, D), "f4"), ids=[k, k + 1], optimizer=opt)
+    layer.train()(["a"])
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert repr(other) == repr(layer) == "HashEmbedding(13, 5, seed=9, dtype=float32, dropout=0.5)"
         assert same_bits(other.weight, layer.weight)

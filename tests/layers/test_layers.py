@@ -265,3 +265,22 @@ def test_options_are_shown():
     pair = fe.TokenPositionEmbedding(4, 3, 2, n_types=2)
     assert pair.wtype is pair.state_dict()["wtype"]
     assert fe.TokenPositionEmbedding(4, 3, 2).wtype is None
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "transformer.", "model.", "module._orig_mod.transformer."])
+def test_loading_says_what_it_left_out(prefix):
+    emb = fe.TokenPositionEmbedding(3, 2, 2, dropout=0.5, rng=0)
+    wte = np.full((3, 2), 5.0)
+    state = {f"{prefix}wte.weight": wte, f"{prefix}wte.lookups": np.arange(3), f"{prefix}dropout_calls": 7, "lm_head.weight": 0}
+    left_out = emb.load_state_dict(state, strict=False)
+    assert left_out == (["wpe"], ["lm_head.weight"])
+    assert (left_out.missing_keys, left_out.unexpected_keys) == left_out
+    assert np.array_equal(emb.wte, wte)
+    assert emb.state_dict()["dropout_calls"] == 7
+    assert emb.lookup_counts()["wte"].tolist() == [0, 1, 2]
+    like = fe.reference.TokenPositionEmbedding(3, 2, 2)
+    assert like.load_state_dict({"wte": wte.tolist(), "lm_head": 0}, strict=False) == (["wpe"], ["lm_head"])
+    complete = {f"{prefix}{name}": table for name, table in emb.state_dict().items()}
+    assert emb.load_state_dict(complete) == ([], [])
+    with pytest.raises(KeyError, match="wte is there twice"):
+        emb.load_state_dict(complete | {f"model.{prefix}wte": wte})

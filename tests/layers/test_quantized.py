@@ -356,3 +356,35 @@ def test_nearest_of_packed_rows_is_that_of_their_floats(bits):
         assert same_bits(packed.nearest(3, 4, metric).ids, floats.nearest(3, 4, metric).ids)
     assert same_bits(packed.analogy(1, 2, 3).ids, floats.analogy(1, 2, 3).ids)
     assert outcome(packed.nearest, 500) == outcome(floats.nearest, 500)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rows_that_the_format_cannot_hold_are_clipped(bits):
+    largest = np.float32(3.4028234663852886e38)
+    odd = np.array(
+        [
+            [-largest, 0, largest], [largest] * 3,
+            [-largest] * 3, [-largest, -largest / 2, 0], [-1e30, 5, 7], [1e6, 1e6 + 5, 1e6],
+            [-1e6, 1e6, 0], [0, 65520 * 15, 1], [-65519, 0, 1], [-65520, 0, 1], [1, 2, 3], [0, -0.0, 0],
+        ],
+        np.float32,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    drawn = (rng.standard_normal((300, 3)) * 10.0 ** rng.integers(-3, 39, (300, 1))).clip(-largest, largest).astype(np.float32)
+    for table in (odd, drawn):
+        layer = fe.QuantizedEmbedding.from_float(table, bits=bits, errors="clip")
+        assert layer.packed.tolist() == reference.quantize(table.tolist(), bits, "clip")
+        assert np.isfinite(layer.dequantize()).all()
+    layer = fe.QuantizedEmbedding.from_float(odd, bits=bits, errors="clip")
+    held = [i for i, row in enumerate(odd) if outcome(fe.QuantizedEmbedding.from_float, row[None], bits=bits)[0] == "returned"]
+    assert len(held) < len(odd)
+    assert np.array_equal(layer.packed[held], fe.QuantizedEmbedding.from_float(odd[held], bits=bits).packed)
+    if bits == 4:  # the ends of what is left are exact
+        assert layer([6, 7]).tolist() == [[-65504.0, 14 * 65504.0, 0.0], [0.0, 15 * 65504.0, 0.0]]
+    for value in (np.inf, np.nan):
+        table = np.array([[1, 2], [3, value]], np.float32)
+        got = outcome(fe.QuantizedEmbedding.from_float, table, bits=bits, errors="clip")
+        assert got == outcome(reference.quantize, table.tolist(), bits, "clip")
+        assert got[1:] == (ValueError, f"row 1 of the table has {value} at column 1, and only finite numbers can be quantized")
+    with pytest.raises(ValueError, match="errors must be one of raise, clip; got 'ignore'"):
+        fe.QuantizedEmbedding.from_float(odd, bits=bits, errors="ignore")

@@ -12,12 +12,23 @@ from fastembed import reference
 from fastembed._kernels import backend
 
 OPTIONS = {
-    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02}, {"weight_decay": 0.1}],
-    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6}],
-    "RowWiseAdagrad": [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4}],
+    "SGD": [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.02},
+        {"momentum": 1.5},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9, "dampening": 0.3, "maximize": True},
+    ],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-6, "maximize": True}],
+    "RowWiseAdagrad": [
+        {},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "weight_decay_mode": "decoupled", "eps": 1e-4, "maximize": True},
+    ],
     "Adam": [{}, {"weight_decay": 0.01}, {"betas": (0.0, 0.5), "eps": 1e-3}, {"betas": (0.95, 0.6)}],
-    "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9)}],
-    "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4}],
+    "AdamW": [{"weight_decay": 0.05}, {"betas": (0.5, 0.9), "maximize": True}],
+    "SparseAdam": [{}, {"betas": (0.5, 0.9), "eps": 1e-4, "maximize": True}],
 }
 
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
@@ -56,6 +67,21 @@ def test_the_reference_to_the_bit(isa, dtype, name, options, width):
             assert same_bits(got, np.array(states[state][table], dtype).reshape(got.shape)), (state, table)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [0, 2100])
+def test_rows_without_columns_and_rows_of_several_strips(dtype, width):
+    """A row-wise rule needs the sum of squares over all strips before it updates the first."""
+    rng = np.random.default_rng(0)
+    table, dout = rng.standard_normal((3, width)).astype(dtype), gradients(rng, (4, width), dtype)
+    layer = fe.Embedding.from_pretrained(table.copy(), freeze=False)
+    like = reference.Embedding.from_pretrained(table.tolist(), dtype=dtype)
+    opt, like_opt = fe.optim.RowWiseAdagrad(layer, lr=0.1), reference.optim.RowWiseAdagrad(like, lr=0.1, dtype=dtype)
+    for _ in range(2):
+        layer.backward(dout, [0, 2, 0, 0], optimizer=opt)
+        like.backward(dout.tolist(), [0, 2, 0, 0], optimizer=like_opt)
+    assert same_bits(layer.weight, np.array(like.weight, dtype).reshape(3, width))
+
+
 @needs_c
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", list(OPTIONS))
@@ -84,7 +110,9 @@ def test_bits_do_not_depend_on_threads(isa, dtype, name):
         ("Adam", {}),
         ("Adam", {"weight_decay": 0.02, "betas": (0.8, 0.99)}),
         ("AdamW", {"weight_decay": 0.05}),
+        ("AdamW", {"weight_decay": 0.05, "maximize": True}),
         ("SGD", {}),
+        ("SGD", {"momentum": 0.9, "dampening": 0.4, "weight_decay": 0.01, "maximize": True}),
         ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
         ("Adagrad", {"lr_decay": 0.01, "weight_decay": 0.01}),
         ("SparseAdam", {}),

@@ -136,11 +136,13 @@ def test_the_largest_learning_rates_agree_with_the_reference(name):
 
 
 CHANGES = {
-    "SGD": {"momentum": (0.0, 0.5, 0.9), "nesterov": (True, False), "weight_decay": (0.0, 0.01)},
+    "SGD": {"momentum": (0.0, 0.5, 0.9), "nesterov": (True, False), "weight_decay": (0.0, 0.01), "dampening": (0.0, 0.4)},
     "Adagrad": {"lr_decay": (0.0, 0.1), "eps": (1e-10, 1e-3), "weight_decay": (0.0, 0.01)},
     "Adam": {"betas": ((0.9, 0.999), (0.0, 0.5), (0.5, 0.0)), "eps": (1e-30, 1e-3), "weight_decay": (0.0, 0.01)},
     "AdamW": {"betas": ((0.9, 0.999), (0.99, 0.1)), "eps": (1e-30, 1e-3), "weight_decay": (0.0, 0.5)},
 }
+for _changes in CHANGES.values():
+    _changes["maximize"] = (False, True)
 
 
 @pytest.mark.parametrize("masters", [False, True])
@@ -155,7 +157,7 @@ def test_options_tables_and_owners_that_change_in_mid_run(name, dtype, masters):
     like_opt = getattr(reference.optim, name)(like, master_rows=masters)
     for step in range(60):
         changed = {"lr": float(rng.choice([0.0, 1e-38, 1e-3, 0.1, 30.0]))}
-        option = list(CHANGES[name])[rng.integers(3)]
+        option = list(CHANGES[name])[rng.integers(len(CHANGES[name]))]
         changed[option] = CHANGES[name][option][rng.integers(len(CHANGES[name][option]))]
         for key, value in changed.items():
             opt.param_groups[0][key] = value

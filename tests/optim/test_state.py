@@ -192,6 +192,15 @@ def test_a_pending_gradient_and_a_fused_step_exclude_each_other():
         layer.backward(np.ones((1, 2)), [2], optimizer="adam")
 
 
+def test_states_from_before_an_option_was_there_load():
+    layer = fe.Embedding(4, 2, rng=0)
+    opt = fe.optim.SGD(layer, lr=0.5, momentum=0.9, dampening=0.5, maximize=True)
+    train(layer, opt, batches(np.random.default_rng(0), 3, 4, (2,), 2, "float32"))
+    state = {name: value for name, value in opt.state_dict().items() if name not in ("maximize", "dampening")}
+    opt.load_state_dict(state)
+    assert (opt.maximize, opt.dampening, opt.step_counts) == (False, 0.0, [3])
+
+
 @pytest.mark.fork
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @needs_c

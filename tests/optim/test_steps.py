@@ -186,3 +186,33 @@ def test_a_parameter_of_no_axes():
     opt.step()
     assert abs(float(p.data) - 1.5) < 1e-6
     opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("fused", [False, True])
+def test_items_without_a_gradient_may_take_no_step(fused):
+    """What PyTorch does where a gradient is None; by default they step with zeros."""
+    rng = np.random.default_rng(3)
+    layers, likes = [], []
+    for _ in range(2):
+        layers.append(fe.Embedding(5, 3, dtype="float64", rng=rng))
+        likes.append(reference.Embedding.from_pretrained(layers[-1].weight.tolist()))
+    parameter, like_parameter = fe.Parameter(np.ones(3)), reference.Parameter([1.0] * 3)
+    opt = fe.optim.AdamW([*layers, parameter], lr=0.1, step_without_grad=False)
+    like_opt = reference.optim.AdamW([*likes, like_parameter], lr=0.1, step_without_grad=False)
+    for step in range(12):
+        k = step % 2
+        ids, dout = rng.integers(0, 5, 4), rng.standard_normal((4, 3))
+        layers[k].backward(dout, ids, optimizer=opt if fused else None)
+        likes[k].backward(*lists(dout, ids), optimizer=like_opt if fused else None)
+        if step % 3 == 0:
+            parameter.grad, like_parameter.grad = np.full(3, 0.5), [0.5] * 3
+        for of in (opt, like_opt):
+            of.step()
+            of.zero_grad()
+    assert opt.step_counts == like_opt.steps == [6, 6, 4]
+    for layer, like in zip(layers, likes, strict=True):
+        assert same_bits(layer.weight, np.array(like.weight))
+    assert same_bits(parameter.data, np.array(like_parameter.data))
+    with pytest.raises(TypeError, match="step_without_grad must be True or False, got 1"):
+        fe.optim.SGD(layers, step_without_grad=1)

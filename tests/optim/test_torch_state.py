@@ -38,7 +38,10 @@ def test_a_state_of_pytorch_is_taken_over(name, options):
     assert np.allclose(layer.wpe, wpe.detach().numpy(), rtol=1e-10, atol=1e-13)
     state = theirs.state_dict()
     state["param_groups"][0]["maximize"] = True
-    with pytest.raises(ValueError, match="maximize"):
+    opt.load_torch_state_dict(state)
+    assert opt.maximize
+    state["param_groups"][0]["amsgrad"] = True
+    with pytest.raises(ValueError, match="amsgrad"):
         opt.load_torch_state_dict(state)
 
 
@@ -72,7 +75,7 @@ def test_a_state_of_pytorch_without_momentum_is_one_for_momentum_too(of_paramete
     ("name", "error", "text", "state"),
     [
         ("Adam", ValueError, "amsgrad", torch_state({"amsgrad": True})),
-        ("SGD", ValueError, "dampening", torch_state({"dampening": 0.1})),
+        ("SGD", ValueError, "dampening", torch_state({"dampening": -0.1})),
         ("SparseAdam", ValueError, "weight_decay", torch_state({"weight_decay": 0.1})),
         ("Adam", ValueError, "decoupled", torch_state({"weight_decay": 0.1, "decoupled_weight_decay": True})),
         ("AdamW", ValueError, "decoupled", torch_state({"weight_decay": 0.1, "decoupled_weight_decay": False})),

@@ -28,6 +28,7 @@ PEERS = {
     "thinc": ("thinc", "thinc"),
     "numba": ("numba", "numba"),
     "faiss": ("faiss", "faiss-cpu"),
+    "itself": ("fastembed", "microgpt-fastembed"),  # with one thread
 }
 
 

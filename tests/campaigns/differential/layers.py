@@ -15,7 +15,7 @@ from .functions import draw_bags
 
 _LR = (0.0, 1e-3, 0.1, 1.0)
 _OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "SGD": {"lr": _LR, "momentum": (0.0, 0.9), "weight_decay": (0.0, 0.1), "nesterov": (False, True)},
+    "SGD": {"lr": _LR, "momentum": (0.0, 0.9), "weight_decay": (0.0, 0.1), "nesterov": (False, True), "dampening": (0.0, 0.3)},
     "Adagrad": {
         "lr": _LR, "lr_decay": (0.0, 0.1), "weight_decay": (0.0, 0.1), "initial_accumulator_value": (0.0, 0.5),
         "eps": (1e-10, 1e-3),
@@ -25,6 +25,8 @@ _OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "AdamW": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1)},
     "SparseAdam": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3)},
 }  # fmt: skip
+for _options in _OPTIMIZERS.values():
+    _options["maximize"] = (False, True)
 _MAKERS = {
     "Embedding": (fe.Embedding, reference.Embedding),
     "EmbeddingBag": (fe.EmbeddingBag, reference.EmbeddingBag),

@@ -9,7 +9,7 @@ static fe_step step_of(input *in, fe_rule rule, int number)
     static const double RATES[] = {0, 1e-3, 0.1, 1, 1e30}, EPS[] = {1e-38, 1e-10, 1e-3};
     fe_step step = {.lr = RATES[pick(in, 0, 4)], .beta2 = 1, .correction = 1, .eps = 1, .number = number};
     step.beta1 = rule == FE_SGD || rule == FE_ADAM ? (double)pick(in, 0, 9) / 10 : 0;
-    step.alpha1 = rule == FE_SPARSE_ADAM ? (double)pick(in, 1, 10) / 10 : rule == FE_ADAM ? 1 - step.beta1 : 0;
+    step.alpha1 = rule == FE_SPARSE_ADAM || rule == FE_SGD ? (double)pick(in, 1, 10) / 10 : rule == FE_ADAM ? 1 - step.beta1 : 0;
     if (rule == FE_ADAM)
         step.beta2 = (double)pick(in, 0, 999) / 1000;
     step.alpha2 = rule == FE_ADAM ? 1 - step.beta2 : rule == FE_SPARSE_ADAM ? (double)pick(in, 1, 10) / 10 : 0;
@@ -82,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fe_array grads;
         char gradients[4 * 70 * 8];
         fe_array_init(&grads, gradients, 1, &n, &stride);
+        grads.dtype = dtype;
         for (int64_t i = 0; i < n; i++)
             rows[i] = i == 0 ? pick(&in, 0, n_rows - 1) : pick(&in, rows[i - 1], n_rows - 1);
         fill(&in, gradients, n * n_cols, dtype, false);

@@ -1,0 +1,82 @@
+"""Time the layers of fastembed.adapters.torch against those of torch.nn: medians in microseconds.
+
+python examples/torch_layers.py
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import fastembed.adapters.torch as ft
+from fastembed.adapters.torch import tables
+
+V, ROUNDS, REST = 50_257, 9, 0.02  # rest, since threads of OpenMP go on spinning for some milliseconds
+
+
+class Owner:
+    """Stands for an optimiser that takes gradients as rows."""
+
+
+def medians(contenders: dict[str, Callable[[], object]], seconds: float = 0.01) -> dict[str, float]:
+    """The median time of a call of each contender, which take turns."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    numbers = {}
+    for name, call in contenders.items():
+        call()
+        start = time.perf_counter()
+        call()
+        numbers[name] = max(1, min(500, int(seconds / (time.perf_counter() - start))))
+    for _ in range(ROUNDS):
+        for name, call in contenders.items():
+            time.sleep(REST)
+            start = time.perf_counter()
+            for _ in range(numbers[name]):
+                call()
+            times[name].append((time.perf_counter() - start) / numbers[name] * 1e6)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def look_up(layer: nn.Module, *arguments: torch.Tensor) -> Callable[[], object]:
+    def call() -> None:
+        with torch.no_grad():
+            layer(*arguments)
+
+    return call
+
+
+def train(layer: nn.Module, *arguments: torch.Tensor) -> Callable[[], object]:
+    dout = torch.randn_like(layer(*arguments))
+
+    def call() -> None:
+        layer._parameters["weight"].grad = None
+        layer(*arguments).backward(dout)
+
+    return call
+
+
+def compare(n_cols: int, *arguments: torch.Tensor, **options: str) -> None:
+    kind = nn.EmbeddingBag if options else nn.Embedding
+    theirs = kind(V, n_cols, **options)
+    ours = ft.convert(kind(V, n_cols, **options))
+    owned, owner = ft.convert(kind(V, n_cols, **options)), Owner()
+    tables.own_rows(owned.weight, owner)
+    sparse = kind(V, n_cols, sparse=True, **options)
+    forward = medians({"PyTorch": look_up(theirs, *arguments), "fastembed": look_up(ours, *arguments)})
+    both = medians({
+        "PyTorch": train(theirs, *arguments), "fastembed": train(ours, *arguments),
+        "PyTorch, sparse": train(sparse, *arguments), "fastembed, rows": train(owned, *arguments),
+    })  # fmt: skip
+    print(f"{tuple(arguments[0].shape)} ids x {n_cols}", *options.values())
+    for what, times in (("look-up", forward), ("with backward", both)):
+        print(f"    {what:14}", ", ".join(f"{name} {value:,.1f}" for name, value in times.items()))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    for n_ids, n_cols in ((8, 64), (512, 64), (2048, 768), (8192, 768)):
+        compare(n_cols, torch.randint(V, (n_ids,)))
+    for mode in ("sum", "mean"):
+        compare(64, torch.randint(V, (512, 20)), mode=mode)

@@ -1,0 +1,1 @@
+"""Layers and optimisers for other frameworks, each in a module that is imported by itself."""

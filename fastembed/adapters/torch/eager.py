@@ -1,0 +1,77 @@
+"""The look-ups of `ops` with gradients, for calls that are not compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from . import ops
+from .tables import note_look_up, owned_rows
+
+
+class LookUp(torch.autograd.Function):
+    """Rows of a table by their ids."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
+        note_look_up(weight)
+        ctx.save_for_backward(ids)
+        ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
+        return ops.look_up(weight, ids)
+
+    @staticmethod
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (ids,) = ctx.saved_tensors
+        return _gradient(dout, ids, ctx.weight, ctx.options, ctx.sparse), None, None, None
+
+
+def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
+    """The gradient of a table: dense, sparse as PyTorch's, or as rows that have been summed."""
+    if torch.is_grad_enabled():  # create_graph: PyTorch's op has a gradient itself
+        return _pytorchs_gradient(dout, ids, weight, options, sparse)
+    if sparse and not owned_rows(weight) and not options.scale_grad_by_freq and ids.ndim and dout.dtype in _EXACT:
+        return _pytorchs_gradient(dout, ids, weight, options, sparse)  # `dout` itself
+    if sparse or owned_rows(weight):
+        return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
+    return ops.dense_gradient(dout, ids, len(weight), options)
+
+
+_EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32
+
+
+def _pytorchs_gradient(
+    dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, options: ops.Options, sparse: bool
+) -> torch.Tensor:
+    padding_idx = -1 if options.padding_idx is None else options.padding_idx
+    op = torch.ops.aten.embedding_backward
+    return op(dout, ids.long(), len(weight), padding_idx, options.scale_grad_by_freq, sparse)
+
+
+class LookUpBags(torch.autograd.Function):
+    """One row for each bag of ids."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: torch.Tensor,
+        ids: torch.Tensor,
+        offsets: torch.Tensor | None,
+        weights: torch.Tensor | None,
+        options: ops.BagOptions,
+        sparse: bool,
+    ) -> torch.Tensor:
+        note_look_up(weight)
+        reads_table = options.mode == "max" or (weights is not None and weights.requires_grad)
+        ctx.save_for_backward(ids, offsets, weights, weight if reads_table else None)
+        ctx.weight, ctx.options, ctx.sparse = weight, options, sparse
+        return ops.look_up_bags(weight, ops.Bags(ids, offsets, weights), options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        ids, offsets, weights, _ = ctx.saved_tensors  # of a table that has changed since, PyTorch raises an error here
+        grad, dweights = ops.bag_gradient(dout, ctx.weight, ops.Bags(ids, offsets, weights), ctx.options)
+        as_tensor = ops.as_sparse if ctx.sparse or owned_rows(ctx.weight) else ops.as_dense
+        return as_tensor(grad, dout.dtype), None, None, dweights, None, None

@@ -1,0 +1,21 @@
+"""make draws-torch: N draws from a seed."""
+
+import argparse
+import gc
+
+import torch
+
+from .compare import check
+from .steps import check_steps
+
+parser = argparse.ArgumentParser(prog="torch_draws", description=__doc__)
+parser.add_argument("--n", type=int, default=10_000)
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--case", type=int, help="this one alone")
+parser.add_argument("--steps", action="store_true", help="runs of the optimisers instead of calls of the layers")
+arguments = parser.parse_args()
+torch.sparse.check_sparse_tensor_invariants.disable()
+gc.freeze()  # what is imported has no part in looking for the modules that share a parameter
+cases = range(arguments.n) if arguments.case is None else [arguments.case]
+raised = sum((check_steps if arguments.steps else check)(arguments.seed, case) for case in cases)
+print(f"{len(cases)} draws agree with PyTorch, {raised} of them in raising an exception")

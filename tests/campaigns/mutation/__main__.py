@@ -1,0 +1,96 @@
+"""python -m mutation: draws mutants, and lists those that no test notices."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import written_list
+
+from .build import ROOT, Build
+from .mutate import Mutation, mutations
+
+# The tests of a mutant, by the beginning of its path; the first that fits. Those that find most
+# come first.
+TESTS = {
+    "fastembed/_checks/": ["checks", "functional", "layers", "optim", "io/test_checkpoint.py", "kernels/test_calls.py"],
+    "src_c/pool.c": ["kernels", "campaigns/test_sharing.py", "functional"],
+    "src_c/pages.c": ["io/mapped", "kernels"],
+    "src_c/cpu.c": ["kernels"],
+    "src_c/dispatch.c": ["kernels"],
+    "src_c/kernels/replay.inc": ["optim", "layers", "campaigns/test_differential.py"],
+    "src_c/kernels/r": ["optim", "layers", "campaigns/test_differential.py"],
+    "src_c/update.c": ["optim", "layers", "kernels", "campaigns/test_differential.py"],
+    "src_c/": ["campaigns/test_differential.py", "functional", "layers", "optim", "checks", "kernels"],
+}
+LIST = Path(__file__).parent / "equivalent.txt"
+LIMIT = 120  # seconds of processor time of the tests of one mutant
+LONGEST = 1800  # seconds by the clock, for threads that wait for each other
+
+
+def sources(wanted: list[str]) -> dict[str, str]:
+    """The text of each source that is mutated."""
+    patterns = ("src_c/*.c", "src_c/kernels/*.inc", "fastembed/_checks/*.py")
+    paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+    return {path: text for path, text in texts.items() if not wanted or any(part in path for part in wanted)}
+
+
+def is_killed(path: str, lib: Path, isa: str) -> bool:
+    """Whether a test fails, crashes, or does not end."""
+    parts = next(tests for beginning, tests in TESTS.items() if path.startswith(beginning))
+    environment = os.environ | {"PYTHONPATH": str(lib), "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a mutant and its source may be of the same second
+    environment |= {"FASTEMBED_ISA": isa} if path.startswith("src_c/kernels/") else {}
+    command = [str(Path(sys.executable).with_name("pytest")), "-x", "-p", "no:cacheprovider"]
+    for part in parts:
+        limited = ["bash", "-c", f'ulimit -t {LIMIT} && exec "$@"', "bash", *command, f"tests/{part}"]
+        try:
+            run = subprocess.run(limited, cwd=ROOT, env=environment, capture_output=True, timeout=LONGEST, check=False)
+        except subprocess.TimeoutExpired:
+            return True
+        if run.returncode not in (0, 5):  # 5: nothing to run there
+            return True
+    return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
+    parser.add_argument("--n", type=int, default=50, help="mutants")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--files", default="", help="only sources whose paths have one of these, with commas between")
+    parser.add_argument("--isa", default="avx2", help="whose kernels are mutated")
+    arguments = parser.parse_args()
+    texts = sources([part for part in arguments.files.split(",") if part])
+    equivalent = {block[:3] for block in written_list.read(LIST, 4)}
+    # Each file as often as another, so that the small ones are not left out.
+    by_file: dict[str, list[Mutation]] = {path: list(mutations(path, text)) for path, text in texts.items()}
+    rng, counts = random.Random(arguments.seed), collections.Counter[str]()
+    for found in by_file.values():
+        rng.shuffle(found)
+    build = Build(ROOT / "build" / "mutants", arguments.isa)
+    while counts.total() - counts["refused"] < arguments.n and any(by_file.values()):
+        path = rng.choice([path for path, left in by_file.items() if left])
+        mutation, start = by_file[path].pop(), time.perf_counter()
+        before, after = mutation.lines(texts[path])
+        fate = build.put(mutation, path, mutation.applied(texts[path]))
+        if fate == "built":
+            fate = "killed" if is_killed(path, build.package.parent, arguments.isa) else "survived"
+        if fate == "survived" and not equivalent.isdisjoint({(path, before, after), (path, before, "*")}):
+            fate = "equivalent"
+        build.put(None, path, texts[path])
+        counts[fate] += 1
+        took = time.perf_counter() - start
+        print(f"{fate:10} {took:4.0f} s  {path}:{mutation.number_of_line(texts[path])}  {before}  ->  {after}", flush=True)
+    print(", ".join(f"{n} {fate}" for fate, n in sorted(counts.items())))
+    return int(counts["survived"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What memory safety depends on is checked at the boundary to C, whatever was checked before."""
+
+import numpy as np
+import pytest
+from common import needs_c
+
+from fastembed._kernels import backend
+
+pytestmark = needs_c
+
+TABLE, IDS, OUT = np.zeros((5, 4), "f4"), np.zeros(2, np.int64), np.zeros((2, 4), "f4")
+
+
+def test_tables_and_rows():
+    kernels = backend.kernels
+    for table in (TABLE.astype("i4"), TABLE.astype(">f4"), TABLE[:, ::2], TABLE[0]):
+        with pytest.raises(ValueError, match="a table must be native float32 or float64"):
+            kernels.gather(table, IDS, OUT, "raise")
+    for other in (TABLE.astype("f8"), TABLE[:, :3]):
+        with pytest.raises(ValueError, match="two tables of different width or dtype"):
+            kernels.gather_add(TABLE, IDS, other, None, 0, OUT, "raise")
+    for out in (OUT[:1], OUT[:, :3], OUT.astype("f8"), OUT.byteswap().view(">f4"), np.zeros((2, 8), "f4")[:, ::2], OUT[0]):
+        with pytest.raises(ValueError, match="shape or dtype of the rows does not match the ids and the table"):
+            kernels.gather(TABLE, IDS, out, "raise")
+    with pytest.raises(ValueError, match="shape of the gradients does not match the rows"):
+        kernels.norm_rows(TABLE, OUT, False, 1e-5)
+    for array in (TABLE[:, :2], np.zeros((), "f4")):
+        with pytest.raises(ValueError, match="rows of a mapped file lie side by side"):
+            kernels.any_nonresident(array, IDS)
+
+
+def test_ids():
+    kernels = backend.kernels
+    with pytest.raises(TypeError, match="ids must be integers"):
+        kernels.gather(TABLE, IDS.astype("f8"), OUT, "raise")
+    with pytest.raises(ValueError, match="position_ids must have the shape of token_ids"):
+        kernels.gather_add(TABLE, IDS, TABLE, np.zeros(3, np.int64), 0, OUT, "raise")
+    for ids in (IDS.astype(np.int32), IDS.astype("f8"), np.zeros(4, np.int64)[::2]):
+        with pytest.raises(ValueError, match="ids must be contiguous integers of 64 bits"):
+            kernels.hash_rows(ids, 0, 5)
+    with pytest.raises(ValueError, match="a table of at least 1 row is needed"):
+        kernels.hash_rows(IDS, 0, 0)
+    for row in (-2, 5):
+        with pytest.raises(ValueError, match="a row outside the table"):
+            kernels.dots(TABLE, np.array([0, row]), np.array([0, 1], np.int32), OUT)
+    many = np.lib.stride_tricks.as_strided(IDS, (2**31,), (0,))
+    with pytest.raises(ValueError, match="at most 2147483647 ids can be sorted at a time, got 2147483648"):
+        kernels.sort_rows(many, 5)
+
+
+def test_bags():
+    kernels = backend.kernels
+    for offsets in ([0, 2, 1], [-1, 2], [0, 3]):
+        with pytest.raises(ValueError, match="offsets must not decrease, and lie within the ids"):
+            kernels.embedding_bag(TABLE, IDS, np.array(offsets), "sum", None, -1, OUT[: len(offsets) - 1], "raise", None)
+    packed, winners = np.zeros((5, 12), np.uint8), np.zeros((1, 4), np.int64)
+    with pytest.raises(ValueError, match="winners are unsupported for packed tables"):
+        kernels.embedding_bag(packed, IDS, np.array([0, 2]), "max", None, -1, OUT[:1], "raise", winners, 8)
+
+
+def test_commits():
+    commit = backend.kernels.Commit()
+    for source in (OUT, TABLE.astype("f8")):
+        with pytest.raises(ValueError, match="shape or dtype of the source does not match the target"):
+            commit.add_copy(TABLE, source)
+    for values in (OUT[:1], OUT[:, :3].copy(), OUT.astype("f8"), np.zeros((2, 8), "f4")[:, ::2], OUT[0]):
+        with pytest.raises(ValueError, match="shape or dtype of the values does not match the rows of the table"):
+            commit.add_rows(TABLE, IDS, values)
+    for row in (-1, 5):
+        with pytest.raises(ValueError, match=f"row {row} is not in a table of 5 rows"):
+            commit.add_rows(TABLE, np.array([0, row]), OUT)
+    commit.run()
+    assert not TABLE.any()
+
+
+def test_no_memory_for_the_rows():
+    """A terabyte of ids, by a stride of 0; nothing is added."""
+    n = 2**40
+    ids = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), (n,), (0,))
+    values = np.lib.stride_tricks.as_strided(np.ones((1, 4), "f4"), (n, 4), (0, 4))
+    table = np.zeros((5, 4), "f4")
+    with pytest.raises(MemoryError, match=f"no memory for a copy of {n} ids"):
+        backend.kernels.scatter_add(table, ids, values, "raise")
+    assert not table.any()
+
+
+def test_an_instruction_set_that_there_is_not():
+    with pytest.raises(ImportError, match=r"FASTEMBED_ISA must be one of .*baseline, which this build .* got 'mmx'"):
+        backend.kernels.select_isa("mmx")
