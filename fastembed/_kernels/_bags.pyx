@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from . cimport _c
 from ._core cimport (
-    arithmetic, bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows, need_stored_table, need_table,
-    need_written, numpy_type, raise_status, stop_for
+    arithmetic, bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows,
+    need_stored_table, need_table, need_written, numpy_type, raise_status, stop_for
 )
 
 import numpy as np

@@ -115,7 +115,8 @@ cdef bint init_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *tab
     """Rows for the arithmetic of `table` along the last axis; the others are of that shape."""
     cdef bint fits = n_dims >= 0 and cnp.PyArray_NDIM(array) == n_dims + 1 and init_dtype(&rows.dtype, array)
     cdef int k
-    fits = fits and arithmetic(rows.dtype) == arithmetic(table.dtype) and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_DIM(array, n_dims) == table.n_cols
+    fits = fits and arithmetic(rows.dtype) == arithmetic(table.dtype) and cnp.PyArray_ISNOTSWAPPED(array)
+    fits = fits and cnp.PyArray_DIM(array, n_dims) == table.n_cols
     for k in range(n_dims):
         fits = fits and cnp.PyArray_DIM(array, k) == shape[k]
     if fits and table.n_cols > 1 and cnp.PyArray_SIZE(array) > 0:

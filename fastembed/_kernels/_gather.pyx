@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 
 from . cimport _c
 from ._core cimport (
-    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows_like, need_stored_table, need_table,
-    raise_status, stop_for,
+    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows_like, need_stored_table,
+    need_table, raise_status, stop_for,
 )
 
 import numpy as np

@@ -17,7 +17,7 @@ from .batch import Batch, batch_of
 from .row_grad import RowGrad
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike
+    from .._typing import Array, ArrayLike, DTypeLike
 
 
 _FLOAT64 = np.dtype(np.float64)
@@ -66,10 +66,11 @@ def rows_of(bags: Bags, n_rows: int) -> Array:
     return rows
 
 
-def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
+def output_for(table: Array, bags: Bags, out: Array | None, out_dtype: DTypeLike | None = None) -> Array:
     """The array for the result, one row for each bag."""
     read = {"table": table, "ids": bags.ids, "per_sample_weights": bags.weights}
-    return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="), **read)
+    to = _checks.result_dtype(out_dtype, table.dtype)
+    return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), to, **read)
 
 
 def look_up(table: Array, bags: Bags, result: Array, bits: int = 0) -> None:
@@ -93,6 +94,7 @@ def embedding_bag(
     include_last_offset: bool = False,
     out: Array | None = None,
     bounds: str = "raise",
+    out_dtype: DTypeLike | None = None,
 ) -> Array:
     """One row for each bag of ids: the sum, the mean or the maximum of its rows.
 
@@ -114,6 +116,8 @@ def embedding_bag(
     out : ndarray of shape (B, D), optional
     bounds : {"raise", "wrap", "clip", "zero"}
         As in `gather`; under "zero" an id out of range is skipped and not counted.
+    out_dtype : {None, "float32"}
+        As in `gather`.
 
     Returns
     -------
@@ -156,7 +160,7 @@ def embedding_bag(
         include_last_offset=include_last_offset,
         bounds=bounds,
     )
-    result = output_for(table, bags, out)
+    result = output_for(table, bags, out, out_dtype)
     look_up(table, bags, result)
     return result if out is None else out
 

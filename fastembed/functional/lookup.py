@@ -18,7 +18,7 @@ from .._kernels.floats import own_floats
 from .batch import batch_of
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike
+    from .._typing import Array, ArrayLike, DTypeLike
 
 
 def resolve_ids(ids: ArrayLike, n_rows: int, *, bounds: str = "raise", name: str = "id") -> Array:
@@ -91,7 +91,9 @@ def matrix_buffer(result: Array) -> Iterator[Array]:
         result[...] = rows.reshape(result.shape)
 
 
-def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
+def gather(
+    table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise", out_dtype: DTypeLike | None = None
+) -> Array:
     """Select rows of a table: ``out[i] = table[ids[i]]``.
 
     Parameters
@@ -102,11 +104,14 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     ids : array_like of integers, shape S
         Any of the eight integer types, read without a copy.
     out : ndarray of shape S + (D,), optional
-        The array for the result: native, aligned, of the table's dtype, with contiguous rows, no
-        overlap with the inputs.
+        The array for the result: native, aligned, of the dtype of the result, with contiguous rows,
+        no overlap with the inputs.
     bounds : {"raise", "wrap", "clip", "zero"}
         The meaning of an id outside ``0 <= id < V``: an error; the id modulo V; the nearest valid
         id; a row of zeros.
+    out_dtype : {None, "float32"}
+        The dtype of the result: by default that of the table. float32 for a table of float16 or
+        bfloat16, whose results are then not rounded.
 
     Returns
     -------
@@ -128,7 +133,7 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
            [1., 2.],
            [3., 4.]])
     """
-    if bounds == "raise":
+    if bounds == "raise" and out_dtype is None:
         result = kernels.fast_gather(table, ids, out)
         if result is not None:
             return result
@@ -136,7 +141,8 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     table = _checks.table("table", table)
     ids = _checks.id_array("id", ids, len(table), bounds)
     native = table.dtype.newbyteorder("=")
-    result = _checks.output(out, (*ids.shape, table.shape[1]), native, table=table, ids=ids)
+    to = _checks.result_dtype(out_dtype, table.dtype)
+    result = _checks.output(out, (*ids.shape, table.shape[1]), to, table=table, ids=ids)
     if not _checks.is_readable_in_place(table, native):
         table, ids = compact_table(table, resolve_ids(ids, len(table), bounds=bounds), native)
         bounds = "zero"
@@ -153,6 +159,7 @@ def gather_add(
     start: int = 0,
     out: Array | None = None,
     bounds: str = "raise",
+    out_dtype: DTypeLike | None = None,
 ) -> Array:
     """Token row plus position row: ``out[i] = wte[token_ids[i]] + wpe[position_ids[i]]``.
 
@@ -169,13 +176,13 @@ def gather_add(
         of ``token_ids``.
     start : int
         The first position, when ``position_ids`` is not given.
-    out, bounds
+    out, bounds, out_dtype
         As in `gather`; ``bounds`` applies to both tables. Under "zero" a missing row counts as
         zeros.
 
     Returns
     -------
-    ndarray of shape S + (D,), of the dtype of ``wte``
+    ndarray of shape S + (D,), of the dtype of ``wte`` or ``out_dtype``
 
     Raises
     ------
@@ -198,12 +205,13 @@ def gather_add(
     array([[3.5 , 4.5 ],
            [1.25, 2.25]])
     """
-    if bounds == "raise":
+    if bounds == "raise" and out_dtype is None:
         result = kernels.fast_gather_add(wte, token_ids, wpe, position_ids, start, out)
         if result is not None:
             return result
     wte = _checks.table("wte", wte)
-    return checked_gather_add(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
+    to = _checks.result_dtype(out_dtype, wte.dtype)
+    return checked_gather_add(wte, wte.shape[1], to, token_ids, wpe, position_ids, start, out, bounds)
 
 
 @own_floats()
@@ -220,15 +228,15 @@ def checked_gather_add(
     bits: int = 0,
 ) -> Array:
     """`gather_add` for a token table that has been checked; ``bits`` says that it is quantized."""
-    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic_dtype(to)
+    bounds, dtype, native = _checks.bounds(bounds), _checks.arithmetic_dtype(to), wte.dtype.newbyteorder("=")
     wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
     result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
-    wpe_dtype = to if wpe.dtype == to else dtype
-    if not ((bits or _checks.is_readable_in_place(wte, to)) and _checks.is_readable_in_place(wpe, wpe_dtype)):
+    wpe_dtype = native if wpe.dtype == native and not bits else dtype
+    if not ((bits or _checks.is_readable_in_place(wte, native)) and _checks.is_readable_in_place(wpe, wpe_dtype)):
         token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = (wte, token_rows) if bits else compact_table(wte, token_rows, to)
+        wte, token_ids = (wte, token_rows) if bits else compact_table(wte, token_rows, native)
         wpe, position_ids = compact_table(wpe, position_rows, wpe_dtype)
         start, bounds = 0, "zero"
     kernels.gather_add(wte, token_ids, wpe, position_ids, start, result, bounds, bits)

@@ -23,6 +23,7 @@ __all__ = [
     "TokenPositionEmbedding",
     "accumulate",
     "analogy",
+    "arithmetic",
     "embedding_bag",
     "embedding_bag_backward",
     "gather",

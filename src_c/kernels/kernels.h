@@ -133,7 +133,7 @@ typedef void fe_sum_powers_kernel(const fe_table *rows, double p, double *sums, 
     EACH(gather_add, FE_N_DTYPES)                                                                                                \
     EACH(gather_add_stream, FE_N_DTYPES)                                                                                         \
     ONE(gather_halves)                                                                                                           \
-    EACH(add_row, FE_N_READ_DTYPES)                                                                                                 \
+    EACH(add_row, FE_N_READ_DTYPES)                                                                                              \
     EACH(scatter_add, FE_N_DTYPES)                                                                                               \
     EACH(scatter_add_pair, FE_N_DTYPES)                                                                                          \
     EACH(apply_pending, FE_N_DTYPES)                                                                                             \

@@ -97,6 +97,39 @@ def test_gradients_of_the_tables_dtype_are_added_as_they_are(half, seed):
 
 
 @pytest.mark.parametrize("half", HALVES)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_results_in_float32_are_not_rounded(half, seed):
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(0, 40))
+    wte, wpe = table_of(rng, (7, width), half), table_of(rng, (4, width), half)
+    ids, options = rng.integers(-1, 7, (3, 4)), {"bounds": "zero", "out_dtype": "float32"}
+    for table in (wte, np.repeat(wte, 2, axis=1)[:, ::2]):
+        wide, wide_wpe = table.astype("f4"), wpe.astype("f4")
+        assert same_bits(fe.gather(table, ids, **options), fe.gather(wide, ids, bounds="zero"))
+        for positions in (wpe, wide_wpe):
+            assert same_bits(fe.gather_add(table, ids, positions, **options), fe.gather_add(wide, ids, wide_wpe, bounds="zero"))
+        for mode in ("sum", "mean", "max"):
+            got, out = fe.embedding_bag(table, ids, mode=mode, **options), np.empty((3, width), "f4")
+            fe.embedding_bag(table, ids, mode=mode, out=out, **options)
+            assert same_bits(got, fe.embedding_bag(wide, ids, mode=mode, bounds="zero"))
+            assert same_bits(got, out)
+
+
+def test_results_have_the_dtype_of_the_table_or_of_its_arithmetic():
+    half, single = np.zeros((3, 2), np.float16), np.zeros((3, 2), np.float32)
+    for call in (
+        lambda table, to: fe.gather(table, [1], out_dtype=to),
+        lambda table, to: fe.embedding_bag(table, [[1]], out_dtype=to),
+    ):
+        assert call(half, "float16").dtype == np.float16
+        with pytest.raises(TypeError, match="out_dtype must be float16 or float32, got float64"):
+            call(half, "float64")
+        with pytest.raises(TypeError, match="out_dtype must be float32, got float16"):
+            call(single, "float16")
+
+
+@pytest.mark.parametrize("half", HALVES)
 def test_results_are_within_one_rounding_of_float64(half):
     rng = np.random.default_rng(1)
     wte, wpe = table_of(rng, (50, 64), half, 1), table_of(rng, (20, 64), half, 1)

@@ -42,9 +42,9 @@ def half_step_answer(name: str) -> Callable[[Inputs], Answer]:
         tables = inputs.wte.copy(), inputs.positions().copy()
         states = [[np.zeros(table.shape, np.float32), np.zeros(table.shape, np.float32)] for table in tables]
         for t in range(1, CHECKED_STEPS + 1):
-            gradients = tuple(np.zeros(table.shape, np.float32) for table in tables)
-            add_in_order(*gradients, inputs.ids[t - 1], _wide(inputs.dout(t - 1)))
-            for table, gradient, state in zip(tables, gradients, states, strict=True):
+            dwte, dwpe = (np.zeros(table.shape, np.float32) for table in tables)
+            add_in_order(dwte, dwpe, inputs.ids[t - 1], _wide(inputs.dout(t - 1)))
+            for table, gradient, state in zip(tables, (dwte, dwpe), states, strict=True):
                 w = _wide(table)
                 UPDATES[name](w, gradient, state, t)
                 table[...] = w
