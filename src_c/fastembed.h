@@ -103,7 +103,8 @@ fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_t
                         fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
 /* The same for a few tokens at positions start, start + 1, ..., with as little overhead as can be.
- * `out` is contiguous, and all of one dtype. False if an id is out of range; `out` is then undefined. */
+ * `out` is contiguous, and all of one dtype. False if an id is out of range; `out` is then
+ * undefined. */
 bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
                        char *out);
 
@@ -219,9 +220,10 @@ typedef struct {
     int32_t n_steps;
 } fe_lazy_table;
 
-/* The gradients of some rows of a table, in its dtype or in that of its arithmetic. rows are sorted; item i has the gradient grads[order[i]] *
- * factors[i], rounded; with by_frequency that is divided by the number of items of its row, and
- * rounded. order NULL: grads[i]; factors NULL: no product. */
+/* The gradients of some rows of a table, in its dtype or in that of its arithmetic. rows are
+ * sorted; item i has the gradient grads[order[i]] * factors[i], rounded; with by_frequency that is
+ * divided by the number of items of its row, and rounded. order NULL: grads[i]; factors NULL: no
+ * product. */
 typedef struct {
     const int64_t *rows;
     const int32_t *order;
