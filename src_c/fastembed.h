@@ -12,11 +12,23 @@
 
 #define FE_MAX_DIMS 64 /* NumPy's own limit */
 
-/* FE_Q8 and FE_Q4 are packed tables, which only look-ups and bags read: a row holds elements of 8
- * or 4 bits (of two in a byte the lower half comes first), then a scale and a bias: two float32, or
- * with 4 bits two float16. The value of an element is element * scale + bias in float32. */
-/* FE_BYTES: rows of bytes, which look-ups copy, whatever they are. */
-typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES, FE_BYTES = FE_N_READ_DTYPES } fe_dtype;
+/* Arithmetic is in float32 or float64. The others are how elements are stored, for arithmetic in
+ * float32: float16 and bfloat16, to which a result is rounded once, when it is stored; and packed
+ * tables, which only look-ups and bags read: a row of FE_Q8 or FE_Q4 holds elements of 8 or 4 bits
+ * (of two in a byte the lower half comes first), then a scale and a bias: two float32, or with 4
+ * bits two float16. The value of an element is element * scale + bias in float32. FE_BYTES: rows of
+ * bytes, which look-ups copy, whatever they are. */
+typedef enum {
+    FE_F32,
+    FE_F64,
+    FE_N_DTYPES,
+    FE_F16 = FE_N_DTYPES,
+    FE_BF16,
+    FE_Q8,
+    FE_Q4,
+    FE_N_READ_DTYPES,
+    FE_BYTES = FE_N_READ_DTYPES
+} fe_dtype;
 
 /* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; no row,
  * which counts as zeros. */
@@ -49,6 +61,7 @@ typedef struct {
 typedef struct {
     char *data;
     int64_t n_items;
+    fe_dtype dtype; /* of the elements of rows; unused for ids */
     int32_t n_dims; /* at least 1 */
     int64_t shape[FE_MAX_DIMS], strides[FE_MAX_DIMS];
 } fe_array;
@@ -64,7 +77,8 @@ typedef struct {
  * ends the call with FE_STOPPED. May be NULL. */
 typedef int (*fe_stop)(void);
 
-/* shape and strides of the items' axes: the axis of a row's elements is not among them. */
+/* shape and strides of the items' axes: the axis of a row's elements is not among them. The dtype
+ * is left to the caller. */
 void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides);
 
 /* ---- look-ups and scatter-add ---- */
@@ -77,16 +91,20 @@ void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *s
 /* for i: rows[i] = the row that ids[i] means, or -1 for no row. rows == NULL only checks. */
 fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop);
 
-/* for i: out[i] = row(ids[i]), zeros for no row. is_new: the caller drops `out` on an error, so
+/* Results have the dtype of the table, or that of its arithmetic.
+ *
+ * for i: out[i] = row(ids[i]), zeros for no row. is_new: the caller drops `out` on an error, so
  * that no check runs beforehand; the bad id that is reported is then not always the first. */
 fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
-/* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row */
+/* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row. wpe has the
+ * dtype of wte, or that of its arithmetic. */
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
                         fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
 /* The same for a few tokens at positions start, start + 1, ..., with as little overhead as can be.
- * `out` is contiguous. False if an id is out of range; `out` is then undefined. */
+ * `out` is contiguous, and all of one dtype. False if an id is out of range; `out` is then
+ * undefined. */
 bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
                        char *out);
 
@@ -108,7 +126,7 @@ typedef struct {
     const int64_t *offsets;
     int64_t n_bags;
     fe_bag_mode mode;
-    const char *factors; /* one for each item, in the table's dtype; or NULL. Not with FE_BAG_MAX */
+    const char *factors; /* one for each item, in the dtype of arithmetic; or NULL. Not with FE_BAG_MAX */
     int64_t padding_row; /* items of this row count as no row; or -1 */
 } fe_bags;
 
@@ -182,12 +200,8 @@ typedef struct {
     double update_bound, m_bound, next_m_bound, min_v;
 } fe_step;
 
-/* How the rows of a lazy table are stored: in its dtype, or in 2 bytes an element with FE_F32 as
- * the dtype of the arithmetic. */
-typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
-
-/* A table that an optimiser updates lazily, with the optimiser's state in the table's dtype. All of
- * these arrays are written, and no two rows overlap.
+/* A table that an optimiser updates lazily, with the optimiser's state in the dtype of arithmetic.
+ * All of these arrays are written, and no two rows overlap.
  * Of the n_steps recorded steps row r has applied the first n_applied[r]; the others are pending,
  * and are applied, with a gradient of zeros, before anything else happens to the row. A step is
  * recorded if it moves rows without a gradient too.
@@ -196,7 +210,6 @@ typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
 typedef struct {
     fe_rule rule;
     fe_table table;
-    fe_storage storage;
     bool is_stochastic;
     uint64_t seed, stream;     /* random bits depend on seed, stream, step, row and column */
     fe_table master;           /* float32; data is NULL if there is none */
@@ -207,9 +220,10 @@ typedef struct {
     int32_t n_steps;
 } fe_lazy_table;
 
-/* The gradients of some rows of a table. rows are sorted; item i has the gradient grads[order[i]] *
- * factors[i], rounded; with by_frequency that is divided by the number of items of its row, and
- * rounded. order NULL: grads[i]; factors NULL: no product. */
+/* The gradients of some rows of a table, in its dtype or in that of its arithmetic. rows are
+ * sorted; item i has the gradient grads[order[i]] * factors[i], rounded; with by_frequency that is
+ * divided by the number of items of its row, and rounded. order NULL: grads[i]; factors NULL: no
+ * product. */
 typedef struct {
     const int64_t *rows;
     const int32_t *order;
@@ -227,7 +241,8 @@ void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_
  * the caller then appends the step. */
 void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_recorded, const fe_batch *batch);
 
-/* for i: sums row(rows[i]) += item i's gradient */
+/* for i: sums row(rows[i]) += item i's gradient; the sum of a row is rounded once, when it is
+ * stored */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
 /* for r: sums row r = the sum of the gradients of row r; zeros without one. The rows of `sums` lie

@@ -7,6 +7,8 @@ cdef extern from "functions.h":
     ctypedef enum fe_dtype:
         FE_F32
         FE_F64
+        FE_F16
+        FE_BF16
         FE_Q8
         FE_Q4
 
@@ -44,6 +46,7 @@ cdef extern from "functions.h":
 
     ctypedef struct fe_array:
         int64_t n_items
+        fe_dtype dtype
 
     ctypedef struct fe_ids:
         fe_array array
@@ -82,15 +85,9 @@ cdef extern from "functions.h":
     ctypedef struct fe_step:
         pass
 
-    ctypedef enum fe_storage:
-        FE_AS_DTYPE
-        FE_F16
-        FE_BF16
-
     ctypedef struct fe_lazy_table:
         fe_rule rule
         fe_table table
-        fe_storage storage
         bint is_stochastic
         uint64_t seed
         uint64_t stream

@@ -6,7 +6,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 """
 
 from . import halves, norms, optim, quantized, rules, statistics
-from ._nested import rounding
+from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
 from .hashed import HashEmbedding, hash_ids, murmur_hash
 from .layers import Embedding, Parameter, RowGrad
@@ -23,6 +23,7 @@ __all__ = [
     "TokenPositionEmbedding",
     "accumulate",
     "analogy",
+    "arithmetic",
     "embedding_bag",
     "embedding_bag_backward",
     "gather",
