@@ -31,6 +31,8 @@ cdef _c.fe_stop stop_for(int64_t n_items, const _c.fe_table *table) except? NULL
 
 cdef inline int numpy_type(const _c.fe_table *table) noexcept:
     """Of the results of a table: those of packed rows are float32."""
+    if table.dtype == _c.FE_BYTES:
+        return cnp.NPY_UINT8
     return cnp.NPY_FLOAT64 if table.dtype == _c.FE_F64 else cnp.NPY_FLOAT32
 
 
