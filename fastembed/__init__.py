@@ -16,8 +16,8 @@ from .layers.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
-    from .layers.bag import EmbeddingBag
     from .functional.ngram import NgramHash
+    from .layers.bag import EmbeddingBag
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding

@@ -91,8 +91,8 @@ static fe_status mix_block(const mix_work *work, int64_t sequence, int64_t first
     if (status.code != FE_OK)
         return status;
     for (int64_t i = 0; i < n_before - n_own; i++)
-        seen[i] = work->history == NULL ? (seen_token){hash->fill, true}
-                                        : see(hash, work->history[sequence * n_before + position + i]);
+        seen[i] =
+            work->history == NULL ? (seen_token){hash->fill, true} : see(hash, work->history[sequence * n_before + position + i]);
     for (int64_t i = 0; i < n_own + n_tokens; i++)
         seen[n_before - n_own + i] = see(hash, tokens[i]);
     for (int64_t i = 0; i < n_tokens; i++)

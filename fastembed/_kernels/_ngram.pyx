@@ -3,7 +3,7 @@ cimport numpy as cnp
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from . cimport _c
-from ._core cimport fe, init_matrix, need_any_table, need_ids, need_numbers, need_rows, raise_status, stop_for
+from ._core cimport fe, init_matrix, need_ids, need_numbers, need_rows, need_table, raise_status, stop_for
 
 import numpy as np
 
@@ -54,8 +54,10 @@ def ngram_mixes(cnp.ndarray tokens not None, cnp.ndarray starts not None, cnp.nd
     cdef uint64_t *c_mixes = <uint64_t *>cnp.PyArray_DATA(mixes)
     with nogil:
         status = fe.ngram_mix(&hash, &c_tokens, c_starts, n_sequences, c_history, c_mixes, NULL)
+    cdef object value = status.id
     if status.code != _c.FE_OK:
-        value = <uint64_t>status.id if tokens.dtype.kind == "u" else status.id
+        if tokens.dtype.kind == "u":
+            value = <uint64_t>status.id
         position = tuple(int(k) for k in np.unravel_index(status.index, np.shape(tokens)))
         raise IndexError(f"token id {value} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
     return mixes
@@ -98,9 +100,8 @@ def ngram_rows(cnp.ndarray mixes not None, cnp.ndarray heads not None):
     return rows
 
 
-def ngram_gather(cnp.ndarray table not None, cnp.ndarray mixes not None, cnp.ndarray heads not None, cnp.ndarray out not None,
-                 int bits=0):
-    """out[..., h] = the row of head h; of any table that `gather` reads, or of bytes.
+def ngram_gather(cnp.ndarray table not None, cnp.ndarray mixes not None, cnp.ndarray heads not None, cnp.ndarray out not None):
+    """out[..., h] = the row of head h, of a table of floats or of bytes.
 
     On an error `out` may have been written: the table must have all rows of the heads.
     """
@@ -110,8 +111,8 @@ def ngram_gather(cnp.ndarray table not None, cnp.ndarray mixes not None, cnp.nda
     cdef _c.fe_array c_out
     cdef _c.fe_status status
     cdef cnp.npy_intp shape[64]
-    if bits != 0 or cnp.PyArray_TYPE(table) != cnp.NPY_UINT8:
-        need_any_table(&c_table, table, bits, out)
+    if cnp.PyArray_TYPE(table) != cnp.NPY_UINT8:
+        need_table(&c_table, table)
     elif not init_matrix(&c_table, table, _c.FE_BYTES):
         raise ValueError("the bytes of a row must lie side by side")
     need_ngrams(&ids, &ngrams, mixes, heads, shape)

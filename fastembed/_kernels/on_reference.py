@@ -358,8 +358,8 @@ def ngram_rows(mixes: Array, heads: Array) -> Array:
     return np.array(rows, np.int64).reshape(*mixes.shape[:-1], len(heads))
 
 
-def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array, bits: int = 0) -> None:
-    out[...] = np.array(_rows(table, out, bits), out.dtype)[ngram_rows(mixes, heads)]
+def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
+    out[...] = table[ngram_rows(mixes, heads)]
 
 
 def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:

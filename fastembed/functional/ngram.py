@@ -61,9 +61,9 @@ class NgramHash:
     >>> import fastembed as fe
     >>> hash = fe.NgramHash([3, 5, 9], [[7, 11], [13, 17]], vocab_size=100, fill=0)
     >>> hash([4, 8, 15]).tolist()
-    [[5, 8, 30, 43], [5, 8, 30, 43], [5, 12, 24, 41]]
+    [[5, 8, 30, 43], [5, 8, 30, 43], [5, 12, 25, 47]]
     >>> hash([15], history=[4, 8]).tolist()
-    [[5, 12, 24, 41]]
+    [[5, 12, 25, 47]]
     """
 
     def __init__(
@@ -201,8 +201,8 @@ class NgramHash:
         >>> hash([3, 0, 4]).tolist()
         [[2, 28], [8, 17], [7, 16]]
         """
-        options = {"fill": eos_token_id, "cut": eos_token_id, "unsigned": True}
-        return cls(multipliers, head_sizes, offsets=offsets, vocab_size=vocab_size, **options)
+        ends = ngram_layouts.ple_ends(eos_token_id)
+        return cls(multipliers, head_sizes, offsets=offsets, vocab_size=vocab_size, **ends)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], layer: int, *, token_map: ArrayLike | None = None) -> Self:
@@ -254,9 +254,9 @@ class NgramHash:
         Examples
         --------
         >>> import fastembed as fe
-        >>> sizes = {"qwen4exp.ple.head_vocab_sizes": [13, 17], "qwen4exp.ple.head_offsets": [0, 13]}
-        >>> metadata = {"general.architecture": "qwen4exp", "qwen4exp.ple.layers": [1]} | sizes
-        >>> metadata |= {"qwen4exp.ple.layer_multipliers": [5, 7, 11], "qwen4exp.ple.eos_token_id": 0}
+        >>> metadata = {"general.architecture": "x", "x.ple.layers": [1], "x.ple.eos_token_id": 0}
+        >>> metadata |= {"x.ple.head_vocab_sizes": [13, 17], "x.ple.head_offsets": [0, 13]}
+        >>> metadata |= {"x.ple.layer_multipliers": [5, 7, 11]}
         >>> fe.NgramHash.from_gguf(metadata)([3, 0, 4]).tolist()
         [[2, 28], [8, 17], [7, 16]]
         """

@@ -63,7 +63,9 @@ def _index(layer: Any, layers: Any, name: str) -> int:
     numbers = integers(name, layers, 1, 0, _INT64_MAX).tolist()
     number = _checks.integer("layer", layer)
     if number not in numbers:
-        raise ValueError(f"layer must be one of {_checks.listed(map(str, numbers))}, the {name}; got {_checks.shown(number)}")
+        raise ValueError(
+            f"layer must be one of {_checks.first_few(list(map(str, numbers)))}, the {name}; got {_checks.shown(number)}"
+        )
     return int(numbers.index(number))
 
 
@@ -71,7 +73,7 @@ def _index(layer: Any, layers: Any, name: str) -> int:
 
 
 def is_prime(n: int) -> bool:
-    """Whether n, below 2**64, is a prime: the test of Miller and Rabin with bases that decide it."""
+    """Whether n, below 2**64, is a prime: Miller and Rabin's test, with bases that decide it."""
     if n < 3 or n % 2 == 0:
         return n == 2
     twos = ((n - 1) & (1 - n)).bit_length() - 1  # n - 1 = odd * 2**twos
@@ -116,7 +118,8 @@ def engram_multipliers(layer: int, n_numbers: int, n: int, seed: Any) -> list[in
 
 
 def _of_engram_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, Any]:
-    layers, n = _needed(config, "engram_layer_ids"), _checks.size("engram_max_ngram_size", _needed(config, "engram_max_ngram_size"))
+    layers = _needed(config, "engram_layer_ids")
+    n = _checks.size("engram_max_ngram_size", _needed(config, "engram_max_ngram_size"))
     n_numbers = _checks.size("engram_compressed_vocab_size", _needed(config, "engram_compressed_vocab_size"))
     start = _needed(config, "engram_vocab_size")
     if tokens is None:
@@ -166,11 +169,12 @@ def _of_ple_config(config: Mapping[str, Any], layer: Any) -> dict[str, Any]:
         "multipliers": [2 * (_split_mix(seed + _GAMMA * (k + 1) & _MASK64) % bound) + 1 for k in range(n)],
         "head_sizes": sizes,
         "vocab_size": vocab_size,
-        **_ple_ends(eos),
+        **ple_ends(eos),
     }
 
 
-def _ple_ends(eos: Any) -> dict[str, Any]:
+def ple_ends(eos: Any) -> dict[str, Any]:
+    """The arguments that every hash of PLE has: look-backs end at the end of a text."""
     return {"fill": eos, "cut": eos, "unsigned": True}
 
 
@@ -185,7 +189,7 @@ def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, A
         return _of_engram_config(merged, layer, tokens)
     if "ple_layer_ids" in merged:
         if tokens is not None:
-            raise ValueError("token_map must not be given for a config with ple_layer_ids, whose hashes take the tokens themselves")
+            raise ValueError("token_map is not for a config with ple_layer_ids, whose hashes take the tokens themselves")
         return _of_ple_config(merged, layer)
     raise KeyError("the config has neither engram_layer_ids nor ple_layer_ids")
 
@@ -203,7 +207,7 @@ def of_gguf(metadata: Mapping[str, Any], layer: Any) -> dict[str, Any]:
 def _of_arrays(metadata: Mapping[str, Any], prefix: str, is_ple: bool, layers: Array, layer: Any) -> dict[str, Any]:
     """Arrays that hold the numbers of all layers, one layer after the other."""
     if layer is None and len(layers) != 1:
-        raise ValueError(f"layer must be given, one of {_checks.listed(map(str, layers.tolist()))}")
+        raise ValueError(f"layer must be given, one of {_checks.first_few(list(map(str, layers.tolist())))}")
     index = 0 if layer is None else _index(layer, layers, prefix + "layers")
 
     def part(*names: str) -> Array:
@@ -219,12 +223,12 @@ def _of_arrays(metadata: Mapping[str, Any], prefix: str, is_ple: bool, layers: A
     shape = len(factors) - 1, -1
     has_offsets = any(prefix + name in metadata for name in ("head_offsets", "offsets"))
     arguments: dict[str, Any] = {
-        "multipliers": factors,
-        "head_sizes": sizes.reshape(shape),
-        "offsets": part("head_offsets", "offsets").reshape(shape) if has_offsets else None,
+        "multipliers": factors.tolist(),
+        "head_sizes": sizes.reshape(shape).tolist(),
+        "offsets": part("head_offsets", "offsets").reshape(shape).tolist() if has_offsets else None,
     }
     if is_ple:
-        return arguments | _ple_ends(_needed(metadata, prefix + "eos_token_id"))
+        return arguments | ple_ends(_needed(metadata, prefix + "eos_token_id"))
     return arguments | {
         "token_map": _needed(metadata, prefix + "token_map"),
         "fill": _needed(metadata, prefix + "pad_id", prefix + "pad_token_id"),

@@ -269,7 +269,9 @@ class PackedNgramEmbedding:
         """The rows of each token side by side, float32 of shape (..., T, W D)."""
         mixes = self.hash.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
         n_cols = self.table.embedding_dim
-        result = _checks.output(out, (*mixes.shape[:-1], self.hash.width * n_cols), np.dtype(np.float32), ids=ids, history=history)
+        result = _checks.output(
+            out, (*mixes.shape[:-1], self.hash.width * n_cols), np.dtype(np.float32), ids=ids, history=history
+        )
         by_row = result.reshape(*result.shape[:-1], self.hash.width, n_cols)
         self.table(_rows(self.hash, mixes), out=by_row)
         return result if out is None else out

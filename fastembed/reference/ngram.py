@@ -49,9 +49,7 @@ def mixes(
 def rows_of_mixes(mixed: list[list[int]], head_sizes: list[int], offsets: list[int]) -> list[list[int]]:
     """For each token, the mix of each head modulo its size, plus its offset."""
     n_heads = len(head_sizes)
-    return [
-        [mix[h * len(mix) // n_heads] % head_sizes[h] + offsets[h] for h in range(n_heads)] for mix in mixed
-    ]
+    return [[mix[h * len(mix) // n_heads] % head_sizes[h] + offsets[h] for h in range(n_heads)] for mix in mixed]
 
 
 class NgramHash:
@@ -103,9 +101,9 @@ class NgramEmbedding(OneTable):
     def __init__(self, hash: NgramHash, weight: Table, **options: Any) -> None:
         self._set_up(weight, hash=hash, **options)
 
-    def _set_up(self, weight: Table, *, hash: NgramHash, **options: Any) -> None:
+    def _set_up(self, weight: Table, *, hash: Any = None, **options: Any) -> None:
         super()._set_up(weight, **options)
-        self.hash = hash
+        self.hash: NgramHash = hash
 
     def call(self, ids: Any, **sequences: Any) -> tuple[Any, CallHandle]:
         rows = self.hash(ids, **sequences)
