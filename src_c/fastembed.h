@@ -60,9 +60,10 @@ typedef struct {
     uint64_t size, reciprocal, offset;
 } fe_ngram_head;
 
-/* The rows of the n-grams of tokens, n_heads for each token: with n_mixes mixes a token (fe_ngram_mix),
- * H = n_heads / n_mixes heads take the same one. Item i is head h = i % n_heads of token t = i / n_heads;
- * its row is heads[h].offset + mixes[t * n_mixes + h / H] % heads[h].size. */
+/* The rows of the n-grams of tokens, n_heads for each token: with n_mixes mixes a token
+ * (fe_ngram_mix), H = n_heads / n_mixes heads take the same one. Item i is head h = i % n_heads of
+ * token t = i / n_heads; its row is
+ *     heads[h].offset + mixes[t * n_mixes + h / H] % heads[h].size */
 typedef struct {
     const uint64_t *mixes;
     const fe_ngram_head *heads;

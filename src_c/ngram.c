@@ -9,10 +9,10 @@
 
 /* ---- remainders ---- */
 
-/* x % size by the reciprocal m = floor((2^64 - 1) / size): the quotient's estimate is floor(x m / 2^64).
- * As 0 < 2^64 / size - m <= 1 and x < 2^64, x / size - x m / 2^64 is at least 0 and less than 1, so that
- * the estimate is the quotient or 1 less, and the remainder by it is less than 2 size, which fits into 64
- * bits (Barrett, CRYPTO '86; Granlund and Montgomery, PLDI '94). */
+/* x % size by the reciprocal m = floor((2^64 - 1) / size): the quotient's estimate is
+ * floor(x m / 2^64). As 0 < 2^64 / size - m <= 1 and x < 2^64, x / size - x m / 2^64 is at least 0
+ * and less than 1, so that the estimate is the quotient or 1 less, and the remainder by it is less
+ * than 2 size, which fits into 64 bits (Barrett, CRYPTO '86; Granlund and Montgomery, PLDI '94). */
 static inline uint64_t remainder_by(const fe_ngram_head *head, uint64_t x)
 {
     const uint64_t quotient = (uint64_t)((unsigned __int128)x * head->reciprocal >> 64);

@@ -191,9 +191,9 @@ def token_ids(name: str, value: Any, n_tokens: int) -> np.ndarray[Any, Any]:
 
 def _checked_tokens(name: str, array: np.ndarray[Any, Any], n_tokens: int) -> np.ndarray[Any, Any]:
     """The array, of which every token is in the vocabulary."""
-    outside = np.argwhere((array < 0) | (array >= n_tokens))
-    if len(outside):
-        place = tuple(int(i) for i in outside[0])
+    outside = (array < 0) | (array >= n_tokens)
+    if outside.any():
+        place = tuple(int(i) for i in np.argwhere(outside)[0])
         raise IndexError(
             f"{name} {shown(int(array[place]))} at position {place} is out of range for a vocabulary of {n_tokens} tokens"
         )

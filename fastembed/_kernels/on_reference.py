@@ -348,13 +348,13 @@ def ngram_mixes(
         if not 0 <= token < n_tokens:
             raise IndexError(f"token id {token} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
     arguments = (tokens.reshape(-1).tolist(), starts.tolist(), _lists(history), multipliers.tolist(), _lists(token_map))
-    mixed = reference.ngram.mixes(*arguments, cuts[0], cuts[1].tolist(), cuts[2])
+    mixed = reference.hashed.mixes(*arguments, cuts[0], cuts[1].tolist(), cuts[2])
     return np.array(mixed, np.uint64).reshape(tokens.size, len(multipliers) - 1)
 
 
 def ngram_rows(mixes: Array, heads: Array) -> Array:
     mixed = mixes.reshape(-1, mixes.shape[-1]).tolist()
-    rows = reference.ngram.rows_of_mixes(mixed, heads[:, 0].tolist(), heads[:, 2].tolist())
+    rows = reference.hashed.rows_of_mixes(mixed, heads[:, 0].tolist(), heads[:, 2].tolist())
     return np.array(rows, np.int64).reshape(*mixes.shape[:-1], len(heads))
 
 

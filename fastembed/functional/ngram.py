@@ -48,13 +48,12 @@ class NgramHash:
     Raises
     ------
     TypeError, ValueError
-        An argument has an invalid value: it is named with its place and limit.
+        An argument has an invalid value.
 
     Notes
     -----
-    With x_0 the number of a token and x_k that of the token k before it, the row of head h for n is
-    ``(x_0 m_0 ^ ... ^ x_{n-1} m_{n-1}) % size + offset``. As in Engram (arXiv 2601.07372); the
-    constructors `engram`, `ple`, `from_config` and `from_gguf` know the variants of it.
+    With x_k the number of the token k before, the row of head h for n is ``(x_0 m_0 ^ ... ^
+    x_{n-1} m_{n-1}) % size + offset``, as in Engram (arXiv 2601.07372).
 
     Examples
     --------
@@ -83,30 +82,12 @@ class NgramHash:
         factors = ngram_layouts.integers("multipliers", multipliers, 1, 0, 2**64 - 1 if wraps else _INT64_MAX).tolist()
         if not 2 <= len(factors) <= 64:
             raise ValueError(f"multipliers must be 2 to 64 numbers, got {len(factors)}")
-        self._set_heads(head_sizes, offsets, len(factors))
+        self._heads, self._shape, self._n_rows = ngram_layouts.heads(head_sizes, offsets, len(factors))
         self._set_tokens(token_map, vocab_size, factors, wraps)
         self._multipliers = np.array(factors, np.uint64)
-        self._fill = self._token("fill", fill)
+        self._fill = ngram_layouts.token("fill", fill, self._n_tokens)
         cuts = [] if cut is None else ngram_layouts.integers("cut", cut, None, 0, self._n_tokens - 1).reshape(-1).tolist()
         self._cut, self._cut_own = np.array(cuts, np.int64), _checks.flag("cut_own", cut_own)
-
-    def _set_heads(self, head_sizes: Any, offsets: Any, n: int) -> None:
-        sizes = ngram_layouts.integers("head_sizes", head_sizes, 2, 1, _INT64_MAX)
-        if sizes.shape[0] != n - 1 or sizes.shape[1] == 0:
-            raise ValueError(f"head_sizes must have shape ({n - 1}, heads) for {n} multipliers, got {sizes.shape}")
-        if offsets is None:
-            flat = sizes.reshape(-1).tolist()
-            first = np.array([sum(flat[:h]) for h in range(len(flat))], object).reshape(sizes.shape)
-        else:
-            first = ngram_layouts.integers("offsets", offsets, 2, 0, _INT64_MAX)
-            if first.shape != sizes.shape:
-                raise ValueError(f"offsets must have the shape of head_sizes, {sizes.shape}, got {first.shape}")
-        self._n_rows = int(np.max(first + sizes))
-        if self._n_rows > _INT64_MAX:
-            raise ValueError(f"offsets and head_sizes must add up to at most {_INT64_MAX} rows, got {self._n_rows}")
-        self._shape = sizes.shape
-        heads = [[size, (2**64 - 1) // size, offset] for size, offset in zip(sizes.flat, first.flat, strict=True)]
-        self._heads = np.array(heads, np.uint64)  # size, reciprocal, offset
 
     def _set_tokens(self, token_map: Any, vocab_size: Any, factors: list[int], wraps: bool) -> None:
         largest, self._token_map = max(1, *factors), None
@@ -127,12 +108,6 @@ class NgramHash:
                 f"multipliers must be at most {_INT64_MAX // last}, so that no product with the number of a token, at most "
                 f"{last}, exceeds {_INT64_MAX}; got {_checks.shown(largest)} at position {k}"
             )
-
-    def _token(self, name: str, value: Any) -> int:
-        token = _checks.integer(name, value)
-        if not 0 <= token < self._n_tokens:
-            raise ValueError(f"{name} must be a token from 0 to {self._n_tokens - 1}, got {_checks.shown(token)}")
-        return token
 
     # ---- variants ----
 
@@ -191,8 +166,7 @@ class NgramHash:
     ) -> Self:
         """The hash of Qwen's PLE, with the numbers that come with the checkpoint.
 
-        Products wrap in 64 bits; look-backs end at the end of a text, ``eos_token_id``, which also
-        stands for missing tokens. Parameters as in `NgramHash`.
+        Products wrap; look-backs end at ``eos_token_id``, which stands for missing tokens too.
 
         Examples
         --------

@@ -7,6 +7,7 @@ DeepSeek-V4.1 and of Qwen's models with PLE; the GGUF keys that llama.cpp and it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,32 @@ def token_map(value: Any) -> Array:
         k = int(outside[0])
         raise ValueError(f"token_map must be from 0 to {_INT64_MAX}, got {_checks.shown(int(array[k]))} at position {k}")
     return np.array(array, np.int64)
+
+
+def token(name: str, value: Any, n_tokens: int) -> int:
+    """A token of the vocabulary."""
+    number = _checks.integer(name, value)
+    if not 0 <= number < n_tokens:
+        raise ValueError(f"{name} must be a token from 0 to {n_tokens - 1}, got {_checks.shown(number)}")
+    return number
+
+
+def heads(head_sizes: Any, offsets: Any, n: int) -> tuple[Array, tuple[int, ...], int]:
+    """Size, reciprocal and offset of each head, uint64; the shape of both arguments; all rows."""
+    sizes = integers("head_sizes", head_sizes, 2, 1, _INT64_MAX)
+    if sizes.shape[0] != n - 1 or sizes.shape[1] == 0:
+        raise ValueError(f"head_sizes must have shape ({n - 1}, heads) for {n} multipliers, got {sizes.shape}")
+    if offsets is None:
+        first = np.array([0, *accumulate(sizes.flat)][:-1], object).reshape(sizes.shape)
+    else:
+        first = integers("offsets", offsets, 2, 0, _INT64_MAX)
+        if first.shape != sizes.shape:
+            raise ValueError(f"offsets must have the shape of head_sizes, {sizes.shape}, got {first.shape}")
+    n_rows = int(np.max(first + sizes))
+    if n_rows > _INT64_MAX:
+        raise ValueError(f"offsets and head_sizes must add up to at most {_INT64_MAX} rows, got {n_rows}")
+    of_heads = [[size, (2**64 - 1) // size, offset] for size, offset in zip(sizes.flat, first.flat, strict=True)]
+    return np.array(of_heads, np.uint64), sizes.shape, n_rows
 
 
 def _needed(mapping: Mapping[str, Any], *names: str) -> Any:

@@ -5,12 +5,11 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, ngram, norms, optim, quantized, rules, statistics
+from . import halves, hashed, norms, optim, quantized, rules, statistics
 from ._nested import rounding
 from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
-from .hashed import HashEmbedding, hash_ids, murmur_hash
+from .hashed import HashEmbedding, NgramEmbedding, NgramHash, hash_ids, murmur_hash
 from .layers import Embedding, Parameter, RowGrad
-from .ngram import NgramEmbedding, NgramHash
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 from .search import analogy, nearest
 from .sequences import TokenPositionEmbedding
@@ -33,9 +32,9 @@ __all__ = [
     "gather_add_backward",
     "halves",
     "hash_ids",
+    "hashed",
     "murmur_hash",
     "nearest",
-    "ngram",
     "norms",
     "optim",
     "quantized",
