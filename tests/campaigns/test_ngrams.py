@@ -21,4 +21,4 @@ def test_a_row_that_differs_is_seen(name):
         return rows
 
     assert check.faults_of(hash, expected_of, ids, rng) == []
-    assert len(check.faults_of(hash, off_by_one, ids, rng)) == 6
+    assert len(check.faults_of(hash, off_by_one, ids, rng)) == 7
