@@ -67,10 +67,11 @@ PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-le
 	touch $@
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
-# itself: draws-torch, draws-thinc, draws-jax; CASE=17 shows one case of PyTorch's.
+# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
+# of PyTorch's.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
-draws-%: bench-peers
+draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the

@@ -141,13 +141,15 @@ class RowGrad:
     def accumulate(self, batch: Batch) -> RowGrad:
         """A new gradient: this one plus those of a batch, added to its sums in their order."""
         rows = batch.rows
-        ids = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
+        is_first = np.concatenate(([True], rows[1:] != rows[:-1]))[: len(rows)]
+        ids, places = rows[is_first], np.cumsum(is_first) - 1
         own_ids, own_rows = self.parts() if len(self.ids) else (self.ids, self.rows)
         if len(own_ids):
             ids = np.union1d(own_ids, ids)
+            places = np.searchsorted(ids, rows)
         sums = np.zeros((len(ids), self.shape[1]), own_rows.dtype)
         sums[np.searchsorted(ids, own_ids)] = own_rows
-        indices: Array = np.asarray(np.searchsorted(ids, rows))
+        indices: Array = np.asarray(places, np.int64)
         kernels.add_rows(sums, indices, *batch[1:])
         return self._unchecked(ids, sums, self.shape)
 
