@@ -209,7 +209,7 @@ class NgramHash:
         return cls(**ngram_layouts.of_config(config, layer, token_map))
 
     @classmethod
-    def from_gguf(cls, metadata: Mapping[str, Any], layer: int | None = None) -> Self:
+    def from_gguf(cls, metadata: Mapping[str, Any], layer: int | None = None, *, cut: Any = None) -> Self:
         """The hash of one layer of a model, from the metadata of its GGUF file.
 
         Parameters
@@ -219,6 +219,8 @@ class NgramHash:
             ``<architecture>.engram.*`` or ``<architecture>.ple.*``.
         layer : int, optional
             One of the layers with a table; not needed if there is one only.
+        cut : int or array_like of integers, optional
+            For ``engram``: the tokens of images, which the metadata do not name.
 
         Raises
         ------
@@ -234,9 +236,7 @@ class NgramHash:
         >>> fe.NgramHash.from_gguf(metadata)([3, 0, 4]).tolist()
         [[2, 28], [8, 17], [7, 16]]
         """
-        return cls(**ngram_layouts.of_gguf(metadata, layer))
-
-    # ---- what it is ----
+        return cls(**ngram_layouts.of_gguf(metadata, layer, cut))
 
     @property
     def n(self) -> int:
@@ -290,8 +290,6 @@ class NgramHash:
 
     def __repr__(self) -> str:
         return f"NgramHash(n={self.n}, n_heads={self.n_heads}, n_rows={self.n_rows}, n_tokens={self.n_tokens})"
-
-    # ---- rows ----
 
     def __call__(
         self,

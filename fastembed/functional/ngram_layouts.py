@@ -221,17 +221,29 @@ def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, A
     raise KeyError("the config has neither engram_layer_ids nor ple_layer_ids")
 
 
-def of_gguf(metadata: Mapping[str, Any], layer: Any) -> dict[str, Any]:
+def of_gguf(metadata: Mapping[str, Any], layer: Any, cut: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from the metadata of a GGUF file."""
     architecture = _needed(metadata, "general.architecture")
     for family, key in (("engram", "layer_ids"), ("ple", "layers")):
         prefix = f"{architecture}.{family}."
         if prefix + key in metadata:
-            return _of_arrays(metadata, prefix, family == "ple", np.asarray(metadata[prefix + key]).reshape(-1), layer)
+            arguments = _of_arrays(metadata, prefix, np.asarray(metadata[prefix + key]).reshape(-1), layer)
+            return arguments | (_engram_ends if family == "engram" else _ple_ends_of)(metadata, prefix, cut)
     raise KeyError(f"the metadata have neither {architecture}.engram.layer_ids nor {architecture}.ple.layers")
 
 
-def _of_arrays(metadata: Mapping[str, Any], prefix: str, is_ple: bool, layers: Array, layer: Any) -> dict[str, Any]:
+def _engram_ends(metadata: Mapping[str, Any], prefix: str, cut: Any) -> dict[str, Any]:
+    pad = _needed(metadata, prefix + "pad_id", prefix + "pad_token_id")
+    return {"token_map": _needed(metadata, prefix + "token_map"), "fill": pad, "cut": cut, "cut_own": True}
+
+
+def _ple_ends_of(metadata: Mapping[str, Any], prefix: str, cut: Any) -> dict[str, Any]:
+    if cut is not None:
+        raise ValueError("cut is not for metadata of PLE, whose look-backs end at the end of a text")
+    return ple_ends(_needed(metadata, prefix + "eos_token_id"))
+
+
+def _of_arrays(metadata: Mapping[str, Any], prefix: str, layers: Array, layer: Any) -> dict[str, Any]:
     """Arrays that hold the numbers of all layers, one layer after the other."""
     if layer is None and len(layers) != 1:
         raise ValueError(f"layer must be given, one of {_checks.first_few(list(map(str, layers.tolist())))}")
@@ -249,16 +261,8 @@ def _of_arrays(metadata: Mapping[str, Any], prefix: str, is_ple: bool, layers: A
         raise ValueError(f"{prefix}* must have as many heads for each n; got {len(factors)} multipliers and {len(sizes)} heads")
     shape = len(factors) - 1, -1
     has_offsets = any(prefix + name in metadata for name in ("head_offsets", "offsets"))
-    arguments: dict[str, Any] = {
+    return {
         "multipliers": factors.tolist(),
         "head_sizes": sizes.reshape(shape).tolist(),
         "offsets": part("head_offsets", "offsets").reshape(shape).tolist() if has_offsets else None,
-    }
-    if is_ple:
-        return arguments | ple_ends(_needed(metadata, prefix + "eos_token_id"))
-    return arguments | {
-        "token_map": _needed(metadata, prefix + "token_map"),
-        "fill": _needed(metadata, prefix + "pad_id", prefix + "pad_token_id"),
-        "cut": metadata.get(prefix + "image_token_id"),
-        "cut_own": True,
     }

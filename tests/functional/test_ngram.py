@@ -188,12 +188,12 @@ def test_deepseeks_numbers():
     assert len(set(primes.tolist())) == 48
     assert min(primes) == 16_000_057
     metadata = {"general.architecture": "deepseek41"} | {f"deepseek41.engram.{name}": value for name, value in {
-        "layer_ids": [1, 14], "pad_id": 2, "token_map": token_map, "primes": primes, "image_token_id": 9,
+        "layer_ids": [1, 14], "pad_id": 2, "token_map": token_map, "primes": primes,
         "multipliers": np.concatenate([hash.multipliers for hash in hashes]),
     }.items()}  # fmt: skip
     ids = np.random.default_rng(0).choice([5, 9, 77, 129279], (2, 50))
     for layer, hash in zip((1, 14), hashes, strict=True):
-        assert np.array_equal(fe.NgramHash.from_gguf(metadata, layer)(ids), hash(ids))
+        assert np.array_equal(fe.NgramHash.from_gguf(metadata, layer, cut=9)(ids), hash(ids))
         options = {"token_map": token_map, "pad_id": 2, "cut": 9, "cut_own": True}
         same = fe.NgramHash.engram(layer, layers=[1, 14], vocab_sizes=[16000000] * 3, n_heads=8, **options)
         assert np.array_equal(same(ids), hash(ids))
@@ -344,6 +344,14 @@ def test_configs_that_are_refused(config, layer, token_map, error, text):
 def test_metadata_that_are_refused(metadata, layer, error, text):
     with pytest.raises(error, match=text):
         fe.NgramHash.from_gguf(({"general.architecture": "x"} if metadata else {}) | metadata, layer)
+
+
+def test_a_hash_of_ple_takes_no_cut():
+    metadata = {"general.architecture": "x", "x.ple.layers": [1], "x.ple.multipliers": [3, 5], "x.ple.primes": [7]}
+    with pytest.raises(ValueError, match="cut is not for metadata of PLE"):
+        fe.NgramHash.from_gguf(metadata | {"x.ple.eos_token_id": 0}, cut=3)
+    with pytest.raises(KeyError, match=r"there is no x\.ple\.eos_token_id"):
+        fe.NgramHash.from_gguf(metadata)
 
 
 def test_what_a_hash_is_cannot_be_changed_from_outside():
