@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters
+    test-adapters ngram-check
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -166,6 +166,10 @@ concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# Rows of N n-grams against NumPy code written from the published formulas.
+ngram-check: $(VENV)/.test
+	$(CAMPAIGN) ngrams --n $(N) --seed $(SEED)
 
 # Small changes of the C and of the checks, N of them, each of which a test should notice;
 # FILES=update.c,options draws from these alone.

@@ -16,8 +16,10 @@ from .layers.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.ngram import NgramHash
     from .layers.bag import EmbeddingBag
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
+    from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
 
@@ -27,6 +29,9 @@ __all__ = [
     "Embedding",
     "EmbeddingBag",
     "HashEmbedding",
+    "NgramEmbedding",
+    "NgramHash",
+    "PackedNgramEmbedding",
     "Parameter",
     "QuantizedEmbedding",
     "RowGrad",
@@ -59,6 +64,9 @@ _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training"
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "HashEmbedding": "layers.hashed",
+    "NgramEmbedding": "layers.ngram",
+    "NgramHash": "functional.ngram",
+    "PackedNgramEmbedding": "layers.ngram",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",
     "embedding_bag": "functional.bags",

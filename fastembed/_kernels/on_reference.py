@@ -343,6 +343,27 @@ def hash_parts(ids: Array, seed: int) -> Array:
     return np.array(reference.murmur_hash(ids.tolist(), seed=seed), np.uint32).reshape(*ids.shape, 4)
 
 
+def ngram_mixes(
+    tokens: Array, starts: Array, history: Array | None, multipliers: Array, token_map: Array | None, n_tokens: int, *cuts: Any
+) -> Array:
+    for position, token in np.ndenumerate(tokens):
+        if not 0 <= token < n_tokens:
+            raise IndexError(f"token id {token} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
+    arguments = (tokens.reshape(-1).tolist(), starts.tolist(), _lists(history), multipliers.tolist(), _lists(token_map))
+    mixed = reference.hashed.mixes(*arguments, cuts[0], cuts[1].tolist(), cuts[2])
+    return np.array(mixed, np.uint64).reshape(tokens.size, len(multipliers) - 1)
+
+
+def ngram_rows(mixes: Array, heads: Array) -> Array:
+    mixed = mixes.reshape(-1, mixes.shape[-1]).tolist()
+    rows = reference.hashed.rows_of_mixes(mixed, heads[:, 0].tolist(), heads[:, 2].tolist())
+    return np.array(rows, np.int64).reshape(*mixes.shape[:-1], len(heads))
+
+
+def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
+    out[...] = table[ngram_rows(mixes, heads)]
+
+
 def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
     dtype = str(rows.dtype)
     for i, row in enumerate(rows.tolist()):
