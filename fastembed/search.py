@@ -1,5 +1,5 @@
 """Nearest rows: the public name of `fastembed.functional.search`."""
 
-from .functional.search import METRICS, Nearest, Rows, Searchable
+from .functional.search import METRICS, Nearest, Rows, Searchable, SearchIndex
 
-__all__ = ["METRICS", "Nearest", "Rows", "Searchable"]
+__all__ = ["METRICS", "Nearest", "Rows", "SearchIndex", "Searchable"]

@@ -20,6 +20,7 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from . import lookup
+from .search_index import SearchIndex, arithmetic_rows
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -59,6 +60,8 @@ class Rows(Protocol):
 class Searchable:
     """`nearest` and `analogy` for a class that has the members of `Rows`."""
 
+    _index: SearchIndex | None = None  # up to date
+
     @own_floats()
     def nearest(self: Rows, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False) -> Nearest:
         """The k rows that are nearest to each query: see `Embedding.nearest`."""
@@ -91,12 +94,15 @@ class Searchable:
 class TableRows(Searchable):
     """A table in memory or in a mapped file, as `Rows`."""
 
-    def __init__(self, table: Array) -> None:
+    def __init__(self, table: Array, index: SearchIndex | None = None) -> None:
         self._table = table
         self.num_embeddings, self.embedding_dim = table.shape
+        if index is not None:
+            index.update(table)
+            self._index = index
 
     def _float_rows(self, first: int, end: int) -> Array:
-        return _checks.contiguous(self._table[first:end], _checks.arithmetic_dtype(self._table.dtype))
+        return arithmetic_rows(self._table, slice(first, end))
 
 
 def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
@@ -116,12 +122,13 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array)
     excluded = np.sort(excluded.reshape(n_queries, excluded.shape[-1]), -1)
     n_excluded = int((np.diff(excluded, axis=-1, prepend=-1) > 0).sum(-1).max(initial=0)) if excluded.size else 0
     k = _checks.n_neighbors(k, n_rows, n_excluded)
-    best = _TopK(vectors.reshape(n_queries, width), k, metric)
+    index = source._index if isinstance(source, TableRows) else None
+    best = _TopK(vectors.reshape(n_queries, width), k, metric, index)
     n_block = max((_BLOCK_BYTES if n_queries > _FEW_QUERIES else _ONE_PASS_BYTES) // max(width * vectors.itemsize, 1), 1)
-    if best.costs.size:
+    if best.costs.size and not best.add_from_codes(excluded):
         for first in range(0, n_rows, n_block):
             best.add_block(first, source._float_rows(first, min(first + n_block, n_rows)), excluded)
-        best.score_candidates()
+    best.score_candidates()
     return Nearest(best.ids.reshape(*shape, k), best.scores().reshape(*shape, k))
 
 
@@ -136,8 +143,8 @@ class _TopK:
     The cost is minus the score; for "l2" it is the score.
     """
 
-    def __init__(self, vectors: Array, k: int, metric: str) -> None:
-        self.k, self.metric = k, metric
+    def __init__(self, vectors: Array, k: int, metric: str, index: SearchIndex | None) -> None:
+        self.k, self.metric, self.index = k, metric, index
         unit, self.min_square, self.max_square = _ARITHMETIC[vectors.itemsize]
         self.vectors = vectors.astype(np.float64)
         self.squares = kernels.sum_powers(self.vectors, 2.0)
@@ -157,10 +164,26 @@ class _TopK:
     def scores(self) -> Array:
         return self.costs if self.metric == "l2" else -self.costs
 
+    def add_from_codes(self, excluded: Array) -> bool:
+        """Add the rows that can be among the best by an index; False if it cannot tell enough."""
+        if self.index is None or len(self.costs) > _FEW_QUERIES:
+            return False
+        found = []
+        for vector, out in zip(self.vectors, excluded, strict=True):
+            rows = self.index.candidates(vector, min(self.k + len(out), len(self.index.squares)), self.metric)
+            if rows is None:
+                return False
+            found.append(rows[~np.isin(rows, out)] if out.size else rows)
+        for q, ids in enumerate(found):
+            for k in range(0, len(ids), self.n_pairs):
+                some = ids[k : k + self.n_pairs]
+                self._add_candidates(np.full(len(some), q), some, self.index.rows_at(some))
+        return True
+
     def add_block(self, first: int, block: Array, excluded: Array) -> None:
         """Add the rows of a block that can be among the best; it begins with row ``first``."""
         is_one_pass = len(self.costs) <= _FEW_QUERIES
-        one_pass, squares = kernels.products(block, self.scaled_vectors) if is_one_pass else (None, np.vecdot(block, block))
+        one_pass, squares = kernels.products(block, self.scaled_vectors) if is_one_pass else (None, self._squares_of(first, block))
         extreme = np.flatnonzero(~((squares >= self.min_square) & (squares <= self.max_square)))
         extreme = extreme[block[extreme].any(-1)] if extreme.size else extreme  # products with rows of zeros are exact
         longest = float(np.sqrt(np.delete(squares, extreme).max(initial=0.0) if extreme.size else squares.max()))
@@ -183,7 +206,13 @@ class _TopK:
             is_candidate = ~(costs >= self._limits(chunk, costs, longest)[:, None])
             if out:
                 is_candidate[out] = False
-            self._add_candidates(first, block, start, np.flatnonzero(is_candidate))
+            self._add_pairs(first, block, start, np.flatnonzero(is_candidate))
+
+    def _squares_of(self, first: int, block: Array) -> Array:
+        """The squares of the lengths of a block's rows, that an index knows."""
+        if self.index is None:
+            return np.vecdot(block, block)
+        return self.index.squares[first : first + len(block)].astype(block.dtype)
 
     def _limits(self, chunk: slice, costs: Array, longest: float) -> Array:
         """The product of each query from which a row cannot be among the best; NaN for no limit."""
@@ -201,14 +230,17 @@ class _TopK:
             limits[unknown] = np.nextafter((kth + 3 * slack[unknown]).astype(costs.dtype), np.inf)
         return limits
 
-    def _add_candidates(self, first: int, block: Array, start: int, pairs: Array) -> None:
+    def _add_pairs(self, first: int, block: Array, start: int, pairs: Array) -> None:
         """Add candidates, flat indices into a matrix of queries (from ``start`` on) by rows."""
         for k in range(0, len(pairs), self.n_pairs):
             queries, rows = np.divmod(pairs[k : k + self.n_pairs], len(block))
-            self.candidates.append((queries + start, rows + first, block[rows]))
-            self.n_candidates += len(rows)
-            if self.n_candidates >= min(self.costs.size, self.n_pairs):
-                self.score_candidates()
+            self._add_candidates(queries + start, rows + first, block[rows])
+
+    def _add_candidates(self, queries: Array, ids: Array, rows: Array) -> None:
+        self.candidates.append((queries, ids, rows))
+        self.n_candidates += len(rows)
+        if self.n_candidates >= min(self.costs.size, self.n_pairs):
+            self.score_candidates()
 
     def score_candidates(self) -> None:
         """Score the candidates, and merge them into the best rows of their queries."""
@@ -216,7 +248,11 @@ class _TopK:
             return
         queries, ids, rows = (np.concatenate(parts) for parts in zip(*self.candidates, strict=True))
         self.candidates, self.n_candidates = [], 0
-        costs = self._costs(queries, rows.astype(np.float64))
+        rows = rows.astype(np.float64)
+        squares = kernels.sum_powers(rows, 2.0)
+        if self.index is not None:
+            self.index.check_unwritten(ids, squares)
+        costs = self._costs(queries, rows, squares)
         changed = np.unique(queries)
         queries = np.concatenate([np.repeat(changed, self.k), queries])
         ids = np.concatenate([self.ids[changed].ravel(), ids])
@@ -226,13 +262,13 @@ class _TopK:
         chosen = order[starts[:, None] + np.arange(self.k)]
         self.ids[changed], self.costs[changed] = ids[chosen], costs[chosen]
 
-    def _costs(self, queries: Array, rows: Array) -> Array:
+    def _costs(self, queries: Array, rows: Array, squares: Array) -> Array:
         """The cost of each row for its query, as the reference computes it."""
         if self.metric == "l2":
             return np.sqrt(kernels.sum_powers(rows - self.vectors[queries], 2.0))
         dots = kernels.dots(rows, np.arange(len(rows)), queries.astype(np.int32), self.vectors)
         if self.metric == "dot":
             return -dots
-        products = kernels.sum_powers(rows, 2.0) * self.squares[queries]
+        products = squares * self.squares[queries]
         cosines = np.divide(dots, np.sqrt(products), where=products != 0, out=np.zeros_like(dots))
         return -np.clip(cosines, -1.0, 1.0)

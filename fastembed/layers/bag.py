@@ -15,7 +15,7 @@ from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.max_norm import put_rescaled
 from ..functional.row_grad import RowGrad, plain_batch
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class EmbeddingBag(OneTable):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
-        storage: Storage = MEMORY,
+        storage: Storage | None = None,
         *,
         mode: str = "mean",
         include_last_offset: bool = False,

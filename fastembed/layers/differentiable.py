@@ -12,7 +12,7 @@ from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional.row_grad import Batch, RowGrad, add_scaled, batch_of
 from ..tables.lookup_counter import LookupCounter
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from ..tables.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Differentiable(Trainable):
     _dropout_seed = 0
 
     def __init__(
-        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
+        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage | None = None
     ) -> None:
         super().__init__(tables, trainable, trainable_rows, storage)
         self._counter = LookupCounter()

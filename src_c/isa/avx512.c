@@ -8,5 +8,7 @@
 #define FE_STREAM(to, vector) _mm512_stream_si512((__m512i *)(to), (__m512i)(vector))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_SOME_KERNELS
+#define FE_CODE_PRODUCTS(codes, query)                                                                                           \
+    _mm512_madd_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(codes))), _mm512_loadu_si512(query))
 #include "../kernels/body.inc"
 #endif
