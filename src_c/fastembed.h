@@ -248,6 +248,16 @@ void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
  * All in the rows' dtype. */
 void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
 
+/* For each column of a matrix, in its dtype. */
+typedef struct {
+    const char *factors, *offsets;
+} fe_lines;
+
+/* The places r * n_cols + c of the elements of contiguous rows for which
+ *   not rows[r][c] * factors[c] + offsets[c] >= limits[r],
+ * in ascending order; returns how many. found has room for all elements. */
+int64_t fe_below(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found);
+
 /* ---- bounds from codes of 8 bits ---- */
 
 /* Row i is about scales[i] * codes[i]; its cost, offsets[i] + scale * its product with a query. */

@@ -166,6 +166,24 @@ def sum_powers(cnp.ndarray rows not None, double p):
     return sums
 
 
+def below(cnp.ndarray rows not None, cnp.ndarray factors not None, cnp.ndarray offsets not None, cnp.ndarray limits not None):
+    """The flat indices of the elements of a matrix, times factors plus offsets of their columns,
+    that are not at or above the limit of their row."""
+    cdef _c.fe_table table
+    cdef _c.fe_lines lines
+    need_table(&table, rows)
+    cdef int dtype = numpy_type(&table)
+    lines.factors = <const char *>need_numbers("factors", factors, dtype, table.n_cols)
+    lines.offsets = <const char *>need_numbers("offsets", offsets, dtype, table.n_cols)
+    cdef const char *c_limits = <const char *>need_numbers("limits", limits, dtype, table.n_rows)
+    cdef cnp.ndarray found = empty(table.n_rows * table.n_cols, cnp.NPY_INT64)
+    cdef int64_t *c_found = <int64_t *>cnp.PyArray_DATA(found)
+    cdef int64_t n_found
+    with nogil:
+        n_found = fe.below(&table, &lines, c_limits, c_found)
+    return found[:n_found].copy()
+
+
 def code_bounds(cnp.ndarray codes not None, cnp.ndarray terms not None, cnp.ndarray numbers not None, factors):
     """The lower and upper bound of the cost of each row, float32 (2, rows).
 

@@ -109,6 +109,10 @@ cdef extern from "functions.h":
         int64_t n_items
         const fe_array *grads
 
+    ctypedef struct fe_lines:
+        const char *factors
+        const char *offsets
+
     ctypedef struct fe_codes:
         const int8_t *codes
         int64_t n_rows
@@ -156,6 +160,7 @@ cdef extern from "functions.h":
                           int32_t *scratch) noexcept nogil
         void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
         void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        int64_t (*below)(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found) noexcept nogil
         void (*code_bounds)(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper) noexcept nogil
         void *(*xla_handler)(int32_t k, const char **name) noexcept nogil
         const char *(*isa_available)(int32_t k) noexcept nogil

@@ -372,6 +372,11 @@ def sum_powers(rows: Array, p: float) -> Array:
     return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)
 
 
+def below(rows: Array, factors: Array, offsets: Array, limits: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
+
+
 def code_bounds(codes: Array, terms: Array, numbers: Array, factors: tuple[float, float, float, float]) -> Array:
     scales, errors, lengths, offsets = terms
     scale, *of_others = map(np.float32, factors)

@@ -20,7 +20,7 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from . import lookup
-from .search_index import SearchIndex, arithmetic_rows
+from .search_index import SearchIndex, arithmetic_rows, kth_smallest
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -29,6 +29,7 @@ METRICS = ("cosine", "dot", "l2")
 _BLOCK_BYTES = 4 << 20  # of rows in a block: fewer do not keep two threads busy, more leave the cache
 _ONE_PASS_BYTES = 16 << 20  # the same for a few queries: smaller blocks cost a quarter of the time in overhead
 _BLOCK_SCORES = 1 << 19  # products that are computed at one time
+_FEWEST_ROWS = 2048  # of a block, for many queries
 # Up to so many queries one pass in C, products and lengths together, is faster than BLAS and a pass
 # for the lengths.
 _FEW_QUERIES = 4
@@ -113,7 +114,6 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
     return result.reshape(*rows.shape, source.embedding_dim)
 
 
-@own_floats()  # of rows with infinities and NaN
 def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array) -> Nearest:
     """The k rows nearest to each vector, S + (D,), without the rows ``excluded``, S + (n,)."""
     metric = _checks.one_of("metric", metric, METRICS)
@@ -125,6 +125,8 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array)
     index = source._index if isinstance(source, TableRows) else None
     best = _TopK(vectors.reshape(n_queries, width), k, metric, index)
     n_block = max((_BLOCK_BYTES if n_queries > _FEW_QUERIES else _ONE_PASS_BYTES) // max(width * vectors.itemsize, 1), 1)
+    if n_queries > _FEW_QUERIES:  # all queries at one time: BLAS packs a block for each product
+        n_block = min(n_block, max(_BLOCK_SCORES // n_queries, _FEWEST_ROWS))
     if best.costs.size and not best.add_from_codes(excluded):
         for first in range(0, n_rows, n_block):
             best.add_block(first, source._float_rows(first, min(first + n_block, n_rows)), excluded)
@@ -187,35 +189,36 @@ class _TopK:
         extreme = np.flatnonzero(~((squares >= self.min_square) & (squares <= self.max_square)))
         extreme = extreme[block[extreme].any(-1)] if extreme.size else extreme  # products with rows of zeros are exact
         longest = float(np.sqrt(np.delete(squares, extreme).max(initial=0.0) if extreme.size else squares.max()))
+        factors, offsets = np.ones_like(squares), np.zeros_like(squares)
         if self.metric == "cosine":
-            squares = np.divide(1.0, np.sqrt(squares), where=squares > 0, out=np.zeros_like(squares))
+            factors = np.divide(1.0, np.sqrt(squares), where=squares > 0, out=offsets.copy())
+        elif self.metric == "l2":
+            offsets = squares
+        factors[extreme] = np.nan
         n_queries = max(_BLOCK_SCORES // len(block), 1)
         for start in range(0, len(self.costs), n_queries):
             chunk = slice(start, start + n_queries)
             costs = self.scaled_vectors[chunk] @ block.T if one_pass is None else one_pass[chunk]
-            if self.metric == "cosine":
-                costs *= squares
-            elif self.metric == "l2":
-                costs += squares
-            if extreme.size:
-                costs[:, extreme] = np.nan
             out = np.nonzero((excluded[chunk] >= first) & (excluded[chunk] < first + len(block))) if excluded.size else ()
             if out:
                 out = out[0], excluded[chunk][out] - first
-                costs[out] = np.inf
-            is_candidate = ~(costs >= self._limits(chunk, costs, longest)[:, None])
+                costs[out] = np.nan
+            pairs = kernels.below(costs, factors, offsets, self._limits(chunk, costs, (factors, offsets), longest))
             if out:
-                is_candidate[out] = False
-            self._add_pairs(first, block, start, np.flatnonzero(is_candidate))
+                pairs = pairs[~np.isin(pairs, np.ravel_multi_index(out, costs.shape))]
+            self._add_pairs(first, block, start, pairs)
 
     def _squares_of(self, first: int, block: Array) -> Array:
         """The squares of the lengths of a block's rows, that an index knows."""
         if self.index is None:
-            return np.vecdot(block, block)
+            return kernels.products(block, self.scaled_vectors[:0])[1]
         return self.index.squares[first : first + len(block)].astype(block.dtype)
 
-    def _limits(self, chunk: slice, costs: Array, longest: float) -> Array:
-        """The product of each query from which a row cannot be among the best; NaN for no limit."""
+    def _limits(self, chunk: slice, products: Array, lines: tuple[Array, Array], longest: float) -> Array:
+        """The cost of each query from which a row cannot be among the best; NaN for no limit.
+
+        The cost of a row is its product times a factor plus an offset, which ``lines`` has.
+        """
         known, lengths, slack = self.costs[chunk, -1], self.lengths[chunk], self.slack[chunk]
         if self.metric == "cosine":
             limits, slack = known.copy(), slack * (lengths > 0)
@@ -223,11 +226,11 @@ class _TopK:
             limits, slack = np.divide(known, lengths, where=lengths > 0, out=known.copy()), slack * longest
         else:
             limits, slack = known * known - self.squares[chunk], slack * (longest + lengths) ** 2
-        limits = (limits + slack).astype(costs.dtype)
+        limits = (limits + slack).astype(products.dtype)
         unknown = np.flatnonzero(np.isnan(known))
-        if unknown.size and costs.shape[1] >= self.k:  # the k-th best of this block is a limit too
-            kth = np.partition(costs[unknown], self.k - 1, axis=-1)[:, self.k - 1]
-            limits[unknown] = np.nextafter((kth + 3 * slack[unknown]).astype(costs.dtype), np.inf)
+        if unknown.size and products.shape[1] >= self.k:  # the k-th best of this block is a limit too
+            kth = kth_smallest(products[unknown] * lines[0] + lines[1], self.k)
+            limits[unknown] = np.nextafter((kth + 3 * slack[unknown]).astype(products.dtype), np.inf)
         return limits
 
     def _add_pairs(self, first: int, block: Array, start: int, pairs: Array) -> None:

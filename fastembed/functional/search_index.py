@@ -30,12 +30,25 @@ _LARGEST_CODE = 127
 _LARGEST_NUMBER = 32_000
 _RANGE = 1e-10, 1e10  # of the largest magnitude of a vector, so that no square leaves float32
 _FEW = 16  # with more candidates than this part of the rows, a pass over all is faster
-_N_GROUPS = 16  # rows whose smallest end stands for all of them while the k-th smallest is sought
+_GROUP = 16  # rows whose smallest end stands for all of them while the k-th smallest is sought
 
 
 def arithmetic_rows(table: Array, place: Any) -> Array:
     """Some rows of a table (a slice, or their ids), contiguous and in its arithmetic dtype."""
     return _checks.contiguous(table[place], _checks.arithmetic_dtype(table.dtype))
+
+
+def kth_smallest(numbers: Array, k: int) -> Array:
+    """At least the k-th smallest of the last axis, and near to it where there are many more; NaN
+    counts as the largest.
+
+    Groups of numbers are each as small as their smallest, so that k groups have k such numbers.
+    """
+    n_groups = numbers.shape[-1] // _GROUP
+    if n_groups >= 4 * k:
+        grouped = numbers[..., : n_groups * _GROUP].reshape(*numbers.shape[:-1], _GROUP, n_groups)
+        numbers = np.fmin.reduce(grouped, axis=-2)
+    return np.partition(numbers, k - 1, axis=-1)[..., k - 1]
 
 
 class Indexed:
@@ -57,7 +70,8 @@ class Indexed:
 class SearchIndex:
     """Codes of 8 bits of the rows of a table, for `nearest`; made by ``layer.build_index``.
 
-    It takes D + 20 bytes for each row, and up to 16 more for each metric that is searched by. Rows
+    It takes D + 17 bytes for each row, and 16 more for each metric that is searched by (D is rounded
+    up to a multiple of 32). Rows
     that the layer writes (steps of an optimiser, ``set_rows``, ``load_state_dict``, ``resize`` ...)
     are converted again by the next search.
 
@@ -73,6 +87,7 @@ class SearchIndex:
         self.table = table
         self._owner = weakref.ref(owner)
         self._of: Array | None = None  # the array that the codes are of
+        self._is_all_old = self._has_old = False
 
     def __repr__(self) -> str:
         return f"SearchIndex(table={self.table!r}, {0 if self._of is None else len(self._codes)} rows)"
@@ -98,19 +113,21 @@ class SearchIndex:
             self._is_old[rows[rows < len(self._is_old)]] = True
             self._has_old = True
 
-    @own_floats()
     def update(self, table: Array) -> None:
         """Convert the rows that have been written, or all those of a new array."""
+        if self._of is not table or self._is_all_old or self._has_old:
+            self._update(table)
+
+    @own_floats()  # of rows with infinities and NaN
+    def _update(self, table: Array) -> None:
         if self._of is not table:
             n_rows, width = table.shape
             self._codes = np.zeros((n_rows, -(-width // _ROW_UNIT) * _ROW_UNIT), np.int8)
             self._scales, self._errors = np.empty((2, n_rows), np.float32)
             self.squares = np.empty(n_rows)  # of the lengths, as the scores have them
             self._is_old = np.zeros(n_rows, bool)
-            self._of, self._is_all_old, self._terms = table, True, {}
-        if not (self._is_all_old or self._has_old):
-            return
-        self._terms = {}
+            self._of, self._is_all_old = table, True
+        self._terms: dict[str, Array] = {}
         n_block = max(_BLOCK_BYTES // max(table.shape[1] * 4, 1), 1)
         rows = None if self._is_all_old else np.flatnonzero(self._is_old)
         for first in range(0, len(table) if rows is None else len(rows), n_block):
@@ -126,10 +143,10 @@ class SearchIndex:
 
     def check_unwritten(self, ids: Array, squares: Array) -> None:
         """RuntimeError if rows, by the squares of their lengths, are no longer what they were."""
-        changed = np.flatnonzero(squares.view(np.int64) != self.squares[ids].view(np.int64))
-        if changed.size:
+        is_changed = squares.view(np.int64) != self.squares[ids].view(np.int64)
+        if is_changed.any():
             raise RuntimeError(
-                f"row {ids[changed[0]]} of {self.table} was written since the index was built, through an array"
+                f"row {ids[is_changed.argmax()]} of {self.table} was written since the index was built, through an array"
                 " and not by the layer: call rebuild() of the index after such writes"
             )
 
@@ -188,9 +205,7 @@ class SearchIndex:
         if found is None:
             return None
         lower, upper = kernels.code_bounds(self._codes, self._terms_of(metric), *found)
-        n_groups = len(upper) // _N_GROUPS
-        ends = upper[: n_groups * _N_GROUPS].reshape(_N_GROUPS, n_groups).min(0) if n_groups >= 4 * k else upper
-        limit = float(np.partition(ends, k - 1)[k - 1])
+        limit = float(kth_smallest(upper, k))
         if metric == "l2":  # what a distance itself is rounded by
             limit += float(vector @ vector) * (len(vector) + 64) * 2.0**-52
         rows = np.flatnonzero(lower <= np.nextafter(np.float32(limit), np.float32(np.inf)))
