@@ -53,7 +53,8 @@ from .ids import (
 from .names import (
     distinct_names,
     hash_keys,
-    string_array,
+    object_array,
+    strings,
 )
 from .options import (
     BOUNDS,
@@ -120,6 +121,7 @@ __all__ = [
     "n_neighbors",
     "non_negative",
     "number",
+    "object_array",
     "offsets",
     "one_of",
     "output",
@@ -139,7 +141,7 @@ __all__ = [
     "size",
     "sources_for",
     "start",
-    "string_array",
+    "strings",
     "table",
     "uint32",
     "weight_decay_mode",

@@ -185,7 +185,9 @@ class _TopK:
     def add_block(self, first: int, block: Array, excluded: Array) -> None:
         """Add the rows of a block that can be among the best; it begins with row ``first``."""
         is_one_pass = len(self.costs) <= _FEW_QUERIES
-        one_pass, squares = kernels.products(block, self.scaled_vectors) if is_one_pass else (None, self._squares_of(first, block))
+        one_pass, squares = (
+            kernels.products(block, self.scaled_vectors) if is_one_pass else (None, self._squares_of(first, block))
+        )
         extreme = np.flatnonzero(~((squares >= self.min_square) & (squares <= self.max_square)))
         extreme = extreme[block[extreme].any(-1)] if extreme.size else extreme  # products with rows of zeros are exact
         longest = float(np.sqrt(np.delete(squares, extreme).max(initial=0.0) if extreme.size else squares.max()))

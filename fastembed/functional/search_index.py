@@ -70,10 +70,9 @@ class Indexed:
 class SearchIndex:
     """Codes of 8 bits of the rows of a table, for `nearest`; made by ``layer.build_index``.
 
-    It takes D + 17 bytes for each row, and 16 more for each metric that is searched by (D is rounded
-    up to a multiple of 32). Rows
-    that the layer writes (steps of an optimiser, ``set_rows``, ``load_state_dict``, ``resize`` ...)
-    are converted again by the next search.
+    It takes D + 17 bytes for each row (D rounded up to a multiple of 32), and 16 more for each
+    metric that is searched by. Rows that the layer writes (steps of an optimiser, ``set_rows``,
+    ``load_state_dict``, ``resize`` ...) are converted again by the next search.
 
     Attributes
     ----------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _checks
-from ..functional.search import Nearest, SearchIndex, TableRows
+from ..functional.search import Nearest, TableRows
+from ..functional.search_index import SearchIndex
 from .differentiable import Differentiable
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ class Searched(Differentiable):
     def build_index(self, table: str | None = None) -> SearchIndex:
         """An index of a table for `nearest` and `analogy`: its rows in 8 bits, and their lengths.
 
-        A search with it finds the same ids and scores, to the bit, and reads a quarter of the bytes.
-        Rows that the layer writes later (steps, `load_state_dict`, `resize` ...) are converted again
-        by the next search. A write through an array that you hold (``layer.weight[3] = 0``) is not
-        seen: call ``index.rebuild()`` after it. A search that comes upon such a row, because it is
-        near enough to be scored, is a RuntimeError.
+        A search with it finds the same ids and scores, to the bit, and reads a quarter of the
+        bytes. Rows that the layer writes later (steps, `load_state_dict`, `resize` ...) are
+        converted again by the next search. A write through an array that you hold
+        (``layer.weight[3] = 0``) is not seen: call ``index.rebuild()`` after it. A search that
+        comes upon such a row, because it is near enough to be scored, is a RuntimeError.
 
         Parameters
         ----------

@@ -147,6 +147,7 @@ class InMemory(Indexed):
     def __reduce__(self) -> tuple[type[InMemory], tuple[()]]:
         return InMemory, ()  # a copy has no indexes
 
+
 _CACHE_LINE = 64  # bytes
 
 
