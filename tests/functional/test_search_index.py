@@ -167,9 +167,7 @@ def test_a_write_past_the_layer_is_reported_where_it_is_met():
     layer = fe.Embedding(500, 8, rng=0)
     index, query = layer.build_index(), np.array(layer.weight[3])
     layer.weight[3] *= 2
-    with pytest.raises(
-        RuntimeError, match=r"^row 3 of weight was written since the index was built, through an array and not"
-    ):
+    with pytest.raises(RuntimeError, match=r"^row 3 of weight was written since the index was built, through an array and not"):
         layer.nearest(query, 5, index=index)
     with pytest.raises(RuntimeError, match=r"^row 3 of weight"):
         layer.nearest(np.stack([query] * 9), 5, index=index)
