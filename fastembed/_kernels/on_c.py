@@ -1,6 +1,6 @@
 """The calls of the compiled modules in one namespace. Imported by `backend` alone."""
 
-from ._bags import dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
+from ._bags import below, code_bounds, dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, restore_floats, select_isa, set_num_threads
 from ._gather import (
@@ -26,7 +26,9 @@ __all__ = [
     "SingleLookup",
     "add_rows",
     "any_nonresident",
+    "below",
     "build_info",
+    "code_bounds",
     "dots",
     "dropout",
     "embedding_bag",

@@ -15,6 +15,8 @@
 #define FE_WIDEN_F16(h) _mm512_cvtph_ps((__m256i)(h))
 #define FE_NARROW_F16(x) _mm512_cvtps_ph((__m512)(x), _MM_FROUND_TO_NEAREST_INT)
 #define FE_SOME_KERNELS
+#define FE_CODE_PRODUCTS(codes, query)                                                                                           \
+    _mm512_madd_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(codes))), _mm512_loadu_si512(query))
 
 /* The square roots that the instruction gives, to the bit: an estimate of 1 / sqrt(x) to 14 bits, a
  * Newton step, and a correction that is rounded once (Markstein 1990). All floats of two binades,
