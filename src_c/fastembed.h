@@ -16,8 +16,8 @@
  * float32: float16 and bfloat16, to which a result is rounded once, when it is stored; and packed
  * tables, which only look-ups and bags read: a row of FE_Q8 or FE_Q4 holds elements of 8 or 4 bits
  * (of two in a byte the lower half comes first), then a scale and a bias: two float32, or with 4
- * bits two float16. The value of an element is element * scale + bias in float32. FE_BYTES: rows of
- * bytes, which look-ups copy, whatever they are. */
+ * bits two float16. The value of an element is element * scale + bias, rounded once, to float32.
+ * FE_BYTES: rows of bytes, which look-ups copy, whatever they are. */
 typedef enum {
     FE_F32,
     FE_F64,
