@@ -16,10 +16,12 @@ from .layers.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.ngram import NgramHash
     from .io.gguf_file import open_gguf
     from .io.shards import open_shards
     from .layers.bag import EmbeddingBag
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
+    from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.packed import PackedTable
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
@@ -30,6 +32,9 @@ __all__ = [
     "Embedding",
     "EmbeddingBag",
     "HashEmbedding",
+    "NgramEmbedding",
+    "NgramHash",
+    "PackedNgramEmbedding",
     "PackedTable",
     "Parameter",
     "QuantizedEmbedding",
@@ -65,6 +70,9 @@ _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training"
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "HashEmbedding": "layers.hashed",
+    "NgramEmbedding": "layers.ngram",
+    "NgramHash": "functional.ngram",
+    "PackedNgramEmbedding": "layers.ngram",
     "PackedTable": "layers.packed",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",

@@ -1,18 +1,18 @@
 # Mirror of src_c/fastembed.h, where the meaning of each function is written. The functions are
 # members of the table of src_c/functions.h, without their prefix.
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "functions.h":
     ctypedef enum fe_dtype:
         FE_F32
         FE_F64
+        FE_F16
+        FE_BF16
         FE_Q8
         FE_Q4
         FE_E4M3
         FE_E5M2
-        FE_F16_ROWS
-        FE_BF16_ROWS
         FE_Q8_0
         FE_Q4_0
         FE_Q2_K
@@ -34,6 +34,7 @@ cdef extern from "functions.h":
         FE_I32
         FE_I64
         FE_ARANGE
+        FE_NGRAM
 
     ctypedef enum fe_code:
         FE_OK
@@ -60,6 +61,18 @@ cdef extern from "functions.h":
 
     ctypedef struct fe_array:
         int64_t n_items
+        fe_dtype dtype
+
+    ctypedef struct fe_ngram_head:
+        uint64_t size
+        uint64_t reciprocal
+        uint64_t offset
+
+    ctypedef struct fe_ngram_rows:
+        const uint64_t *mixes
+        const fe_ngram_head *heads
+        int64_t n_heads
+        int64_t n_mixes
 
     ctypedef struct fe_ids:
         fe_array array
@@ -67,6 +80,17 @@ cdef extern from "functions.h":
         bint swapped
         int64_t start
         int64_t period
+        const fe_ngram_rows *ngrams
+
+    ctypedef struct fe_ngram_hash:
+        int64_t n
+        const uint64_t *multipliers
+        const int64_t *token_map
+        int64_t n_tokens
+        int64_t fill
+        const int64_t *cuts
+        int64_t n_cuts
+        bint cuts_itself
 
     ctypedef int (*fe_stop)() noexcept nogil
 
@@ -98,15 +122,9 @@ cdef extern from "functions.h":
     ctypedef struct fe_step:
         pass
 
-    ctypedef enum fe_storage:
-        FE_AS_DTYPE
-        FE_F16
-        FE_BF16
-
     ctypedef struct fe_lazy_table:
         fe_rule rule
         fe_table table
-        fe_storage storage
         bint is_stochastic
         uint64_t seed
         uint64_t stream
@@ -124,6 +142,26 @@ cdef extern from "functions.h":
         bint by_frequency
         int64_t n_items
         const fe_array *grads
+
+    ctypedef struct fe_lines:
+        const char *factors
+        const char *offsets
+
+    ctypedef struct fe_codes:
+        const int8_t *codes
+        int64_t n_rows
+        int64_t row_size
+        const float *scales
+        const float *errors
+        const float *lengths
+        const float *offsets
+
+    ctypedef struct fe_code_query:
+        const int16_t *numbers
+        float scale
+        float of_errors
+        float of_lengths
+        float of_offsets
 
     ctypedef struct fe_functions:
         void (*array_init)(fe_array *array, char *data, int32_t n_dims, const int64_t *shape,
@@ -144,6 +182,8 @@ cdef extern from "functions.h":
                                    const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
+        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
+                               const int64_t *history, uint64_t *mixes, fe_stop stop) noexcept nogil
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
@@ -157,6 +197,8 @@ cdef extern from "functions.h":
                           int32_t *scratch) noexcept nogil
         void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
         void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        int64_t (*below)(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found) noexcept nogil
+        void (*code_bounds)(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper) noexcept nogil
         void *(*xla_handler)(int32_t k, const char **name) noexcept nogil
         const char *(*isa_available)(int32_t k) noexcept nogil
         bint (*select_isa)(const char *isa) noexcept nogil

@@ -1,6 +1,6 @@
 """The calls of the compiled modules in one namespace. Imported by `backend` alone."""
 
-from ._bags import dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
+from ._bags import below, code_bounds, dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
 from ._gather import (
@@ -14,6 +14,7 @@ from ._gather import (
     scatter_add,
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
+from ._ngram import ngram_gather, ngram_mixes, ngram_rows
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers
 
@@ -25,7 +26,9 @@ __all__ = [
     "SingleLookup",
     "add_rows",
     "any_nonresident",
+    "below",
     "build_info",
+    "code_bounds",
     "dots",
     "dropout",
     "embedding_bag",
@@ -39,6 +42,9 @@ __all__ = [
     "hash_parts",
     "hash_rows",
     "hold",
+    "ngram_gather",
+    "ngram_mixes",
+    "ngram_rows",
     "norm_rows",
     "packed_size",
     "prefetch_pages",

@@ -13,9 +13,10 @@ from .. import _checks
 from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from ..functional.batch import plain_batch
 from ..functional.max_norm import put_rescaled
-from ..functional.row_grad import RowGrad, plain_batch
-from ..tables.storage import MEMORY, Storage
+from ..functional.row_grad import RowGrad
+from ..tables.storage import Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class EmbeddingBag(OneTable):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
-        storage: Storage = MEMORY,
+        storage: Storage | None = None,
         *,
         mode: str = "mean",
         include_last_offset: bool = False,

@@ -10,9 +10,10 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.row_grad import Batch, RowGrad, add_scaled, batch_of
+from ..functional.batch import Batch, batch_of
+from ..functional.row_grad import RowGrad, add_scaled
 from ..tables.lookup_counter import LookupCounter
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from ..tables.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Differentiable(Trainable):
     _dropout_seed = 0
 
     def __init__(
-        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
+        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage | None = None
     ) -> None:
         super().__init__(tables, trainable, trainable_rows, storage)
         self._counter = LookupCounter()
@@ -172,7 +173,7 @@ class Differentiable(Trainable):
         The mapping is emptied, to free rows once they are sorted: two tables take 36 bytes an id.
         """
         name = next(iter(rows_by_name))
-        values = _checks.rows("dout", dout, (*rows_by_name[name].shape, self.tables[name].shape[1]), self._arithmetic)
+        values = _checks.rows_for("dout", dout, (*rows_by_name[name].shape, self.tables[name].shape[1]), self.dtype)
         batches = {
             name: batch_of(rows_by_name.pop(name), len(self.tables[name]), values, by_frequency=by_frequency)
             for name in list(rows_by_name)

@@ -58,7 +58,7 @@ class PackedRows(Searchable):
         bounds = _checks.bounds(bounds)
         ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
         result = self._output(out, ids.shape, ids=ids)
-        with lookup.float32_buffer(result) as buffer:
+        with lookup.packed_buffer(result, self._packing) as buffer:
             kernels.gather(self._packed, ids, buffer, bounds, self._packing)
         return result if out is None else out
 

@@ -5,6 +5,16 @@ from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .beside import against_itself
 from .forward import FORWARD, FRESH, READ
+from .half import (
+    HALF_BAG,
+    HALF_FORWARD,
+    HALF_LOOKUP,
+    HALF_STEP,
+    half_bag_answer,
+    half_forward_answer,
+    half_lookup_answer,
+    half_step_answer,
+)
 from .hashed import HASHED, hash_answer
 from .mapped import MAPPED, mapped_answer
 from .norm import NORM, norm_answer
@@ -18,6 +28,10 @@ __all__ = [
     "BAGS",
     "FORWARD",
     "FRESH",
+    "HALF_BAG",
+    "HALF_FORWARD",
+    "HALF_LOOKUP",
+    "HALF_STEP",
     "HASHED",
     "IMPORT",
     "MAPPED",
@@ -37,6 +51,10 @@ __all__ = [
     "add_in_order",
     "against_itself",
     "bag_answer",
+    "half_bag_answer",
+    "half_forward_answer",
+    "half_lookup_answer",
+    "half_step_answer",
     "hash_answer",
     "long_run",
     "long_run_answer",
