@@ -12,7 +12,7 @@ typedef struct {
 /* Of the formats whose rows are nothing but blocks; FP8 has its scales beside them, and FBGEMM's
  * rows end with one scale and bias. */
 static const fe_block_layout fe_block_layouts[FE_N_READ_DTYPES] = {
-    [FE_E4M3] = {1, 1},     [FE_E5M2] = {1, 1},     [FE_F16] = {1, 2}, [FE_BF16] = {1, 2},
+    [FE_E4M3] = {1, 1},     [FE_E5M2] = {1, 1},     [FE_F16] = {1, 2},      [FE_BF16] = {1, 2},
     [FE_Q8_0] = {32, 34},   [FE_Q4_0] = {32, 18},   [FE_Q2_K] = {256, 84},  [FE_Q3_K] = {256, 110},
     [FE_Q4_K] = {256, 144}, [FE_Q5_K] = {256, 176}, [FE_Q6_K] = {256, 210},
 };

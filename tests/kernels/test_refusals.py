@@ -5,6 +5,7 @@ import pytest
 from common import needs_c
 
 from fastembed._kernels import backend
+from fastembed._kernels.packing import Packing
 
 pytestmark = needs_c
 
@@ -55,7 +56,7 @@ def test_bags():
             kernels.embedding_bag(TABLE, IDS, np.array(offsets), "sum", None, -1, OUT[: len(offsets) - 1], "raise", None)
     packed, winners = np.zeros((5, 12), np.uint8), np.zeros((1, 4), np.int64)
     with pytest.raises(ValueError, match="winners are unsupported for packed tables"):
-        kernels.embedding_bag(packed, IDS, np.array([0, 2]), "max", None, -1, OUT[:1], "raise", winners, 8)
+        kernels.embedding_bag(packed, IDS, np.array([0, 2]), "max", None, -1, OUT[:1], "raise", winners, Packing("fbgemm8"))
 
 
 def test_commits():
