@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
     from .layers.bag import EmbeddingBag
+    from .layers.collection import EmbeddingCollection
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
@@ -26,6 +27,7 @@ __version__ = _version.VERSION
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "EmbeddingCollection",
     "HashEmbedding",
     "Parameter",
     "QuantizedEmbedding",
@@ -58,6 +60,7 @@ _version.warn_of_namesake()
 _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
+    "EmbeddingCollection": "layers.collection",
     "HashEmbedding": "layers.hashed",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",

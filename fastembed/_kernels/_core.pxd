@@ -11,7 +11,7 @@ cdef _c.fe_functions fe
 cdef bint init_matrix(_c.fe_table *table, cnp.ndarray array, _c.fe_dtype dtype) noexcept
 cdef bint init_table(_c.fe_table *table, cnp.ndarray array) noexcept
 cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1
-cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, cnp.ndarray out) except -1
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, int64_t n_cols) except -1
 cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1
 cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims,
                    const cnp.npy_intp *shape) except -1
@@ -32,6 +32,12 @@ cdef _c.fe_stop stop_for(int64_t n_items, const _c.fe_table *table) except? NULL
 cdef inline int numpy_type(const _c.fe_table *table) noexcept:
     """Of the results of a table: those of packed rows are float32."""
     return cnp.NPY_FLOAT64 if table.dtype == _c.FE_F64 else cnp.NPY_FLOAT32
+
+
+cdef inline int64_t width_of(cnp.ndarray rows) noexcept:
+    """The length of the last axis; -1 without one."""
+    cdef int n_dims = cnp.PyArray_NDIM(rows)
+    return cnp.PyArray_DIM(rows, n_dims - 1) if n_dims > 0 else -1
 
 
 cdef inline cnp.ndarray empty(cnp.npy_intp n_items, int type):

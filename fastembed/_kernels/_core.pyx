@@ -55,14 +55,12 @@ cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
     return 0
 
 
-cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, cnp.ndarray out) except -1:
-    """A table of floats for 0 bits, else a packed one, as wide as `out`, whose bytes are uint8."""
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, int64_t n_cols) except -1:
+    """A table of floats for 0 bits, else a packed one of that width, whose bytes are uint8."""
     if bits == 0:
         return need_table(table, array)
-    cdef int last = cnp.PyArray_NDIM(out) - 1
-    cdef int64_t n_cols = cnp.PyArray_DIM(out, last) if last >= 0 else 0
     cdef int64_t n_bytes = (n_cols * bits + 7) // 8 + bits  # elements, then a scale and a bias
-    if ((bits != 8 and bits != 4) or last < 0 or cnp.PyArray_TYPE(array) != cnp.NPY_UINT8
+    if ((bits != 8 and bits != 4) or n_cols < 0 or cnp.PyArray_TYPE(array) != cnp.NPY_UINT8
             or not init_matrix(table, array, _c.FE_Q8 if bits == 8 else _c.FE_Q4) or table.n_cols != n_bytes):
         raise ValueError("shape or dtype of the packed table does not match the result")
     table.n_cols = n_cols

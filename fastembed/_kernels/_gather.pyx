@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from . cimport _c
 from ._core cimport (
     bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows, need_table, raise_status,
-    stop_for,
+    stop_for, width_of,
 )
 
 import numpy as np
@@ -35,7 +35,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
-    need_any_table(&c_table, table, bits, out)
+    need_any_table(&c_table, table, bits, width_of(out))
     need_ids(&c_ids, ids)
     need_rows(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
@@ -53,7 +53,7 @@ def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.nda
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
-    need_any_table(&c_wte, wte, bits, out)
+    need_any_table(&c_wte, wte, bits, width_of(out))
     need_table(&c_wpe, wpe)
     need_pair(&c_wte, &c_wpe)
     need_ids(&c_token_ids, token_ids)

@@ -108,19 +108,19 @@ def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
     return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
 
 
-def _rows(table: Array, out: Array, bits: int) -> Any:
-    """A table as lists: with `bits` a packed one, as wide as `out`."""
-    return table.tolist() if bits == 0 else reference.quantized.dequantize(table.tolist(), out.shape[-1], bits)
+def _rows(table: Array, n_cols: int, bits: int) -> Any:
+    """A table as lists: with `bits` a packed one, of that width."""
+    return table.tolist() if bits == 0 else reference.quantized.dequantize(table.tolist(), n_cols, bits)
 
 
 def gather(table: Array, ids: Array, out: Array, bounds: str, bits: int = 0) -> None:
-    _store(out, reference.gather(_rows(table, out, bits), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+    _store(out, reference.gather(_rows(table, out.shape[-1], bits), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
 
 
 def gather_add(
     wte: Array, token_ids: Array, wpe: Array, position_ids: Array | None, start: int, out: Array, bounds: str, bits: int = 0
 ) -> None:
-    arguments = (_rows(wte, out, bits), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
+    arguments = (_rows(wte, out.shape[-1], bits), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
     _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
 
 
@@ -320,7 +320,7 @@ def embedding_bag(
     }
     weights = None if factors is None else factors.reshape(-1).tolist()
     reference.resolve_ids(ids.tolist(), len(table), bounds)  # for the position in an error
-    rows = _rows(table, out, bits)
+    rows = _rows(table, out.shape[-1], bits)
     result = reference.embedding_bag(rows, flat_ids, offsets.tolist(), per_sample_weights=weights, bounds=bounds, **options)
     if winners is None:
         _store(out, result)
@@ -331,6 +331,24 @@ def embedding_bag(
             x, y = math.nan if row is None else rows[row][d], float(out[bag, d])
             if row is not None and winners[bag, d] < 0 and reference.rules.same(x, y):
                 winners[bag, d] = item
+
+
+class Features:
+    """The tables of the features of a collection, in the order of their columns."""
+
+    def __init__(self, tables: list[tuple[Array, int, int]]) -> None:
+        self.tables = tables
+
+
+def embedding_bags(
+    tables: Features, ids: Array, offsets: Array, mode: str, factors: Array | None, out: Array, bounds: str
+) -> bool:
+    rows = [_rows(*table) for table in tables.tables]
+    options: dict[str, Any] = {"mode": mode, "per_sample_weights": _lists(factors), "bounds": bounds, "dtype": str(out.dtype)}
+    with contextlib.suppress(IndexError):
+        _store(out, reference.embedding_bags(rows, ids.tolist(), offsets.tolist(), **options))
+        return True
+    return False
 
 
 def hash_rows(ids: Array, seed: int, n_rows: int) -> Array:
