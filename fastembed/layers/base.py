@@ -104,10 +104,8 @@ class Layer(Differentiable):
 
     def _to_load(self, known: Mapping[str, Any], prefix: str = "") -> list[tuple[Array, Array]]:
         """Each table with the array, checked, that is to be copied into it."""
-        tables, dtype = self.tables, self.dtype
-        arrays = {
-            name: _checks.convertible_array(prefix + name, value, tables[name].shape, dtype) for name, value in known.items()
-        }
+        convert, tables, dtype = _checks.convertible_array, self.tables, self.dtype
+        arrays = {name: convert(prefix + name, value, tables[name].shape, dtype) for name, value in known.items()}
         return [(_checks.writable_table(prefix + name, tables[name]), array) for name, array in arrays.items()]
 
     def _add_loaded(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
