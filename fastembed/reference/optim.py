@@ -72,7 +72,7 @@ class Optimizer:
     ) -> None:
         if len(values) > len(self.defaults):
             raise TypeError(f"{type(self).__name__} has {len(self.defaults)} options, got {len(values)}")
-        known = (*self.defaults, "trainable_rows", "lr_multipliers", "master_rows", "stochastic_rounding")
+        known = (*self.defaults, "trainable_rows", "lr_multipliers", "master_rows", "stochastic_rounding", "step_without_grad")
         for name in options:
             if name not in known:
                 raise TypeError(f"{type(self).__name__} has no option {shown(name, str)}; it has {', '.join(known)}")

@@ -147,7 +147,7 @@ def calls():
     yield (
         "SGD",
         fe.optim.SGD,
-        {**step, **rounding, "momentum": 0.5, "weight_decay": 0.1, "nesterov": True, "dampening": 0.1, "maximize": True},
+        {**step, **rounding, "momentum": 0.5, "weight_decay": 0.1, "nesterov": True, "dampening": 0.0, "maximize": True},
     )
     yield "Adam", fe.optim.Adam, {**step, "betas": (0.9, 0.99), "eps": 1e-8}
     yield "RowWiseAdagrad", fe.optim.RowWiseAdagrad, {**step, "weight_decay_mode": "l2"}

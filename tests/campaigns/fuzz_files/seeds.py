@@ -37,7 +37,8 @@ def _plain(folder: Path) -> str:
 def _state(folder: Path) -> str:
     layer = fe.TokenPositionEmbedding(4, 3, 2, rng=0, dropout=0.1)
     optimizer = fe.optim.Adam(layer)
-    layer.backward(np.ones((2, 2)), [1, 3], optimizer=optimizer)
+    layer([1, 3])
+    layer.backward(np.ones((2, 2)), optimizer=optimizer)
     checkpoint.save_state(folder / "t", {"layer": layer.state_dict(), "optimizer": optimizer.state_dict()})
     return "t"
 
