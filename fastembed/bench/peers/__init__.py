@@ -4,6 +4,7 @@ from .backward import BACKWARD, add_in_order
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .beside import against_itself
+from .collection import MANY, MANY_IN_PLACE, MANY_STEP, N_COLS, many_answer, many_step_answer
 from .forward import FORWARD, FRESH, READ
 from .hashed import HASHED, hash_answer
 from .mapped import MAPPED, mapped_answer
@@ -20,9 +21,13 @@ __all__ = [
     "FRESH",
     "HASHED",
     "IMPORT",
+    "MANY",
+    "MANY_IN_PLACE",
+    "MANY_STEP",
     "MAPPED",
     "NEAREST",
     "NORM",
+    "N_COLS",
     "ONE_NAME",
     "ONE_TOKEN",
     "OURS",
@@ -40,6 +45,8 @@ __all__ = [
     "hash_answer",
     "long_run",
     "long_run_answer",
+    "many_answer",
+    "many_step_answer",
     "mapped_answer",
     "nearest_answer",
     "norm_answer",
