@@ -120,7 +120,7 @@ typedef struct {
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
-/* One feature of a batch: its table, and where its columns begin in a row of the result, in bytes. */
+/* One feature of a batch: its table, and at which byte of a row of the result its columns begin. */
 typedef struct {
     fe_table table;
     int64_t out_offset;
