@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters
+    test-adapters ngram-check
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -67,10 +67,11 @@ PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-le
 	touch $@
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
-# itself: draws-torch, draws-thinc, draws-jax; CASE=17 shows one case of PyTorch's.
+# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
+# of PyTorch's.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
-draws-%: bench-peers
+draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
@@ -165,6 +166,10 @@ concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# Rows of N n-grams against NumPy code written from the published formulas.
+ngram-check: $(VENV)/.test
+	$(CAMPAIGN) ngrams --n $(N) --seed $(SEED)
 
 # Small changes of the C and of the checks, N of them, each of which a test should notice;
 # FILES=update.c,options draws from these alone.

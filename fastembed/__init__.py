@@ -16,9 +16,11 @@ from .layers.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.ngram import NgramHash
     from .layers.bag import EmbeddingBag
     from .layers.collection import EmbeddingCollection
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
+    from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
 
@@ -29,6 +31,9 @@ __all__ = [
     "EmbeddingBag",
     "EmbeddingCollection",
     "HashEmbedding",
+    "NgramEmbedding",
+    "NgramHash",
+    "PackedNgramEmbedding",
     "Parameter",
     "QuantizedEmbedding",
     "RowGrad",
@@ -62,6 +67,9 @@ _NAMES = {
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.collection",
     "HashEmbedding": "layers.hashed",
+    "NgramEmbedding": "layers.ngram",
+    "NgramHash": "functional.ngram",
+    "PackedNgramEmbedding": "layers.ngram",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",
     "embedding_bag": "functional.bags",

@@ -1,6 +1,7 @@
 /* Entry points of bags: ids are resolved a block at a time, and a kernel gets a bag's part of a
  * block. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "array.h"
 #include "dispatch.h"
@@ -15,6 +16,7 @@ typedef struct {
     const fe_bags *bags;
     const fe_array *out;
     int64_t *winners;
+    char *sums; /* a row of float32 for each piece, where results are halves; or NULL */
     int64_t n_pieces;
 } bag_work;
 
@@ -87,12 +89,14 @@ static double divisor_of(fe_bag_mode mode, int64_t n_kept)
     return mode == FE_BAG_MEAN ? (double)n_kept : sqrt((double)n_kept);
 }
 
-/* One bag, which may begin in one block and end in a later one. */
+/* One bag, which may begin in one block and end in a later one, into `out` in the dtype of
+ * arithmetic. */
 static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, int64_t last, char *out)
 {
     const fe_bags *bags = work->bags;
     const fe_table *table = work->table;
     const int64_t end = bags->offsets[bag + 1];
+    const fe_dtype arithmetic = fe_arithmetic(table->dtype);
     int64_t item = bags->offsets[bag], n_kept = 0;
     bool is_first = true;
     do {
@@ -107,11 +111,11 @@ static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, in
         part.all_kept = n_kept_here == part.n_items;
         n_kept += n_kept_here;
         part.divisor = stop < end ? 1 : divisor_of(bags->mode, n_kept);
-        part.factors = bags->factors == NULL ? NULL : bags->factors + item * fe_item_size(table->dtype);
+        part.factors = bags->factors == NULL ? NULL : bags->factors + item * fe_item_size(arithmetic);
         if (work->winners == NULL)
             work->kernels->bag[table->dtype](table, rows, &part, out);
         else
-            work->kernels->bag_winners[table->dtype](table, rows, &part, item, out, work->winners + bag * table->n_cols);
+            work->kernels->bag_winners[arithmetic](table, rows, &part, item, out, work->winners + bag * table->n_cols);
         is_first = false;
         item = stop;
     } while (item < end);
@@ -126,8 +130,13 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
     bag_block block;
     block.first = block.end = 0;
     fe_status status = {.code = FE_OK};
-    for (int64_t bag = first_bag(bags, work->n_pieces, piece); bag < end && status.code == FE_OK; bag++)
-        status = run_bag(work, &block, bag, last, fe_array_run(work->out, bag, 1).data);
+    char *sums = work->sums == NULL ? NULL : work->sums + piece * work->table->n_cols * (int64_t)sizeof(float);
+    for (int64_t bag = first_bag(bags, work->n_pieces, piece); bag < end && status.code == FE_OK; bag++) {
+        char *out = fe_array_run(work->out, bag, 1).data;
+        status = run_bag(work, &block, bag, last, sums == NULL ? out : sums);
+        if (sums != NULL && status.code == FE_OK)
+            work->kernels->round_row(out, work->out->dtype, sums, work->table->n_cols);
+    }
     return status;
 }
 
@@ -135,9 +144,18 @@ fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds b
                            int64_t *winners, fe_stop stop)
 {
     const int64_t n_pieces = n_pieces_of(bags, table->n_cols * fe_item_size(table->dtype));
-    const bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, n_pieces};
-    const fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
-    return status.code == FE_OK && n_pieces > 0 ? fe_pool_run(bag_piece, &work, n_pieces, stop) : status;
+    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, NULL, n_pieces};
+    fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
+    if (status.code != FE_OK || bags->n_bags == 0)
+        return status;
+    if (fe_is_half(out->dtype)) {
+        work.sums = malloc((size_t)work.n_pieces * ((size_t)table->n_cols * sizeof(float) + 1));
+        if (work.sums == NULL)
+            return (fe_status){.code = FE_NO_MEMORY};
+    }
+    status = fe_pool_run(bag_piece, &work, work.n_pieces, stop);
+    free(work.sums);
+    return status;
 }
 
 /* ---- bags of many tables ---- */

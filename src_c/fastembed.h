@@ -12,18 +12,31 @@
 
 #define FE_MAX_DIMS 64 /* NumPy's own limit */
 
-/* FE_Q8 and FE_Q4 are packed tables, which only look-ups and bags read: a row holds elements of 8
- * or 4 bits (of two in a byte the lower half comes first), then a scale and a bias: two float32, or
- * with 4 bits two float16. The value of an element is element * scale + bias in float32. */
-/* FE_BYTES: rows of bytes, which look-ups copy, whatever they are. */
-typedef enum { FE_F32, FE_F64, FE_N_DTYPES, FE_Q8 = FE_N_DTYPES, FE_Q4, FE_N_READ_DTYPES, FE_BYTES = FE_N_READ_DTYPES } fe_dtype;
+/* Arithmetic is in float32 or float64. The others are how elements are stored, for arithmetic in
+ * float32: float16 and bfloat16, to which a result is rounded once, when it is stored; and packed
+ * tables, which only look-ups and bags read: a row of FE_Q8 or FE_Q4 holds elements of 8 or 4 bits
+ * (of two in a byte the lower half comes first), then a scale and a bias: two float32, or with 4
+ * bits two float16. The value of an element is element * scale + bias in float32. FE_BYTES: rows of
+ * bytes, which look-ups copy, whatever they are. */
+typedef enum {
+    FE_F32,
+    FE_F64,
+    FE_N_DTYPES,
+    FE_F16 = FE_N_DTYPES,
+    FE_BF16,
+    FE_Q8,
+    FE_Q4,
+    FE_N_READ_DTYPES,
+    FE_BYTES = FE_N_READ_DTYPES
+} fe_dtype;
 
 /* What an id outside 0 <= id < n_rows means: an error; id modulo n_rows; the nearest row; no row,
  * which counts as zeros. */
 typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
 
-/* Integer types of ids; FE_ARANGE stands for ids that are computed: start + i % period. */
-typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE } fe_id_type;
+/* Integer types of ids; FE_ARANGE stands for ids that are computed: start + i % period. FE_NGRAM:
+ * they are rows of n-grams (fe_ngram_rows). */
+typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE, FE_NGRAM } fe_id_type;
 
 typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED } fe_code;
 
@@ -49,22 +62,41 @@ typedef struct {
 typedef struct {
     char *data;
     int64_t n_items;
+    fe_dtype dtype; /* of the elements of rows; unused for ids */
     int32_t n_dims; /* at least 1 */
     int64_t shape[FE_MAX_DIMS], strides[FE_MAX_DIMS];
 } fe_array;
 
+/* One head of an n-gram table: its rows begin at `offset`, and there are `size` of them, from 1 to
+ * 2^63 - 1. reciprocal = (2^64 - 1) / size, rounded down. */
 typedef struct {
-    fe_array array; /* for FE_ARANGE only n_items is used */
+    uint64_t size, reciprocal, offset;
+} fe_ngram_head;
+
+/* The rows of the n-grams of tokens, n_heads for each token: with n_mixes mixes a token
+ * (fe_ngram_mix), H = n_heads / n_mixes heads take the same one. Item i is head h = i % n_heads of
+ * token t = i / n_heads; its row is
+ *     heads[h].offset + mixes[t * n_mixes + h / H] % heads[h].size */
+typedef struct {
+    const uint64_t *mixes;
+    const fe_ngram_head *heads;
+    int64_t n_heads, n_mixes;
+} fe_ngram_rows;
+
+typedef struct {
+    fe_array array; /* for FE_ARANGE and FE_NGRAM only n_items is used */
     fe_id_type type;
     bool swapped; /* not in the machine's byte order */
     int64_t start, period;
+    const fe_ngram_rows *ngrams;
 } fe_ids;
 
 /* Called now and then, by the caller's thread, during a long reading call; a result other than 0
  * ends the call with FE_STOPPED. May be NULL. */
 typedef int (*fe_stop)(void);
 
-/* shape and strides of the items' axes: the axis of a row's elements is not among them. */
+/* shape and strides of the items' axes: the axis of a row's elements is not among them. The dtype
+ * is left to the caller. */
 void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *shape, const int64_t *strides);
 
 /* ---- look-ups and scatter-add ---- */
@@ -77,16 +109,20 @@ void fe_array_init(fe_array *array, char *data, int32_t n_dims, const int64_t *s
 /* for i: rows[i] = the row that ids[i] means, or -1 for no row. rows == NULL only checks. */
 fe_status fe_resolve_ids(const fe_ids *ids, int64_t n_rows, fe_bounds bounds, int64_t *rows, fe_stop stop);
 
-/* for i: out[i] = row(ids[i]), zeros for no row. is_new: the caller drops `out` on an error, so
+/* Results have the dtype of the table, or that of its arithmetic.
+ *
+ * for i: out[i] = row(ids[i]), zeros for no row. is_new: the caller drops `out` on an error, so
  * that no check runs beforehand; the bad id that is reported is then not always the first. */
 fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
-/* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row */
+/* for i: out[i] = wte row(token_ids[i]) + wpe row(position_ids[i]), zeros for no row. wpe has the
+ * dtype of wte, or that of its arithmetic. */
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
                         fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop);
 
 /* The same for a few tokens at positions start, start + 1, ..., with as little overhead as can be.
- * `out` is contiguous. False if an id is out of range; `out` is then undefined. */
+ * `out` is contiguous, and all of one dtype. False if an id is out of range; `out` is then
+ * undefined. */
 bool fe_gather_add_few(const fe_table *wte, const int64_t *token_ids, int64_t n_ids, const fe_table *wpe, int64_t start,
                        char *out);
 
@@ -108,7 +144,7 @@ typedef struct {
     const int64_t *offsets;
     int64_t n_bags;
     fe_bag_mode mode;
-    const char *factors; /* one for each item, in the table's dtype; or NULL. Not with FE_BAG_MAX */
+    const char *factors; /* one for each item, in the dtype of arithmetic; or NULL. Not with FE_BAG_MAX */
     int64_t padding_row; /* items of this row count as no row; or -1 */
 } fe_bags;
 
@@ -138,6 +174,30 @@ void fe_hash_parts(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *
 
 /* for i: rows[4 i .. 4 i + 3] = these words modulo n_rows, which is not 0 */
 void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
+
+/* ---- n-grams: tokens and their look-backs to 64 bits, which select rows ---- */
+
+#define FE_MAX_NGRAM 64
+
+/* A token's code is its entry in token_map, or itself if that is NULL. */
+typedef struct {
+    int64_t n;                   /* of the longest n-gram: 2 to FE_MAX_NGRAM */
+    const uint64_t *multipliers; /* n of them */
+    const int64_t *token_map;
+    int64_t n_tokens, fill;
+    const int64_t *cuts; /* tokens, n_cuts of them */
+    int64_t n_cuts;
+    bool cuts_itself;
+} fe_ngram_hash;
+
+/* for sequence s, for token t = starts[s] .. starts[s + 1] - 1:
+ *     x_0 = the code of token t; x_k = that of the token k before it in the sequence or its history
+ *     x_k .. x_{n-1} = fill if that token is missing or one of the cuts; with cuts_itself, x_0 too
+ *     mixes[t (n - 1) + k - 1] = x_0 multipliers[0] ^ ... ^ x_k multipliers[k], for k = 1 .. n - 1
+ * history: the n - 1 tokens before each sequence, 0 <= token < n_tokens (not checked); or NULL.
+ * starts do not decrease, from 0 to the number of tokens. Tokens are checked as they are read. */
+fe_status fe_ngram_mix(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
+                       const int64_t *history, uint64_t *mixes, fe_stop stop);
 
 /* ---- rows of a mapped file ---- */
 
@@ -194,12 +254,8 @@ typedef struct {
     double update_bound, m_bound, next_m_bound, min_v;
 } fe_step;
 
-/* How the rows of a lazy table are stored: in its dtype, or in 2 bytes an element with FE_F32 as
- * the dtype of the arithmetic. */
-typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
-
-/* A table that an optimiser updates lazily, with the optimiser's state in the table's dtype. All of
- * these arrays are written, and no two rows overlap.
+/* A table that an optimiser updates lazily, with the optimiser's state in the dtype of arithmetic.
+ * All of these arrays are written, and no two rows overlap.
  * Of the n_steps recorded steps row r has applied the first n_applied[r]; the others are pending,
  * and are applied, with a gradient of zeros, before anything else happens to the row. A step is
  * recorded if it moves rows without a gradient too.
@@ -208,7 +264,6 @@ typedef enum { FE_AS_DTYPE, FE_F16, FE_BF16 } fe_storage;
 typedef struct {
     fe_rule rule;
     fe_table table;
-    fe_storage storage;
     bool is_stochastic;
     uint64_t seed, stream;     /* random bits depend on seed, stream, step, row and column */
     fe_table master;           /* float32; data is NULL if there is none */
@@ -219,9 +274,10 @@ typedef struct {
     int32_t n_steps;
 } fe_lazy_table;
 
-/* The gradients of some rows of a table. rows are sorted; item i has the gradient grads[order[i]] *
- * factors[i], rounded; with by_frequency that is divided by the number of items of its row, and
- * rounded. order NULL: grads[i]; factors NULL: no product. */
+/* The gradients of some rows of a table, in its dtype or in that of its arithmetic. rows are
+ * sorted; item i has the gradient grads[order[i]] * factors[i], rounded; with by_frequency that is
+ * divided by the number of items of its row, and rounded. order NULL: grads[i]; factors NULL: no
+ * product. */
 typedef struct {
     const int64_t *rows;
     const int32_t *order;
@@ -239,7 +295,8 @@ void fe_apply_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_
  * the caller then appends the step. */
 void fe_apply_step(const fe_lazy_table *lazy, const fe_step *now, bool is_recorded, const fe_batch *batch);
 
-/* for i: sums row(rows[i]) += item i's gradient */
+/* for i: sums row(rows[i]) += item i's gradient; the sum of a row is rounded once, when it is
+ * stored */
 void fe_add_rows(const fe_table *sums, const fe_batch *batch);
 
 /* for r: sums row r = the sum of the gradients of row r; zeros without one. The rows of `sums` lie

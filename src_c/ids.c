@@ -4,6 +4,7 @@
 
 #include "array.h"
 #include "dispatch.h"
+#include "ngram.h"
 #include "pool.h"
 
 static inline uint8_t swap8(uint8_t x)
@@ -93,6 +94,10 @@ static bool load(const fe_ids *ids, int64_t first, int64_t n_ids, int64_t n_rows
         load_arange(ids, first, n_ids, loaded);
         if (ids->start >= 0 && ids->start <= n_rows - ids->period)
             return true;
+        return kernels->copy_ids(loaded, (const char *)loaded, n_ids, n_rows);
+    }
+    if (ids->type == FE_NGRAM) {
+        fe_ngram_load(ids->ngrams, first, n_ids, loaded);
         return kernels->copy_ids(loaded, (const char *)loaded, n_ids, n_rows);
     }
     while (n_ids > 0) {

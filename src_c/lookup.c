@@ -81,12 +81,15 @@ static fe_status lookup_block(const lookup_work *work, int64_t first, fe_run out
         return status;
     if (dtype == FE_Q8 || dtype == FE_Q4)
         return lookup_packed(work, token_rows, first, out);
-    if (work->wpe == NULL) {
+    if (work->wpe == NULL && dtype == work->out->dtype) {
         (work->stream ? kernels->gather_stream : kernels->gather)(work->wte, token_rows, work->row_size, out);
         return status;
     }
-    status = fe_ids_read(work->position_ids, first, out.n_items, work->wpe->n_rows, work->bounds, position_rows);
-    if (status.code == FE_OK)
+    if (work->wpe != NULL)
+        status = fe_ids_read(work->position_ids, first, out.n_items, work->wpe->n_rows, work->bounds, position_rows);
+    if (status.code == FE_OK && fe_is_half(dtype))
+        kernels->gather_halves(work->wte, token_rows, work->wpe, position_rows, out, work->out->dtype, work->stream);
+    else if (status.code == FE_OK)
         (work->stream ? kernels->gather_add_stream : kernels->gather_add)[dtype](work->wte, token_rows, work->wpe, position_rows,
                                                                                  out);
     return with_operand(status, 1);
@@ -173,7 +176,7 @@ fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, 
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
                         fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop)
 {
-    const int64_t row_size = wte->n_cols * fe_item_size(wte->dtype);
+    const int64_t row_size = wte->n_cols * fe_item_size(out->dtype);
     lookup_work work = {fe_dispatch(), wte, wpe, token_ids, position_ids, bounds, out, row_size, 0, false};
     if (out->n_items <= FE_BLOCK && out->n_items * row_size < SERIAL_SIZE && out->n_dims == 1 && out->n_items > 0 &&
         row_size > 0) {

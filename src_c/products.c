@@ -34,7 +34,7 @@ static fe_status dots_piece(const void *of_job, int64_t piece)
 {
     const dots_work *work = of_job;
     const fe_range range = fe_piece_items(work->batch->n_items, work->items_per_piece, piece);
-    fe_dispatch()->dots[work->table->dtype](work->table, work->batch, work->dots, range.first, range.end);
+    fe_dispatch()->dots[fe_arithmetic(work->table->dtype)](work->table, work->batch, work->dots, range.first, range.end);
     return (fe_status){.code = FE_OK};
 }
 

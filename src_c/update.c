@@ -45,7 +45,7 @@ static int32_t oldest_pending(const fe_lazy_table *lazy, const int64_t *rows, in
 static void bound_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows)
 {
     const fe_step *oldest = lazy->steps + oldest_pending(lazy, rows, n_rows);
-    const bool is_f32 = lazy->table.dtype == FE_F32;
+    const bool is_f32 = lazy->table.dtype != FE_F64;
     const double SLACK = 1.01, unit = is_f32 ? 0x1p-26 : 0x1p-55, smallest_normal = is_f32 ? FLT_MIN : DBL_MIN;
     double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, kept = 1, m_bound = 0;
     bool m_decays = true; /* it never grows, and nothing is added to it */
@@ -99,7 +99,7 @@ static fe_status update_piece(const void *of_job, int64_t piece)
     const update_work *work = of_job;
     const int64_t first = first_item(work, piece), end = first_item(work, piece + 1);
     const fe_kernels *kernels = fe_dispatch();
-    const fe_dtype dtype = work->table->dtype;
+    const fe_dtype dtype = fe_arithmetic(work->table->dtype);
     if (work->kind == APPLY_PENDING)
         kernels->apply_pending[dtype](work->lazy, work->rows, first, end);
     else if (work->kind == APPLY_STEP)

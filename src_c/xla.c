@@ -30,6 +30,7 @@ static fe_array rows_of(const fe_table *table)
 {
     fe_array array;
     fe_array_init(&array, table->data, 1, &table->n_rows, &table->row_stride);
+    array.dtype = table->dtype;
     return array;
 }
 

@@ -47,6 +47,15 @@ def dtype(value: Any) -> np.dtype[Any]:
     return found
 
 
+def result_dtype(value: Any, of_table: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the results of a table: its own by default, or that of its arithmetic."""
+    own, arithmetic = of_table.newbyteorder("="), arithmetic_dtype(of_table)
+    found = own if value is None else dtype(value)
+    if found not in (own, arithmetic):
+        raise TypeError(f"out_dtype must be {own}{'' if own == arithmetic else f' or {arithmetic}'}, got {found}")
+    return found
+
+
 def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """Any array_like as a base-class ndarray: a subclass may misreport its memory.
 
@@ -160,6 +169,15 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
         return np.broadcast_to(array if is_readable_in_place(array, to) else contiguous(array, to), shape)
     except ValueError:
         raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
+
+
+def rows_for(
+    name: str, value: Any, shape: tuple[int, ...], of_table: np.dtype[Any], *, broadcast: bool = False
+) -> np.ndarray[Any, Any]:
+    """`rows` for sums in a table of that dtype: of its own as they are, else of its arithmetic."""
+    array = as_array(name, value)
+    to = array.dtype if is_half(of_table) and array.dtype == of_table else arithmetic_dtype(of_table)
+    return rows(name, array, shape, to, broadcast=broadcast)
 
 
 def convertible_array(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any]) -> np.ndarray[Any, Any]:

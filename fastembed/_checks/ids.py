@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,66 @@ def sequence_mask(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray
         position = tuple(int(i) for i in outside[0])
         raise ValueError(f"lengths must be from 0 to {shape[-1]}, got {shown(int(array[position]))} at position {position}")
     return np.arange(shape[-1]) < array[..., None]
+
+
+def token_ids(name: str, value: Any, n_tokens: int) -> np.ndarray[Any, Any]:
+    """Tokens as an array of an integer type, uncopied; beyond 64 bits they are an IndexError."""
+    array = integers(name, value)
+    return array if array.dtype.kind in "iu" else _checked_tokens(name, array, n_tokens).astype(np.int64)
+
+
+def _checked_tokens(name: str, array: np.ndarray[Any, Any], n_tokens: int) -> np.ndarray[Any, Any]:
+    """The array, of which every token is in the vocabulary."""
+    outside = (array < 0) | (array >= n_tokens)
+    if outside.any():
+        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise IndexError(
+            f"{name} {shown(int(array[place]))} at position {place} is out of range for a vocabulary of {n_tokens} tokens"
+        )
+    return array
+
+
+def token_history(value: Any, shape: tuple[int, ...], n_tokens: int) -> np.ndarray[Any, Any] | None:
+    """The tokens before each sequence, a new int64 array of that shape; or None."""
+    if value is None:
+        return None
+    array = integers("token id of the history", value).copy()  # so that another thread cannot change it after the checks
+    if array.shape != shape:
+        raise ValueError(f"history must have shape {shape}, the tokens before each sequence, got {array.shape}")
+    return _checked_tokens("token id of the history", array, n_tokens).astype(np.int64)
+
+
+def sequence_starts(shape: tuple[int, ...], lengths: Any, cu_seqlens: Any) -> np.ndarray[Any, Any]:
+    """Where each sequence of tokens begins in C order, and where the last one ends, int64.
+
+    Sequences lie along the last axis; or end to end, with their lengths or these places.
+    """
+    if not shape:
+        raise ValueError("ids must have at least 1 axis, along which the tokens of a sequence lie; got a single id")
+    if lengths is None and cu_seqlens is None:
+        return np.arange(math.prod(shape[:-1]) + 1) * shape[-1]
+    if lengths is not None and cu_seqlens is not None:
+        raise ValueError("lengths and cu_seqlens exclude each other, got both")
+    if len(shape) != 1:
+        raise ValueError(f"lengths and cu_seqlens require ids of 1 axis, in which sequences lie end to end; got shape {shape}")
+    name, value = ("length", lengths) if cu_seqlens is None else ("cu_seqlen", cu_seqlens)
+    array = integers(name, value).copy()
+    if array.ndim != 1:
+        raise ValueError(f"{name}s must have 1 axis, got shape {array.shape}")
+    outside = np.flatnonzero((array < 0) | (array > shape[0]))
+    if outside.size:
+        k = int(outside[0])
+        raise ValueError(f"{name}s must be from 0 to {shape[0]}, the number of ids; got {shown(int(array[k]))} at position {k}")
+    numbers = array.astype(np.int64)
+    starts = numbers if lengths is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(numbers)])
+    falling = np.flatnonzero(starts[1:] < starts[:-1])
+    if falling.size:
+        k = int(falling[0]) + 1
+        raise ValueError(f"cu_seqlens must not decrease, got {starts[k]} at position {k} after {starts[k - 1]}")
+    if not len(starts) or starts[0] != 0 or starts[-1] != shape[0]:
+        ends = f"from {starts[0]} to {starts[-1]}" if len(starts) else "none"
+        raise ValueError(f"the {name}s must cover the {shape[0]} ids, from 0 to {shape[0]}; they go {ends}")
+    return starts
 
 
 def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np.ndarray[Any, Any]:

@@ -6,8 +6,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from . cimport _c
 from ._core cimport (
-    bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows, need_table, need_written,
-    numpy_type, raise_status, stop_for, width_of
+    arithmetic, bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows,
+    need_stored_table, need_table, need_written, numpy_type, raise_status, stop_for, width_of,
 )
 
 import numpy as np
@@ -37,9 +37,11 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndar
     need_ids(&c_ids, ids)
     need_rows(&c_out, out, &c_table, 1, &n_bags)
     bags.offsets, bags.n_bags = need_offsets(offsets, n_ids), n_bags
-    bags.factors = <const char *>need_numbers("factors", factors, numpy_type(&c_table), n_ids)
+    bags.factors = <const char *>need_numbers("factors", factors, numpy_type(arithmetic(c_table.dtype)), n_ids)
     bags.mode, bags.padding_row = MODES[mode], padding_row
     cdef int64_t *c_winners = need_winners(winners, out, bits)
+    if c_winners != NULL and c_out.dtype != arithmetic(c_table.dtype):
+        raise ValueError("winners are of maxima in the dtype of arithmetic")
     cdef _c.fe_stop stop = stop_for(n_ids, &c_table)
     with nogil:
         status = fe.embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, stop)
@@ -89,9 +91,9 @@ cdef class Features:
             array, n_cols, bits = tables[k]
             need_any_table(&self.features[k].table, array, bits, n_cols)
             if k == 0:
-                self.type = numpy_type(&self.features[0].table)
-            if self.features[k].table.n_cols != n_cols or numpy_type(&self.features[k].table) != self.type:
-                raise ValueError("the tables of features must have their columns and results of one dtype")
+                self.type = numpy_type(arithmetic(self.features[0].table.dtype))
+            if self.features[k].table.n_cols != n_cols or numpy_type(self.features[k].table.dtype) != self.type:
+                raise ValueError("the tables of features must have their columns and results of one dtype of arithmetic")
             self.features[k].out_offset = self.n_cols * (8 if self.type == cnp.NPY_FLOAT64 else 4)
             self.n_cols += n_cols
             self.buffers[k] = memoryview(array)
@@ -194,12 +196,12 @@ def dots(cnp.ndarray table not None, cnp.ndarray rows not None, cnp.ndarray plac
     cdef _c.fe_batch batch
     cdef _c.fe_array c_grads
     cdef int64_t i
-    need_table(&c_table, table)
+    need_stored_table(&c_table, table)
     need_batch(&batch, &c_grads, &c_table, rows, places, None, False, grads)
     for i in range(batch.n_items):
         if batch.rows[i] < -1 or batch.rows[i] >= c_table.n_rows:
             raise ValueError("a row outside the table")
-    cdef cnp.ndarray products = empty(batch.n_items, numpy_type(&c_table))
+    cdef cnp.ndarray products = empty(batch.n_items, numpy_type(arithmetic(c_table.dtype)))
     cdef char *c_products = <char *>cnp.PyArray_DATA(products)
     with nogil:
         fe.dots(&c_table, &batch, c_products)
@@ -213,7 +215,7 @@ def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
     need_table(&c_queries, queries)
     need_pair(&c_rows, &c_queries)
     cdef cnp.ndarray result = np.empty((c_queries.n_rows, c_rows.n_rows), rows.dtype)
-    cdef cnp.ndarray squares = empty(c_rows.n_rows, numpy_type(&c_rows))
+    cdef cnp.ndarray squares = empty(c_rows.n_rows, numpy_type(c_rows.dtype))
     cdef char *c_result = <char *>cnp.PyArray_DATA(result)
     cdef char *c_squares = <char *>cnp.PyArray_DATA(squares)
     with nogil:

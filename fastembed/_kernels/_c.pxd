@@ -7,6 +7,8 @@ cdef extern from "functions.h":
     ctypedef enum fe_dtype:
         FE_F32
         FE_F64
+        FE_F16
+        FE_BF16
         FE_Q8
         FE_Q4
 
@@ -22,6 +24,7 @@ cdef extern from "functions.h":
         FE_I32
         FE_I64
         FE_ARANGE
+        FE_NGRAM
 
     ctypedef enum fe_code:
         FE_OK
@@ -44,6 +47,18 @@ cdef extern from "functions.h":
 
     ctypedef struct fe_array:
         int64_t n_items
+        fe_dtype dtype
+
+    ctypedef struct fe_ngram_head:
+        uint64_t size
+        uint64_t reciprocal
+        uint64_t offset
+
+    ctypedef struct fe_ngram_rows:
+        const uint64_t *mixes
+        const fe_ngram_head *heads
+        int64_t n_heads
+        int64_t n_mixes
 
     ctypedef struct fe_ids:
         fe_array array
@@ -51,6 +66,17 @@ cdef extern from "functions.h":
         bint swapped
         int64_t start
         int64_t period
+        const fe_ngram_rows *ngrams
+
+    ctypedef struct fe_ngram_hash:
+        int64_t n
+        const uint64_t *multipliers
+        const int64_t *token_map
+        int64_t n_tokens
+        int64_t fill
+        const int64_t *cuts
+        int64_t n_cuts
+        bint cuts_itself
 
     ctypedef int (*fe_stop)() noexcept nogil
 
@@ -86,15 +112,9 @@ cdef extern from "functions.h":
     ctypedef struct fe_step:
         pass
 
-    ctypedef enum fe_storage:
-        FE_AS_DTYPE
-        FE_F16
-        FE_BF16
-
     ctypedef struct fe_lazy_table:
         fe_rule rule
         fe_table table
-        fe_storage storage
         bint is_stochastic
         uint64_t seed
         uint64_t stream
@@ -133,6 +153,8 @@ cdef extern from "functions.h":
                                     const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
+        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
+                               const int64_t *history, uint64_t *mixes, fe_stop stop) noexcept nogil
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from . cimport _c
-from ._core cimport fe, need_batch, need_numbers, need_written
+from ._core cimport fe, need_batch, need_numbers, need_stored_table, need_written
 from ._updates cimport LazyTable
 
 from ._updates import N_SCALARS
@@ -37,6 +37,18 @@ cdef class StepWrite(Write):
         if self.is_recorded:
             self.table.c.steps[self.table.c.n_steps] = self.step
             self.table.c.n_steps += 1
+
+
+cdef class GradientsWrite(Write):
+    """Rows of a table to which gradients are added, each rounded once."""
+    cdef _c.fe_table table
+    cdef _c.fe_batch batch
+    cdef _c.fe_array grads
+    cdef tuple arrays
+
+    cdef void write(self) noexcept:
+        with nogil:
+            fe.add_rows(&self.table, &self.batch)
 
 
 cdef class CopyWrite(Write):
@@ -123,6 +135,15 @@ cdef class Commit:
         need_batch(&write.batch, &write.grads, &table.c.table, rows, order, factors, by_frequency, grads)
         write.step = (<const _c.fe_step *>need_numbers("step", step, cnp.NPY_FLOAT64, N_SCALARS))[0]
         write.table, write.is_recorded, write.arrays = table, is_recorded, (rows, order, factors, grads)
+        self.writes.append(write)
+
+    def add_gradients(self, cnp.ndarray table not None, cnp.ndarray rows not None, cnp.ndarray order, cnp.ndarray factors,
+                      bint by_frequency, cnp.ndarray grads not None):
+        """As `add_rows` of the kernels, which adds gradients to rows of a table."""
+        cdef GradientsWrite write = GradientsWrite()
+        need_stored_table(&write.table, table)
+        need_batch(&write.batch, &write.grads, &write.table, rows, order, factors, by_frequency, grads)
+        write.arrays = (table, rows, order, factors, grads)
         self.writes.append(write)
 
     def add_copy(self, cnp.ndarray target not None, cnp.ndarray source not None):

@@ -17,11 +17,15 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals()  # here: leaves the exception set and says so by its result
     unsigned long PyThread_get_thread_ident()
 
+cdef extern from "numpy/arrayobject.h":
+    int NPY_USERDEF  # the least number of a dtype that NumPy does not have itself
+
 cdef extern from *:
     "static const fe_functions fe_linked = {FE_FUNCTIONS(FE_ADDRESS)};"
     const _c.fe_functions fe_linked
 
 fe = fe_linked
+bfloat16_type = -1
 
 cdef enum:
     LONG = 1 << 24  # bytes of rows from which a call can last long enough for a Ctrl-C
@@ -42,15 +46,39 @@ cdef bint init_matrix(_c.fe_table *table, cnp.ndarray array, _c.fe_dtype dtype) 
     return table.n_cols <= 1 or table.n_rows == 0 or cnp.PyArray_STRIDE(array, 1) == cnp.PyArray_ITEMSIZE(array)
 
 
-cdef bint init_table(_c.fe_table *table, cnp.ndarray array) noexcept:
+cdef bint init_dtype(_c.fe_dtype *dtype, cnp.ndarray array) except -1:
+    global bfloat16_type
     cdef int type = cnp.PyArray_TYPE(array)
-    if type != cnp.NPY_FLOAT32 and type != cnp.NPY_FLOAT64:
+    if type == cnp.NPY_FLOAT32:
+        dtype[0] = _c.FE_F32
+    elif type == cnp.NPY_FLOAT64:
+        dtype[0] = _c.FE_F64
+    elif type == cnp.NPY_FLOAT16:
+        dtype[0] = _c.FE_F16
+    elif type == bfloat16_type or (type >= NPY_USERDEF and array.dtype.itemsize == 2 and array.dtype.name == "bfloat16"):
+        bfloat16_type = type
+        dtype[0] = _c.FE_BF16
+    else:
         return False
-    return init_matrix(table, array, _c.FE_F32 if type == cnp.NPY_FLOAT32 else _c.FE_F64)
+    return True
+
+
+cdef bint init_table(_c.fe_table *table, cnp.ndarray array) except -1:
+    """A table of any float dtype."""
+    cdef _c.fe_dtype dtype
+    return init_dtype(&dtype, array) and init_matrix(table, array, dtype)
+
+
+cdef int need_stored_table(_c.fe_table *table, cnp.ndarray array) except -1:
+    """A table of any float dtype."""
+    if not init_table(table, array):
+        raise ValueError("a table must be of native floats with the elements of a row side by side")
+    return 0
 
 
 cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
-    if not init_table(table, array):
+    """A table of a dtype of arithmetic."""
+    if not init_table(table, array) or table.dtype != arithmetic(table.dtype):
         raise ValueError("a table must be native float32 or float64 with the elements of a row side by side")
     return 0
 
@@ -58,7 +86,7 @@ cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1:
 cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, int64_t n_cols) except -1:
     """A table of floats for 0 bits, else a packed one of that width, whose bytes are uint8."""
     if bits == 0:
-        return need_table(table, array)
+        return need_stored_table(table, array)
     cdef int64_t n_bytes = (n_cols * bits + 7) // 8 + bits  # elements, then a scale and a bias
     if ((bits != 8 and bits != 4) or n_cols < 0 or cnp.PyArray_TYPE(array) != cnp.NPY_UINT8
             or not init_matrix(table, array, _c.FE_Q8 if bits == 8 else _c.FE_Q4) or table.n_cols != n_bytes):
@@ -68,8 +96,8 @@ cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, int bits, int64_t
 
 
 cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1:
-    """Two tables that are added or take one gradient: of one dtype and one width."""
-    if numpy_type(a) != numpy_type(b) or a.n_cols != b.n_cols:
+    """Two tables that are added or take one gradient: of one width, and b of the dtype of a or of its arithmetic."""
+    if (b.dtype != a.dtype and b.dtype != arithmetic(a.dtype)) or a.n_cols != b.n_cols:
         raise ValueError("two tables of different width or dtype")
     return 0
 
@@ -81,11 +109,12 @@ cdef void init_array(_c.fe_array *items, cnp.ndarray array, int n_dims) noexcept
 
 
 cdef bint init_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims,
-                    const cnp.npy_intp *shape) noexcept:
-    """Rows like those of `table` along the last axis; the others are of that shape."""
-    cdef bint fits = n_dims >= 0 and cnp.PyArray_NDIM(array) == n_dims + 1 and cnp.PyArray_TYPE(array) == numpy_type(table)
+                    const cnp.npy_intp *shape) except -1:
+    """Rows for the arithmetic of `table` along the last axis; the others are of that shape."""
+    cdef bint fits = n_dims >= 0 and cnp.PyArray_NDIM(array) == n_dims + 1 and init_dtype(&rows.dtype, array)
     cdef int k
-    fits = fits and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_DIM(array, n_dims) == table.n_cols
+    fits = fits and arithmetic(rows.dtype) == arithmetic(table.dtype) and cnp.PyArray_ISNOTSWAPPED(array)
+    fits = fits and cnp.PyArray_DIM(array, n_dims) == table.n_cols
     for k in range(n_dims):
         fits = fits and cnp.PyArray_DIM(array, k) == shape[k]
     if fits and table.n_cols > 1 and cnp.PyArray_SIZE(array) > 0:
@@ -99,6 +128,15 @@ cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *tabl
                    const cnp.npy_intp *shape) except -1:
     if not init_rows(rows, array, table, n_dims, shape):
         raise ValueError("shape or dtype of the rows does not match the ids and the table")
+    return 0
+
+
+cdef int need_rows_like(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims,
+                        const cnp.npy_intp *shape) except -1:
+    """The same, of the dtype of `table` or of that of its arithmetic."""
+    need_rows(rows, array, table, n_dims, shape)
+    if rows.dtype != table.dtype and rows.dtype != arithmetic(table.dtype):
+        raise ValueError("dtype of the rows does not match the table")
     return 0
 
 

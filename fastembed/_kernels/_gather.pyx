@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 
 from . cimport _c
 from ._core cimport (
-    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows, need_table, raise_status,
-    stop_for, width_of,
+    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows_like, need_stored_table,
+    need_table, raise_status, stop_for, width_of,
 )
 
 import numpy as np
@@ -37,7 +37,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     cdef _c.fe_status status
     need_any_table(&c_table, table, bits, width_of(out))
     need_ids(&c_ids, ids)
-    need_rows(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
+    need_rows_like(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
     with nogil:
         status = fe.gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
@@ -54,11 +54,11 @@ def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.nda
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
     need_any_table(&c_wte, wte, bits, width_of(out))
-    need_table(&c_wpe, wpe)
+    need_stored_table(&c_wpe, wpe)
     need_pair(&c_wte, &c_wpe)
     need_ids(&c_token_ids, token_ids)
     need_positions(&c_position_ids, position_ids, start, token_ids)
-    need_rows(&c_out, out, &c_wte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
+    need_rows_like(&c_out, out, &c_wte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
     cdef _c.fe_stop stop = stop_for(c_token_ids.array.n_items, &c_wte)
     with nogil:
         status = fe.gather_add(&c_wte, &c_token_ids, &c_wpe, &c_position_ids, c_bounds, &c_out, False, stop)
@@ -75,7 +75,7 @@ def scatter_add(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarra
     cdef _c.fe_status status
     need_table(&c_table, table)
     need_ids(&c_ids, ids)
-    need_rows(&c_values, values, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
+    need_rows_like(&c_values, values, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     with nogil:
         status = fe.scatter_add(&c_table, &c_ids, c_bounds, &c_values)
     if status.code != _c.FE_OK:
@@ -95,7 +95,7 @@ def gather_add_backward(cnp.ndarray dout not None, cnp.ndarray token_ids not Non
     need_pair(&c_dwte, &c_dwpe)
     need_ids(&c_token_ids, token_ids)
     need_positions(&c_position_ids, position_ids, start, token_ids)
-    need_rows(&c_dout, dout, &c_dwte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
+    need_rows_like(&c_dout, dout, &c_dwte, cnp.PyArray_NDIM(token_ids), cnp.PyArray_DIMS(token_ids))
     with nogil:
         status = fe.gather_add_backward(&c_dout, &c_dwte, &c_token_ids, &c_dwpe, &c_position_ids, c_bounds)
     if status.code != _c.FE_OK:

@@ -5,7 +5,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 
 from . cimport _c
 from ._core cimport fe, init_arange, init_ids, init_table, numpy_type, raise_status, stop_for
@@ -21,7 +21,6 @@ cdef enum:
     SMALL = 65536  # bytes of rows for which releasing the GIL (50 ns) costs more than it gives
 
 cdef cnp.dtype FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
-cdef cnp.dtype FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
 cdef int64_t FAR = 1 << 62  # a start below it is far from where adding positions would overflow
 
 
@@ -77,7 +76,7 @@ cdef bint is_few(object ids) noexcept:
 
 
 cdef inline cnp.npy_intp row_bytes(const _c.fe_table *table) noexcept:
-    return table.n_cols * (4 if table.dtype == _c.FE_F32 else 8)
+    return table.n_cols * (4 if table.dtype == _c.FE_F32 else 8 if table.dtype == _c.FE_F64 else 2)
 
 
 cdef bint is_apart(cnp.ndarray out, const char *data, int64_t n_rows, int64_t row_stride, int64_t row_size) noexcept:
@@ -96,7 +95,7 @@ cdef bint is_apart_from_table(cnp.ndarray out, const _c.fe_table *table) noexcep
 cdef bint is_plain_out(object out, PlainIds *tokens, object token_ids, const _c.fe_table *wte, const _c.fe_table *wpe) noexcept:
     """Contiguous, of the right shape and dtype, and clearly apart from everything that is read."""
     cdef int k
-    if not cnp.PyArray_CheckExact(out) or not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_TYPE(out) != numpy_type(wte):
+    if not cnp.PyArray_CheckExact(out) or not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_TYPE(out) != numpy_type(wte.dtype):
         return False
     if cnp.PyArray_NDIM(out) != tokens.n_dims + 1:
         return False
@@ -115,7 +114,7 @@ cdef bint is_plain_out(object out, PlainIds *tokens, object token_ids, const _c.
 
 cdef inline cnp.ndarray new_rows(const _c.fe_table *table, int n_dims, const cnp.npy_intp *shape):
     """A new array for rows of a table. By number of a dtype NumPy takes 50 instructions more."""
-    cdef cnp.dtype dtype = FLOAT64 if table.dtype == _c.FE_F64 else FLOAT32
+    cdef cnp.dtype dtype = FLOAT32 if table.dtype == _c.FE_F32 else cnp.PyArray_DescrFromType(numpy_type(table.dtype))
     Py_INCREF(dtype)  # a reference that the call takes over
     return PyArray_NewFromDescr(cnp.ndarray, dtype, n_dims, shape, NULL, NULL, 0, NULL)
 
@@ -143,6 +142,7 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
     else:
         return None
     fe.array_init(&rows, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
+    rows.dtype = wte.dtype
     if n_items * row_size < SMALL:
         status = fe.gather_add(wte, &tokens.c, wpe, &positions, _c.FE_RAISE, &rows, is_new, NULL)
     else:
@@ -194,6 +194,7 @@ cdef class HeldTable:
     cdef _c.fe_table c
     cdef const float[:, :] f32
     cdef const double[:, :] f64
+    cdef const uint16_t[:, :] halves
 
 
 cdef HeldTable held(cnp.ndarray array):
@@ -203,8 +204,10 @@ cdef HeldTable held(cnp.ndarray array):
         return None
     if table.c.dtype == _c.FE_F32:
         table.f32 = array
-    else:
+    elif table.c.dtype == _c.FE_F64:
         table.f64 = array
+    else:
+        table.halves = array.view("u2")  # bfloat16 has no buffer
     return table
 
 

@@ -11,7 +11,6 @@ class LazyTable:
         n_applied: Array,
         multipliers: Array | None,
         steps: Array,
-        storage: str | None = None,
         master: Array | None = None,
         seed: tuple[int, int] | None = None,
     ) -> None: ...

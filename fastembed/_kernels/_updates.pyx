@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from . cimport _c
-from ._core cimport empty, fe, init_matrix, need_batch, need_numbers, need_table, need_written
+from ._core cimport arithmetic, empty, fe, need_batch, need_numbers, need_stored_table, need_table, need_written
 
 cnp.import_array()
 
@@ -17,20 +17,11 @@ cdef dict RULES = {
     "adam": _c.FE_ADAM,
     "sparse_adam": _c.FE_SPARSE_ADAM,
 }
-cdef dict STORAGES = {None: _c.FE_AS_DTYPE, "float16": _c.FE_F16, "bfloat16": _c.FE_BF16}
-
-
-cdef int need_halves(_c.fe_table *table, cnp.ndarray array) except -1:
-    """A table of 2 bytes an element, for arithmetic in float32."""
-    if cnp.PyArray_TYPE(array) != cnp.NPY_UINT16 or not init_matrix(table, array, _c.FE_F32):
-        raise ValueError("a table of halves must be native uint16 with the elements of a row side by side")
-    return 0
-
 
 cdef int need_like(_c.fe_table *table, cnp.ndarray array, const _c.fe_table *like, int64_t n_cols, str what) except -1:
-    """A table of as many rows as another, and of its dtype."""
+    """A table of as many rows as another, and of the dtype of its arithmetic."""
     need_table(table, array)
-    if table.dtype != like.dtype or table.n_rows != like.n_rows or table.n_cols != n_cols:
+    if table.dtype != arithmetic(like.dtype) or table.n_rows != like.n_rows or table.n_cols != n_cols:
         raise ValueError(f"shape or dtype of the {what} does not match the table")
     return 0
 
@@ -39,19 +30,14 @@ cdef class LazyTable:
     """A table, its states and its recorded steps, which stay in place while this object lives.
 
     `states` are arrays of the table's shape, or of one number for each row (row-wise Adagrad).
-    `steps` has a row of N_SCALARS float64 for each step that can be recorded. A table of uint16
-    holds the bits of `storage` ("float16" or "bfloat16"); its states, and its masters if there are
-    any, are float32. `seed` is None for rounding to the nearest, else (seed, stream).
+    `steps` has a row of N_SCALARS float64 for each step that can be recorded. The states of a table
+    of halves, and its masters if there are any, are float32. `seed` is None for rounding to the nearest, else (seed, stream).
     """
 
     def __cinit__(self, str rule not None, cnp.ndarray table not None, tuple states not None, cnp.ndarray n_applied not None,
-                  cnp.ndarray multipliers, cnp.ndarray steps not None, storage=None, cnp.ndarray master=None, seed=None):
+                  cnp.ndarray multipliers, cnp.ndarray steps not None, cnp.ndarray master=None, seed=None):
         self.c.rule = RULES[rule]
-        self.c.storage = STORAGES[storage]
-        if storage is None:
-            need_table(&self.c.table, table)
-        else:
-            need_halves(&self.c.table, table)
+        need_stored_table(&self.c.table, table)
         self.c.is_stochastic = seed is not None
         self.c.seed, self.c.stream = (0, 0) if seed is None else seed
         self.need_states(states, master)
@@ -69,7 +55,7 @@ cdef class LazyTable:
                 raise ValueError("states do not match the rule")
             need_like(&self.c.state[k], state, &self.c.table, n_cols, "state")
         if master is not None:
-            if self.c.storage == _c.FE_AS_DTYPE:
+            if self.c.table.dtype != _c.FE_F16 and self.c.table.dtype != _c.FE_BF16:
                 raise ValueError("masters are of a table of halves")
             need_like(&self.c.master, master, &self.c.table, self.c.table.n_cols, "masters")
         return 0
@@ -103,7 +89,7 @@ def add_rows(cnp.ndarray sums not None, cnp.ndarray rows not None, cnp.ndarray o
     cdef _c.fe_table table
     cdef _c.fe_batch batch
     cdef _c.fe_array c_grads
-    need_table(&table, sums)
+    need_stored_table(&table, sums)
     need_batch(&batch, &c_grads, &table, rows, order, factors, by_frequency, grads)
     with nogil:
         fe.add_rows(&table, &batch)

@@ -25,6 +25,7 @@ from ._gather import (
     scatter_add,
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
+from ._ngram import ngram_gather, ngram_mixes, ngram_rows
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers
 
@@ -52,6 +53,9 @@ __all__ = [
     "hash_parts",
     "hash_rows",
     "hold",
+    "ngram_gather",
+    "ngram_mixes",
+    "ngram_rows",
     "norm_rows",
     "prefetch_pages",
     "products",

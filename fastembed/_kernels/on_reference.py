@@ -158,14 +158,13 @@ class LazyTable:
         n_applied: Array,
         multipliers: Array | None,
         steps: Array,
-        storage: str | None = None,
         master: Array | None = None,
         seed: tuple[int, int] | None = None,
     ) -> None:
         self._rule, self._states, self._master, self._seed = reference.rules.RULES[rule], states, master, seed
-        self._table = table if storage is None else table.view(storage)
-        self._n_applied, self._multipliers, self._steps, self._storage = n_applied, multipliers, steps, storage
-        self._dtype = str(table.dtype) if storage is None else "float32"
+        self._table, self._n_applied, self._multipliers, self._steps = table, n_applied, multipliers, steps
+        self._dtype = reference.arithmetic(str(table.dtype))
+        self._half = str(table.dtype) if reference.halves.is_half(str(table.dtype)) else None
         self.n_steps = 0
 
     def _take(self, row: int, step: Array, gradient: list[float]) -> None:
@@ -176,21 +175,21 @@ class LazyTable:
             self._rule(w, gradient, states, scalars, k, reference.rounding(self._dtype))
             if self._master is not None:
                 self._master[row] = w
-            self._table[row] = w if self._storage is None else self._rounded(w, row, int(scalars["number"]))
+            self._table[row] = w if self._half is None else self._rounded(w, row, int(scalars["number"]))
             for state, values in zip(self._states, states, strict=True):
                 state[row] = values
 
     def _wide(self, row: int) -> list[float]:
         """A row for arithmetic: its master, unless that does not round to it."""
         w: list[float] = self._table[row].astype(self._dtype).tolist()
-        if self._master is None or self._storage is None:
+        if self._master is None or self._half is None:
             return w
         master: list[float] = self._master[row].tolist()
         nearest, same_bits = reference.halves.nearest, reference.rules.same_bits
-        return [m if same_bits(nearest(m, self._storage), x) else x for m, x in zip(master, w, strict=True)]
+        return [m if same_bits(nearest(m, self._half), x) else x for m, x in zip(master, w, strict=True)]
 
     def _rounded(self, w: list[float], row: int, step: int) -> list[float]:
-        halves, dtype = reference.halves, str(self._storage)
+        halves, dtype = reference.halves, str(self._half)
         if self._seed is None:
             return [halves.nearest(x, dtype) for x in w]
         return [halves.at_random(x, dtype, halves.random_bits(*self._seed, step, row, col)) for col, x in enumerate(w)]
@@ -251,6 +250,9 @@ class Commit:
 
     def add_step(self, table: LazyTable, *step: Any) -> None:
         self._writes.append(functools.partial(table.apply_step, *step))
+
+    def add_gradients(self, table: Array, *batch: Any) -> None:
+        self._writes.append(functools.partial(add_rows, table, *batch))
 
     def add_copy(self, target: Array, source: Array) -> None:
         self._writes.append(functools.partial(np.copyto, target, source))
@@ -357,6 +359,27 @@ def hash_rows(ids: Array, seed: int, n_rows: int) -> Array:
 
 def hash_parts(ids: Array, seed: int) -> Array:
     return np.array(reference.murmur_hash(ids.tolist(), seed=seed), np.uint32).reshape(*ids.shape, 4)
+
+
+def ngram_mixes(
+    tokens: Array, starts: Array, history: Array | None, multipliers: Array, token_map: Array | None, n_tokens: int, *cuts: Any
+) -> Array:
+    for position, token in np.ndenumerate(tokens):
+        if not 0 <= token < n_tokens:
+            raise IndexError(f"token id {token} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
+    arguments = (tokens.reshape(-1).tolist(), starts.tolist(), _lists(history), multipliers.tolist(), _lists(token_map))
+    mixed = reference.hashed.mixes(*arguments, cuts[0], cuts[1].tolist(), cuts[2])
+    return np.array(mixed, np.uint64).reshape(tokens.size, len(multipliers) - 1)
+
+
+def ngram_rows(mixes: Array, heads: Array) -> Array:
+    mixed = mixes.reshape(-1, mixes.shape[-1]).tolist()
+    rows = reference.hashed.rows_of_mixes(mixed, heads[:, 0].tolist(), heads[:, 2].tolist())
+    return np.array(rows, np.int64).reshape(*mixes.shape[:-1], len(heads))
+
+
+def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
+    out[...] = table[ngram_rows(mixes, heads)]
 
 
 def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:

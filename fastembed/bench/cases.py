@@ -5,6 +5,7 @@ V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _checks
 from . import peers
 from .peers import Inputs
 from .timing import Array
@@ -160,6 +162,20 @@ def bags_of(draw: Any, n_ids: int) -> Callable[[bool], Iterator[Case]]:
         yield Case(f"V {n_rows:,}, C {width}, {shape[0]:,} bags of {shape[1]}, float32", inputs, n_bytes)
 
     return cases
+
+
+def halves(cases: Callable[[bool], Iterator[Case]]) -> Callable[[bool], Iterator[Case]]:
+    """Those cases in float16, and in bfloat16 where ml_dtypes is installed."""
+
+    def rounded(quick: bool) -> Iterator[Case]:
+        for case in cases(quick):
+            for name in ("float16", "bfloat16") if importlib.util.find_spec("ml_dtypes") else ("float16",):
+                to, given = _checks.dtype(name), case.inputs
+                douts = [dout.astype(to) for dout in given.douts]
+                inputs = replace(given, wte=given.wte.astype(to), wpe=given.wpe.astype(to), douts=douts)
+                yield replace(case, label=case.label.replace("float32", name), inputs=inputs, n_bytes=None)
+
+    return rounded
 
 
 def hashed(quick: bool) -> Iterator[Case]:

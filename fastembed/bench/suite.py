@@ -19,7 +19,12 @@ from .workloads import USUAL, WORKLOADS, Workload
 COPY = "copy"  # a contender that only copies memory: a speed limit, not a peer
 # How far a peer's answer, which may sum in another order, may be from the expected one. That of
 # fastembed must be equal to the bit.
-TOLERANCES = {"float32": (1e-5, 1e-4), "float64": (1e-12, 1e-12)}  # relative, absolute
+TOLERANCES = {  # relative, absolute: of halves a few units in the last place
+    "float16": (2.0**-8, 2.0**-8),
+    "bfloat16": (2.0**-5, 2.0**-5),
+    "float32": (1e-5, 1e-4),
+    "float64": (1e-12, 1e-12),
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def _n_wrong(got: Array, want: Array, exact: bool) -> int:
         unsigned = f"u{want.itemsize}"
         return int(np.count_nonzero(got.view(unsigned) != want.view(unsigned)))
     relative, absolute = TOLERANCES[str(want.dtype)]
-    return int(np.count_nonzero(~np.isclose(got, want, rtol=relative, atol=absolute)))
+    wide = np.promote_types(want.dtype, np.float32)
+    return int(np.count_nonzero(~np.isclose(got.astype(wide), want.astype(wide), rtol=relative, atol=absolute)))
 
 
 def _set_up(contender: Contender, case: Case, expected: Answer) -> tuple[Entry, Ready | None]:

@@ -205,6 +205,37 @@ _ALL = (
         peers.MANY_STEP,
         is_usual=False,
     ),
+    Workload(
+        "half-lookup",
+        "rows of float16 and bfloat16, ids as in text, out=",
+        cases.halves(cases.gpt2(zipf)),
+        peers.half_lookup_answer,
+        peers.HALF_LOOKUP,
+    ),
+    Workload(
+        "half-forward",
+        "token plus position rows of float16 and bfloat16, out=",
+        cases.halves(cases.gpt2(zipf)),
+        peers.half_forward_answer,
+        peers.HALF_FORWARD,
+    ),
+    Workload(
+        "half-bag-sum",
+        "the sum of the rows of each bag, of float16 and bfloat16, out=",
+        cases.halves(cases.bags),
+        peers.half_bag_answer,
+        peers.HALF_BAG,
+    ),
+    *(
+        Workload(
+            f"half-step-{id}",
+            f"forward, backward, {name} of float16 and bfloat16",
+            cases.halves(cases.gpt2(zipf, True)),
+            peers.half_step_answer(name),
+            peers.HALF_STEP[name],
+        )
+        for id, name in (("sgd", "SGD"), ("rowwise-adagrad", "RowWiseAdagrad"), ("adamw", "AdamW"))
+    ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", cases.hashed, peers.hash_answer, peers.HASHED),
     *(
         Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[metric])

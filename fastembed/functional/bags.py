@@ -13,10 +13,11 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from . import lookup
-from .row_grad import Batch, RowGrad, batch_of
+from .batch import Batch, batch_of
+from .row_grad import RowGrad
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike
+    from .._typing import Array, ArrayLike, DTypeLike
 
 
 _FLOAT64 = np.dtype(np.float64)
@@ -69,21 +70,21 @@ def rows_of(bags: Bags, n_rows: int) -> Array:
     return rows
 
 
-def output_for(table: Array, bags: Bags, out: Array | None) -> Array:
+def output_for(table: Array, bags: Bags, out: Array | None, out_dtype: DTypeLike | None = None) -> Array:
     """The array for the result, one row for each bag."""
     read = {"table": table, "ids": bags.ids, "per_sample_weights": bags.weights}
-    return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), table.dtype.newbyteorder("="), **read)
+    to = _checks.result_dtype(out_dtype, table.dtype)
+    return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), to, **read)
 
 
 def look_up(table: Array, bags: Bags, result: Array, bits: int = 0) -> None:
     """Write one row for each bag into ``result``; ``bits`` says that the table is quantized."""
     ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
-    dtype = _checks.arithmetic_dtype(result.dtype)
-    if not (bits or _checks.is_readable_in_place(table, dtype)):
-        table, ids = lookup.compact_table(table, rows_of(bags, len(table)), dtype)
+    native = table.dtype.newbyteorder("=")
+    if not (bits or _checks.is_readable_in_place(table, native)):
+        table, ids = lookup.compact_table(table, rows_of(bags, len(table)), native)
         bounds, padding = "zero", -1
-    with lookup.float32_buffer(result) as buffer:
-        kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, buffer, bounds, None, bits)
+    kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None, bits)
 
 
 def embedding_bag(
@@ -97,6 +98,7 @@ def embedding_bag(
     include_last_offset: bool = False,
     out: Array | None = None,
     bounds: str = "raise",
+    out_dtype: DTypeLike | None = None,
 ) -> Array:
     """One row for each bag of ids: the sum, the mean or the maximum of its rows.
 
@@ -118,6 +120,8 @@ def embedding_bag(
     out : ndarray of shape (B, D), optional
     bounds : {"raise", "wrap", "clip", "zero"}
         As in `gather`; under "zero" an id out of range is skipped and not counted.
+    out_dtype : {None, "float32"}
+        As in `gather`.
 
     Returns
     -------
@@ -160,7 +164,7 @@ def embedding_bag(
         include_last_offset=include_last_offset,
         bounds=bounds,
     )
-    result = output_for(table, bags, out)
+    result = output_for(table, bags, out, out_dtype)
     look_up(table, bags, result)
     return result if out is None else out
 
@@ -300,11 +304,11 @@ def embedding_bag_backward(
     _checks.check_no_overlap("dtable", dtable, dout=gradients, ids=bags.ids, per_sample_weights=bags.weights, table=values)
     rows = rows_of(bags, len(dtable))
     dweights = None if values is None else weights_backward(gradients, values, bags, rows)
-    distinct = np.unique(rows[rows >= 0])
-    grad = RowGrad(distinct, _checks.rounded(dtable[distinct], dtype), dtable.shape)
     if values is not None and bags.mode == "max":
+        distinct = np.unique(rows[rows >= 0])
+        grad = RowGrad(distinct, _checks.rounded(dtable[distinct], dtype), dtable.shape)
         total = max_backward(grad, gradients, values, bags, rows, rows)
+        dtable[total.ids] = _checks.rounded(total.rows, dtable.dtype)
     else:
-        total = grad.accumulate(batch_backward(gradients, bags, rows, len(dtable), by_frequency))
-    dtable[total.ids] = _checks.rounded(total.rows, dtable.dtype)
+        kernels.add_rows(dtable, *batch_backward(gradients, bags, rows, len(dtable), by_frequency))
     return dweights

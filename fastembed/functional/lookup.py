@@ -15,9 +15,10 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .batch import batch_of
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike
+    from .._typing import Array, ArrayLike, DTypeLike
 
 
 def resolve_ids(ids: ArrayLike, n_rows: int, *, bounds: str = "raise", name: str = "id") -> Array:
@@ -64,21 +65,14 @@ def compact_table(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Arra
     return _checks.contiguous(table[distinct[n_missing:]], dtype), compact_ids
 
 
-def readable_rows(table: Array, rows: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """A table that kernels can read in place, and ids into it: these, or a `compact_table`."""
+def readable_rows(table: Array, rows: Array, arithmetic: np.dtype[Any]) -> tuple[Array, Array]:
+    """A table for arithmetic of that dtype that kernels can read in place, and ids into it.
+
+    These, or a `compact_table`.
+    """
+    native = table.dtype.newbyteorder("=")
+    dtype = native if _checks.arithmetic_dtype(native) == arithmetic else arithmetic
     return (table, rows) if _checks.is_readable_in_place(table, dtype) else compact_table(table, rows, dtype)
-
-
-@contextlib.contextmanager
-def float32_buffer(result: Array) -> Iterator[Array]:
-    """An output array for a kernel: ``result``, or float32 that is rounded into it on exit."""
-    if not _checks.is_half(result.dtype):
-        yield result
-        return
-    buffer = np.empty(result.shape, np.float32)
-    yield buffer
-    with own_floats():
-        result[...] = buffer
 
 
 @contextlib.contextmanager
@@ -97,22 +91,9 @@ def matrix_buffer(result: Array) -> Iterator[Array]:
         result[...] = rows.reshape(result.shape)
 
 
-@contextlib.contextmanager
-def float32_rows(*operands: tuple[Array, Array]) -> Iterator[list[tuple[Array, Array]]]:
-    """A `compact_table` as float32 for each table of half precision and its rows.
-
-    They are rounded into the tables on exit: all of them, before any table is written.
-    """
-    compact = [compact_table(table, rows, np.dtype(np.float32)) for table, rows in operands]
-    yield compact
-    commit = kernels.Commit()
-    for (table, rows), (values, _) in zip(operands, compact, strict=True):
-        distinct = np.unique(rows)
-        commit.add_rows(table, distinct[distinct >= 0], _checks.rounded(values, table.dtype))
-    commit.run()
-
-
-def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
+def gather(
+    table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise", out_dtype: DTypeLike | None = None
+) -> Array:
     """Select rows of a table: ``out[i] = table[ids[i]]``.
 
     Parameters
@@ -123,11 +104,14 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
     ids : array_like of integers, shape S
         Any of the eight integer types, read without a copy.
     out : ndarray of shape S + (D,), optional
-        The array for the result: native, aligned, of the table's dtype, with contiguous rows, no
-        overlap with the inputs.
+        The array for the result: native, aligned, of the dtype of the result, with contiguous rows,
+        no overlap with the inputs.
     bounds : {"raise", "wrap", "clip", "zero"}
         The meaning of an id outside ``0 <= id < V``: an error; the id modulo V; the nearest valid
         id; a row of zeros.
+    out_dtype : {None, "float32"}
+        The dtype of the result: by default that of the table. float32 for a table of float16 or
+        bfloat16, whose results are then not rounded.
 
     Returns
     -------
@@ -149,20 +133,20 @@ def gather(table: ArrayLike, ids: ArrayLike, *, out: Array | None = None, bounds
            [1., 2.],
            [3., 4.]])
     """
-    if bounds == "raise":
+    if bounds == "raise" and out_dtype is None:
         result = kernels.fast_gather(table, ids, out)
         if result is not None:
             return result
     bounds = _checks.bounds(bounds)
     table = _checks.table("table", table)
     ids = _checks.id_array("id", ids, len(table), bounds)
-    dtype = _checks.arithmetic_dtype(table.dtype)
-    result = _checks.output(out, (*ids.shape, table.shape[1]), table.dtype.newbyteorder("="), table=table, ids=ids)
-    if not _checks.is_readable_in_place(table, dtype):
-        table, ids = compact_table(table, resolve_ids(ids, len(table), bounds=bounds), dtype)
+    native = table.dtype.newbyteorder("=")
+    to = _checks.result_dtype(out_dtype, table.dtype)
+    result = _checks.output(out, (*ids.shape, table.shape[1]), to, table=table, ids=ids)
+    if not _checks.is_readable_in_place(table, native):
+        table, ids = compact_table(table, resolve_ids(ids, len(table), bounds=bounds), native)
         bounds = "zero"
-    with float32_buffer(result) as buffer:
-        kernels.gather(table, ids, buffer, bounds)
+    kernels.gather(table, ids, result, bounds)
     return result if out is None else out
 
 
@@ -175,6 +159,7 @@ def gather_add(
     start: int = 0,
     out: Array | None = None,
     bounds: str = "raise",
+    out_dtype: DTypeLike | None = None,
 ) -> Array:
     """Token row plus position row: ``out[i] = wte[token_ids[i]] + wpe[position_ids[i]]``.
 
@@ -191,13 +176,13 @@ def gather_add(
         of ``token_ids``.
     start : int
         The first position, when ``position_ids`` is not given.
-    out, bounds
+    out, bounds, out_dtype
         As in `gather`; ``bounds`` applies to both tables. Under "zero" a missing row counts as
         zeros.
 
     Returns
     -------
-    ndarray of shape S + (D,), of the dtype of ``wte``
+    ndarray of shape S + (D,), of the dtype of ``wte`` or ``out_dtype``
 
     Raises
     ------
@@ -220,12 +205,13 @@ def gather_add(
     array([[3.5 , 4.5 ],
            [1.25, 2.25]])
     """
-    if bounds == "raise":
+    if bounds == "raise" and out_dtype is None:
         result = kernels.fast_gather_add(wte, token_ids, wpe, position_ids, start, out)
         if result is not None:
             return result
     wte = _checks.table("wte", wte)
-    return checked_gather_add(wte, wte.shape[1], wte.dtype.newbyteorder("="), token_ids, wpe, position_ids, start, out, bounds)
+    to = _checks.result_dtype(out_dtype, wte.dtype)
+    return checked_gather_add(wte, wte.shape[1], to, token_ids, wpe, position_ids, start, out, bounds)
 
 
 @own_floats()
@@ -242,18 +228,18 @@ def checked_gather_add(
     bits: int = 0,
 ) -> Array:
     """`gather_add` for a token table that has been checked; ``bits`` says that it is quantized."""
-    bounds, dtype = _checks.bounds(bounds), _checks.arithmetic_dtype(to)
+    bounds, dtype, native = _checks.bounds(bounds), _checks.arithmetic_dtype(to), wte.dtype.newbyteorder("=")
     wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     read: dict[str, Any] = {"packed" if bits else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
     result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
-    if not ((bits or _checks.is_readable_in_place(wte, dtype)) and _checks.is_readable_in_place(wpe, dtype)):
+    wpe_dtype = native if wpe.dtype == native and not bits else dtype
+    if not ((bits or _checks.is_readable_in_place(wte, native)) and _checks.is_readable_in_place(wpe, wpe_dtype)):
         token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = (wte, token_rows) if bits else compact_table(wte, token_rows, dtype)
-        wpe, position_ids = compact_table(wpe, position_rows, dtype)
+        wte, token_ids = (wte, token_rows) if bits else compact_table(wte, token_rows, native)
+        wpe, position_ids = compact_table(wpe, position_rows, wpe_dtype)
         start, bounds = 0, "zero"
-    with float32_buffer(result) as buffer:
-        kernels.gather_add(wte, token_ids, wpe, position_ids, start, buffer, bounds, bits)
+    kernels.gather_add(wte, token_ids, wpe, position_ids, start, result, bounds, bits)
     return result if out is None else out
 
 
@@ -292,11 +278,10 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
     bounds = _checks.bounds(bounds)
     table = _checks.writable_table("table", table)
     ids = _checks.id_array("id", ids, len(table), bounds)
-    values = _checks.rows("values", values, (*ids.shape, table.shape[1]), _checks.arithmetic_dtype(table.dtype), broadcast=True)
+    values = _checks.rows_for("values", values, (*ids.shape, table.shape[1]), table.dtype, broadcast=True)
     _checks.check_no_overlap("table", table, ids=ids, values=values)
-    if _checks.is_half(table.dtype):
-        with float32_rows((table, resolve_ids(ids, len(table), bounds=bounds))) as [(rows, row_ids)]:
-            kernels.scatter_add(rows, row_ids, values, "zero")
+    if _checks.is_half(table.dtype):  # a sum of several values is rounded once: they are added row by row
+        kernels.add_rows(table, *batch_of(resolve_ids(ids, len(table), bounds=bounds), len(table), values))
     else:
         kernels.scatter_add(table, ids, values, bounds)
 
@@ -352,12 +337,14 @@ def gather_add_backward(
     dwte = _checks.writable_table("dwte", dwte)
     dwpe = _checks.writable_table("dwpe", dwpe, dwte.dtype, dwte.shape[1])
     token_ids, position_ids, start = checked_ids(token_ids, len(dwte), position_ids, start, len(dwpe), bounds)
-    dout = _checks.rows("dout", dout, (*token_ids.shape, dwte.shape[1]), _checks.arithmetic_dtype(dwte.dtype))
+    dout = _checks.rows_for("dout", dout, (*token_ids.shape, dwte.shape[1]), dwte.dtype)
     _checks.check_no_overlap("dwte", dwte, dwpe=dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     _checks.check_no_overlap("dwpe", dwpe, dout=dout, token_ids=token_ids, position_ids=position_ids)
     if _checks.is_half(dwte.dtype):
         token_rows, position_rows = resolve_pair(token_ids, len(dwte), position_ids, start, len(dwpe), bounds=bounds)
-        with float32_rows((dwte, token_rows), (dwpe, position_rows)) as [(wte, tokens), (wpe, positions)]:
-            kernels.gather_add_backward(dout, tokens, wte, wpe, positions, 0, "zero")
+        commit = kernels.Commit()
+        commit.add_gradients(dwte, *batch_of(token_rows, len(dwte), dout))
+        commit.add_gradients(dwpe, *batch_of(position_rows, len(dwpe), dout))
+        commit.run()
     else:
         kernels.gather_add_backward(dout, token_ids, dwte, dwpe, position_ids, start, bounds)

@@ -1,10 +1,10 @@
-"""RowGrad, a row-sparse gradient, and Batch, the gradients of one backward pass for kernels."""
+"""RowGrad, a row-sparse gradient."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,75 +12,10 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from . import lookup
+from .batch import Batch, plain_batch
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
-
-
-class Batch(NamedTuple):
-    """Gradients of rows of a table, as kernels take them.
-
-    Attributes
-    ----------
-    rows : ndarray of int64
-        Sorted.
-    order : ndarray of int32, or None
-        The index in ``gradients`` of each row's gradient; None: 0, 1, 2, ...
-    factors : ndarray of float64, or None
-        A factor for each gradient.
-    by_frequency : bool
-        Whether each gradient is also divided by how often its row occurs.
-    gradients : ndarray of shape (..., D)
-    """
-
-    rows: Array
-    order: Array | None
-    factors: Array | None
-    by_frequency: bool
-    gradients: Array
-
-    def negated(self) -> Batch:
-        """The batch of the negative gradients, which are not copied."""
-        return self._replace(factors=np.full(len(self.rows), -1.0) if self.factors is None else -self.factors)
-
-
-def plain_batch(rows: Array, gradients: Array) -> Batch:
-    """A batch of sorted rows with one gradient each."""
-    return Batch(rows, None, None, False, gradients)
-
-
-def batch_of(
-    rows: Array,
-    n_rows: int,
-    gradients: Array,
-    *,
-    by_frequency: bool = False,
-    sources: Array | None = None,
-    factors: Array | None = None,
-) -> Batch:
-    """The batch of one backward pass.
-
-    Parameters
-    ----------
-    rows : ndarray of int64
-        The rows in the order of the look-up, checked; -1 for none. Overwritten.
-    n_rows : int
-    gradients : ndarray of shape (..., D)
-    by_frequency : bool
-        Whether each gradient is divided by how often its row occurs.
-    sources : ndarray of int32, optional
-        The index in ``gradients`` of each row's gradient; by default 0, 1, 2, ...
-    factors : ndarray of float64, optional
-        A factor for the gradient of each row.
-    """
-    rows = rows.reshape(-1)
-    rows[rows < 0] = n_rows
-    in_order, order = kernels.sort_rows(rows, n_rows + 1)
-    n_items = int(np.searchsorted(in_order, n_rows))
-    in_order, order = in_order[:n_items], order[:n_items]
-    # take, because NumPy crashes without memory for the conversion of int32 numbers in [order]
-    indices = order if sources is None else sources.take(order)
-    return Batch(in_order, indices, None if factors is None else factors.take(order), by_frequency, gradients)
 
 
 class RowGrad:
@@ -141,13 +76,15 @@ class RowGrad:
     def accumulate(self, batch: Batch) -> RowGrad:
         """A new gradient: this one plus those of a batch, added to its sums in their order."""
         rows = batch.rows
-        ids = rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
+        is_first = np.concatenate(([True], rows[1:] != rows[:-1]))[: len(rows)]
+        ids, places = rows[is_first], np.cumsum(is_first) - 1
         own_ids, own_rows = self.parts() if len(self.ids) else (self.ids, self.rows)
         if len(own_ids):
             ids = np.union1d(own_ids, ids)
+            places = np.searchsorted(ids, rows)
         sums = np.zeros((len(ids), self.shape[1]), own_rows.dtype)
         sums[np.searchsorted(ids, own_ids)] = own_rows
-        indices: Array = np.asarray(np.searchsorted(ids, rows))
+        indices: Array = np.asarray(places, np.int64)
         kernels.add_rows(sums, indices, *batch[1:])
         return self._unchecked(ids, sums, self.shape)
 

@@ -13,8 +13,9 @@ from .. import _checks
 from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from ..functional.batch import plain_batch
 from ..functional.max_norm import put_rescaled
-from ..functional.row_grad import RowGrad, plain_batch
+from ..functional.row_grad import RowGrad
 from ..tables.storage import MEMORY, Storage
 from .one_table import OneTable
 

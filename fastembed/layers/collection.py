@@ -15,8 +15,8 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
+from ..functional.batch import Batch
 from ..functional.features import FeatureBatch, Features
-from ..functional.row_grad import Batch
 from ..tables.init import normal
 from .differentiable import CallHandle
 from .quantized import QuantizedEmbedding

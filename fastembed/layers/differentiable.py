@@ -10,7 +10,8 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.row_grad import Batch, RowGrad, add_scaled, batch_of
+from ..functional.batch import Batch, batch_of
+from ..functional.row_grad import RowGrad, add_scaled
 from ..tables.lookup_counter import LookupCounter
 from ..tables.storage import MEMORY, Storage
 from ..tables.trainable import Trainable
@@ -178,7 +179,7 @@ class Differentiable(Remembering, Trainable):
         The mapping is emptied, to free rows once they are sorted: two tables take 36 bytes an id.
         """
         name = next(iter(rows_by_name))
-        values = _checks.rows("dout", dout, (*rows_by_name[name].shape, self.tables[name].shape[1]), self._arithmetic)
+        values = _checks.rows_for("dout", dout, (*rows_by_name[name].shape, self.tables[name].shape[1]), self.dtype)
         batches = {
             name: batch_of(rows_by_name.pop(name), len(self.tables[name]), values, by_frequency=by_frequency)
             for name in list(rows_by_name)

@@ -16,7 +16,7 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import lookup
-from ..functional.row_grad import batch_of
+from ..functional.batch import batch_of
 from ..functional.sequences import Call, resolve_sequences
 from ..tables.attribute import TableAttribute
 from ..tables.init import normal

@@ -11,7 +11,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.row_grad import Batch
+from ..functional.batch import Batch
 from ..tables.lazy_table import LazyTable
 from ..tables.trainable import Trainable, read_only_copy
 from .parameter import matrices

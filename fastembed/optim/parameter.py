@@ -10,7 +10,8 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.row_grad import Batch, clip_factor, norm_of, plain_batch
+from ..functional.batch import Batch, plain_batch
+from ..functional.row_grad import clip_factor, norm_of
 from ..tables.attribute import TableAttribute
 from ..tables.trainable import Trainable
 

@@ -5,10 +5,10 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import halves, norms, optim, quantized, rules, statistics
-from ._nested import rounding
+from . import halves, hashed, norms, optim, quantized, rules, statistics
+from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, EmbeddingCollection, embedding_bag, embedding_bag_backward, embedding_bags
-from .hashed import HashEmbedding, hash_ids, murmur_hash
+from .hashed import HashEmbedding, NgramEmbedding, NgramHash, hash_ids, murmur_hash
 from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
 from .search import analogy, nearest
@@ -19,11 +19,14 @@ __all__ = [
     "EmbeddingBag",
     "EmbeddingCollection",
     "HashEmbedding",
+    "NgramEmbedding",
+    "NgramHash",
     "Parameter",
     "RowGrad",
     "TokenPositionEmbedding",
     "accumulate",
     "analogy",
+    "arithmetic",
     "embedding_bag",
     "embedding_bag_backward",
     "embedding_bags",
@@ -32,6 +35,7 @@ __all__ = [
     "gather_add_backward",
     "halves",
     "hash_ids",
+    "hashed",
     "murmur_hash",
     "nearest",
     "norms",

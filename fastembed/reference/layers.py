@@ -172,6 +172,7 @@ class Layer:
         if self._last_ids is None:
             raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
         return self._last_ids
+
     @property
     def has_grad(self) -> bool:
         """Whether there is an accumulated gradient, of any row."""

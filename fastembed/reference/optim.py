@@ -232,7 +232,9 @@ class SGD(Optimizer):
     def __init__(self, items: Any, *values: Any, **options: Any) -> None:
         super().__init__(items, *values, **options)
         for group in self.param_groups:
-            nesterov, momentum, dampening = (group.get(name, getattr(self, name)) for name in ("nesterov", "momentum", "dampening"))
+            nesterov, momentum, dampening = (
+                group.get(name, getattr(self, name)) for name in ("nesterov", "momentum", "dampening")
+            )
             if nesterov and (momentum == 0 or dampening != 0):
                 got = f"momentum {float(momentum)} and dampening {float(dampening)}"
                 raise ValueError(f"nesterov requires a momentum above 0 and no dampening, got {got}")

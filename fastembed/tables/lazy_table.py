@@ -12,7 +12,7 @@ from .._kernels.backend import kernels
 
 if TYPE_CHECKING:
     from .._typing import Array
-    from ..functional.row_grad import Batch
+    from ..functional.batch import Batch
     from .storage import Storage
 
 MAX_PENDING = 1024  # steps after which all rows are brought up to date, to bound the cost of a look-up
@@ -50,13 +50,8 @@ class LazyTable:
         master: Array | None = None,
         seed: tuple[int, int] | None = None,
     ) -> None:
-        half = table.dtype.name if _checks.is_half(table.dtype) else None
-        self._arguments = (
-            rule,
-            table if half is None else table.view(np.uint16),
-            tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states),
-        )
-        self._half = half, master, seed
+        self._arguments = (rule, table, tuple(state.reshape(len(table), -1) if state.ndim == 1 else state for state in states))
+        self._half = master, seed
         self._storage = storage
         self._n_applied = storage.zeros(len(table), np.dtype(np.int32))
         self._steps = np.empty((MAX_PENDING, kernels.N_SCALARS))

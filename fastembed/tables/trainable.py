@@ -17,7 +17,7 @@ from .storage import MEMORY, Storage
 if TYPE_CHECKING:
     from .._kernels.backend import kernels
     from .._typing import Array
-    from ..functional.row_grad import Batch
+    from ..functional.batch import Batch
     from .lazy_table import LazyTable
 
 

@@ -6,6 +6,7 @@
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #define FE_STREAM(to, vector) _mm_stream_si128((__m128i *)(to), (__m128i)(vector))
+#define FE_STREAM_HALVES(to, a, b) _mm_stream_si128((__m128i *)(to), (__m128i){(long long)(a), (long long)(b)})
 #define FE_STREAM_END() _mm_sfence()
 #endif
 #include "../kernels/body.inc"

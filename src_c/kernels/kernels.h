@@ -13,10 +13,21 @@
 
 #define FE_CACHE_LINE 64 /* bytes */
 
-/* Bytes of an element of a result. */
+static inline bool fe_is_half(fe_dtype dtype)
+{
+    return dtype == FE_F16 || dtype == FE_BF16;
+}
+
+/* The dtype of sums, factors and optimiser state of a table. */
+static inline fe_dtype fe_arithmetic(fe_dtype dtype)
+{
+    return dtype == FE_F64 ? FE_F64 : FE_F32;
+}
+
+/* Bytes of an element; for packed rows, of an element of their results. */
 static inline int64_t fe_item_size(fe_dtype dtype)
 {
-    return dtype == FE_F64 ? sizeof(double) : dtype == FE_BYTES ? 1 : sizeof(float);
+    return dtype == FE_F64 ? sizeof(double) : fe_is_half(dtype) ? sizeof(uint16_t) : dtype == FE_BYTES ? 1 : sizeof(float);
 }
 
 static inline char *fe_row(const fe_table *table, int64_t row)
@@ -42,6 +53,11 @@ typedef fe_gather_kernel fe_gather_stream_kernel;
 typedef void fe_gather_add_kernel(const fe_table *wte, const int64_t *token_rows, const fe_table *wpe,
                                   const int64_t *position_rows, fe_run out);
 typedef fe_gather_add_kernel fe_gather_add_stream_kernel;
+
+/* The same for tables of halves, into rows of their dtype or of float32, with `stream` past the
+ * cache. wpe is of the dtype of wte or float32; without it (NULL) nothing is added. */
+typedef void fe_gather_halves_kernel(const fe_table *wte, const int64_t *token_rows, const fe_table *wpe,
+                                     const int64_t *position_rows, fe_run out, fe_dtype out_dtype, bool stream);
 
 /* for d: out[d] = a[d] + b[d]: one row */
 typedef void fe_add_row_kernel(char *out, const char *a, const char *b, int64_t n_cols);
@@ -83,8 +99,12 @@ typedef struct {
     const char *factors; /* as in fe_bags */
 } fe_bag_part;
 
-/* out = the sum or maximum of `out` and of some items of a bag */
+/* out = the sum or maximum of `out`, which is in the dtype of arithmetic, and of some items of a
+ * bag */
 typedef void fe_bag_kernel(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
+
+/* out = a row of float32 rounded to halves of that dtype */
+typedef void fe_round_row_kernel(char *out, fe_dtype dtype, const char *row, int64_t n_cols);
 
 /* for d: unless winners[d] >= 0: winners[d] = the first item, counted from first_item, whose
  * element is largest[d] */
@@ -103,7 +123,8 @@ typedef void fe_sum_powers_kernel(const fe_table *rows, double p, double *sums, 
 
 /* ---- the table ---- */
 
-/* Every kernel once: ONE(name), or EACH(name, n) for an array of n, one for each dtype. */
+/* Every kernel once: ONE(name), or EACH(name, n) for an array of n, one for each dtype: that of
+ * arithmetic where n is FE_N_DTYPES. */
 #define FE_KERNELS(ONE, EACH)                                                                                                    \
     ONE(copy_ids)                                                                                                                \
     ONE(count_ids)                                                                                                               \
@@ -111,13 +132,15 @@ typedef void fe_sum_powers_kernel(const fe_table *rows, double p, double *sums, 
     ONE(gather_stream)                                                                                                           \
     EACH(gather_add, FE_N_DTYPES)                                                                                                \
     EACH(gather_add_stream, FE_N_DTYPES)                                                                                         \
-    EACH(add_row, FE_N_DTYPES)                                                                                                   \
+    ONE(gather_halves)                                                                                                           \
+    EACH(add_row, FE_N_READ_DTYPES)                                                                                              \
     EACH(scatter_add, FE_N_DTYPES)                                                                                               \
     EACH(scatter_add_pair, FE_N_DTYPES)                                                                                          \
     EACH(apply_pending, FE_N_DTYPES)                                                                                             \
     EACH(apply_step, FE_N_DTYPES)                                                                                                \
     EACH(add_rows, FE_N_DTYPES)                                                                                                  \
     EACH(bag, FE_N_READ_DTYPES)                                                                                                  \
+    ONE(round_row)                                                                                                               \
     EACH(bag_winners, FE_N_DTYPES)                                                                                               \
     EACH(dots, FE_N_DTYPES)                                                                                                      \
     EACH(products, FE_N_DTYPES)                                                                                                  \

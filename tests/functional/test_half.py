@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastembed as fe
-from fastembed import _checks, reference
+from fastembed import reference
+from fastembed._kernels.backend import kernels
 
 pytestmark = pytest.mark.on_reference
 
@@ -51,21 +52,20 @@ def test_ops_are_the_reference(half, seed, bounds):
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("n_before", [0, 1])
-def test_two_tables_are_rounded_before_one_is_written(monkeypatch, half, n_before):
-    """No memory for the rounding of one of them: neither has changed."""
+def test_two_tables_are_sorted_before_one_is_written(monkeypatch, half, n_before):
+    """No memory for the sorted rows of one of them: neither has changed."""
     rng = np.random.default_rng(2)
     dwte, dwpe = table_of(rng, (7, 3), half), table_of(rng, (5, 3), half)
     before = dwte.copy(), dwpe.copy()
-    round_, calls = _checks.rounded, []
+    sort_rows, calls = kernels.sort_rows, []
 
-    def rounded_or_not(array, to):
-        if to == DTYPE[half]:
-            calls.append(array)
-            if len(calls) > n_before:
-                raise MemoryError
-        return round_(array, to)
+    def sorted_or_not(rows, n_rows):
+        calls.append(rows)
+        if len(calls) > n_before:
+            raise MemoryError
+        return sort_rows(rows, n_rows)
 
-    monkeypatch.setattr(_checks, "rounded", rounded_or_not)
+    monkeypatch.setattr(kernels, "sort_rows", sorted_or_not)
     with pytest.raises(MemoryError):
         fe.gather_add_backward(np.ones((2, 3)), [1, 2], dwte, dwpe)
     assert same_bits(dwte, before[0])
@@ -74,6 +74,59 @@ def test_two_tables_are_rounded_before_one_is_written(monkeypatch, half, n_befor
     n_before += 1  # there is memory for one table
     fe.scatter_add(dwte, [1], np.ones((1, 3)))
     assert not same_bits(dwte, before[0])
+
+
+@pytest.mark.parametrize("half", HALVES)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_gradients_of_the_tables_dtype_are_added_as_they_are(half, seed):
+    """And so they are for steps: as the same numbers in float32."""
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(1, 40))
+    dout, ids = table_of(rng, (3, 4, width), half), rng.integers(0, 5, (3, 4))
+    tables = [[table_of(np.random.default_rng(0), (n, width), half) for n in (5, 4)] for _ in range(2)]
+    for (wte, wpe), gradients in zip(tables, (dout, dout.astype("f4")), strict=True):
+        fe.scatter_add(wte, ids, gradients, bounds="wrap")
+        fe.gather_add_backward(gradients, ids, wte, wpe)
+        layer = fe.Embedding.from_pretrained(wte, freeze=False)
+        for rule in (fe.optim.SGD, fe.optim.RowWiseAdagrad, fe.optim.AdamW):
+            layer.backward(gradients, ids, optimizer=rule(layer, lr=0.1))
+        layer.backward(gradients, ids)
+    assert same_bits(tables[0][0], tables[1][0])
+    assert same_bits(tables[0][1], tables[1][1])
+
+
+@pytest.mark.parametrize("half", HALVES)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_results_in_float32_are_not_rounded(half, seed):
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(0, 40))
+    wte, wpe = table_of(rng, (7, width), half), table_of(rng, (4, width), half)
+    ids, options = rng.integers(-1, 7, (3, 4)), {"bounds": "zero", "out_dtype": "float32"}
+    for table in (wte, np.repeat(wte, 2, axis=1)[:, ::2]):
+        wide, wide_wpe = table.astype("f4"), wpe.astype("f4")
+        assert same_bits(fe.gather(table, ids, **options), fe.gather(wide, ids, bounds="zero"))
+        for positions in (wpe, wide_wpe):
+            assert same_bits(fe.gather_add(table, ids, positions, **options), fe.gather_add(wide, ids, wide_wpe, bounds="zero"))
+        for mode in ("sum", "mean", "max"):
+            got, out = fe.embedding_bag(table, ids, mode=mode, **options), np.empty((3, width), "f4")
+            fe.embedding_bag(table, ids, mode=mode, out=out, **options)
+            assert same_bits(got, fe.embedding_bag(wide, ids, mode=mode, bounds="zero"))
+            assert same_bits(got, out)
+
+
+def test_results_have_the_dtype_of_the_table_or_of_its_arithmetic():
+    half, single = np.zeros((3, 2), np.float16), np.zeros((3, 2), np.float32)
+    for call in (
+        lambda table, to: fe.gather(table, [1], out_dtype=to),
+        lambda table, to: fe.embedding_bag(table, [[1]], out_dtype=to),
+    ):
+        assert call(half, "float16").dtype == np.float16
+        with pytest.raises(TypeError, match="out_dtype must be float16 or float32, got float64"):
+            call(half, "float64")
+        with pytest.raises(TypeError, match="out_dtype must be float32, got float16"):
+            call(single, "float16")
 
 
 @pytest.mark.parametrize("half", HALVES)

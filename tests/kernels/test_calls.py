@@ -71,17 +71,17 @@ def test_a_lazy_table_refuses_numbers_that_do_not_match(name):
 
 
 def test_states_and_masters_have_the_rows_of_their_table():
-    kernels, table, halves = backend.kernels, np.zeros((3, 4), "f4"), np.zeros((3, 4), np.uint16)
+    kernels, table, halves = backend.kernels, np.zeros((3, 4), "f4"), np.zeros((3, 4), np.float16)
     rest = np.zeros(3, np.int32), None, np.zeros((1, kernels.N_SCALARS))
     for state in (np.zeros((2, 4), "f4"), np.zeros((3, 5), "f4"), np.zeros((3, 4))):
         with pytest.raises(ValueError, match="shape or dtype of the state does not match the table"):
             kernels.LazyTable("sgd", table, (state,), *rest)
         with pytest.raises(ValueError, match="shape or dtype of the masters does not match the table"):
-            kernels.LazyTable("sgd", halves, (), *rest, "float16", state)
+            kernels.LazyTable("sgd", halves, (), *rest, state)
     with pytest.raises(ValueError, match="masters are of a table of halves"):
-        kernels.LazyTable("sgd", table, (), *rest, None, table)
-    with pytest.raises(ValueError, match="native uint16"):
-        kernels.LazyTable("sgd", table, (), *rest, "float16")
+        kernels.LazyTable("sgd", table, (), *rest, table)
+    with pytest.raises(ValueError, match="native floats"):
+        kernels.LazyTable("sgd", halves.view(np.uint16), (), *rest)
 
 
 def test_a_batch_refuses_numbers_that_do_not_match():

@@ -181,3 +181,16 @@ def test_a_fused_step_takes_40_bytes_an_id(layer):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= 40 * ids.size + 20_000
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_updates_take_the_nearest_square_root(dtype):
+    """Of sums of all sizes; AVX-512 computes some by other means than its instruction."""
+    total = np.exp2(np.random.default_rng(0).uniform(-149, 127, (4096, 64))).astype(dtype)
+    total[::2] = np.exp2(np.random.default_rng(1).uniform(-2, 2, (2048, 64)))
+    total[0, :4] = 0, 2.0**-100, 2.0**100, np.inf
+    layer, grad = fe.Embedding.from_pretrained(np.zeros_like(total)), np.full_like(total, 2.0**-60)
+    opt = fe.optim.Adagrad(layer, lr=1.0, eps=1e-30)
+    opt.load_torch_state_dict({"state": {0: {"sum": total.copy(), "step": 1}}, "param_groups": [{"params": [0]}]})
+    layer.backward(grad, np.arange(len(grad)), optimizer=opt)
+    assert same_bits(layer.weight, 0 - grad / (np.sqrt(total + grad * grad) + total.dtype.type(1e-30)))

@@ -28,14 +28,22 @@ class LookUp(torch.autograd.Function):
 
 
 def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, options: ops.Options, sparse: bool) -> torch.Tensor:
-    """The gradient of a table: dense, sparse as PyTorch's, or as rows that have been summed."""
+    """The gradient of a table: dense; or sparse, as PyTorch's, whose rows are those of ``dout``."""
     if torch.is_grad_enabled():  # create_graph: PyTorch's op has a gradient itself
         return _pytorchs_gradient(dout, ids, weight, options, sparse)
-    if sparse and not owned_rows(weight) and not options.scale_grad_by_freq and ids.ndim and dout.dtype in _EXACT:
-        return _pytorchs_gradient(dout, ids, weight, options, sparse)  # `dout` itself
-    if sparse or owned_rows(weight):
+    if not (sparse or owned_rows(weight)):
+        return ops.dense_gradient(dout, ids, len(weight), options)
+    if options.scale_grad_by_freq or ids.ndim == 0 or dout.dtype not in _EXACT:
         return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
-    return ops.dense_gradient(dout, ids, len(weight), options)
+    # The sum is left to who reads it. By then, a `dout` that others have too may have changed.
+    rows = dout.clone() if owned_rows(weight) and _is_held_by_others(dout) else dout
+    return _pytorchs_gradient(rows, ids, weight, options, sparse=True)
+
+
+def _is_held_by_others(dout: torch.Tensor) -> bool:
+    """Whether the argument of a backward, or its memory, is referred to from elsewhere."""
+    storage = dout.untyped_storage()  # the second reference to its memory, beside that of `dout`
+    return dout._use_count() > 1 or torch._C._storage_Use_Count(storage._cdata) > 2
 
 
 _EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32

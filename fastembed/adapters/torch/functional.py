@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch.autograd.forward_ad import unpack_dual
 from torch.overrides import has_torch_function
 
-from ... import gather
 from . import compiled, eager, ops
-from .tables import FLOATS, array_of, bring_up_to_date, is_plain
+from .tables import FLOATS, bring_up_to_date, is_plain
 
 IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
@@ -23,7 +22,6 @@ IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 # gain less than that on rows of up to this size.
 SMALL = 1 << 21
 _EXACT = {torch.float32, torch.float64}  # whose gradients PyTorch sums in their own dtype
-_PYTORCH_IDS = {torch.int64, torch.int32}
 
 
 def embedding(
@@ -70,15 +68,14 @@ def embedding(
     """
     if torch.compiler.is_compiling():
         return _compiled_embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-    if max_norm is None and not scale_grad_by_freq and not (sparse and input.ndim == 0) and _is_small(input, weight):
+    if max_norm is None and not scale_grad_by_freq and not (sparse and input.ndim == 0):
         try:
-            if padding_idx is None and not sparse:
-                return torch.embedding(weight, input)
-            return F.embedding(input, weight, padding_idx, sparse=sparse)
+            if _is_small(input, weight):
+                if padding_idx is None and not sparse:
+                    return torch.embedding(weight, input)
+                return F.embedding(input, weight, padding_idx, sparse=sparse)
         except (IndexError, RuntimeError):
-            if _is_ours(input, weight):
-                gather(array_of(weight), input.numpy())  # names the id
-            raise
+            pass  # below, ids of other dtypes are looked up, and the first one out of range is named
     if not (_is_ours(input, weight) and _is_row(padding_idx, weight)):
         bring_up_to_date(weight)
         return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
@@ -197,15 +194,9 @@ def _is_ours(ids: torch.Tensor, weight: torch.Tensor, *weights: torch.Tensor) ->
 
 
 def _is_small(ids: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether PyTorch's own op does the same: few elements of a table without our optimiser."""
-    return (
-        weight.dtype in _EXACT
-        and ids.dtype in _PYTORCH_IDS
-        and weight.ndim == 2
-        and is_plain(weight)
-        and not torch.jit.is_tracing()
-        and ids.numel() * weight.shape[1] <= SMALL
-    )
+    """Whether PyTorch's own op, if it takes the tensors, does the same: for few elements."""
+    is_exact = weight.dtype in _EXACT and is_plain(weight) and not torch._C._is_tracing()
+    return is_exact and ids.numel() * weight.shape[-1] <= SMALL
 
 
 def _is_row(index: int | None, weight: torch.Tensor) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ... import EmbeddingBag, RowGrad, scatter_add
+from ... import Embedding, EmbeddingBag, RowGrad, scatter_add
 from ... import embedding_bag as bags_of
 from ... import gather as gather_rows
 from .tables import array_of, current_table, tensor_of
@@ -113,16 +113,10 @@ def dense_gradient(dout: torch.Tensor, ids: torch.Tensor, n_rows: int, options: 
 def row_gradient(dout: torch.Tensor, ids: torch.Tensor, n_rows: int, options: Options) -> RowGrad:
     """The same gradient as its rows: those that were looked up."""
     values = array_of(dout)
-    distinct, places, counts = np.unique(_rows(ids, options), return_inverse=True, return_counts=True)
-    if len(distinct) and distinct[0] < 0:  # the padding row
-        distinct, places = distinct[1:], places - 1
-        counts = np.roll(counts, -1)  # the count at place -1 stays its own
-    sums = np.zeros((len(distinct), dout.shape[-1]), np.float64 if values.dtype == np.float64 else np.float32)
-    if options.scale_grad_by_freq:
-        with np.errstate(all="ignore"):
-            values = values / counts[places].astype(sums.dtype)[..., None]
-    scatter_add(sums, places, values, bounds="zero")
-    return RowGrad(distinct, sums, (n_rows, dout.shape[-1]))
+    table = np.broadcast_to(values.dtype.type(0), (n_rows, dout.shape[-1]))  # of which only the shape matters
+    layer = Embedding.from_pretrained(table, **options._asdict())
+    layer.backward(values, ids.numpy())
+    return layer.grads()["weight"]
 
 
 def bag_gradient(

@@ -349,10 +349,8 @@ def clip_grad_norm_(
 
 
 def merged(grad: torch.Tensor) -> torch.Tensor:
-    """A row-sparse gradient with each row once, its parts added in their order."""
+    """A row-sparse gradient with each row once, its parts added in their order; in new memory."""
     if not _is_by_rows(grad) or grad.dtype not in (torch.float32, torch.float64):
-        return grad.coalesce()
+        return grad.clone().coalesce()
     indices, values = grad._indices()[0], grad._values()
-    if bool((indices[1:] > indices[:-1]).all()):
-        return grad
     return ops.as_sparse(ops.row_gradient(values, indices, grad.shape[0], ops.Options(None, False)), grad.dtype)

@@ -6,6 +6,16 @@ from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .beside import against_itself
 from .collection import MANY, MANY_IN_PLACE, MANY_STEP, N_COLS, many_answer, many_step_answer
 from .forward import FORWARD, FRESH, READ
+from .half import (
+    HALF_BAG,
+    HALF_FORWARD,
+    HALF_LOOKUP,
+    HALF_STEP,
+    half_bag_answer,
+    half_forward_answer,
+    half_lookup_answer,
+    half_step_answer,
+)
 from .hashed import HASHED, hash_answer
 from .mapped import MAPPED, mapped_answer
 from .norm import NORM, norm_answer
@@ -19,6 +29,10 @@ __all__ = [
     "BAGS",
     "FORWARD",
     "FRESH",
+    "HALF_BAG",
+    "HALF_FORWARD",
+    "HALF_LOOKUP",
+    "HALF_STEP",
     "HASHED",
     "IMPORT",
     "MANY",
@@ -42,6 +56,10 @@ __all__ = [
     "add_in_order",
     "against_itself",
     "bag_answer",
+    "half_bag_answer",
+    "half_forward_answer",
+    "half_lookup_answer",
+    "half_step_answer",
     "hash_answer",
     "long_run",
     "long_run_answer",

@@ -90,7 +90,7 @@ def numpy_training(name: str, inputs: Inputs) -> tuple[Call, Answer]:
     return step, tables
 
 
-def _steps(inputs: Inputs, step: Call, tables: Callable[[], Answer], warmup: int = WARM_UP) -> Ready:
+def timed_steps(inputs: Inputs, step: Call, tables: Callable[[], Answer], warmup: int = WARM_UP) -> Ready:
     return ready_steps(step, tables, len(inputs.ids), CHECKED_STEPS, warmup)
 
 
@@ -109,7 +109,7 @@ def step_answer(name: str) -> Callable[[Inputs], Answer]:
 def _numpy(name: str) -> Contender:
     def setup(inputs: Inputs) -> Ready:
         step, tables = numpy_training(name, inputs)
-        return _steps(inputs, step, lambda: tables, 0)
+        return timed_steps(inputs, step, lambda: tables, 0)
 
     return Contender("numpy", "add.at, update of every element", setup)
 
@@ -117,7 +117,7 @@ def _numpy(name: str) -> Contender:
 # fastembed
 
 
-def _options(name: str) -> dict[str, Any]:
+def options_of(name: str) -> dict[str, Any]:
     options: dict[str, Any] = {"lr": LR}
     if "Adam" in name:
         options |= {"betas": BETAS, "eps": EPS}
@@ -129,14 +129,14 @@ def _options(name: str) -> dict[str, Any]:
 def _ours(name: str) -> Contender:
     def setup(inputs: Inputs) -> Ready:
         layer = TokenPositionEmbedding.from_arrays(inputs.wte.copy(), inputs.positions().copy())
-        opt, out = getattr(optim, name)(layer, **_options(name)), inputs.buffer()
+        opt, out = getattr(optim, name)(layer, **options_of(name)), inputs.buffer()
 
         def step(k: int) -> None:
             layer(inputs.ids[k], out=out)
             layer.backward(inputs.dout(k), optimizer=opt)
 
         _touch(opt.state_dict()["items"][0])
-        return _steps(inputs, step, lambda: (layer.wte, layer.wpe))
+        return timed_steps(inputs, step, lambda: (layer.wte, layer.wpe))
 
     return Contender(OURS, f"{name}, backward(optimizer=)", setup)
 
@@ -156,7 +156,7 @@ def _torch(name: str, way: str, *, sparse: bool = False, **options: Any) -> Cont
         import torch
 
         wte, wpe = (torch.from_numpy(table.copy()).requires_grad_() for table in (inputs.wte, inputs.positions()))
-        opt = getattr(torch.optim, name)([wte, wpe], **_options(name), **options)
+        opt = getattr(torch.optim, name)([wte, wpe], **options_of(name), **options)
         ids, douts = [torch.from_numpy(ids) for ids in inputs.ids], [torch.from_numpy(dout) for dout in inputs.douts]
         positions = torch.arange(ids[0].shape[-1]).expand(ids[0].shape)
         embedding = torch.nn.functional.embedding
@@ -167,7 +167,7 @@ def _torch(name: str, way: str, *, sparse: bool = False, **options: Any) -> Cont
             (embedding(ids[k], wte, sparse=sparse) + by_position).backward(douts[k % len(douts)])
             opt.step()
 
-        return _steps(inputs, step, lambda: (wte.detach().numpy(), wpe.detach().numpy()), WARM_UP if sparse else 0)
+        return timed_steps(inputs, step, lambda: (wte.detach().numpy(), wpe.detach().numpy()), WARM_UP if sparse else 0)
 
     return Contender("torch", way, setup)
 
@@ -193,7 +193,7 @@ def _fbgemm(name: str) -> Contender:
             table = bags.split_embedding_weights()[0].detach().numpy()
             return table[:n_vocab], table[n_vocab : n_vocab + n_tokens]
 
-        return _steps(inputs, step, tables)
+        return timed_steps(inputs, step, tables)
 
     return Contender("fbgemm", "table-batched embedding, fused update", setup)
 
@@ -245,7 +245,7 @@ def _ours_long(n_steps: int) -> Contender:
     def setup(inputs: Inputs) -> Ready:
         def train() -> Answer:
             layer = Embedding.from_pretrained(inputs.wte.copy())
-            opt = optim.Adam(layer, **_options("Adam"))
+            opt = optim.Adam(layer, **options_of("Adam"))
             for t in range(1, n_steps + 1):
                 layer(inputs.ids[t % len(inputs.ids)])
                 layer.backward(inputs.dout(t), optimizer=opt)
@@ -263,7 +263,7 @@ def _torch_long(n_steps: int) -> Contender:
 
         def train() -> Answer:
             weight = torch.from_numpy(inputs.wte.copy()).requires_grad_()
-            opt = torch.optim.Adam([weight], fused=True, **_options("Adam"))
+            opt = torch.optim.Adam([weight], fused=True, **options_of("Adam"))
             for t in range(1, n_steps + 1):
                 opt.zero_grad()
                 ids = torch.from_numpy(inputs.ids[t % len(inputs.ids)])

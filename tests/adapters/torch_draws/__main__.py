@@ -1,4 +1,4 @@
-"""make draws-torch: N draws from a seed."""
+"""make draws-torch: N draws from a seed of calls of the layers, and N runs of the optimisers."""
 
 import argparse
 import gc
@@ -8,14 +8,17 @@ import torch
 from .compare import check
 from .steps import check_steps
 
+CHECKS = {"calls": check, "steps": check_steps}
+
 parser = argparse.ArgumentParser(prog="torch_draws", description=__doc__)
 parser.add_argument("--n", type=int, default=10_000)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--case", type=int, help="this one alone")
-parser.add_argument("--steps", action="store_true", help="runs of the optimisers instead of calls of the layers")
+parser.add_argument("--only", choices=list(CHECKS))
 arguments = parser.parse_args()
 torch.sparse.check_sparse_tensor_invariants.disable()
 gc.freeze()  # what is imported has no part in looking for the modules that share a parameter
 cases = range(arguments.n) if arguments.case is None else [arguments.case]
-raised = sum((check_steps if arguments.steps else check)(arguments.seed, case) for case in cases)
-print(f"{len(cases)} draws agree with PyTorch, {raised} of them in raising an exception")
+for name in CHECKS if arguments.only is None else [arguments.only]:
+    raised = sum(CHECKS[name](arguments.seed, case) for case in cases)
+    print(f"{len(cases)} draws of {name} agree with PyTorch, {raised} of them in raising an exception", flush=True)

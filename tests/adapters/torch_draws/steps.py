@@ -50,7 +50,7 @@ def check_steps(seed: int, case: int, n_steps: int = 12) -> bool:
             ours, theirs = _step(rng, ours, theirs)
         assert_close(ours, theirs)
     except Exception as error:
-        error.add_note(f"python -m torch_draws --steps --seed {seed} --case {case}: {name}, {options}")
+        error.add_note(f"python -m torch_draws --only steps --seed {seed} --case {case}: {name}, {options}")
         raise
     return False
 

@@ -76,6 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int64_t stride = n_cols * unit;
     fe_array out;
     fe_array_init(&out, data_out, 1, &bags.n_bags, &stride);
+    out.dtype = dtype;
     bool is_valid = true;
     for (int64_t i = 0; i < n; i++)
         is_valid = is_valid && resolved(&ids, i, table.n_rows, bounds) != -2;

@@ -42,6 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const int64_t stride = n_cols * unit;
         fe_array_init(&out, memory(&in, (size_t)(n * stride), 0), 1, &n, &stride);
     }
+    out.dtype = dtype;
     status = with_positions ? fe_gather_add(&wte, &token_ids, &wpe, &position_ids, bounds, &out, is_new, NULL)
                             : fe_gather(&wte, &token_ids, bounds, &out, is_new, NULL);
     bool is_valid = true;

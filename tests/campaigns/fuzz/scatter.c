@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const int64_t stride = 0;
         fe_array_init(&values, memory(&in, (size_t)(n_cols * unit), 3), 1, &n, &stride);
     }
+    values.dtype = dtype;
     for (int64_t i = 0; i < n; i++)
         fill(&in, item_of(&values, i), n_cols, dtype, false);
 

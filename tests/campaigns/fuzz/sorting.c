@@ -27,6 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int64_t stride = n_cols * unit + pick(&in, 0, 3);
     fe_array grads;
     fe_array_init(&grads, memory(&in, n > 0 ? (size_t)(stride * (n - 1) + n_cols * unit) : 0, 1), 1, &n, &stride);
+    grads.dtype = dtype;
     double *factors = (double *)memory(&in, (size_t)n * 8, 0);
     for (int64_t i = 0; i < n; i++) {
         sorted[i] = i * n_sums / (n + 1);

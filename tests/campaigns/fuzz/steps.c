@@ -82,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fe_array grads;
         char gradients[4 * 70 * 8];
         fe_array_init(&grads, gradients, 1, &n, &stride);
+        grads.dtype = dtype;
         for (int64_t i = 0; i < n; i++)
             rows[i] = i == 0 ? pick(&in, 0, n_rows - 1) : pick(&in, rows[i - 1], n_rows - 1);
         fill(&in, gradients, n * n_cols, dtype, false);

@@ -1,0 +1,1 @@
+"""Rows of n-grams against NumPy code written from the published formulas."""
