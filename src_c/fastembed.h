@@ -16,8 +16,8 @@
  * float32: float16 and bfloat16, to which a result is rounded once, when it is stored; and packed
  * tables, which only look-ups and bags read: a row of FE_Q8 or FE_Q4 holds elements of 8 or 4 bits
  * (of two in a byte the lower half comes first), then a scale and a bias: two float32, or with 4
- * bits two float16. The value of an element is element * scale + bias in float32. FE_BYTES: rows of
- * bytes, which look-ups copy, whatever they are. */
+ * bits two float16. The value of an element is element * scale + bias, rounded once, to float32.
+ * FE_BYTES: rows of bytes, which look-ups copy, whatever they are. */
 typedef enum {
     FE_F32,
     FE_F64,
@@ -316,6 +316,36 @@ void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
 /* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q.
  * All in the rows' dtype. */
 void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
+
+/* For each column of a matrix, in its dtype. */
+typedef struct {
+    const char *factors, *offsets;
+} fe_lines;
+
+/* The places r * n_cols + c of the elements of contiguous rows for which
+ *   not rows[r][c] * factors[c] + offsets[c] >= limits[r],
+ * in ascending order; returns how many. found has room for all elements. */
+int64_t fe_below(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found);
+
+/* ---- bounds from codes of 8 bits ---- */
+
+/* Row i is about scales[i] * codes[i]; its cost, offsets[i] + scale * its product with a query. */
+typedef struct {
+    const int8_t *codes; /* n_rows x row_size, a multiple of 32; from -127 to 127 */
+    int64_t n_rows, row_size;
+    const float *scales, *errors, *lengths, *offsets;
+} fe_codes;
+
+typedef struct {
+    const int16_t *numbers; /* row_size; 127 times the sum of their magnitudes fits int32 */
+    float scale, of_errors, of_lengths, of_offsets;
+} fe_code_query;
+
+/* for i: cost = offsets[i] + scale * (scales[i] * (codes[i] times numbers)),
+ *        error = of_errors * errors[i] + of_lengths * lengths[i] + of_offsets * offsets[i],
+ *        lower[i] = cost - error, upper[i] = cost + error
+ * The product is exact; every other operation is one of float32. */
+void fe_code_bounds(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper);
 
 /* ---- custom calls of XLA (xla.c) ---- */
 

@@ -1,4 +1,4 @@
-/* Entry points of dot products: rows are shared out between threads. */
+/* Entry points of dot products, whose rows are shared out between threads, and of small ones. */
 #include "dispatch.h"
 #include "pool.h"
 
@@ -43,4 +43,9 @@ void fe_dots(const fe_table *table, const fe_batch *batch, char *dots)
     enum { PIECE_SIZE = 1 << 17 }; /* bytes of rows */
     const dots_work work = {table, batch, dots, PIECE_SIZE / (table->n_cols * 8 + 8) + 1};
     fe_pool_run(dots_piece, &work, fe_n_pieces(batch->n_items, work.items_per_piece), NULL);
+}
+
+int64_t fe_below(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found)
+{
+    return fe_dispatch()->below[rows->dtype](rows, lines, limits, found);
 }

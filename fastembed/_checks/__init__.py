@@ -59,7 +59,8 @@ from .ids import (
 from .names import (
     distinct_names,
     hash_keys,
-    string_array,
+    object_array,
+    strings,
 )
 from .options import (
     BOUNDS,
@@ -127,6 +128,7 @@ __all__ = [
     "n_neighbors",
     "non_negative",
     "number",
+    "object_array",
     "offsets",
     "one_of",
     "output",
@@ -149,7 +151,7 @@ __all__ = [
     "size",
     "sources_for",
     "start",
-    "string_array",
+    "strings",
     "table",
     "token_history",
     "token_ids",

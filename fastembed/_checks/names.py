@@ -66,10 +66,14 @@ def distinct_names(name: str, value: Any) -> list[str]:
     return names
 
 
-def string_array(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """A string, or nested lists of strings, as an array of objects."""
+def object_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """A value, or nested lists of values, as an array of objects."""
     refuse_masked(name, value)
-    array = np.array(value, object)
+    return np.array(value, object)
+
+
+def strings(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array of objects; TypeError unless all of them are strings."""
     for position, given in np.ndenumerate(array):
         if not isinstance(given, str):
             raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")

@@ -1,8 +1,8 @@
 # Bags, which are some rows of a table that become one; and what is computed of single rows: hashes,
-# norms, dropout, products, sums.
+# norms, dropout, products, sums, bounds.
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int64_t, uint32_t, uint64_t
 
 from . cimport _c
 from ._core cimport (
@@ -232,3 +232,47 @@ def sum_powers(cnp.ndarray rows not None, double p):
     with nogil:
         fe.sum_powers(&table, p, c_sums)
     return sums
+
+
+def below(cnp.ndarray rows not None, cnp.ndarray factors not None, cnp.ndarray offsets not None, cnp.ndarray limits not None):
+    """The flat indices of the elements of a matrix, times factors plus offsets of their columns,
+    that are not at or above the limit of their row."""
+    cdef _c.fe_table table
+    cdef _c.fe_lines lines
+    need_table(&table, rows)
+    cdef int dtype = numpy_type(&table)
+    lines.factors = <const char *>need_numbers("factors", factors, dtype, table.n_cols)
+    lines.offsets = <const char *>need_numbers("offsets", offsets, dtype, table.n_cols)
+    cdef const char *c_limits = <const char *>need_numbers("limits", limits, dtype, table.n_rows)
+    cdef cnp.ndarray found = empty(table.n_rows * table.n_cols, cnp.NPY_INT64)
+    cdef int64_t *c_found = <int64_t *>cnp.PyArray_DATA(found)
+    cdef int64_t n_found
+    with nogil:
+        n_found = fe.below(&table, &lines, c_limits, c_found)
+    return found[:n_found].copy()
+
+
+def code_bounds(cnp.ndarray codes not None, cnp.ndarray terms not None, cnp.ndarray numbers not None, factors):
+    """The lower and upper bound of the cost of each row, float32 (2, rows).
+
+    `terms` has the scales, errors, lengths and offsets of the rows; `factors` are the scale of the
+    query's `numbers`, and those of errors, lengths and offsets.
+    """
+    cdef _c.fe_codes c_codes
+    cdef _c.fe_code_query query
+    cdef int64_t n_rows = codes.shape[0], row_size = codes.shape[1]
+    c_codes.n_rows, c_codes.row_size = n_rows, row_size
+    c_codes.codes = <const int8_t *>need_numbers("codes", codes, cnp.NPY_INT8, n_rows * row_size)
+    c_codes.scales = <const float *>need_numbers("terms", terms, cnp.NPY_FLOAT32, 4 * n_rows)
+    c_codes.errors = c_codes.scales + n_rows
+    c_codes.lengths = c_codes.errors + n_rows
+    c_codes.offsets = c_codes.lengths + n_rows
+    query.numbers = <const int16_t *>need_numbers("numbers", numbers, cnp.NPY_INT16, row_size)
+    if row_size % 32:
+        raise ValueError("the codes of a row must fill whole vectors")
+    query.scale, query.of_errors, query.of_lengths, query.of_offsets = factors
+    cdef cnp.ndarray bounds = np.empty((2, n_rows), np.float32)
+    cdef float *lower = <float *>cnp.PyArray_DATA(bounds)
+    with nogil:
+        fe.code_bounds(&c_codes, &query, lower, lower + n_rows)
+    return bounds

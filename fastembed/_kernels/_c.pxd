@@ -1,6 +1,6 @@
 # Mirror of src_c/fastembed.h, where the meaning of each function is written. The functions are
 # members of the table of src_c/functions.h, without their prefix.
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "functions.h":
@@ -133,6 +133,26 @@ cdef extern from "functions.h":
         int64_t n_items
         const fe_array *grads
 
+    ctypedef struct fe_lines:
+        const char *factors
+        const char *offsets
+
+    ctypedef struct fe_codes:
+        const int8_t *codes
+        int64_t n_rows
+        int64_t row_size
+        const float *scales
+        const float *errors
+        const float *lengths
+        const float *offsets
+
+    ctypedef struct fe_code_query:
+        const int16_t *numbers
+        float scale
+        float of_errors
+        float of_lengths
+        float of_offsets
+
     ctypedef struct fe_functions:
         void (*array_init)(fe_array *array, char *data, int32_t n_dims, const int64_t *shape,
                            const int64_t *strides) noexcept nogil
@@ -168,6 +188,8 @@ cdef extern from "functions.h":
                           int32_t *scratch) noexcept nogil
         void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
         void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        int64_t (*below)(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found) noexcept nogil
+        void (*code_bounds)(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper) noexcept nogil
         void *(*xla_handler)(int32_t k, const char **name) noexcept nogil
         const char *(*isa_available)(int32_t k) noexcept nogil
         bint (*select_isa)(const char *isa) noexcept nogil

@@ -2,6 +2,8 @@
 
 from ._bags import (
     Features,
+    below,
+    code_bounds,
     dots,
     dropout,
     embedding_bag,
@@ -38,7 +40,9 @@ __all__ = [
     "SingleLookup",
     "add_rows",
     "any_nonresident",
+    "below",
     "build_info",
+    "code_bounds",
     "dots",
     "dropout",
     "embedding_bag",

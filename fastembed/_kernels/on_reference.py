@@ -413,5 +413,20 @@ def sum_powers(rows: Array, p: float) -> Array:
     return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)
 
 
+def below(rows: Array, factors: Array, offsets: Array, limits: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
+
+
+def code_bounds(codes: Array, terms: Array, numbers: Array, factors: tuple[float, float, float, float]) -> Array:
+    scales, errors, lengths, offsets = terms
+    scale, *of_others = map(np.float32, factors)
+    products = (codes.astype(np.int64) @ numbers.astype(np.int64)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        costs = offsets + scale * (scales * products)
+        error = of_others[0] * errors + of_others[1] * lengths + of_others[2] * offsets
+        return np.stack([costs - error, costs + error])
+
+
 def xla_handlers() -> dict[str, object]:
     return {}  # the reference is no compiled code

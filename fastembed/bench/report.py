@@ -15,6 +15,8 @@ from .peers import OURS, PEERS, version
 from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult, threads_text
 from .workloads import WORKLOADS
 
+_MEMORY_BYTES = 16 << 20  # from so many bytes of a call on, memory is what limits it
+
 
 def versions() -> dict[str, str | None]:
     """The installed version of each peer; None for one that is absent."""
@@ -54,7 +56,8 @@ def _time(seconds: float) -> str:
 
 
 def _copy_seconds(case: CaseResult) -> float | None:
-    copies = case.timed(COPY)
+    """The time of a copy of as many bytes, if these are too many for the caches of a core."""
+    copies = case.timed(COPY) if (case.n_bytes or 0) >= _MEMORY_BYTES else []
     return copies[0].median if copies else None
 
 
@@ -93,25 +96,27 @@ def as_json(results: Sequence[WorkloadResult], plan: Plan) -> dict[str, Any]:
                     }
                     for case in result.cases
                 ],
-                "summary": summary(result),
+                "summary": summary(result, plan),
             }
             for result in results
         ],
-        "verdict": verdict(results),
+        "verdict": verdict(results, plan),
     }
 
 
 # Sentences
 
 
-def summary(result: WorkloadResult) -> list[str]:
-    """A workload's results in sentences."""
+def summary(result: WorkloadResult, plan: Plan) -> list[str]:
+    """A workload's results in sentences; of a quick run, whose times mean little, only faults."""
     sentences = [
         f"{entry.name} is {entry.status} in {case.label}: {entry.detail}"
         for case in result.cases
         for entry in case.entries
         if entry.status in ("WRONG", "failed")
     ]
+    if plan.quick:
+        return sentences
     if result.shows == "wins":
         compared = [case for case in result.cases if case.ours() and case.best_peer()]
         won = sum(_ratio(case) >= 1 for case in compared)
@@ -152,8 +157,10 @@ def _growth(result: WorkloadResult) -> list[str]:
     return sentences
 
 
-def verdict(results: Sequence[WorkloadResult]) -> list[str]:
+def verdict(results: Sequence[WorkloadResult], plan: Plan) -> list[str]:
     """A sentence for every case in which fastembed is slower; else one that says there is none."""
+    if plan.quick:
+        return ["a quick run shows that all works: its sizes are too small and its calls too few to compare times"]
     compared = [(result, case) for result in results for case in result.cases if _ratio(case) < math.inf]
     lost = [
         f"fastembed LOSES {result.id} at {threads_text(result.n_threads)}, {case.label}: "
@@ -182,9 +189,18 @@ def wrong_answers(results: Sequence[WorkloadResult]) -> list[str]:
 # Text
 
 
+def _absent(results: Sequence[WorkloadResult]) -> list[str]:
+    """One line that names the peers that could not be set up; none if all could."""
+    entries = [entry for result in results for case in result.cases for entry in case.entries]
+    absent = {entry.peer: None for entry in entries if entry.status == "absent"}
+    return [f"absent: {', '.join(absent)}"] if absent else []
+
+
 def _rows(case: CaseResult, shows: str) -> list[str]:
     lines = [f"  {case.label}"]
     for entry in case.entries:
+        if entry.status == "absent" or (entry.peer == COPY and _copy_seconds(case) is None):
+            continue
         if not entry.seconds:
             lines.append(f"    {entry.name:<58} {entry.status}: {entry.detail}")
             continue
@@ -201,20 +217,43 @@ def _rows(case: CaseResult, shows: str) -> list[str]:
 
 
 def as_text(results: Sequence[WorkloadResult], plan: Plan) -> str:
-    """The table of a run: medians, their spread, and each median over ours."""
+    """The table of a run: medians, their spread, each median over ours; a quick one's is short."""
     config = machine()
     lines = [
         f"{config['processor']}, {config['processors']} processors; {config['system']}",
         f"fastembed {config['fastembed']['version']} ({config['fastembed']['backend']}, {config['fastembed']['isa']}); "
-        + ", ".join(f"{peer} {number or 'absent'}" for peer, number in versions().items()),
+        + ", ".join(f"{peer} {number}" for peer, number in versions().items() if number),
+        *_absent(results),
+    ]
+    return "\n".join(
+        [*lines, *(_short_rows(results, plan) if plan.quick else _all_rows(results, plan)), "", *verdict(results, plan)]
+    )
+
+
+def _short_rows(results: Sequence[WorkloadResult], plan: Plan) -> list[str]:
+    """A line for each workload: fastembed's times, and how many answers of peers are right."""
+    lines = [f"fastembed's medians of {plan.runs} runs, least .. most over cases and threads; peers with right answers"]
+    for id in dict.fromkeys(result.id for result in results):
+        of_one = [result for result in results if result.id == id]
+        cases = [case for result in of_one for case in result.cases]
+        times = sorted(ours.median for case in cases if (ours := case.ours()))
+        peers = {entry.peer for case in cases for entry in case.timed()} - {OURS}
+        line = f"  {id:<28} {_time(times[0])} .. {_time(times[-1])}" if times else f"  {id:<28} no time"
+        lines.append(f"{line:<56} {len(peers)} peers")
+        lines += [f"    => {sentence}" for sentence in dict.fromkeys(s for result in of_one for s in summary(result, plan))]
+    return lines
+
+
+def _all_rows(results: Sequence[WorkloadResult], plan: Plan) -> list[str]:
+    lines = [
         f"median of {plan.runs} runs, least .. most, and the median over fastembed's (x): above 1 fastembed is faster",
     ]
     for result in results:
         lines += ["", f"{result.id} at {threads_text(result.n_threads)}: {result.what}"]
         for case in result.cases:
             lines += _rows(case, result.shows)
-        lines += [f"  => {sentence}" for sentence in summary(result)]
-    return "\n".join([*lines, "", *verdict(results)])
+        lines += [f"  => {sentence}" for sentence in summary(result, plan)]
+    return lines
 
 
 # Files

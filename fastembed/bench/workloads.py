@@ -238,8 +238,12 @@ _ALL = (
     ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", cases.hashed, peers.hash_answer, peers.HASHED),
     *(
-        Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[metric])
-        for id, name, metric in (("nearest", "cosine", "cosine"), ("nearest-dot", "product", "dot"))
+        Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[way])
+        for id, name, metric, way in (
+            ("nearest", "cosine", "cosine", "cosine"),
+            ("nearest-index", "cosine, by an index", "cosine", "indexed"),
+            ("nearest-dot", "product", "dot", "dot"),
+        )
     ),
     Workload("mapped-gather", "rows of a table in a mapped file", cases.mapped, peers.mapped_answer, peers.MAPPED),
     Workload("import", "import after NumPy, in a fresh process", cases.no_tables, no_answer, peers.IMPORT, False),

@@ -20,6 +20,7 @@ from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from . import lookup
+from .search_index import SearchIndex, arithmetic_rows, kth_smallest
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -28,6 +29,7 @@ METRICS = ("cosine", "dot", "l2")
 _BLOCK_BYTES = 4 << 20  # of rows in a block: fewer do not keep two threads busy, more leave the cache
 _ONE_PASS_BYTES = 16 << 20  # the same for a few queries: smaller blocks cost a quarter of the time in overhead
 _BLOCK_SCORES = 1 << 19  # products that are computed at one time
+_FEWEST_ROWS = 2048  # of a block, for many queries
 # Up to so many queries one pass in C, products and lengths together, is faster than BLAS and a pass
 # for the lengths.
 _FEW_QUERIES = 4
@@ -58,6 +60,8 @@ class Rows(Protocol):
 
 class Searchable:
     """`nearest` and `analogy` for a class that has the members of `Rows`."""
+
+    _index: SearchIndex | None = None  # up to date
 
     @own_floats()
     def nearest(self: Rows, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False) -> Nearest:
@@ -91,12 +95,15 @@ class Searchable:
 class TableRows(Searchable):
     """A table in memory or in a mapped file, as `Rows`."""
 
-    def __init__(self, table: Array) -> None:
+    def __init__(self, table: Array, index: SearchIndex | None = None) -> None:
         self._table = table
         self.num_embeddings, self.embedding_dim = table.shape
+        if index is not None:
+            index.update(table)
+            self._index = index
 
     def _float_rows(self, first: int, end: int) -> Array:
-        return _checks.contiguous(self._table[first:end], _checks.arithmetic_dtype(self._table.dtype))
+        return arithmetic_rows(self._table, slice(first, end))
 
 
 def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
@@ -107,7 +114,6 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
     return result.reshape(*rows.shape, source.embedding_dim)
 
 
-@own_floats()  # of rows with infinities and NaN
 def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array) -> Nearest:
     """The k rows nearest to each vector, S + (D,), without the rows ``excluded``, S + (n,)."""
     metric = _checks.one_of("metric", metric, METRICS)
@@ -116,12 +122,15 @@ def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array)
     excluded = np.sort(excluded.reshape(n_queries, excluded.shape[-1]), -1)
     n_excluded = int((np.diff(excluded, axis=-1, prepend=-1) > 0).sum(-1).max(initial=0)) if excluded.size else 0
     k = _checks.n_neighbors(k, n_rows, n_excluded)
-    best = _TopK(vectors.reshape(n_queries, width), k, metric)
+    index = source._index if isinstance(source, TableRows) else None
+    best = _TopK(vectors.reshape(n_queries, width), k, metric, index)
     n_block = max((_BLOCK_BYTES if n_queries > _FEW_QUERIES else _ONE_PASS_BYTES) // max(width * vectors.itemsize, 1), 1)
-    if best.costs.size:
+    if n_queries > _FEW_QUERIES:  # all queries at one time: BLAS packs a block for each product
+        n_block = min(n_block, max(_BLOCK_SCORES // n_queries, _FEWEST_ROWS))
+    if best.costs.size and not best.add_from_codes(excluded):
         for first in range(0, n_rows, n_block):
             best.add_block(first, source._float_rows(first, min(first + n_block, n_rows)), excluded)
-        best.score_candidates()
+    best.score_candidates()
     return Nearest(best.ids.reshape(*shape, k), best.scores().reshape(*shape, k))
 
 
@@ -136,8 +145,8 @@ class _TopK:
     The cost is minus the score; for "l2" it is the score.
     """
 
-    def __init__(self, vectors: Array, k: int, metric: str) -> None:
-        self.k, self.metric = k, metric
+    def __init__(self, vectors: Array, k: int, metric: str, index: SearchIndex | None) -> None:
+        self.k, self.metric, self.index = k, metric, index
         unit, self.min_square, self.max_square = _ARITHMETIC[vectors.itemsize]
         self.vectors = vectors.astype(np.float64)
         self.squares = kernels.sum_powers(self.vectors, 2.0)
@@ -157,36 +166,61 @@ class _TopK:
     def scores(self) -> Array:
         return self.costs if self.metric == "l2" else -self.costs
 
+    def add_from_codes(self, excluded: Array) -> bool:
+        """Add the rows that can be among the best by an index; False if it cannot tell enough."""
+        if self.index is None or len(self.costs) > _FEW_QUERIES:
+            return False
+        found = []
+        for vector, out in zip(self.vectors, excluded, strict=True):
+            rows = self.index.candidates(vector, min(self.k + len(out), len(self.index.squares)), self.metric)
+            if rows is None:
+                return False
+            found.append(rows[~np.isin(rows, out)] if out.size else rows)
+        for q, ids in enumerate(found):
+            for k in range(0, len(ids), self.n_pairs):
+                some = ids[k : k + self.n_pairs]
+                self._add_candidates(np.full(len(some), q), some, self.index.rows_at(some))
+        return True
+
     def add_block(self, first: int, block: Array, excluded: Array) -> None:
         """Add the rows of a block that can be among the best; it begins with row ``first``."""
         is_one_pass = len(self.costs) <= _FEW_QUERIES
-        one_pass, squares = kernels.products(block, self.scaled_vectors) if is_one_pass else (None, np.vecdot(block, block))
+        one_pass, squares = (
+            kernels.products(block, self.scaled_vectors) if is_one_pass else (None, self._squares_of(first, block))
+        )
         extreme = np.flatnonzero(~((squares >= self.min_square) & (squares <= self.max_square)))
         extreme = extreme[block[extreme].any(-1)] if extreme.size else extreme  # products with rows of zeros are exact
         longest = float(np.sqrt(np.delete(squares, extreme).max(initial=0.0) if extreme.size else squares.max()))
+        factors, offsets = np.ones_like(squares), np.zeros_like(squares)
         if self.metric == "cosine":
-            squares = np.divide(1.0, np.sqrt(squares), where=squares > 0, out=np.zeros_like(squares))
+            factors = np.divide(1.0, np.sqrt(squares), where=squares > 0, out=offsets.copy())
+        elif self.metric == "l2":
+            offsets = squares
+        factors[extreme] = np.nan
         n_queries = max(_BLOCK_SCORES // len(block), 1)
         for start in range(0, len(self.costs), n_queries):
             chunk = slice(start, start + n_queries)
             costs = self.scaled_vectors[chunk] @ block.T if one_pass is None else one_pass[chunk]
-            if self.metric == "cosine":
-                costs *= squares
-            elif self.metric == "l2":
-                costs += squares
-            if extreme.size:
-                costs[:, extreme] = np.nan
             out = np.nonzero((excluded[chunk] >= first) & (excluded[chunk] < first + len(block))) if excluded.size else ()
             if out:
                 out = out[0], excluded[chunk][out] - first
-                costs[out] = np.inf
-            is_candidate = ~(costs >= self._limits(chunk, costs, longest)[:, None])
+                costs[out] = np.nan
+            pairs = kernels.below(costs, factors, offsets, self._limits(chunk, costs, (factors, offsets), longest))
             if out:
-                is_candidate[out] = False
-            self._add_candidates(first, block, start, np.flatnonzero(is_candidate))
+                pairs = pairs[~np.isin(pairs, np.ravel_multi_index(out, costs.shape))]
+            self._add_pairs(first, block, start, pairs)
 
-    def _limits(self, chunk: slice, costs: Array, longest: float) -> Array:
-        """The product of each query from which a row cannot be among the best; NaN for no limit."""
+    def _squares_of(self, first: int, block: Array) -> Array:
+        """The squares of the lengths of a block's rows, that an index knows."""
+        if self.index is None:
+            return kernels.products(block, self.scaled_vectors[:0])[1]
+        return self.index.squares[first : first + len(block)].astype(block.dtype)
+
+    def _limits(self, chunk: slice, products: Array, lines: tuple[Array, Array], longest: float) -> Array:
+        """The cost of each query from which a row cannot be among the best; NaN for no limit.
+
+        The cost of a row is its product times a factor plus an offset, which ``lines`` has.
+        """
         known, lengths, slack = self.costs[chunk, -1], self.lengths[chunk], self.slack[chunk]
         if self.metric == "cosine":
             limits, slack = known.copy(), slack * (lengths > 0)
@@ -194,21 +228,24 @@ class _TopK:
             limits, slack = np.divide(known, lengths, where=lengths > 0, out=known.copy()), slack * longest
         else:
             limits, slack = known * known - self.squares[chunk], slack * (longest + lengths) ** 2
-        limits = (limits + slack).astype(costs.dtype)
+        limits = (limits + slack).astype(products.dtype)
         unknown = np.flatnonzero(np.isnan(known))
-        if unknown.size and costs.shape[1] >= self.k:  # the k-th best of this block is a limit too
-            kth = np.partition(costs[unknown], self.k - 1, axis=-1)[:, self.k - 1]
-            limits[unknown] = np.nextafter((kth + 3 * slack[unknown]).astype(costs.dtype), np.inf)
+        if unknown.size and products.shape[1] >= self.k:  # the k-th best of this block is a limit too
+            kth = kth_smallest(products[unknown] * lines[0] + lines[1], self.k)
+            limits[unknown] = np.nextafter((kth + 3 * slack[unknown]).astype(products.dtype), np.inf)
         return limits
 
-    def _add_candidates(self, first: int, block: Array, start: int, pairs: Array) -> None:
+    def _add_pairs(self, first: int, block: Array, start: int, pairs: Array) -> None:
         """Add candidates, flat indices into a matrix of queries (from ``start`` on) by rows."""
         for k in range(0, len(pairs), self.n_pairs):
             queries, rows = np.divmod(pairs[k : k + self.n_pairs], len(block))
-            self.candidates.append((queries + start, rows + first, block[rows]))
-            self.n_candidates += len(rows)
-            if self.n_candidates >= min(self.costs.size, self.n_pairs):
-                self.score_candidates()
+            self._add_candidates(queries + start, rows + first, block[rows])
+
+    def _add_candidates(self, queries: Array, ids: Array, rows: Array) -> None:
+        self.candidates.append((queries, ids, rows))
+        self.n_candidates += len(rows)
+        if self.n_candidates >= min(self.costs.size, self.n_pairs):
+            self.score_candidates()
 
     def score_candidates(self) -> None:
         """Score the candidates, and merge them into the best rows of their queries."""
@@ -216,7 +253,11 @@ class _TopK:
             return
         queries, ids, rows = (np.concatenate(parts) for parts in zip(*self.candidates, strict=True))
         self.candidates, self.n_candidates = [], 0
-        costs = self._costs(queries, rows.astype(np.float64))
+        rows = rows.astype(np.float64)
+        squares = kernels.sum_powers(rows, 2.0)
+        if self.index is not None:
+            self.index.check_unwritten(ids, squares)
+        costs = self._costs(queries, rows, squares)
         changed = np.unique(queries)
         queries = np.concatenate([np.repeat(changed, self.k), queries])
         ids = np.concatenate([self.ids[changed].ravel(), ids])
@@ -226,13 +267,13 @@ class _TopK:
         chosen = order[starts[:, None] + np.arange(self.k)]
         self.ids[changed], self.costs[changed] = ids[chosen], costs[chosen]
 
-    def _costs(self, queries: Array, rows: Array) -> Array:
+    def _costs(self, queries: Array, rows: Array, squares: Array) -> Array:
         """The cost of each row for its query, as the reference computes it."""
         if self.metric == "l2":
             return np.sqrt(kernels.sum_powers(rows - self.vectors[queries], 2.0))
         dots = kernels.dots(rows, np.arange(len(rows)), queries.astype(np.int32), self.vectors)
         if self.metric == "dot":
             return -dots
-        products = kernels.sum_powers(rows, 2.0) * self.squares[queries]
+        products = squares * self.squares[queries]
         cosines = np.divide(dots, np.sqrt(products), where=products != 0, out=np.zeros_like(dots))
         return -np.clip(cosines, -1.0, 1.0)

@@ -19,6 +19,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
+from ..functional.search_index import Indexed
 from . import journal, mapping, safetensors_file, tensor_file
 from . import record as records
 from .atomic import beside, flush_folder, inode_at, writable_path
@@ -35,7 +36,7 @@ _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
 
-class MappedFiles:
+class MappedFiles(Indexed):
     """The open files of one mapped table: a `fastembed.tables.storage.Storage`.
 
     Parameters
@@ -59,6 +60,7 @@ class MappedFiles:
 
     @memory_errors()
     def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None, is_snapshot: bool = False) -> None:
+        super().__init__()
         self.path = Path(os.path.realpath(os.fsdecode(path)))
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
         if _checks.flag("snapshot", is_snapshot) and mode != "r":
@@ -143,6 +145,7 @@ class MappedFiles:
         """Record that rows (checked int64; None: all) or their state are about to change."""
         self.check_open()
         self._has_changed_rows = True
+        self.mark_written(rows)
         if rows is None:
             self._changed_rows[:] = True
         else:

@@ -16,7 +16,7 @@ from ..functional import lookup
 from ..functional.batch import plain_batch
 from ..functional.max_norm import put_rescaled
 from ..functional.row_grad import RowGrad
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class EmbeddingBag(OneTable):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
-        storage: Storage = MEMORY,
+        storage: Storage | None = None,
         *,
         mode: str = "mean",
         include_last_offset: bool = False,

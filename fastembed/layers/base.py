@@ -1,4 +1,4 @@
-"""Layer: the base of layers with a state, resizing, names of rows, search and look-up counts."""
+"""Layer: the base of layers with a state, resizing, names of rows and look-up counts."""
 
 from __future__ import annotations
 
@@ -10,38 +10,30 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.search import Nearest, TableRows
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
-from ..tables.storage import MEMORY, Storage
-from .differentiable import Differentiable
+from ..tables.storage import Storage
+from .searched import Searched
 from .vocabulary import Vocabulary, mean_row
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
-class Layer(Differentiable):
-    """Named tables with a state, resizing, names of rows, search and look-up counts."""
+class Layer(Searched):
+    """Named tables with a state, resizing, names of rows and look-up counts."""
 
     _aliases: ClassVar[dict[str, str]] = {}  # other names of the tables in checkpoints
     _padding_idx: int | None = None
 
     def __init__(
-        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
+        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage | None = None
     ) -> None:
         super().__init__(tables, trainable, trainable_rows, storage)
         self._vocabulary: Vocabulary | None = None
 
     # ---- tables ----
-
-    def _table_name(self, table: str | None) -> str:
-        """The given table name, checked; by default that of the first table."""
-        name = next(iter(self.tables)) if table is None else table
-        if not isinstance(name, str) or name not in self.tables:
-            raise KeyError(f"table must be one of {list(self.tables)}, got {_checks.shown(table)}")
-        return name
 
     def parameters(self) -> list[Array]:
         """The tables themselves, in the order of `state_dict`, up to date."""
@@ -248,95 +240,6 @@ class Layer(Differentiable):
             if new:
                 self._resize(name, len(grown), rows, grown)
             return np.arange(len(table), len(table) + len(new))
-
-    # ---- search ----
-
-    def nearest(
-        self, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, table: str | None = None, exclude_queries: bool = False
-    ) -> Nearest:
-        """The k rows nearest to each query, the nearest first; the search is exact.
-
-        Parameters
-        ----------
-        queries : array_like of integers, shape S, or of floats, shape S + (D,)
-            Ids of rows of the table, or vectors.
-        k : int
-            At most the number of rows that are not excluded.
-        metric : {"cosine", "dot", "l2"}
-            The cosine of two vectors (0 if one has length 0) or their dot product, the largest
-            first; or their Euclidean distance, the smallest first.
-        table : str, optional
-            Its name, as in `state_dict`; by default the first.
-        exclude_queries : bool
-            Whether the row of each query, given by its id, is excluded from its own result.
-
-        Returns
-        -------
-        Nearest
-            A pair ``(ids, scores)``, int64 and float64 of shape S + (k,). Of equal scores the
-            lower row comes first; rows with a score of NaN come last.
-
-        Raises
-        ------
-        IndexError, KeyError, TypeError, ValueError
-            An id is out of range, there is no such table, a query is not finite, or another
-            argument is invalid.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding.from_pretrained([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0]])
-        >>> layer.nearest(0, 2, exclude_queries=True).ids
-        array([1, 2])
-        >>> ids, scores = layer.nearest([[3.0, 4.0]], 2)
-        >>> ids, scores.round(2)
-        (array([[2, 1]]), array([[0.8 , 0.64]]))
-        """
-        with self.lock:
-            return self._searchable(table).nearest(queries, k, metric, exclude_queries=exclude_queries)
-
-    def analogy(
-        self,
-        a: ArrayLike,
-        b: ArrayLike,
-        c: ArrayLike,
-        k: int = 1,
-        metric: str = "cosine",
-        *,
-        table: str | None = None,
-        exclude_queries: bool = True,
-    ) -> Nearest:
-        """The rows that are to c as b is to a: the k nearest to ``b - a + c``, except these three.
-
-        Parameters
-        ----------
-        a, b, c : array_like of integers, broadcast to one shape S
-            Ids of rows of the table.
-        k, metric, table
-            As in `nearest`.
-        exclude_queries : bool
-            Whether the three rows themselves are excluded.
-
-        Returns
-        -------
-        Nearest
-            As from `nearest`.
-
-        Examples
-        --------
-        >>> import fastembed as fe
-        >>> layer = fe.Embedding.from_pretrained([[1.0, 0.0], [1.0, 1.0], [3.0, 0.0], [3.0, 1.1]])
-        >>> layer.analogy(0, 1, 2).ids
-        array([3])
-        """
-        with self.lock:
-            return self._searchable(table).analogy(a, b, c, k, metric, exclude_queries=exclude_queries)
-
-    def _searchable(self, table: str | None) -> TableRows:
-        """A table for a search, up to date as long as the lock is held."""
-        name = self._table_name(table)
-        self.apply_pending()
-        return TableRows(self.tables[name])
 
     # ---- counts ----
 

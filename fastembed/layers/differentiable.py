@@ -13,7 +13,7 @@ from .._kernels.floats import own_floats
 from ..functional.batch import Batch, batch_of
 from ..functional.row_grad import RowGrad, add_scaled
 from ..tables.lookup_counter import LookupCounter
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from ..tables.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Differentiable(Remembering, Trainable):
     _dropout_seed = 0
 
     def __init__(
-        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
+        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage | None = None
     ) -> None:
         super().__init__(tables, trainable, trainable_rows, storage)
         self._counter = LookupCounter()

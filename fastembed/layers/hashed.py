@@ -16,7 +16,7 @@ from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class HashEmbedding(OneTable):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
-        storage: Storage = MEMORY,
+        storage: Storage | None = None,
         *,
         seed: int = 0,
         hash: Callable[[str], int] | None = None,

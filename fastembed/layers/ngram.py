@@ -16,7 +16,7 @@ from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.batch import batch_of
 from ..functional.ngram import NgramHash
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class NgramEmbedding(OneTable):
         return layer
 
     def _set_up(  # type: ignore[override]  # it has none of the row options of OneTable
-        self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage = MEMORY, *, hash: NgramHash
+        self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage | None = None, *, hash: NgramHash
     ) -> None:
         self._hash = _checked_hash(hash, len(weight))
         super()._set_up(weight, freeze, trainable_rows, storage)

@@ -18,7 +18,7 @@ from ..functional import lookup
 from ..functional.max_norm import rescaled_rows
 from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
-from ..tables.storage import MEMORY, Storage
+from ..tables.storage import Storage
 from .base import Layer
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class OneTable(Layer):
         weight: Array,
         freeze: bool,
         trainable_rows: Any,
-        storage: Storage = MEMORY,
+        storage: Storage | None = None,
         *,
         padding_idx: int | None = None,
         max_norm: float | None = None,

@@ -34,8 +34,8 @@ class QuantizedEmbedding(Searchable):
     """A table of 8 or 4 bits an element: a quarter or an eighth of the memory of float32.
 
     It is made by `from_float`, `from_packed` or `load`, and cannot be trained. Each row has a scale
-    and a bias; an element stands for ``element * scale + bias``, the product and the sum each
-    rounded to float32. The format is that of FBGEMM (src/QuantUtils.cc).
+    and a bias; an element stands for ``element * scale + bias``, rounded once, to float32. The
+    format is that of FBGEMM (src/QuantUtils.cc).
 
     Examples
     --------

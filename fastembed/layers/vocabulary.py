@@ -47,23 +47,28 @@ class Vocabulary:
 
     def ids(self, names: Any) -> Any:
         """The ids of names: an int for a string, an int64 array for nested lists; or a KeyError."""
-        array = _checks.string_array("names", names)
-        ids = np.empty(array.shape, np.int64)
-        for position, name in np.ndenumerate(array):
+        array = _checks.object_array("names", names)
+        try:
+            found = [*map(self._ids.__getitem__, array.reshape(-1).tolist())]
+        except Exception:  # of what is no string, __hash__ may raise anything
+            self._check_known(_checks.strings("names", array))
+            raise
+        return np.array(found, np.int64).reshape(array.shape) if array.ndim else found[0]
+
+    def _check_known(self, names: Array) -> None:
+        """KeyError with the first of these strings that is no name here."""
+        for position, name in np.ndenumerate(names):
             if name not in self._ids:
                 raise KeyError(
                     f"name {_checks.shown(name)} at position {position} is not one of the {len(self)} of the vocabulary"
-                )
-            ids[position] = self._ids[name]
-        return ids if array.ndim else int(ids)
+                ) from None
 
     def names(self, ids: ArrayLike) -> Any:
         """The names of ids: a string for an int, nested lists for an array; or an IndexError."""
         rows = lookup.resolve_ids(ids, len(self))
-        names = np.empty(rows.shape, object)
-        for position, row in np.ndenumerate(rows):
-            names[position] = self._names[row]
-        return names.tolist()
+        names = np.empty(rows.size, object)
+        names[:] = [*map(self._names.__getitem__, rows.reshape(-1).tolist())]
+        return names.reshape(rows.shape).tolist()
 
     def extended(self, names: list[str]) -> Vocabulary:
         """A vocabulary with new names added at the end."""

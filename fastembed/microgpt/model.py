@@ -83,9 +83,10 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return self.bos + 1
 
-    def encode(self, document: str) -> list[int]:
-        """The ids of a document, with BOS before and after them."""
-        return [self.bos, *(self._ids[c] for c in document), self.bos]
+    def encode(self, document: str, n: int | None = None) -> list[int]:
+        """The ids of a document, with BOS before and after them; the first ``n`` of these."""
+        characters = document if n is None else document[: max(n - 1, 0)]
+        return [self.bos, *(self._ids[c] for c in characters), self.bos][:n]
 
     def name(self, token_id: int) -> str:
         """The token as text: its character, or BOS_NAME."""

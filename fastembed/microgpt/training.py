@@ -117,7 +117,7 @@ class Run:
         while self.step < stop_at:
             document = self.documents[self.step % len(self.documents)]
             self.optimizer.zero_grad()
-            loss = self.model.loss(self.tokenizer.encode(document))
+            loss = self.model.loss(self.tokenizer.encode(document, self.model.emb.block_size + 1))
             if not math.isfinite(loss):
                 raise ValueError(
                     f"the loss became {loss} at step {self.step}: the learning rate {self.options.lr} may be too large"

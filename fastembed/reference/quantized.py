@@ -2,7 +2,7 @@
 
 A packed row is a list of bytes: the elements (of two in a byte the first is in the lower half),
 then the scale and the bias of the row, in float32 for 8 bits and in float16 for 4. An element q
-stands for q * scale + bias; product and sum are each rounded to float32.
+stands for q * scale + bias, rounded once, to float32: what a fused multiply-add gives.
 """
 
 from __future__ import annotations
@@ -82,13 +82,26 @@ def quantize(table: Table, bits: int, errors: str = "raise") -> list[list[int]]:
     return packed
 
 
+def value(q: int, scale: float, bias: float) -> float:
+    """q * scale + bias, rounded once to float32, ties to even; in exact integers until then."""
+    if not (math.isfinite(scale) and math.isfinite(bias)):
+        return q * scale + bias
+    units = q * int(math.ldexp(scale, 149)) + int(math.ldexp(bias, 149))  # of the smallest float32
+    if units == 0:
+        return q * scale + bias  # exact, and has a sign
+    n_cut = max(abs(units).bit_length() - 24, 0)
+    kept, cut_off = divmod(abs(units), 2**n_cut)
+    kept += 2 * cut_off > 2**n_cut or (2 * cut_off == 2**n_cut and kept % 2 == 1)
+    return rounding("float32")(math.copysign(math.ldexp(kept, n_cut - 149), units))
+
+
 def dequantize(packed: list[list[int]], embedding_dim: int, bits: int) -> Table:
     """The rows of float32 that packed rows stand for."""
-    rows, r = [], rounding("float32")
+    rows = []
     for row in packed:
         scale, bias = _scale_and_bias(row, embedding_dim, bits)
         q = row if bits == 8 else [half for byte in row for half in (byte & 15, byte >> 4)]
-        rows.append([r(r(x * scale) + bias) for x in q[:embedding_dim]])
+        rows.append([value(x, scale, bias) for x in q[:embedding_dim]])
     return rows
 
 

@@ -35,3 +35,4 @@ class TableAttribute:
 
     def __set__(self, holder: Trainable, value: Array) -> None:
         _checks.in_place(self._name, value, holder.tables[self._name])
+        holder.storage.mark_written(None)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..functional.search_index import Indexed, SearchIndex
+
 if TYPE_CHECKING:
     from .._kernels.backend import kernels
     from .._typing import Array
@@ -73,6 +75,12 @@ class Storage(Protocol):
     def begin_write(self, rows: Array | None) -> None:
         """Prepare a change of rows (checked int64; None: all) and of their state."""
 
+    def watch(self, index: SearchIndex) -> None:
+        """Tell an index from now on which rows change."""
+
+    def mark_written(self, rows: Array | None) -> None:
+        """Tell the indexes that rows (int64; None: all) change."""
+
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
         """A new array of n zeros in memory, for one number per row."""
 
@@ -96,7 +104,7 @@ class Storage(Protocol):
         """Release the storage; changes since the last flush are lost."""
 
 
-class InMemory:
+class InMemory(Indexed):
     """Arrays in memory: nothing to prefetch, to record or to write back."""
 
     is_mapped = False
@@ -116,7 +124,8 @@ class InMemory:
 
     def prefetch(self, ids: Any, bounds: str = "raise") -> None: ...
 
-    def begin_write(self, rows: Array | None) -> None: ...
+    def begin_write(self, rows: Array | None) -> None:
+        self.mark_written(rows)
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
         return np.zeros(n, dtype)
@@ -135,8 +144,9 @@ class InMemory:
 
     def close(self) -> None: ...
 
+    def __reduce__(self) -> tuple[type[InMemory], tuple[()]]:
+        return InMemory, ()  # a copy has no indexes
 
-MEMORY = InMemory()
 
 _CACHE_LINE = 64  # bytes
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .storage import MEMORY, Storage
+from .storage import InMemory, Storage
 
 if TYPE_CHECKING:
     from .._kernels.backend import kernels
@@ -57,20 +57,20 @@ class Trainable:
         Whether optimisers update them.
     trainable_rows : array_like, or mapping of table name to array_like, optional
         Numbers, or a mask, of the rows that optimisers update; by default all.
-    storage : Storage
-        The storage of the arrays.
+    storage : Storage, optional
+        The storage of the arrays; by default memory.
     """
 
     by_rows: ClassVar[bool]  # whether single rows are updated, so that others may have pending updates
     trainable_rows = ReadOnlyCopy()
 
     def __init__(
-        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage = MEMORY
+        self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage | None = None
     ) -> None:
         self.tables = dict(tables)
         self.trainable = trainable
         self.trainable_rows = trainable_rows
-        self.storage = storage
+        self.storage: Storage = InMemory() if storage is None else storage
         self._init_unshared()
 
     def _init_unshared(self) -> None:

@@ -18,6 +18,9 @@
 #define FE_WIDEN_NIBBLES(from) widen_nibbles(from)
 #define FE_F16_TO_FLOAT(half) _cvtsh_ss(half)
 #define FE_FMA(x, y, z) ((float_vec)_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(z)))
+#define FE_CODE_PRODUCTS(codes, query)                                                                                           \
+    _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(codes))),                                           \
+                      _mm256_loadu_si256((const __m256i *)(query)))
 
 FE_TARGET __attribute__((always_inline)) static inline __m256i widen_nibbles(const char *from)
 {

@@ -8,5 +8,13 @@
 #define FE_STREAM(to, vector) _mm_stream_si128((__m128i *)(to), (__m128i)(vector))
 #define FE_STREAM_HALVES(to, a, b) _mm_stream_si128((__m128i *)(to), (__m128i){(long long)(a), (long long)(b)})
 #define FE_STREAM_END() _mm_sfence()
+#define FE_CODE_PRODUCTS(codes, query)                                                                                           \
+    _mm_madd_epi16(widen_codes((const __m128i *)(codes)), _mm_loadu_si128((const __m128i *)(query)))
+
+__attribute__((always_inline)) static inline __m128i widen_codes(const __m128i *codes)
+{
+    const __m128i bytes = _mm_loadl_epi64(codes);
+    return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
+}
 #endif
 #include "../kernels/body.inc"

@@ -121,6 +121,10 @@ typedef void fe_norm_rows_kernel(const fe_table *rows, const fe_table *grads, bo
 typedef void fe_dropout_kernel(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
 typedef void fe_sum_powers_kernel(const fe_table *rows, double p, double *sums, int64_t first, int64_t end);
 
+typedef int64_t fe_below_kernel(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found);
+typedef void fe_code_bounds_kernel(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper, int64_t first,
+                                   int64_t end);
+
 /* ---- the table ---- */
 
 /* Every kernel once: ONE(name), or EACH(name, n) for an array of n, one for each dtype: that of
@@ -146,7 +150,9 @@ typedef void fe_sum_powers_kernel(const fe_table *rows, double p, double *sums, 
     EACH(products, FE_N_DTYPES)                                                                                                  \
     EACH(norm_rows, FE_N_DTYPES)                                                                                                 \
     EACH(dropout, FE_N_DTYPES)                                                                                                   \
-    EACH(sum_powers, FE_N_DTYPES)
+    EACH(sum_powers, FE_N_DTYPES)                                                                                                \
+    EACH(below, FE_N_DTYPES)                                                                                                     \
+    ONE(code_bounds)
 
 /* A pointer to each; NULL where the next narrower instruction set's is used (dispatch.c). */
 typedef struct {

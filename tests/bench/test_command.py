@@ -46,7 +46,11 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
     environment = without_peers(tmp_path)
     result = run("--quick", "--json", "out.json", cwd=tmp_path, **environment)
     assert result.returncode == 0, result.stderr
-    assert "absent: No module named 'torch'" in result.stdout
+    lines = result.stdout.split("\n")
+    assert len(lines) <= 45
+    (absent,) = (line for line in lines if line.startswith("absent: "))
+    assert "torch" in absent
+    assert "LOSES" not in result.stdout
     with open(tmp_path / "out.json", encoding="ascii") as file:
         written = json.load(file)
     assert {workload["id"] for workload in written["workloads"]} == set(bench.USUAL)
@@ -54,13 +58,13 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
     assert written["quick"] is True
     assert written["verdict"]
     for workload in written["workloads"]:
-        assert workload["summary"]
+        assert workload["summary"] == []
         for case in workload["cases"]:
             ours, *others = case["contenders"]
             assert (ours["peer"], ours["status"], ours["ratio"]) == ("fastembed", "ok", 1.0)
             assert 0 < ours["min"] <= ours["median"] <= ours["max"]
             assert len(ours["seconds"]) == (1 if workload["id"] == "import" else 3)
-            assert ("percent_of_copy" in ours) == (case["bytes"] is not None)
+            assert ("percent_of_copy" in ours) == ((case["bytes"] or 0) >= 16 << 20)
             for other in others:
                 optional = other["peer"] not in ("numpy", "python", "copy")
                 assert other["status"] == ("absent" if optional else "ok"), other

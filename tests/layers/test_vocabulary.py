@@ -50,6 +50,8 @@ def test_names_to_ids_and_back():
         (ValueError, "names must be distinct, got 'a' again at position 2", lambda v: fe.Vocabulary(["a", "b", "a"])),
         (KeyError, r"name 'x' at position \(1,\) is not one of the 2 of the vocabulary", lambda v: v.ids(["a", "x"])),
         (KeyError, r"name 'ab' at position \(\)", lambda v: v.ids("ab")),
+        (KeyError, r"name 'x' at position \(1, 0\)", lambda v: v.ids([["a", "b"], ["x", "y"]])),
+        (TypeError, r"names must be strings, got 1 at position \(1,\)", lambda v: v.ids(["x", 1])),
         (TypeError, r"names must be strings, got 0 at position \(0,\)", lambda v: v.ids([0])),
         (TypeError, r"names must be strings, got \['a', 'b'\] at position \(0,\)", lambda v: v.ids([["a", "b"], ["a"]])),
         (IndexError, r"id 2 at position \(\) is out of range for a table of 2 rows", lambda v: v.names(2)),

@@ -31,6 +31,8 @@ def test_tokenizer():
     tokenizer = Tokenizer("hello")
     assert tokenizer.characters == ["e", "h", "l", "o"]
     assert [tokenizer.name(i) for i in tokenizer.encode("hole")] == ["<BOS>", "h", "o", "l", "e", "<BOS>"]
+    for n in range(9):
+        assert tokenizer.encode("hole", n) == tokenizer.encode("hole")[:n]
     assert tokenizer.id_of("<BOS>") == 4
     with pytest.raises(ValueError, match="token 'x' is not one of"):
         tokenizer.id_of("x")
@@ -41,3 +43,29 @@ def test_a_model_needs_heads_that_divide_its_width():
 
     with pytest.raises(ValueError, match="n_embd must be a multiple of n_head, got 16 and 3"):
         GPT(27, 8, 16, 3, 1, dtype="float64", rng=random.Random(0))
+
+
+def test_of_a_long_document_only_the_window_is_encoded():
+    import random
+
+    seen = []
+
+    class Line(str):
+        """A document that tells how much of it was read."""
+
+        __slots__ = ()
+
+        def __getitem__(self, part):
+            found = str.__getitem__(self, part)
+            seen.append(len(found))
+            return found
+
+        def __iter__(self):
+            raise AssertionError("the whole document was read")
+
+    tokenizer = Tokenizer("ab")
+    tokens = tokenizer.encode(Line("ab" * 10_000), 9)
+    assert tokens == [2, *[0, 1] * 4]
+    assert seen == [8]
+    model = GPT(3, 8, 4, 2, 1, dtype="float64", rng=random.Random(0))
+    assert model.loss(tokens) == model.loss(tokenizer.encode("ab" * 10_000))

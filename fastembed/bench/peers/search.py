@@ -36,12 +36,13 @@ def nearest_answer(metric: str) -> Any:
     return answer
 
 
-def _ours(metric: str) -> Contender:
+def _ours(metric: str, has_index: bool = False) -> Contender:
     def setup(inputs: Inputs) -> Call:
         layer, dtype = Embedding.from_pretrained(inputs.wte), inputs.wte.dtype
-        return lambda k: layer.nearest(inputs.dout(k), K, metric).scores.astype(dtype)
+        index = layer.build_index() if has_index else None
+        return lambda k: layer.nearest(inputs.dout(k), K, metric, index=index).scores.astype(dtype)
 
-    return Contender(OURS, "Embedding.nearest", setup)
+    return Contender(OURS, "Embedding.nearest" + (", index=" if has_index else ""), setup)
 
 
 def _numpy(metric: str, is_prepared: bool) -> Contender:
@@ -83,5 +84,6 @@ def _faiss(metric: str) -> Contender:
 
 NEAREST = {
     "cosine": (_ours("cosine"), _numpy("cosine", False), _numpy("cosine", True), _faiss("cosine")),
+    "indexed": (_ours("cosine", True), _numpy("cosine", True), _faiss("cosine")),
     "dot": (_ours("dot"), _numpy("dot", True), _faiss("dot")),
 }
