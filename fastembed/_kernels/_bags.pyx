@@ -240,7 +240,7 @@ def below(cnp.ndarray rows not None, cnp.ndarray factors not None, cnp.ndarray o
     cdef _c.fe_table table
     cdef _c.fe_lines lines
     need_table(&table, rows)
-    cdef int dtype = numpy_type(&table)
+    cdef int dtype = numpy_type(table.dtype)
     lines.factors = <const char *>need_numbers("factors", factors, dtype, table.n_cols)
     lines.offsets = <const char *>need_numbers("offsets", offsets, dtype, table.n_cols)
     cdef const char *c_limits = <const char *>need_numbers("limits", limits, dtype, table.n_rows)
