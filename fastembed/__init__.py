@@ -11,7 +11,7 @@ from .functional.row_grad import RowGrad
 from .functional.statistics import TableStatistics, table_statistics
 from .layers.embedding import Embedding
 from .layers.token_position import TokenPositionEmbedding
-from .layers.vocabulary import Vocabulary
+from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import optim

@@ -14,8 +14,8 @@ from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
 from ..tables.storage import Storage
+from ..tables.vocabulary import Vocabulary, mean_row
 from .searched import Searched
-from .vocabulary import Vocabulary, mean_row
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike

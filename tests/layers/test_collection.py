@@ -253,7 +253,7 @@ def test_states():
         "packed.packed", "item.weight", "country.weight",
     ]  # fmt: skip
     assert len(other.parameters()) == 4
-    with pytest.raises(TypeError, match="these are packed: .*packed"):
+    with pytest.raises(TypeError, match=r"these are packed: .*packed"):
         other.backward(np.zeros((1, 27)), [0, 0, 0, 0], lengths=[1, 1, 1, 1])
     layer.tables["item"].count_lookups()
     assert list(layer.state_dict(lookups=True))[-1] == "item.weight.lookups"
@@ -299,7 +299,9 @@ def test_bad_arguments_are_named_and_change_nothing():
     ):  # fmt: skip
         with pytest.raises(error, match=text):
             call()
-    assert (out == 7).all() and not layer.has_grad and sgd.step_counts == [0, 0]
+    assert (out == 7).all()
+    assert not layer.has_grad
+    assert sgd.step_counts == [0, 0]
     assert all(same_bits(a, b) for a, b in zip(layer.parameters(), before, strict=True))
     layer.backward(out, values, offsets)
     assert outcome(layer.backward, out, values, offsets, optimizer=sgd)[1] is RuntimeError
@@ -315,7 +317,8 @@ def test_handles_and_options():
     layer([3, 3], lengths=[1, 1])
     layer.backward([[1.0], [2.0]], call=handle)
     assert layer.dense_grads()["b.weight"].tolist() == [[0.0], [1.0], [2.0], [0.0]]
-    assert first.dtype == layer.dtype == np.float64 and layer.tables["a"].dtype == np.float32
+    assert first.dtype == layer.dtype == np.float64
+    assert layer.tables["a"].dtype == np.float32
     assert (layer.features, layer.mode) == ({"x": "b"}, "sum")
     assert repr(layer) == "EmbeddingCollection(2 tables, 1 features, 1 columns, mode=sum, dtype=float64)"
     assert len(list(layer)) == 2
