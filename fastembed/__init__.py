@@ -11,7 +11,7 @@ from .functional.row_grad import RowGrad
 from .functional.statistics import TableStatistics, table_statistics
 from .layers.embedding import Embedding
 from .layers.token_position import TokenPositionEmbedding
-from .layers.vocabulary import Vocabulary
+from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import optim
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from .io.gguf_file import open_gguf
     from .io.shards import open_shards
     from .layers.bag import EmbeddingBag
+    from .layers.collection import EmbeddingCollection
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
-    from .layers.packed import PackedTable
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
+    from .tables.packed import PackedTable
 
 __version__ = _version.VERSION
 
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "EmbeddingCollection",
     "HashEmbedding",
     "NgramEmbedding",
     "NgramHash",
@@ -69,11 +71,12 @@ _version.warn_of_namesake()
 _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
+    "EmbeddingCollection": "layers.collection",
     "HashEmbedding": "layers.hashed",
     "NgramEmbedding": "layers.ngram",
     "NgramHash": "functional.ngram",
     "PackedNgramEmbedding": "layers.ngram",
-    "PackedTable": "layers.packed",
+    "PackedTable": "tables.packed",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",
     "embedding_bag": "functional.bags",

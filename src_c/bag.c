@@ -1,4 +1,4 @@
-/* Entry point of bags: ids are resolved a block at a time, and a kernel gets a bag's part of a
+/* Entry points of bags: ids are resolved a block at a time, and a kernel gets a bag's part of a
  * block. */
 #include <math.h>
 #include <stdlib.h>
@@ -26,11 +26,20 @@ typedef struct {
     int64_t rows[FE_BLOCK];
 } bag_block;
 
-/* The first bag of a piece: pieces have about the same number of items and bags together. */
-static int64_t first_bag(const bag_work *work, int64_t piece)
+/* How many pieces of bags there are: each of so many bytes of rows, about 50 us, since the first
+ * rows of a piece are not prefetched. */
+static int64_t n_pieces_of(const fe_bags *bags, int64_t row_size)
 {
-    const int64_t *offsets = work->bags->offsets, n_bags = work->bags->n_bags;
-    const double goal = (double)(offsets[n_bags] + n_bags) * (double)piece / (double)work->n_pieces;
+    enum { PIECE_SIZE = 1 << 19 };
+    const int64_t n_pieces = fe_n_pieces(bags->offsets[bags->n_bags] + bags->n_bags, PIECE_SIZE / (row_size + 8) + 1);
+    return n_pieces < bags->n_bags ? n_pieces : bags->n_bags;
+}
+
+/* The first bag of a piece: pieces have about the same number of items and bags together. */
+static int64_t first_bag(const fe_bags *bags, int64_t n_pieces, int64_t piece)
+{
+    const int64_t *offsets = bags->offsets, n_bags = bags->n_bags;
+    const double goal = (double)(offsets[n_bags] + n_bags) * (double)piece / (double)n_pieces;
     int64_t low = 0, high = n_bags;
     while (low < high) {
         const int64_t bag = low + (high - low) / 2;
@@ -39,7 +48,7 @@ static int64_t first_bag(const bag_work *work, int64_t piece)
         else
             high = bag;
     }
-    return piece == work->n_pieces ? n_bags : low;
+    return piece == n_pieces ? n_bags : low;
 }
 
 /* Makes the block begin at `item` if it does not hold it, or if the second half of the block has
@@ -116,12 +125,13 @@ static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, in
 static fe_status bag_piece(const void *of_job, int64_t piece)
 {
     const bag_work *work = of_job;
-    const int64_t end = first_bag(work, piece + 1), last = work->bags->offsets[end];
+    const fe_bags *bags = work->bags;
+    const int64_t end = first_bag(bags, work->n_pieces, piece + 1), last = bags->offsets[end];
     bag_block block;
     block.first = block.end = 0;
     fe_status status = {.code = FE_OK};
     char *sums = work->sums == NULL ? NULL : work->sums + piece * work->table->n_cols * (int64_t)sizeof(float);
-    for (int64_t bag = first_bag(work, piece); bag < end && status.code == FE_OK; bag++) {
+    for (int64_t bag = first_bag(bags, work->n_pieces, piece); bag < end && status.code == FE_OK; bag++) {
         char *out = fe_array_run(work->out, bag, 1).data;
         status = run_bag(work, &block, bag, last, sums == NULL ? out : sums);
         if (sums != NULL && status.code == FE_OK)
@@ -133,12 +143,8 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop)
 {
-    enum { PIECE_SIZE = 1 << 19 }; /* bytes of rows, about 50 us: a piece's first rows are not prefetched */
-    const int64_t n_items = bags->offsets[bags->n_bags] + bags->n_bags;
-    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, NULL, bags->n_bags};
-    const int64_t n_pieces = fe_n_pieces(n_items, PIECE_SIZE / (table->n_cols * fe_item_size(table->dtype) + 8) + 1);
-    if (n_pieces < work.n_pieces)
-        work.n_pieces = n_pieces;
+    const int64_t n_pieces = n_pieces_of(bags, table->n_cols * fe_item_size(table->dtype));
+    bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, NULL, n_pieces};
     fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
     if (status.code != FE_OK || bags->n_bags == 0)
         return status;
@@ -150,4 +156,78 @@ fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds b
     status = fe_pool_run(bag_piece, &work, work.n_pieces, stop);
     free(work.sums);
     return status;
+}
+
+/* ---- bags of many tables ---- */
+
+typedef struct {
+    const fe_kernels *kernels;
+    const fe_feature *features;
+    const fe_ids *ids;
+    fe_bounds bounds;
+    const fe_bags *bags; /* of all features, one after the other */
+    int64_t n_bags;      /* of each feature */
+    char *out;
+    int64_t out_stride, n_pieces;
+    bool only_checks;
+} features_work;
+
+/* Checks the ids of items first .. end - 1 of one feature. */
+static fe_status check_items(const features_work *work, const fe_feature *feature, int64_t first, int64_t end)
+{
+    int64_t discarded[FE_BLOCK];
+    fe_status status = {.code = FE_OK};
+    for (int64_t n; first < end && status.code == FE_OK; first += n) {
+        n = end - first < FE_BLOCK ? end - first : FE_BLOCK;
+        status = fe_ids_read(work->ids, first, n, feature->table.n_rows, work->bounds, discarded);
+    }
+    return status;
+}
+
+/* Bags first .. end - 1, which are all of one feature, whose first bag in a row of `out` is that of
+ * number `start`. */
+static fe_status run_bags(const features_work *work, const fe_feature *feature, int64_t start, int64_t first, int64_t end)
+{
+    const int64_t *offsets = work->bags->offsets;
+    const bag_work of_feature = {work->kernels, &feature->table, work->ids, work->bounds, work->bags};
+    bag_block block;
+    block.first = block.end = 0;
+    char *out = work->out + (first - start) * work->out_stride + feature->out_offset;
+    fe_status status = {.code = FE_OK};
+    for (int64_t bag = first; bag < end && status.code == FE_OK; bag++, out += work->out_stride)
+        status = run_bag(&of_feature, &block, bag, offsets[end], out);
+    return status;
+}
+
+static fe_status features_piece(const void *of_job, int64_t piece)
+{
+    const features_work *work = of_job;
+    const int64_t *offsets = work->bags->offsets, end = first_bag(work->bags, work->n_pieces, piece + 1);
+    int64_t bag = first_bag(work->bags, work->n_pieces, piece);
+    fe_status status = {.code = FE_OK};
+    while (bag < end && status.code == FE_OK) {
+        const int64_t k = bag / work->n_bags, start = k * work->n_bags;
+        const int64_t stop = end - start < work->n_bags ? end : start + work->n_bags;
+        const fe_feature *feature = &work->features[k];
+        status = work->only_checks ? check_items(work, feature, offsets[bag], offsets[stop])
+                                   : run_bags(work, feature, start, bag, stop);
+        bag = stop;
+    }
+    return status;
+}
+
+fe_status fe_embedding_bags(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
+                            const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop)
+{
+    if (bags->n_bags == 0)
+        return (fe_status){.code = FE_OK};
+    int64_t row_size = 0; /* of a row of each table */
+    for (int64_t k = 0; k < n_features; k++)
+        row_size += features[k].table.n_cols * fe_item_size(features[k].table.dtype);
+    const int64_t n_bags = bags->n_bags / n_features;
+    features_work work = {fe_dispatch(), features, ids, bounds, bags, n_bags, out, out_stride, 1, .only_checks = true};
+    work.n_pieces = n_pieces_of(bags, row_size / n_features);
+    const fe_status status = fe_pool_run(features_piece, &work, work.n_pieces, stop);
+    work.only_checks = false;
+    return status.code == FE_OK ? fe_pool_run(features_piece, &work, work.n_pieces, stop) : status;
 }

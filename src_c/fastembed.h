@@ -178,6 +178,18 @@ typedef struct {
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, fe_stop stop);
 
+/* One feature of a batch: its table, and at which byte of a row of the result its columns begin. */
+typedef struct {
+    fe_table table;
+    int64_t out_offset;
+} fe_feature;
+
+/* The bags of many features at once: for f, b: the columns of feature f in row b of `out` = bag
+ * f * B + b of its table, where B = bags->n_bags / n_features, as fe_embedding_bag sums it.
+ * `factors` are in the dtype of all results. All ids are checked first, feature by feature. */
+fe_status fe_embedding_bags(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
+                            const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop);
+
 /* for i: parts[4 i .. 4 i + 3] = the four 32-bit words of MurmurHash3 (x64, 128 bits) of ids[i]
  * with that seed, the low word first */
 void fe_hash_parts(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts);

@@ -39,6 +39,7 @@ from .arrays import (
 from .ids import (
     broadcast_ids_to,
     broadcast_together,
+    feature_offsets,
     id_array,
     ids_of_queries,
     integers,
@@ -106,6 +107,7 @@ __all__ = [
     "distinct_names",
     "dtype",
     "eps",
+    "feature_offsets",
     "finite_rows",
     "first_few",
     "flag",

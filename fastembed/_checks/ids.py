@@ -254,26 +254,40 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
         raise ValueError(f"offsets require ids of 1 axis, got ids of shape {shape}")
-    array = integers("offset", value).copy()  # so that another thread cannot change it after the checks
-    if array.ndim != 1:
-        raise ValueError(f"offsets must have 1 axis, got shape {array.shape}")
-    if array.size == 0 and (include_last_offset or shape[0] > 0):
-        raise ValueError(f"offsets must start at 0, got none for {shape[0]} ids")
-    outside = np.flatnonzero((array < 0) | (array > shape[0]))
-    if outside.size:
-        k = outside[0]
-        raise ValueError(f"offsets must lie within the {shape[0]} ids, got {shown(int(array[k]))} at position {k}")
-    if array.size and array[0] != 0:
-        raise ValueError(f"offsets must start at 0, got {array[0]}")
-    falling = np.flatnonzero(array[1:] < array[:-1])
-    if falling.size:
-        k = falling[0] + 1
-        raise ValueError(f"offsets must not decrease, got {array[k]} at position {k} after {array[k - 1]}")
+    array = _ascending("offsets", value, shape[0], include_last_offset or shape[0] > 0)
     ends = np.empty(array.size + (not include_last_offset), np.int64)
     ends[: array.size] = array
     if not include_last_offset:
         ends[-1] = shape[0]
     return ends
+
+
+def feature_offsets(value: Any, n_ids: int, name: str = "offsets") -> np.ndarray[Any, Any]:
+    """Where each bag begins and the last one ends, with the end of all ids as the last of them."""
+    array = _ascending(name, value, n_ids, True)
+    if array[-1] != n_ids:
+        raise ValueError(f"{name} must end at the {n_ids} ids, got {array[-1]}")
+    return array.astype(np.int64, copy=False)
+
+
+def _ascending(name: str, value: Any, n_ids: int, is_needed: bool) -> np.ndarray[Any, Any]:
+    """Offsets that start at 0, do not decrease, and lie within the ids: a new array."""
+    array = integers(name.replace("offsets", "offset"), value).copy()  # so that no other thread changes it after the checks
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have 1 axis, got shape {array.shape}")
+    if array.size == 0 and is_needed:
+        raise ValueError(f"{name} must start at 0, got none for {n_ids} ids")
+    outside = np.flatnonzero((array < 0) | (array > n_ids))
+    if outside.size:
+        k = outside[0]
+        raise ValueError(f"{name} must lie within the {n_ids} ids, got {shown(int(array[k]))} at position {k}")
+    if array.size and array[0] != 0:
+        raise ValueError(f"{name} must start at 0, got {array[0]}")
+    falling = np.flatnonzero(array[1:] < array[:-1])
+    if falling.size:
+        k = falling[0] + 1
+        raise ValueError(f"{name} must not decrease, got {array[k]} at position {k} after {array[k - 1]}")
+    return array
 
 
 def sample_weights(value: Any, shape: tuple[int, ...], to: np.dtype[Any], how: str) -> np.ndarray[Any, Any] | None:

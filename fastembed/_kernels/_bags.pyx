@@ -1,12 +1,13 @@
 # Bags, which are some rows of a table that become one; and what is computed of single rows: hashes,
 # norms, dropout, products, sums, bounds.
 cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int8_t, int16_t, int64_t, uint32_t, uint64_t
 
 from . cimport _c
 from ._core cimport (
     arithmetic, bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows,
-    need_stored_table, need_table, need_written, numpy_type, raise_status, stop_for
+    need_stored_table, need_table, need_written, numpy_type, raise_status, stop_for, width_of,
 )
 
 import numpy as np
@@ -32,7 +33,7 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndar
     cdef _c.fe_status status
     cdef cnp.npy_intp n_bags = cnp.PyArray_SIZE(offsets) - 1
     cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
-    need_any_table(&c_table, table, packing, out)
+    need_any_table(&c_table, table, packing, width_of(out))
     need_ids(&c_ids, ids)
     need_rows(&c_out, out, &c_table, 1, &n_bags)
     bags.offsets, bags.n_bags = need_offsets(offsets, n_ids), n_bags
@@ -66,6 +67,72 @@ cdef int64_t *need_winners(cnp.ndarray winners, cnp.ndarray out, object packing)
     if packing is not None:
         raise ValueError("winners are unsupported for packed tables")
     return <int64_t *>need_written("winners", winners, cnp.NPY_INT64, cnp.PyArray_SIZE(out))
+
+
+cdef class Features:
+    """The tables of the features of a collection, kept in place for as long as this object lives.
+
+    `tables` has (array, number of columns, packing) for each feature in the order of their columns
+    in a result; packing is None for a table of floats.
+    """
+    cdef _c.fe_feature *features
+    cdef int64_t n_features, n_cols
+    cdef int type  # of the results of all tables
+    cdef list buffers
+
+    def __cinit__(self, list tables not None):
+        cdef int64_t k
+        cdef cnp.ndarray array
+        self.n_features, self.buffers = len(tables), [None] * len(tables)
+        self.features = <_c.fe_feature *>PyMem_Calloc(<size_t>self.n_features + 1, sizeof(_c.fe_feature))
+        if self.features == NULL:
+            raise MemoryError(f"no memory for the descriptions of {self.n_features} tables")
+        for k in range(self.n_features):
+            array, n_cols, packing = tables[k]
+            need_any_table(&self.features[k].table, array, packing, n_cols)
+            if k == 0:
+                self.type = numpy_type(arithmetic(self.features[0].table.dtype))
+            if self.features[k].table.n_cols != n_cols or numpy_type(self.features[k].table.dtype) != self.type:
+                raise ValueError("the tables of features must have their columns and results of one dtype of arithmetic")
+            self.features[k].out_offset = self.n_cols * (8 if self.type == cnp.NPY_FLOAT64 else 4)
+            self.n_cols += n_cols
+            scales = None if packing is None else packing.scales
+            self.buffers[k] = memoryview(array), None if scales is None else memoryview(scales)
+
+    def __dealloc__(self):
+        PyMem_Free(self.features)
+
+
+def embedding_bags(Features tables not None, cnp.ndarray ids not None, cnp.ndarray offsets not None, str mode not None,
+                   cnp.ndarray factors, cnp.ndarray out not None, str bounds not None):
+    """The bags of all features, side by side in the rows of `out`; False if an id is out of range.
+
+    `ids` are those of one feature after the other, and `offsets` where each of their bags begins.
+    """
+    cdef _c.fe_ids c_ids
+    cdef _c.fe_array rows
+    cdef _c.fe_bags bags
+    cdef _c.fe_table like
+    cdef _c.fe_bounds c_bounds = bounds_of(bounds)
+    cdef _c.fe_status status
+    cdef cnp.npy_intp n_rows = cnp.PyArray_DIM(out, 0) if cnp.PyArray_NDIM(out) == 2 else -1
+    cdef int64_t n_ids = cnp.PyArray_SIZE(ids)
+    bags.n_bags, bags.mode, bags.padding_row = cnp.PyArray_SIZE(offsets) - 1, MODES[mode], -1
+    if tables.n_features == 0 or n_rows < 0 or bags.n_bags != n_rows * tables.n_features or bags.mode == _c.FE_BAG_MAX:
+        raise ValueError("shape of the result or mode does not match the features")
+    need_ids(&c_ids, ids)
+    like.n_cols, like.dtype = tables.n_cols, tables.features[0].table.dtype
+    need_rows(&rows, out, &like, 1, &n_rows)
+    bags.offsets = need_offsets(offsets, n_ids)
+    bags.factors = <const char *>need_numbers("factors", factors, tables.type, n_ids)
+    cdef char *c_out = <char *>cnp.PyArray_DATA(out)
+    cdef int64_t stride = cnp.PyArray_STRIDE(out, 0)
+    cdef _c.fe_stop stop = stop_for(n_ids, &tables.features[0].table)
+    with nogil:
+        status = fe.embedding_bags(tables.features, tables.n_features, &c_ids, c_bounds, &bags, c_out, stride, stop)
+    if status.code == _c.FE_STOPPED:
+        raise_status(status, (), None)
+    return status.code == _c.FE_OK
 
 
 cdef const uint64_t *need_keys(cnp.ndarray ids) except? NULL:

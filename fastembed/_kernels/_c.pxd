@@ -107,6 +107,10 @@ cdef extern from "functions.h":
         const char *factors
         int64_t padding_row
 
+    ctypedef struct fe_feature:
+        fe_table table
+        int64_t out_offset
+
     ctypedef struct fe_mapped_rows:
         char *data
         int64_t n_rows
@@ -180,6 +184,8 @@ cdef extern from "functions.h":
                                          const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
         fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
                                    const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+        fe_status (*embedding_bags)(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
+                                    const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
         fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,

@@ -12,7 +12,7 @@ cdef int bfloat16_type  # its number in NumPy, which the first array of it gives
 cdef bint init_table(_c.fe_table *table, cnp.ndarray array) except -1
 cdef int need_table(_c.fe_table *table, cnp.ndarray array) except -1
 cdef int need_stored_table(_c.fe_table *table, cnp.ndarray array) except -1
-cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, object packing, cnp.ndarray out) except -1
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, object packing, int64_t n_cols) except -1
 cdef int need_pair(const _c.fe_table *a, const _c.fe_table *b) except -1
 cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims,
                    const cnp.npy_intp *shape) except -1
@@ -42,6 +42,12 @@ cdef inline int numpy_type(_c.fe_dtype dtype) noexcept:
     if dtype == _c.FE_F64:
         return cnp.NPY_FLOAT64
     return cnp.NPY_FLOAT16 if dtype == _c.FE_F16 else bfloat16_type if dtype == _c.FE_BF16 else cnp.NPY_FLOAT32
+
+
+cdef inline int64_t width_of(cnp.ndarray rows) noexcept:
+    """The length of the last axis; -1 without one."""
+    cdef int n_dims = cnp.PyArray_NDIM(rows)
+    return cnp.PyArray_DIM(rows, n_dims - 1) if n_dims > 0 else -1
 
 
 cdef inline cnp.ndarray empty(cnp.npy_intp n_items, int type):

@@ -108,17 +108,16 @@ cdef bint init_bytes(_c.fe_table *table, cnp.ndarray array) noexcept:
     return cnp.PyArray_TYPE(array) == cnp.NPY_UINT8 and init_matrix(table, array, _c.FE_BYTES)
 
 
-cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, object packing, cnp.ndarray out) except -1:
-    """A table of floats without a packing, else a packed one, as wide as `out`, of bytes."""
+cdef int need_any_table(_c.fe_table *table, cnp.ndarray array, object packing, int64_t n_cols) except -1:
+    """A table of floats without a packing, else a packed one of that width, whose bytes are uint8."""
     if packing is None:
         return need_stored_table(table, array)
     cdef _c.fe_table scales
     cdef cnp.ndarray of_scales = array if packing.scales is None else packing.scales
-    cdef int last = cnp.PyArray_NDIM(out) - 1
-    if last < 0 or not init_bytes(table, array) or not init_bytes(&scales, of_scales):
+    if n_cols < 0 or not init_bytes(table, array) or not init_bytes(&scales, of_scales):
         raise ValueError("shape or dtype of the packed table does not match the result")
     cdef int64_t width = table.n_cols, n_elements, n_scales
-    init_packing(table, packing, cnp.PyArray_DIM(out, last))
+    init_packing(table, packing, n_cols)
     n_elements, n_scales = fe.packed_size(table, False), fe.packed_size(table, True)
     table.scales, table.scales_stride = scales.data, scales.row_stride
     cdef bint fits = n_elements >= 0

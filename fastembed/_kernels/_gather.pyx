@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from . cimport _c
 from ._core cimport (
     bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows_like, need_stored_table,
-    need_table, raise_status, stop_for,
+    need_table, raise_status, stop_for, width_of,
 )
 
 import numpy as np
@@ -36,7 +36,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
-    need_any_table(&c_table, table, packing, out)
+    need_any_table(&c_table, table, packing, width_of(out))
     need_ids(&c_ids, ids)
     need_rows_like(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
@@ -54,7 +54,7 @@ def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.nda
     cdef _c.fe_array c_out
     cdef _c.fe_bounds c_bounds = bounds_of(bounds)
     cdef _c.fe_status status
-    need_any_table(&c_wte, wte, packing, out)
+    need_any_table(&c_wte, wte, packing, width_of(out))
     need_stored_table(&c_wpe, wpe)
     need_pair(&c_wte, &c_wpe)
     need_ids(&c_token_ids, token_ids)

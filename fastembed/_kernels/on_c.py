@@ -1,6 +1,19 @@
 """The calls of the compiled modules in one namespace. Imported by `backend` alone."""
 
-from ._bags import below, code_bounds, dots, dropout, embedding_bag, hash_parts, hash_rows, norm_rows, products, sum_powers
+from ._bags import (
+    Features,
+    below,
+    code_bounds,
+    dots,
+    dropout,
+    embedding_bag,
+    embedding_bags,
+    hash_parts,
+    hash_rows,
+    norm_rows,
+    products,
+    sum_powers,
+)
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
 from ._gather import (
@@ -21,6 +34,7 @@ from ._xla import xla_handlers
 __all__ = [
     "N_SCALARS",
     "Commit",
+    "Features",
     "LazyTable",
     "PairLookup",
     "SingleLookup",
@@ -32,6 +46,7 @@ __all__ = [
     "dots",
     "dropout",
     "embedding_bag",
+    "embedding_bags",
     "enter_default_floats",
     "fast_gather",
     "fast_gather_add",

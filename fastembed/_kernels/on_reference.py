@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import reference
 from .packing import Packing
+from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
 
 Array = np.ndarray[Any, Any]
 
@@ -109,20 +110,16 @@ def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
     return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
 
 
-def packed_size(packing: Packing, n_cols: int) -> tuple[int, int] | None:
-    return reference.formats.packed_size(*packing[:3], n_cols)
-
-
-def _rows(table: Array, out: Array, packing: Packing | None) -> Any:
-    """A table as lists: with `packing` a packed one, as wide as `out`."""
+def _rows(table: Array, n_cols: int, packing: Packing | None) -> Any:
+    """A table as lists: with `packing` a packed one, of that width."""
     if packing is None:
         return table.tolist()
     rows, scales = table.tolist(), None if packing.scales is None else packing.scales.tolist()
-    return reference.formats.decode(rows, scales, *packing[:3], out.shape[-1])
+    return reference.formats.decode(rows, scales, *packing[:3], n_cols)
 
 
 def gather(table: Array, ids: Array, out: Array, bounds: str, packing: Packing | None = None) -> None:
-    _store(out, reference.gather(_rows(table, out, packing), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
+    _store(out, reference.gather(_rows(table, out.shape[-1], packing), ids.tolist(), bounds=bounds, dtype=str(out.dtype)))
 
 
 def gather_add(
@@ -135,7 +132,7 @@ def gather_add(
     bounds: str,
     packing: Packing | None = None,
 ) -> None:
-    arguments = (_rows(wte, out, packing), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
+    arguments = (_rows(wte, out.shape[-1], packing), token_ids.tolist(), wpe.tolist(), _lists(position_ids))
     _store(out, reference.gather_add(*arguments, start=start, bounds=bounds, dtype=str(out.dtype)))
 
 
@@ -337,7 +334,7 @@ def embedding_bag(
     }
     weights = None if factors is None else factors.reshape(-1).tolist()
     reference.resolve_ids(ids.tolist(), len(table), bounds)  # for the position in an error
-    rows = _rows(table, out, packing)
+    rows = _rows(table, out.shape[-1], packing)
     result = reference.embedding_bag(rows, flat_ids, offsets.tolist(), per_sample_weights=weights, bounds=bounds, **options)
     if winners is None:
         _store(out, result)
@@ -348,6 +345,24 @@ def embedding_bag(
             x, y = math.nan if row is None else rows[row][d], float(out[bag, d])
             if row is not None and winners[bag, d] < 0 and reference.rules.same(x, y):
                 winners[bag, d] = item
+
+
+class Features:
+    """The tables of the features of a collection, in the order of their columns."""
+
+    def __init__(self, tables: list[tuple[Array, int, Packing | None]]) -> None:
+        self.tables = tables
+
+
+def embedding_bags(
+    tables: Features, ids: Array, offsets: Array, mode: str, factors: Array | None, out: Array, bounds: str
+) -> bool:
+    rows = [_rows(*table) for table in tables.tables]
+    options: dict[str, Any] = {"mode": mode, "per_sample_weights": _lists(factors), "bounds": bounds, "dtype": str(out.dtype)}
+    with contextlib.suppress(IndexError):
+        _store(out, reference.embedding_bags(rows, ids.tolist(), offsets.tolist(), **options))
+        return True
+    return False
 
 
 def hash_rows(ids: Array, seed: int, n_rows: int) -> Array:
@@ -377,52 +392,6 @@ def ngram_rows(mixes: Array, heads: Array) -> Array:
 
 def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
     out[...] = table[ngram_rows(mixes, heads)]
-
-
-def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
-    dtype = str(rows.dtype)
-    for i, row in enumerate(rows.tolist()):
-        normed, scale = reference.norms.normalise(row, is_layer, eps, dtype)
-        rows[i] = normed
-        if grads is not None:
-            grads[i] = reference.norms.backward(grads[i].tolist(), normed, scale, is_layer, dtype)
-
-
-def dropout(rows: Array, p: float, seed: int, call: int) -> None:
-    rows[...] = np.array(reference.norms.drop(rows.tolist(), p, seed, call, str(rows.dtype)), rows.dtype).reshape(rows.shape)
-
-
-def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:
-    round_ = reference.rounding(str(table.dtype))
-    pairs = zip(rows, places, strict=True)
-    products = [0.0 if r < 0 else reference.rules.dot(table[r].tolist(), grads[p].tolist(), round_) for r, p in pairs]
-    return np.array(products, table.dtype)
-
-
-def products(rows: Array, queries: Array) -> tuple[Array, Array]:
-    round_, lists = reference.rounding(str(rows.dtype)), rows.tolist()
-    with_queries = [[reference.rules.dot(row, query, round_) for row in lists] for query in queries.tolist()]
-    squares = [reference.rules.dot(row, row, round_) for row in lists]
-    return np.array(with_queries, rows.dtype).reshape(len(queries), len(rows)), np.array(squares, rows.dtype)
-
-
-def sum_powers(rows: Array, p: float) -> Array:
-    return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)
-
-
-def below(rows: Array, factors: Array, offsets: Array, limits: Array) -> Array:
-    with np.errstate(all="ignore"):
-        return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
-
-
-def code_bounds(codes: Array, terms: Array, numbers: Array, factors: tuple[float, float, float, float]) -> Array:
-    scales, errors, lengths, offsets = terms
-    scale, *of_others = map(np.float32, factors)
-    products = (codes.astype(np.int64) @ numbers.astype(np.int64)).astype(np.float32)
-    with np.errstate(all="ignore"):
-        costs = offsets + scale * (scales * products)
-        error = of_others[0] * errors + of_others[1] * lengths + of_others[2] * offsets
-        return np.stack([costs - error, costs + error])
 
 
 def xla_handlers() -> dict[str, object]:

@@ -149,10 +149,19 @@ def gpt2_without_bytes(draw: Any, backward: bool = False) -> Callable[[bool], It
 
 def bags(quick: bool) -> Iterator[Case]:
     """Bags of the same size, with uniform ids."""
-    n_rows, width, shape = (2_000, 64, (32, 16)) if quick else (1_000_000, 128, (4_096, 32))
-    inputs = _inputs(shape, n_rows, width)
-    n_bytes = (inputs.ids[0].size + shape[0]) * width * 4 + inputs.ids[0].nbytes
-    yield Case(f"V {n_rows:,}, C {width}, {shape[0]:,} bags of {shape[1]}, float32", inputs, n_bytes)
+    yield from bags_of(uniform, 32)(quick)
+
+
+def bags_of(draw: Any, n_ids: int) -> Callable[[bool], Iterator[Case]]:
+    """Bags of ``n_ids`` each."""
+
+    def cases(quick: bool) -> Iterator[Case]:
+        n_rows, width, shape = (2_000, 64, (32, 16)) if quick else (1_000_000, 128, (4_096, n_ids))
+        inputs = _inputs(shape, n_rows, width, draw=draw)
+        n_bytes = (inputs.ids[0].size + shape[0]) * width * 4 + inputs.ids[0].nbytes
+        yield Case(f"V {n_rows:,}, C {width}, {shape[0]:,} bags of {shape[1]}, float32", inputs, n_bytes)
+
+    return cases
 
 
 def halves(cases: Callable[[bool], Iterator[Case]]) -> Callable[[bool], Iterator[Case]]:

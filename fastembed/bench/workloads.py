@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
-from . import cases, peers
+from . import cases, peers, traces
 from .cases import Case, uniform, zipf
 from .peers import Contender, Inputs
 from .timing import Answer
@@ -172,6 +172,40 @@ _ALL = (
         for bits in (8, 4)
     ),
     Workload(
+        "bag-reuse",
+        "the sum of the rows of each bag, ids repeated as in Meta's traces, out=",
+        cases.bags_of(traces.reused, 16),
+        peers.bag_answer("sum"),
+        peers.BAGS["sum"],
+    ),
+    Workload("many-tables", "sums of bags of many small tables, out=", traces.small_tables, peers.many_answer, peers.MANY),
+    Workload(
+        "mlperf-int4", "sums of bags of MLPerf's tables / 16, out=", traces.mlperf_packed(16), peers.many_answer, peers.MANY
+    ),
+    Workload(
+        "mlperf-int4-full",
+        "sums of bags of MLPerf's tables, 13.9 GB, out=",
+        traces.mlperf_packed(1),
+        peers.many_answer,
+        peers.MANY_IN_PLACE,
+        is_usual=False,
+    ),
+    Workload(
+        "mlperf-step",
+        "step of row-wise Adagrad on MLPerf's tables / 128",
+        traces.mlperf_trained(128),
+        peers.many_step_answer,
+        peers.MANY_STEP,
+    ),
+    Workload(
+        "mlperf-step-32",
+        "step of row-wise Adagrad on MLPerf's tables / 32",
+        traces.mlperf_trained(32),
+        peers.many_step_answer,
+        peers.MANY_STEP,
+        is_usual=False,
+    ),
+    Workload(
         "half-lookup",
         "rows of float16 and bfloat16, ids as in text, out=",
         cases.halves(cases.gpt2(zipf)),
@@ -255,7 +289,11 @@ def _against_itself(workload: Workload, is_beside: bool) -> Workload:
 _THREADED = [
     workload
     for workload in _ALL
-    if workload.threaded and workload.shows == "speed" and not workload.takes_minutes and workload.id != "mapped-gather"
+    if workload.threaded
+    and workload.is_usual
+    and workload.shows == "speed"
+    and not workload.takes_minutes
+    and workload.id != "mapped-gather"
 ]
 WORKLOADS = {
     workload.id: workload

@@ -34,6 +34,10 @@ class Bags(NamedTuple):
     padding_idx: int | None
     bounds: str = "raise"
 
+    def with_weights(self, dtype: np.dtype[Any]) -> Bags:
+        """The same with weights of another dtype."""
+        return self if self.weights is None else self._replace(weights=_checks.rounded(self.weights, dtype))
+
 
 @own_floats()
 def check_bags(

@@ -14,8 +14,8 @@ from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
 from ..tables.storage import Storage
+from ..tables.vocabulary import Vocabulary, mean_row
 from .searched import Searched
-from .vocabulary import Vocabulary, mean_row
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -81,23 +81,31 @@ class Layer(Searched):
         """
         known, counted, calls, left_out = match_names(state, self.tables, self._aliases, _checks.flag("strict", strict))
         n_calls = _checks.size(DROPOUT_CALLS, calls.get(DROPOUT_CALLS, self._n_calls))
-        tables, dtype = self.tables, self.dtype
-        arrays = {name: _checks.convertible_array(name, value, tables[name].shape, dtype) for name, value in known.items()}
+        pairs, tables = self._to_load(known), self.tables
         counts = {name: _checks.counts(name + LOOKUPS, value, len(tables[name])) for name, value in counted.items()}
-        pairs = [(_checks.writable_table(name, tables[name]), array) for name, array in arrays.items()]
         with self.lock:
             self.apply_pending()
             commit = kernels.Commit()
             for target, source in _checks.sources_for(pairs):
                 commit.add_copy(target, source)
             commit.set_attribute(self, "_n_calls", n_calls)
-            if counts:
-                commit.set_attribute(self._counter, "counts", self._counter.started(self.tables, counts))
-                self._fast_path = False
-            self.storage.begin_write(None)
+            self._add_loaded(commit, counts)
             commit.run()
             self._choose_path()
         return left_out
+
+    def _to_load(self, known: Mapping[str, Any], prefix: str = "") -> list[tuple[Array, Array]]:
+        """Each table with the array, checked, that is to be copied into it."""
+        convert, tables, dtype = _checks.convertible_array, self.tables, self.dtype
+        arrays = {name: convert(prefix + name, value, tables[name].shape, dtype) for name, value in known.items()}
+        return [(_checks.writable_table(prefix + name, tables[name]), array) for name, array in arrays.items()]
+
+    def _add_loaded(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
+        """Let a commit that copies into the tables (nothing is pending) set the counts."""
+        if counts:
+            commit.set_attribute(self._counter, "counts", self._counter.started(self.tables, counts))
+            self._fast_path = False
+        self.storage.begin_write(None)
 
     def flush(self) -> None:
         """Apply the pending updates of all rows.

@@ -39,15 +39,57 @@ class CallHandle:
         return self._arguments
 
 
-class Differentiable(Trainable):
+class Remembering:
+    """What layers with calls share: train mode, the arguments of the last call, its handle."""
+
+    training: bool
+    tables: Any  # a handle of a call is of these
+    _last_ids: tuple[Any, ...] | None
+    _dropout = 0.0  # the probability that an element is 0, in train mode
+
+    def train(self, mode: bool = True) -> Self:
+        """Train mode, the default: keep a reference to the ids of each call for `backward`."""
+        self.training = _checks.flag("mode", mode)
+        if not mode:
+            self._last_ids = None
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode: keep no ids of a call; `backward` then needs them as an argument."""
+        return self.train(False)
+
+    def _handle(self, *arguments: Any) -> CallHandle:
+        """The handle of a call with these arguments, which train mode keeps as the last ones."""
+        if self.training:
+            self._last_ids = arguments
+        return CallHandle(self.tables, arguments)
+
+    def _call_arguments(self, call: CallHandle | None, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
+        """The arguments of a call: of a handle, those given or, without both, those of the last."""
+        if call is not None:
+            if ids is not None:
+                raise ValueError("ids and call exclude each other, got both")
+            if not isinstance(call, CallHandle):
+                raise TypeError(f"call must be what layer.call returns beside the result, got {_checks.shown(call)}")
+            return call.arguments_for(self.tables)
+        if ids is not None:
+            if self._dropout and self.training:
+                raise ValueError(
+                    "ids do not say which dropout mask their call had: give call=, of layer.call, or neither for the last call; "
+                    "ids alone are for calls without dropout, after eval()"
+                )
+            return ids, *others
+        if self._last_ids is None:
+            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
+        return self._last_ids
+
+
+class Differentiable(Remembering, Trainable):
     """Named tables, a row-sparse gradient for each, and the ids of the last call."""
 
     by_rows = True
-    training: bool
-    _last_ids: tuple[Any, ...] | None
     _fast_path: bool  # whether C answers calls without Python: by these tables
     _held: Any
-    _dropout = 0.0  # the probability that an element is 0, in train mode
     _dropout_seed = 0
 
     def __init__(
@@ -102,17 +144,6 @@ class Differentiable(Trainable):
         self._dropout = _checks.number("dropout", dropout, 0.0, math.nextafter(1.0, 0.0))
         self._dropout_seed = _checks.size("dropout_seed", seed)
 
-    def train(self, mode: bool = True) -> Self:
-        """Train mode, the default: keep a reference to the ids of each call for `backward`."""
-        self.training = _checks.flag("mode", mode)
-        if not mode:
-            self._last_ids = None
-        return self
-
-    def eval(self) -> Self:
-        """Evaluation mode: keep no ids of a call; `backward` then needs them as an argument."""
-        return self.train(False)
-
     # ---- gradients ----
 
     def grads(self) -> dict[str, RowGrad]:
@@ -140,31 +171,6 @@ class Differentiable(Trainable):
     def add_scaled(self, commit: kernels.Commit, factor: float) -> None:
         for grad in self._grads.values():
             add_scaled(commit, grad, factor)
-
-    def _handle(self, *arguments: Any) -> CallHandle:
-        """The handle of a call with these arguments, which train mode keeps as the last ones."""
-        if self.training:
-            self._last_ids = arguments
-        return CallHandle(self.tables, arguments)
-
-    def _call_arguments(self, call: CallHandle | None, ids: ArrayLike | None, *others: Any) -> tuple[Any, ...]:
-        """The arguments of a call: of a handle, those given or, without both, those of the last."""
-        if call is not None:
-            if ids is not None:
-                raise ValueError("ids and call exclude each other, got both")
-            if not isinstance(call, CallHandle):
-                raise TypeError(f"call must be what layer.call returns beside the result, got {_checks.shown(call)}")
-            return call.arguments_for(self.tables)
-        if ids is not None:
-            if self._dropout and self.training:
-                raise ValueError(
-                    "ids do not say which dropout mask their call had: give call=, of layer.call, or neither for the last call; "
-                    "ids alone are for calls without dropout, after eval()"
-                )
-            return ids, *others
-        if self._last_ids is None:
-            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
-        return self._last_ids
 
     @own_floats()
     def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:

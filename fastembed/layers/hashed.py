@@ -21,8 +21,8 @@ from .one_table import OneTable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from ..tables.vocabulary import Vocabulary
     from .differentiable import CallHandle
-    from .vocabulary import Vocabulary
 
 
 def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Array:

@@ -14,8 +14,8 @@ import numpy as np
 from .. import _checks
 from .._kernels.floats import own_floats
 from .._kernels.packing import Packing
+from ..tables.packed import PackedRows
 from .one_table import OneTable
-from .packed import PackedRows
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike

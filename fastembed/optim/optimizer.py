@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -173,15 +173,29 @@ class Optimizer(Stateful):
             become read-only. Nothing is changed.
         """
         moved = [(k, item) for k, item in enumerate(self.items) if self._steps_without_grad or item.has_grad]
-        self._apply({k: self._prepare(k, item.batches()) for k, item in moved})
+        _apply_all([(self, k, self._prepare(k, item.batches())) for k, item in moved])
 
     def train(self, layer: Trainable, batches: dict[str, Batch]) -> None:
         """Take one step of one layer with the gradients of one backward pass."""
-        found = [k for k, item in enumerate(self.items) if item is layer]
-        if not found:
-            raise ValueError(f"optimizer does not hold this layer: {_checks.shown(layer)}")
-        with layer.lock:  # of two threads that train one layer each takes a step of its own
-            self._apply({found[0]: self._prepare(found[0], {name: [batch] for name, batch in batches.items()})})
+        self.train_together([(layer, batches)])
+
+    def train_together(self, given: Sequence[tuple[Trainable, dict[str, Batch]]], others: Sequence[Optimizer] = ()) -> None:
+        """Take one step of each of several layers: all of them, or none.
+
+        A layer is trained by this optimiser, or by that of the ``others`` that holds it.
+        """
+        holders = {id(item): (optimizer, k) for optimizer in (self, *others) for k, item in enumerate(optimizer.items)}
+        for layer, _ in given:
+            if id(layer) not in holders:
+                raise ValueError(f"optimizer does not hold this layer: {_checks.shown(layer)}")
+        with contextlib.ExitStack() as held:
+            for layer, _ in sorted(given, key=lambda pair: id(pair[0])):
+                held.enter_context(layer.lock)  # of two threads that train one layer each takes a step of its own
+            steps = []
+            for layer, batches in given:
+                optimizer, k = holders[id(layer)]
+                steps.append((optimizer, k, optimizer._prepare(k, {name: [batch] for name, batch in batches.items()})))
+            _apply_all(steps)
 
     @own_floats()
     def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
@@ -202,24 +216,6 @@ class Optimizer(Stateful):
             table.check_rate(f"the learning rate of step {number}", rate)
         return Step(scalars, options, item.by_rows and self.moves_without_gradient(options), parts)
 
-    def _apply(self, steps: dict[int, Step]) -> None:
-        """Take prepared steps of some items: all of them together, or none.
-
-        The locks of the items are acquired in one order, so that two optimisers do not wait for
-        each other.
-        """
-        commit = kernels.Commit()
-        with contextlib.ExitStack() as held:
-            for k in sorted(steps, key=lambda k: id(self.items[k])):
-                step = steps[k]
-                if step.parts:
-                    held.enter_context(self.items[k].updating(self._tables[k] or {}))
-                for table, batch in step.parts:
-                    table.add_step(commit, step.scalars, step.is_recorded, batch)
-                self._track(k, step.options)
-                commit.add_copy(self._steps[k : k + 1], self._steps[k : k + 1] + 1)
-            commit.run()
-
     def flush(self) -> None:
         """Apply the pending updates of all rows, and of their state.
 
@@ -234,3 +230,21 @@ class Optimizer(Stateful):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)}" for name in self.options)
         return f"{type(self).__name__}({len(self.items)} items, {options})"
+
+
+def _apply_all(steps: list[tuple[Optimizer, int, Step]]) -> None:
+    """Take prepared steps of some items, each of an optimiser: all of them together, or none.
+
+    The locks of the items are acquired in one order, so that two optimisers do not wait for each
+    other.
+    """
+    commit = kernels.Commit()
+    with contextlib.ExitStack() as held:
+        for optimizer, k, step in sorted(steps, key=lambda of_step: id(of_step[0].items[of_step[1]])):
+            if step.parts:
+                held.enter_context(optimizer.items[k].updating(optimizer._tables[k] or {}))
+            for table, batch in step.parts:
+                table.add_step(commit, step.scalars, step.is_recorded, batch)
+            optimizer._track(k, step.options)
+            commit.add_copy(optimizer._steps[k : k + 1], optimizer._steps[k : k + 1] + 1)
+        commit.run()

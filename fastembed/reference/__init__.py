@@ -7,7 +7,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 
 from . import formats, halves, hashed, norms, optim, quantized, rules, statistics
 from ._nested import arithmetic, rounding
-from .bags import EmbeddingBag, embedding_bag, embedding_bag_backward
+from .bags import EmbeddingBag, EmbeddingCollection, embedding_bag, embedding_bag_backward, embedding_bags
 from .hashed import HashEmbedding, NgramEmbedding, NgramHash, hash_ids, murmur_hash
 from .layers import Embedding, Parameter, RowGrad
 from .ops import accumulate, gather, gather_add, gather_add_backward, resolve_ids, scatter_add
@@ -17,6 +17,7 @@ from .sequences import TokenPositionEmbedding
 __all__ = [
     "Embedding",
     "EmbeddingBag",
+    "EmbeddingCollection",
     "HashEmbedding",
     "NgramEmbedding",
     "NgramHash",
@@ -28,6 +29,7 @@ __all__ = [
     "arithmetic",
     "embedding_bag",
     "embedding_bag_backward",
+    "embedding_bags",
     "formats",
     "gather",
     "gather_add",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from . import ops
-from ._nested import arithmetic, flat, nest, rounding, shape
+from ._nested import arithmetic, flat, is_list, nest, rounding, shape
 from .layers import CallHandle, OneTable
 from .ops import Row, Table
 from .rules import dot, maximum, same
@@ -200,3 +201,125 @@ class EmbeddingBag(OneTable):
         rows, gradients, weights, weights_grad = backward_items(dout, table, ids, offsets, **self._arguments(per_sample_weights))
         self._accumulate_or_step({"weight": rows}, gradients, optimizer, self.scale_grad_by_freq, {"weight": weights})
         self.per_sample_weights_grad = None if weights_grad is None else nest(weights_grad, shape(ids))
+
+
+# Many tables
+
+Part = tuple[list[int], list[int], list[float] | None]  # of a feature: ids, first item of each bag, weights
+
+
+def _split(ids: list[int], offsets: list[int], weights: list[float] | None, n_features: int) -> list[Part]:
+    """The part of each feature."""
+    n_bags = (len(offsets) - 1) // n_features
+    parts: list[Part] = []
+    for k in range(n_features):
+        begin, end = offsets[k * n_bags], offsets[(k + 1) * n_bags]
+        starts = [offset - begin for offset in offsets[k * n_bags : (k + 1) * n_bags]]
+        parts.append((ids[begin:end], starts, None if weights is None else weights[begin:end]))
+    return parts
+
+
+def _side_by_side(bags_of_features: list[Callable[..., Table]], parts: list[Part]) -> Table:
+    """Row b: what each feature's function makes of its bag b."""
+    of_features = [bags_of(*part) if part[1] else [] for bags_of, part in zip(bags_of_features, parts, strict=True)]
+    return [list(itertools.chain(*rows)) for rows in zip(*of_features, strict=True)]
+
+
+def embedding_bags(
+    tables: list[Table],
+    ids: list[int],
+    offsets: list[int],
+    *,
+    mode: str = "sum",
+    per_sample_weights: list[float] | None = None,
+    bounds: str = "raise",
+    dtype: str = "float64",
+) -> Table:
+    """Row b of the result: bag b of each feature, side by side.
+
+    ``tables`` has the table of each feature. ``ids`` are those of one feature after the other, and
+    within one those of one bag after the other; ``offsets`` say where each bag begins, and where
+    the last one ends.
+    """
+
+    def bags_of(table: Table) -> Callable[..., Table]:
+        return lambda own, starts, weights: embedding_bag(
+            table, own, starts, mode=mode, per_sample_weights=weights, bounds=bounds, dtype=dtype
+        )
+
+    return _side_by_side([bags_of(table) for table in tables], _split(ids, offsets, per_sample_weights, len(tables)))
+
+
+class EmbeddingCollection:
+    """Tables by name; each feature is, for each sample, a bag of ids of one of them.
+
+    ``tables`` are nested lists, or bag layers; ``features`` gives the table of each feature. The
+    result of a call has one row for each sample: the features side by side.
+    """
+
+    def __init__(
+        self,
+        tables: dict[str, Any],
+        features: dict[str, str] | None = None,
+        *,
+        mode: str = "sum",
+        bounds: str = "raise",
+        dtype: str | dict[str, str] = "float64",
+    ) -> None:
+        dtypes = dtype if isinstance(dtype, dict) else dict.fromkeys(tables, dtype)
+        self.layers = {
+            name: EmbeddingBag.from_pretrained(table, mode=mode, bounds=bounds, dtype=dtypes[name]) if is_list(table) else table
+            for name, table in tables.items()
+        }
+        self.features = {name: name for name in tables} if features is None else dict(features)
+        self.per_sample_weights_grad: list[float] | None = None
+        self._parts: list[Part] | None = None
+
+    def __call__(self, ids: list[int], offsets: list[int], per_sample_weights: list[float] | None = None) -> Table:
+        """The bags of all features, for each sample side by side."""
+        self._parts = _split(ids, offsets, per_sample_weights, len(self.features))
+        return _side_by_side([self.layers[table] for table in self.features.values()], self._parts)
+
+    def backward(self, dout: Table, optimizers: dict[str, Any] | None = None) -> None:
+        """The gradient of the last call, accumulated in each table, or a step of its optimiser.
+
+        The contributions to a table are summed feature by feature, and within one in the order of
+        its ids. ``optimizers`` has the optimiser of each table.
+        """
+        if self._parts is None:
+            raise RuntimeError("backward needs ids: there was no call in train mode, and none were given")
+        columns = self._columns()
+        weights_grads: dict[str, list[float]] = {feature: [] for feature in self.features}
+        for table, layer in self.layers.items():
+            own = [(name, part) for (name, of), part in zip(self.features.items(), self._parts, strict=True) if of == table]
+            ids: list[int] = []
+            starts: list[int] = []
+            weights: list[float] = []
+            gradients: Table = []
+            for name, part in own:
+                starts += [len(ids) + start for start in part[1]]
+                ids += part[0]
+                weights += part[2] or []
+                gradients += [row[columns[name]] for row in dout]
+            if not starts:
+                continue
+            is_weighted = any(part[2] is not None for _, part in own)
+            optimizer = None if optimizers is None else optimizers[table]
+            layer.backward(gradients, ids, starts, weights if is_weighted else None, optimizer=optimizer)
+            grads = flat(layer.per_sample_weights_grad or [])
+            for name, part in own:
+                weights_grads[name] = list(itertools.islice(grads, len(part[0])))
+        is_weighted = any(part[2] is not None for part in self._parts)
+        self.per_sample_weights_grad = list(itertools.chain(*weights_grads.values())) if is_weighted else None
+
+    def _columns(self) -> dict[str, slice]:
+        """Where each feature lies in a row of the result."""
+        columns, end = {}, 0
+        for name, table in self.features.items():
+            begin, end = end, end + ops.width(self.layers[table].weight)
+            columns[name] = slice(begin, end)
+        return columns
+
+    def zero_grad(self) -> None:
+        for layer in self.layers.values():
+            layer.zero_grad()

@@ -1,1 +1,1 @@
-"""Tables: storage, initial values, pending updates of an optimiser, counts of look-ups."""
+"""Tables: storage, initial values, updates not applied yet, counts of look-ups, packed rows."""

@@ -8,7 +8,7 @@ import pytest
 
 import fastembed as fe
 from fastembed import bench
-from fastembed.bench import cases, peers, suite, workloads
+from fastembed.bench import cases, peers, suite, traces, workloads
 from fastembed.bench.peers import Contender
 from fastembed.bench.suite import Plan
 
@@ -28,7 +28,8 @@ def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):
 
 def test_what_runs_only_where_it_is_named():
     unusual = set(bench.WORKLOADS) - set(bench.USUAL)
-    assert all(name == "long-run" or name.startswith(("beside-", "second-core-")) for name in unusual)
+    large = {"long-run", "mlperf-int4-full", "mlperf-step-32"}
+    assert all(name in large or name.startswith(("beside-", "second-core-")) for name in unusual)
     assert {"long-run", "beside-gpt2-backward-zipf", "second-core-gpt2-backward-zipf"} <= unusual
 
 
@@ -54,7 +55,26 @@ def test_fastembed_beside_the_threads_of_torch():
     assert names == ["fastembed", "itself", "torch", "torch", "copy"]
 
 
-@pytest.mark.parametrize("name", ["gpt2-step-sgd", "gpt2-step-rowwise-adagrad", "gpt2-step-sparse-adam", "gpt2-step-adamw"])
+@pytest.mark.parametrize("name", ["bag-reuse", "many-tables", "mlperf-int4-full", "mlperf-int4"])
+def test_many_tables_have_one_answer(name):
+    workload = bench.WORKLOADS[name]
+    for case in workload.cases(True):
+        expected = workload.answer(case.inputs)
+        for contender in workload.contenders:
+            entry, _ = suite._set_up(contender, case, expected)
+            assert entry.status in ("ok", "absent"), (entry.name, entry.detail)
+
+
+def test_ids_repeat_as_said():
+    (ids,) = traces.reused(np.random.default_rng(0), 10_000_000, (1, 65_536))
+    counts = np.unique(ids, return_counts=True)[1]
+    for (low, high), share in traces.REUSE:
+        assert abs(np.mean((counts >= low) & (counts <= high)) - share) < 0.02
+
+
+@pytest.mark.parametrize(
+    "name", ["mlperf-step", "gpt2-step-sgd", "gpt2-step-rowwise-adagrad", "gpt2-step-sparse-adam", "gpt2-step-adamw"]
+)
 def test_steps_are_timed_after_a_warm_up_and_peers_give_the_same_tables(name):
     workload = bench.WORKLOADS[name]
     case = next(workload.cases(True))

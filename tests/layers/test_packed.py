@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import fastembed as fe
 from fastembed import checkpoint
 from fastembed._kernels import backend
-from fastembed.layers.packed import FORMATS
 from fastembed.reference import formats as reference
+from fastembed.tables.packed import FORMATS
 
 pytestmark = pytest.mark.on_reference
 

@@ -4,6 +4,7 @@ from .backward import BACKWARD, add_in_order
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
 from .beside import against_itself
+from .collection import MANY, MANY_IN_PLACE, MANY_STEP, N_COLS, many_answer, many_step_answer
 from .forward import FORWARD, FRESH, READ
 from .half import (
     HALF_BAG,
@@ -34,9 +35,13 @@ __all__ = [
     "HALF_STEP",
     "HASHED",
     "IMPORT",
+    "MANY",
+    "MANY_IN_PLACE",
+    "MANY_STEP",
     "MAPPED",
     "NEAREST",
     "NORM",
+    "N_COLS",
     "ONE_NAME",
     "ONE_TOKEN",
     "OURS",
@@ -58,6 +63,8 @@ __all__ = [
     "hash_answer",
     "long_run",
     "long_run_answer",
+    "many_answer",
+    "many_step_answer",
     "mapped_answer",
     "nearest_answer",
     "norm_answer",

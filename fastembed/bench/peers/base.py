@@ -42,6 +42,11 @@ class Inputs:
     ids : sequence of int64 ndarray, each of shape (B, T) or of one shape of the workload's own
     douts : sequence of ndarray of shape (B, T, C)
         Gradients, for work that needs them; batch k has number k modulo their length.
+    tables : sequence of ndarray
+        Of many features, for work on many tables; ``ids`` are then those of one table after the
+        other, and ``douts`` of shape (B, sum of C).
+    lengths : ndarray of int64
+        How many ids each bag has, then, B bags of each table.
     path : str
         The file that holds ``wte``, for work on files.
     is_cold : bool
@@ -52,8 +57,15 @@ class Inputs:
     wpe: Array = field(default_factory=lambda: np.empty((0, 0)))
     ids: Sequence[Array] = ()
     douts: Sequence[Array] = ()
+    tables: Sequence[Array] = ()
+    lengths: Array = field(default_factory=lambda: np.empty(0, np.int64))
     path: str = ""
     is_cold: bool = False
+
+    @functools.cached_property
+    def offsets(self) -> Array:
+        """Where each bag of many tables begins, and where the last one ends."""
+        return np.concatenate(([0], np.cumsum(self.lengths)))
 
     @functools.cached_property
     def stacked(self) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,12 @@ def _torch_index_select(inputs: Inputs) -> Call:
 
 
 def fbgemm_table(table: Array, optimizer: str = "EXACT_SGD", **options: Any) -> Any:
-    """fbgemm's table-batched embedding on the CPU, with one table and one of its optimisers."""
+    """`fbgemm_tables` of one table."""
+    return fbgemm_tables([table], optimizer, **options)
+
+
+def fbgemm_tables(tables: Sequence[Array], optimizer: str = "EXACT_SGD", **options: Any) -> Any:
+    """fbgemm's table-batched embedding on the CPU, with copies of tables, and an optimiser."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.ERROR)  # the constructor logs each of its settings
@@ -84,9 +89,10 @@ def fbgemm_table(table: Array, optimizer: str = "EXACT_SGD", **options: Any) -> 
             SplitTableBatchedEmbeddingBagsCodegen,
         )
 
-        spec = [(*table.shape, EmbeddingLocation.HOST, ComputeDevice.CPU)]
+        spec = [(*table.shape, EmbeddingLocation.HOST, ComputeDevice.CPU) for table in tables]
         bags = SplitTableBatchedEmbeddingBagsCodegen(spec, optimizer=EmbOptimType[optimizer], **options)
-        bags.split_embedding_weights()[0].copy_(torch.from_numpy(table))
+        for own, table in zip(bags.split_embedding_weights(), tables, strict=True):
+            own.copy_(torch.from_numpy(table))
     return bags
 
 

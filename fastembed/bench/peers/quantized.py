@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,26 +60,33 @@ def _torch(bits: int, is_own: bool) -> Contender:
     return Contender("torch", "ops.quantized of its own memory" if is_own else "ops.quantized of NumPy's memory", setup)
 
 
+def fbgemm_packed(tables: Sequence[Array], n_cols: int, bits: int) -> Any:
+    """fbgemm's table-batched embedding for inference, with copies of tables of packed rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger().setLevel(logging.ERROR)  # the constructor logs each of its settings
+        import torch
+        from fbgemm_gpu.split_embedding_configs import SparseType
+        from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+        from fbgemm_gpu.split_table_batched_embeddings_ops_inference import IntNBitTableBatchedEmbeddingBagsCodegen
+
+        spec = [("", len(table), n_cols, SparseType[f"INT{bits}"], EmbeddingLocation.HOST) for table in tables]
+        bags = IntNBitTableBatchedEmbeddingBagsCodegen(spec, device="cpu", output_dtype=SparseType.FP32)
+        bags.initialize_weights()
+    n_bytes = n_cols * bits // 8
+    for (elements, scales_and_biases), packed in zip(bags.split_embedding_weights(), tables, strict=True):
+        trailers = np.ascontiguousarray(packed[:, n_bytes:]).view(np.float32 if bits == 8 else np.float16).astype(np.float16)
+        elements.copy_(torch.from_numpy(packed[:, :n_bytes]))
+        scales_and_biases.copy_(torch.from_numpy(trailers.view(np.uint8)))
+    return bags
+
+
 def _fbgemm(bits: int) -> Contender:
     def setup(inputs: Inputs) -> Call:
         import torch
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.getLogger().setLevel(logging.ERROR)  # the constructor logs each of its settings
-            from fbgemm_gpu.split_embedding_configs import SparseType
-            from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
-            from fbgemm_gpu.split_table_batched_embeddings_ops_inference import IntNBitTableBatchedEmbeddingBagsCodegen
-
-            spec = [("", *inputs.wte.shape, SparseType[f"INT{bits}"], EmbeddingLocation.HOST)]
-            bags = IntNBitTableBatchedEmbeddingBagsCodegen(spec, device="cpu", output_dtype=SparseType.FP32)
-            bags.initialize_weights()
         packed = QuantizedEmbedding.from_float(inputs.wte, bits=bits).packed
-        n_bytes = inputs.wte.shape[1] * bits // 8
-        trailers = np.ascontiguousarray(packed[:, n_bytes:]).view(np.float32 if bits == 8 else np.float16).astype(np.float16)
-        ((elements, scales_and_biases),) = bags.split_embedding_weights()
-        elements.copy_(torch.from_numpy(packed[:, :n_bytes]))
-        scales_and_biases.copy_(torch.from_numpy(trailers.view(np.uint8)))
+        bags = fbgemm_packed([packed], inputs.wte.shape[1], bits)
         ids = [torch.from_numpy(ids.ravel().astype(np.int32)) for ids in inputs.ids]
         offsets = torch.arange(len(inputs.ids[0]) + 1, dtype=torch.int32) * inputs.ids[0].shape[1]
         return lambda k: bags(ids[k], offsets)
