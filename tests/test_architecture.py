@@ -68,7 +68,7 @@ def test_nothing_imports_upward():
 
 
 def test_adapters_use_the_public_names_only():
-    """But JAX, whose compiled programs call the C below the public functions, checked as those are."""
+    """But JAX, whose compiled programs call the C below public functions, checked as those are."""
     public = {"adapters", "__init__", "optim", "_typing"}
     for name, tree in modules():
         if name.startswith("adapters/"):
@@ -104,4 +104,6 @@ def test_the_backends_have_the_same_calls():
     (calls,) = (ast.literal_eval(node.value) for node in trees["_kernels/on_c"].body if isinstance(node, ast.Assign))
     body = trees["_kernels/on_reference"].body
     names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {"N_SCALARS"}
+    imported = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "rows_on_reference"]
+    names |= {alias.name for node in imported for alias in node.names}
     assert {name for name in names if not name.startswith("_")} == set(calls) - {"select_isa"}

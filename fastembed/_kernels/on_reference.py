@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import reference
 from .packing import Packing
+from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, products, sum_powers  # noqa: F401
 
 Array = np.ndarray[Any, Any]
 
@@ -377,52 +378,6 @@ def ngram_rows(mixes: Array, heads: Array) -> Array:
 
 def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
     out[...] = table[ngram_rows(mixes, heads)]
-
-
-def norm_rows(rows: Array, grads: Array | None, is_layer: bool, eps: float) -> None:
-    dtype = str(rows.dtype)
-    for i, row in enumerate(rows.tolist()):
-        normed, scale = reference.norms.normalise(row, is_layer, eps, dtype)
-        rows[i] = normed
-        if grads is not None:
-            grads[i] = reference.norms.backward(grads[i].tolist(), normed, scale, is_layer, dtype)
-
-
-def dropout(rows: Array, p: float, seed: int, call: int) -> None:
-    rows[...] = np.array(reference.norms.drop(rows.tolist(), p, seed, call, str(rows.dtype)), rows.dtype).reshape(rows.shape)
-
-
-def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:
-    round_ = reference.rounding(str(table.dtype))
-    pairs = zip(rows, places, strict=True)
-    products = [0.0 if r < 0 else reference.rules.dot(table[r].tolist(), grads[p].tolist(), round_) for r, p in pairs]
-    return np.array(products, table.dtype)
-
-
-def products(rows: Array, queries: Array) -> tuple[Array, Array]:
-    round_, lists = reference.rounding(str(rows.dtype)), rows.tolist()
-    with_queries = [[reference.rules.dot(row, query, round_) for row in lists] for query in queries.tolist()]
-    squares = [reference.rules.dot(row, row, round_) for row in lists]
-    return np.array(with_queries, rows.dtype).reshape(len(queries), len(rows)), np.array(squares, rows.dtype)
-
-
-def sum_powers(rows: Array, p: float) -> Array:
-    return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)
-
-
-def below(rows: Array, factors: Array, offsets: Array, limits: Array) -> Array:
-    with np.errstate(all="ignore"):
-        return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
-
-
-def code_bounds(codes: Array, terms: Array, numbers: Array, factors: tuple[float, float, float, float]) -> Array:
-    scales, errors, lengths, offsets = terms
-    scale, *of_others = map(np.float32, factors)
-    products = (codes.astype(np.int64) @ numbers.astype(np.int64)).astype(np.float32)
-    with np.errstate(all="ignore"):
-        costs = offsets + scale * (scales * products)
-        error = of_others[0] * errors + of_others[1] * lengths + of_others[2] * offsets
-        return np.stack([costs - error, costs + error])
 
 
 def xla_handlers() -> dict[str, object]:
