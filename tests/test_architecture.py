@@ -30,6 +30,7 @@ OPTIONAL = {
     "adapters/sklearn": {"sklearn"},
     "adapters/jax/": {"jax"},
     "cli/progress": {"tqdm"},
+    "bench/beside": {"torch"},
     "bench/plot": {"matplotlib"},
     "bench/report": {"matplotlib"},
     "adapters/torch/": {"torch", "ml_dtypes"},

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import reference
 from . import cases, peers, traces
+from .beside import against_itself
 from .cases import Case, uniform, zipf
 from .peers import Contender, Inputs
 from .timing import Answer
@@ -281,7 +282,7 @@ def _against_itself(workload: Workload, is_beside: bool) -> Workload:
         workload,
         id=f"{prefix}-{workload.id}",
         what=f"{workload.what}; {where}, against one thread",
-        contenders=peers.against_itself(workload.contenders, is_beside),
+        contenders=against_itself(workload.contenders, is_beside),
         is_usual=False,
     )
 

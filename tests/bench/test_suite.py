@@ -9,6 +9,7 @@ import pytest
 import fastembed as fe
 from fastembed import bench
 from fastembed.bench import cases, peers, suite, traces, workloads
+from fastembed.bench.beside import against_itself
 from fastembed.bench.peers import Contender
 from fastembed.bench.suite import Plan
 
@@ -39,7 +40,7 @@ def test_fastembed_against_itself_with_one_thread():
     def setup(inputs):
         return lambda k: seen.append(fe.get_num_threads())
 
-    ours, itself = peers.against_itself((Contender("fastembed", "counts", setup), Contender("torch", "other", setup)), False)
+    ours, itself = against_itself((Contender("fastembed", "counts", setup), Contender("torch", "other", setup)), False)
     with fe.threads(3):
         for contender in (ours, itself):
             assert contender.ready(peers.Inputs()).seconds([0, 1]) > 0

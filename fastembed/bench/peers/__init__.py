@@ -3,7 +3,6 @@
 from .backward import BACKWARD, add_in_order
 from .bags import BAGS, bag_answer
 from .base import OURS, PEERS, Contender, Inputs, set_threads, version
-from .beside import against_itself
 from .collection import MANY, MANY_IN_PLACE, MANY_STEP, N_COLS, many_answer, many_step_answer
 from .forward import FORWARD, FRESH, READ
 from .half import (
@@ -54,7 +53,6 @@ __all__ = [
     "Contender",
     "Inputs",
     "add_in_order",
-    "against_itself",
     "bag_answer",
     "half_bag_answer",
     "half_forward_answer",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ... import threads
-from ..timing import Ready
-from .base import OURS, Contender, Inputs
+from .. import threads
+from .peers import OURS, Contender, Inputs
+from .timing import Ready
 
 ITSELF = "itself"  # fastembed with one thread, as a peer
 
