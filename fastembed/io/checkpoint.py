@@ -70,6 +70,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     ...     checkpoint.save(f"{folder}/model.safetensors", layer.state_dict(), {"note": "first"})
     ...     tensors, description = checkpoint.load(f"{folder}/model.safetensors")
     >>> layer.load_state_dict(tensors)
+    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
     >>> description
     {'note': 'first'}
     """
@@ -164,6 +165,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     ...     checkpoint.save_state(f"{folder}/run.safetensors", state)
     ...     state = checkpoint.load_state(f"{folder}/run.safetensors")
     >>> layer.load_state_dict(state["layer"])
+    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
     >>> opt.load_state_dict(state["optimizer"])
     """
     leaves: dict[str, Any] = {}
