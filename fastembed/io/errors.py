@@ -1,10 +1,15 @@
-"""CheckpointError: a file is not what it should be; and MemoryErrors that Python or NumPy lost."""
+"""What readers of files raise: CheckpointError, and MemoryErrors that Python or NumPy lost."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
+
+from .._messages import first_few, shown
+
+T = TypeVar("T")
 
 # Of a TypeError where a path cannot be looked at, and of a RuntimeError where a file has no lock.
 _WITHOUT_MEMORY = (f"not {type(Path()).__name__}", "can't allocate")
@@ -27,3 +32,16 @@ def memory_errors() -> Iterator[None]:
         if isinstance(error, SystemError) or any(text in str(error) for text in _WITHOUT_MEMORY):
             raise MemoryError(f"no memory: {error}") from error
         raise
+
+
+def need_regular_file(path: Path) -> None:
+    """OSError if a path is that of something else: to open a pipe might wait for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a regular file")
+
+
+def tensor_of(tensors: Mapping[str, T], name: str) -> T:
+    """The tensor of that name; KeyError with some of the names there are."""
+    if name not in tensors:
+        raise KeyError(f"no tensor {shown(name)}, but {first_few(sorted(tensors))}")
+    return tensors[name]

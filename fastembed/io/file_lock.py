@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import journal
 from .atomic import beside
+from .errors import need_regular_file
 
 try:
     import fcntl
@@ -30,8 +31,7 @@ def lock_file(path: Path, mode: str) -> FileIO:
     It unlocks when it is closed or dropped. (A descriptor by number would stay locked if a signal
     came before it is stored.)
     """
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is not a regular file")
+    need_regular_file(path)
     while True:
         lock = open(str(path), "r+b" if mode == "r+" else "rb", buffering=0)  # noqa: SIM115 - it is returned
         try:

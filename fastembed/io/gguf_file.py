@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _checks
-from .._messages import first_few, shown
+from .._messages import shown
 from ..reference.formats.gguf import LAYOUTS
-from .errors import CheckpointError, memory_errors
+from .errors import CheckpointError, memory_errors, need_regular_file, tensor_of
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -202,7 +202,7 @@ class GGUFFile:
         TypeError
             Its type is not read.
         """
-        tensor = self._tensor(name)
+        tensor = tensor_of(self.tensors, name)
         if tensor.format not in _SIZES:
             raise TypeError(f"tensor {shown(name)} is of {tensor.format}, which is not read")
         if tensor.format in LAYOUTS:
@@ -211,11 +211,6 @@ class GGUFFile:
         else:
             dtype, shape = self._plain_dtype(tensor.format), tensor.shape
         return np.ndarray(shape, dtype, self._data[tensor.path], tensor.start)
-
-    def _tensor(self, name: str) -> GGUFTensor:
-        if name not in self.tensors:
-            raise KeyError(f"no tensor {shown(name)}, but {first_few(sorted(self.tensors))}")
-        return self.tensors[name]
 
     def _plain_dtype(self, format: str) -> np.dtype[Any]:
         return _checks.dtype(format) if format == "bfloat16" else np.dtype(format).newbyteorder("<")
@@ -291,8 +286,7 @@ def _named(path: Path, stem: str, count: int) -> Iterator[Path]:
 
 
 def _open_part(path: Path) -> tuple[dict[str, Any], dict[str, GGUFTensor], mmap.mmap]:
-    if path.exists() and not path.is_file():  # to open a pipe might wait for ever
-        raise OSError(f"{path} is not a regular file")
+    need_regular_file(path)
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise CheckpointError(f"{path} is not a GGUF file, or is damaged: it is empty")

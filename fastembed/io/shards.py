@@ -14,7 +14,7 @@ import numpy as np
 
 from .._messages import first_few, shown
 from . import safetensors_file
-from .errors import CheckpointError, memory_errors
+from .errors import CheckpointError, memory_errors, need_regular_file, tensor_of
 from .safetensors_file import Tensor
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class Shards:
         ImportError
             ml_dtypes is needed and not installed.
         """
-        if name not in self.tensors:
-            raise KeyError(f"no tensor {shown(name)}, but {first_few(sorted(self.tensors))}")
-        tensor = self.tensors[name]
+        tensor = tensor_of(self.tensors, name)
         dtype = tensor.numpy_dtype()
         if dtype is None:
             raise TypeError(f"tensor {shown(name)} is of {shown(tensor.dtype, str)}, which NumPy and ml_dtypes lack")
@@ -112,7 +110,7 @@ def open_shards(path: str | os.PathLike[str]) -> Shards:
 
 def _weight_map(path: Path) -> dict[str, list[str]]:
     """The tensors of each file that an index names."""
-    _refuse_other_than_files(path)
+    need_regular_file(path)
     with open(path, "rb") as file:
         text = file.read(_MAX_INDEX + 1)
     try:
@@ -132,13 +130,8 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
         raise CheckpointError(f"{path} is not an index of safetensors files, or is damaged: {error!s:.500}") from error
 
 
-def _refuse_other_than_files(path: Path) -> None:
-    if path.exists() and not path.is_file():  # to open a pipe might wait for ever
-        raise OSError(f"{path} is not a regular file")
-
-
 def _open_shard(path: Path) -> tuple[dict[str, Tensor], mmap.mmap]:
-    _refuse_other_than_files(path)
+    need_regular_file(path)
     if not path.exists():
         raise CheckpointError(f"{path} is missing")
     with open(path, "rb") as file:

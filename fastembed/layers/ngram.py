@@ -162,18 +162,17 @@ class NgramEmbedding(OneTable):
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight = self.tables["weight"]
         mixes = self._hash.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
-        n_cols = self._hash.width * self.embedding_dim
-        result = _checks.output(out, (*mixes.shape[:-1], n_cols), self.dtype, table=weight, ids=ids, history=history)
-        by_row = result.reshape(*result.shape[:-1], self._hash.width, self.embedding_dim)
+        shape = *mixes.shape[:-1], self._hash.width, self.embedding_dim
+        result, by_row = _output(out, shape, self.dtype, table=weight, ids=ids, history=history)
         if self._fast_path and _checks.is_readable_in_place(weight, self.dtype):
-            _look_up(weight, mixes, self._hash, by_row)
+            kernels.ngram_gather(weight, mixes, self._hash.heads, by_row)
         else:
             self._look_up_rows(mixes, by_row)
         return result if out is None else out, self._handle(ids, history, lengths, cu_seqlens)
 
     def _look_up_rows(self, mixes: Array, by_row: Array) -> None:
         """A look-up by numbers of rows, which pending updates, counts and prefetches need."""
-        rows = _rows(self._hash, mixes)
+        rows = kernels.ngram_rows(mixes, self._hash.heads)
         self.storage.prefetch(rows)
         with self.up_to_date({"weight": rows}):
             lookup.gather(self.tables["weight"], rows, out=by_row)
@@ -268,23 +267,16 @@ class PackedNgramEmbedding:
     ) -> Array:
         """The rows of each token side by side, float32 of shape (..., T, W D)."""
         mixes = self.hash.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
-        n_cols = self.table.embedding_dim
-        result = _checks.output(
-            out, (*mixes.shape[:-1], self.hash.width * n_cols), np.dtype(np.float32), ids=ids, history=history
-        )
-        by_row = result.reshape(*result.shape[:-1], self.hash.width, n_cols)
-        self.table(_rows(self.hash, mixes), out=by_row)
+        shape = *mixes.shape[:-1], self.hash.width, self.table.embedding_dim
+        result, by_row = _output(out, shape, np.dtype(np.float32), ids=ids, history=history)
+        self.table(kernels.ngram_rows(mixes, self.hash.heads), out=by_row)
         return result if out is None else out
 
     def __repr__(self) -> str:
         return f"PackedNgramEmbedding({self.hash!r}, {self.table!r})"
 
 
-def _rows(hash: NgramHash, mixes: Array) -> Array:
-    """The rows of mixes, int64 of shape (..., T, W)."""
-    return kernels.ngram_rows(mixes, hash.heads)
-
-
-def _look_up(table: Array, mixes: Array, hash: NgramHash, by_row: Array) -> None:
-    """The rows of mixes, block by block as they are computed."""
-    kernels.ngram_gather(table, mixes, hash.heads, by_row)
+def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], **read: Any) -> tuple[Array, Array]:
+    """The array for a result, rows of a token side by side; and its view of ``shape``, by rows."""
+    result = _checks.output(out, (*shape[:-2], shape[-2] * shape[-1]), dtype, **read)
+    return result, result.reshape(shape)
