@@ -16,11 +16,11 @@ from .tables.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
-    from .functional.ngram import NgramHash
-    from .io.gguf_file import open_gguf
-    from .io.shards import open_shards
+    from .functional.ngram.hash import NgramHash
+    from .io.formats.gguf_file import open_gguf
+    from .io.formats.shards import open_shards
     from .layers.bag import EmbeddingBag
-    from .layers.collection import EmbeddingCollection
+    from .layers.groups.collection import EmbeddingCollection
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
@@ -71,10 +71,10 @@ _version.warn_of_namesake()
 _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
-    "EmbeddingCollection": "layers.collection",
+    "EmbeddingCollection": "layers.groups.collection",
     "HashEmbedding": "layers.hashed",
     "NgramEmbedding": "layers.ngram",
-    "NgramHash": "functional.ngram",
+    "NgramHash": "functional.ngram.hash",
     "PackedNgramEmbedding": "layers.ngram",
     "PackedTable": "tables.packed",
     "Parameter": "optim",
@@ -83,8 +83,8 @@ _NAMES = {
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",
     "murmur_hash": "layers.hashed",
-    "open_gguf": "io.gguf_file",
-    "open_shards": "io.shards",
+    "open_gguf": "io.formats.gguf_file",
+    "open_shards": "io.formats.shards",
 }
 
 

@@ -1,6 +1,6 @@
-"""Nearest rows: the public name of `fastembed.functional.search` and its index."""
+"""Nearest rows: the public names of `fastembed.functional.search`."""
 
-from .functional.search import METRICS, Nearest, Rows, Searchable
-from .functional.search_index import SearchIndex
+from .functional.search.index import SearchIndex
+from .functional.search.nearest import METRICS, Nearest, Rows, Searchable
 
 __all__ = ["METRICS", "Nearest", "Rows", "SearchIndex", "Searchable"]

@@ -14,10 +14,10 @@ import numpy as np
 from .. import _checks
 from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
-from . import foreign_files, safetensors_file
 from .atomic import replacing, temporary_folder, writable_path
 from .errors import CheckpointError, memory_errors
-from .safetensors_file import Tensor
+from .formats import foreign_files, safetensors_file
+from .formats.safetensors_file import Tensor
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike

@@ -15,7 +15,7 @@ from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.batch import batch_of
-from ..functional.ngram import NgramHash
+from ..functional.ngram.hash import NgramHash
 from ..tables.storage import Storage
 from .one_table import OneTable
 

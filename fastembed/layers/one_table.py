@@ -133,7 +133,7 @@ class OneTable(Layer):
          [1. 2.]]
         >>> folder.cleanup()
         """
-        from ..io import mapped
+        from ..io.mapped import table as mapped
 
         return cls._from_mapped(mapped.MappedFiles(path, mode, name, snapshot), **options)
 
@@ -189,7 +189,7 @@ class OneTable(Layer):
         [0.  0.5]
         >>> folder.cleanup()
         """
-        from ..io import mapped
+        from ..io.mapped import table as mapped
 
         n_rows, n_cols = (_checks.size(f"shape[{k}]", n) for k, n in enumerate(_checks.pair("shape", shape)))
         padding = _checks.padding_idx(options.get("padding_idx"), n_rows)

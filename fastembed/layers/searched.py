@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _checks
-from ..functional.search import Nearest, TableRows
-from ..functional.search_index import SearchIndex
+from ..functional.search.index import SearchIndex
+from ..functional.search.nearest import Nearest, TableRows
 from .differentiable import Differentiable
 
 if TYPE_CHECKING:

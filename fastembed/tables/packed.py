@@ -15,11 +15,11 @@ from .._kernels.backend import kernels
 from .._kernels.packing import Packing
 from ..functional import bags as bag_ops
 from ..functional import lookup
-from ..functional.search import Searchable
+from ..functional.search.nearest import Searchable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
-    from ..io.gguf_file import GGUFFile
+    from ..io.formats.gguf_file import GGUFFile
 
 _MOST_COLS = 1 << 48  # of a row: its bytes are a number of 64 bits
 _BLOCK_SIZE = 32  # elements that share a scale, unless it is given
@@ -217,7 +217,7 @@ class PackedTable(PackedRows):
         TypeError, ValueError
             It has another format, or not two axes.
         """
-        from ..io.gguf_file import GGUFFile, open_gguf
+        from ..io.formats.gguf_file import GGUFFile, open_gguf
 
         opened = file if isinstance(file, GGUFFile) else open_gguf(file)
         array, tensor = opened.array(name), opened.tensors[name]

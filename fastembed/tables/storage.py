@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..functional.search_index import Indexed, SearchIndex
+from ..functional.search.index import Indexed, SearchIndex
 
 if TYPE_CHECKING:
     from .._kernels.backend import kernels

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fastembed as fe
 from fastembed import reference
 from fastembed._kernels import backend
-from fastembed.functional import ngram_layouts
+from fastembed.functional.ngram import layouts
 
 pytestmark = pytest.mark.on_reference
 
@@ -204,11 +204,11 @@ def test_primes():
     sieve[:2] = False
     for k in range(2, 142):
         sieve[k * k :: k] = False
-    assert [n for n in range(20_000) if ngram_layouts.is_prime(n)] == np.flatnonzero(sieve).tolist()
+    assert [n for n in range(20_000) if layouts.is_prime(n)] == np.flatnonzero(sieve).tolist()
     # Strong pseudoprimes to the first bases (Jaeschke, 1993), a Carmichael number, large primes.
     composite = (561, 2047, 3215031751, 3825123056546413051, 2**61 - 3, (2**31 - 1) ** 2)
-    assert not any(ngram_layouts.is_prime(n) for n in composite)
-    assert all(ngram_layouts.is_prime(n) for n in (2**31 - 1, 2**61 - 1, 2**63 - 25, 2**64 - 59, 10**18 + 9))
+    assert not any(layouts.is_prime(n) for n in composite)
+    assert all(layouts.is_prime(n) for n in (2**31 - 1, 2**61 - 1, 2**63 - 25, 2**64 - 59, 10**18 + 9))
 
 
 # ---- what is refused ----

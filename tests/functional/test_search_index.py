@@ -15,7 +15,7 @@ from test_search import drawn_table
 
 import fastembed as fe
 from fastembed._kernels import backend, on_reference
-from fastembed.functional import search_index
+from fastembed.functional.search.index import SearchIndex
 
 KINDS = ("apart", "integers", "equal", "near", "odd")
 
@@ -152,10 +152,8 @@ def test_writes_of_the_layer(write):
 def test_only_the_rows_written_are_converted_again(monkeypatch):
     layer = fe.Embedding(500, 8, rng=0)
     index, places = layer.build_index(), []
-    convert = search_index.SearchIndex._convert
-    monkeypatch.setattr(
-        search_index.SearchIndex, "_convert", lambda self, place, rows: places.append(place) or convert(self, place, rows)
-    )
+    convert = SearchIndex._convert
+    monkeypatch.setattr(SearchIndex, "_convert", lambda self, place, rows: places.append(place) or convert(self, place, rows))
     layer.nearest(0, 1, index=index)
     assert places == []
     layer.set_rows([3, 499, 3], 1.0)

@@ -9,7 +9,7 @@ from searches import METRICS, each_metric, layer_of
 
 import fastembed as fe
 from fastembed._kernels import backend
-from fastembed.functional import search
+from fastembed.functional.search import nearest
 
 pytestmark = pytest.mark.on_reference
 
@@ -85,7 +85,7 @@ def test_large_tables_agree_with_a_sort_of_all_scores(metric, dtype):
     np.testing.assert_allclose(found.scores, -expected if metric == "l2" else expected, rtol=1e-12)
 
 
-class Computed(search.Searchable):
+class Computed(nearest.Searchable):
     """A table that is nowhere: rows are made when they are read."""
 
     num_embeddings, embedding_dim = 100_000, 16
@@ -100,13 +100,13 @@ class Computed(search.Searchable):
 
 @large
 def test_anything_with_rows_can_be_searched_block_by_block(monkeypatch):
-    monkeypatch.setattr(search, "_ONE_PASS_BYTES", 1 << 20)
+    monkeypatch.setattr(nearest, "_ONE_PASS_BYTES", 1 << 20)
     table = Computed()
     found = table.nearest([5, 99_999], 3, "l2", exclude_queries=True)
     whole = layer_of(Computed()._float_rows(0, 100_000)).nearest([5, 99_999], 3, "l2", exclude_queries=True)
     assert (found.ids == whole.ids).all()
     assert table.analogy(1, 2, 3).ids.shape == (1,)
-    n_most = search._ONE_PASS_BYTES // (16 * 4)
+    n_most = nearest._ONE_PASS_BYTES // (16 * 4)
     assert all(0 <= end - first <= n_most for first, end in table.reads)
     blocks = [(first, end) for first, end in table.reads if end - first > 1][: -(-100_000 // n_most)]
     assert [end for _, end in blocks[:-1]] == [first for first, _ in blocks[1:]]

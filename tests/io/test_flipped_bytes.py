@@ -10,8 +10,8 @@ from mapped_tables import D, V, leave_journal, optimizer_of, train
 import fastembed as fe
 from fastembed import checkpoint
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import record
 from fastembed.io.atomic import beside
+from fastembed.io.mapped import record
 
 pytestmark = pytest.mark.on_reference
 

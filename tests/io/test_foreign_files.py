@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import fastembed as fe
 from fastembed import checkpoint, cli
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import safetensors_file, tensor_file
+from fastembed.io.formats import safetensors_file, tensor_file
 
 pytestmark = pytest.mark.on_reference
 

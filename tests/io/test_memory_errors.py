@@ -6,8 +6,8 @@ import pytest
 
 import fastembed as fe
 from fastembed import checkpoint
-from fastembed.io import journal
 from fastembed.io.errors import memory_errors
+from fastembed.io.mapped import journal
 
 pytestmark = pytest.mark.on_reference
 

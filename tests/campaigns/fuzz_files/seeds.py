@@ -12,7 +12,7 @@ import numpy as np
 
 import fastembed as fe
 from fastembed import checkpoint
-from fastembed.io import journal
+from fastembed.io.mapped import journal
 from fastembed.microgpt.training import Options, Run
 
 

@@ -10,7 +10,8 @@ from mapped_tables import D, V, leave_journal, optimizer_of, state_in, state_of,
 
 import fastembed as fe
 from fastembed import checkpoint
-from fastembed.io import atomic, file_lock
+from fastembed.io import atomic
+from fastembed.io.mapped import file_lock
 
 pytestmark = pytest.mark.on_reference
 

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 import fastembed as fe
 from fastembed.checkpoint import CheckpointError
-from fastembed.io import journal, record
 from fastembed.io.atomic import beside
+from fastembed.io.mapped import journal, record
 
 pytestmark = pytest.mark.on_reference
 

@@ -10,7 +10,8 @@ from common import same_bits
 
 import fastembed as fe
 from fastembed._kernels import backend
-from fastembed.io import mapping, tensor_file
+from fastembed.io.formats import tensor_file
+from fastembed.io.mapped import mapping
 
 pytestmark = pytest.mark.on_reference
 

@@ -8,7 +8,7 @@ from common import same_bits
 from mapped_tables import D, V, optimizer_of, state_of, train
 
 import fastembed as fe
-from fastembed.io import journal
+from fastembed.io.mapped import journal
 
 pytestmark = pytest.mark.on_reference
 

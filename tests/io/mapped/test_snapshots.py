@@ -11,7 +11,7 @@ from mapped_tables import D, V, leave_journal, optimizer_of, train
 
 import fastembed as fe
 from fastembed._kernels import backend
-from fastembed.io import mapping
+from fastembed.io.mapped import mapping
 
 pytestmark = pytest.mark.on_reference
 

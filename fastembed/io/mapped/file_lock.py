@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
+from ..atomic import beside
+from ..errors import need_regular_file
 from . import journal
-from .atomic import beside
-from .errors import need_regular_file
 
 try:
     import fcntl

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _checks
+from ... import _checks
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _INT64_MAX = _checks.INT64_MAX
 _MASK64 = 2**64 - 1

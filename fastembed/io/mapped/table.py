@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _checks
-from .._kernels.backend import kernels
-from ..functional import lookup
-from ..functional.search_index import Indexed
-from . import journal, mapping, safetensors_file, tensor_file
+from ... import _checks
+from ..._kernels.backend import kernels
+from ...functional import lookup
+from ...functional.search.index import Indexed
+from ..atomic import beside, flush_folder, inode_at, writable_path
+from ..errors import CheckpointError, memory_errors
+from ..formats import safetensors_file, tensor_file
+from ..formats.tensor_file import Fill, Place, fill_from, fill_with, new_file
+from . import journal, mapping
 from . import record as records
-from .atomic import beside, flush_folder, inode_at, writable_path
-from .errors import CheckpointError, memory_errors
 from .file_lock import Locks, NoLocks, lock_and_recover, no_flush
 from .mapping import File
 from .record import NO_RECORD
-from .tensor_file import Fill, Place, fill_from, fill_with, new_file
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from .. import _checks
-from .._messages import shown
+from ... import _checks
+from ..._messages import shown
+from ..atomic import beside, flush_folder, open_new
+from ..errors import CheckpointError
 from . import foreign_files, safetensors_file
-from .atomic import beside, flush_folder, open_new
-from .errors import CheckpointError
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _MAX_HEADER, _MAX_ENTRIES = 16 << 20, 100_000  # of safetensors: bytes of the header, and tensors
 _MAX_NPY_HEADER = 1 << 16  # bytes

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .. import _checks
-from .._kernels.backend import kernels
-from . import ngram_layouts
+from ... import _checks
+from ..._kernels.backend import kernels
+from . import layouts
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike
+    from ..._typing import Array, ArrayLike
 
 _INT64_MAX = _checks.INT64_MAX
 
@@ -79,14 +79,14 @@ class NgramHash:
         unsigned: bool = False,
     ) -> None:
         wraps = _checks.flag("unsigned", unsigned)
-        factors = ngram_layouts.integers("multipliers", multipliers, 1, 0, 2**64 - 1 if wraps else _INT64_MAX).tolist()
+        factors = layouts.integers("multipliers", multipliers, 1, 0, 2**64 - 1 if wraps else _INT64_MAX).tolist()
         if not 2 <= len(factors) <= 64:
             raise ValueError(f"multipliers must be 2 to 64 numbers, got {len(factors)}")
-        self._heads, self._shape, self._n_rows = ngram_layouts.heads(head_sizes, offsets, len(factors))
+        self._heads, self._shape, self._n_rows = layouts.heads(head_sizes, offsets, len(factors))
         self._set_tokens(token_map, vocab_size, factors, wraps)
         self._multipliers = np.array(factors, np.uint64)
-        self._fill = ngram_layouts.token("fill", fill, self._n_tokens)
-        cuts = [] if cut is None else ngram_layouts.integers("cut", cut, None, 0, self._n_tokens - 1).reshape(-1).tolist()
+        self._fill = layouts.token("fill", fill, self._n_tokens)
+        cuts = [] if cut is None else layouts.integers("cut", cut, None, 0, self._n_tokens - 1).reshape(-1).tolist()
         self._cut, self._cut_own = np.array(cuts, np.int64), _checks.flag("cut_own", cut_own)
 
     def _set_tokens(self, token_map: Any, vocab_size: Any, factors: list[int], wraps: bool) -> None:
@@ -95,7 +95,7 @@ class NgramHash:
         if token_map is not None:
             if vocab_size is not None:
                 raise ValueError("token_map and vocab_size exclude each other, got both")
-            self._token_map = ngram_layouts.token_map(token_map)
+            self._token_map = layouts.token_map(token_map)
             self._n_tokens, last = len(self._token_map), int(self._token_map.max())
         elif vocab_size is not None:
             self._n_tokens = _checks.size("vocab_size", vocab_size)
@@ -153,11 +153,11 @@ class NgramHash:
         >>> hash.head_sizes.tolist(), hash.n_rows
         ([[1009, 1013], [1019, 1021]], 4062)
         """
-        last = vocab_size if token_map is None else int(ngram_layouts.token_map(token_map).max()) + 1
+        last = vocab_size if token_map is None else int(layouts.token_map(token_map).max()) + 1
         if last is None:
             raise ValueError("engram requires token_map or vocab_size: its multipliers depend on the number of tokens")
-        sizes = ngram_layouts.engram_sizes(layer, layers, vocab_sizes, n_heads)
-        factors = ngram_layouts.engram_multipliers(layer, _checks.size("vocab_size", last), len(sizes) + 1, seed)
+        sizes = layouts.engram_sizes(layer, layers, vocab_sizes, n_heads)
+        factors = layouts.engram_multipliers(layer, _checks.size("vocab_size", last), len(sizes) + 1, seed)
         return cls(factors, sizes, token_map=token_map, vocab_size=vocab_size, fill=pad_id, **options)
 
     @classmethod
@@ -175,7 +175,7 @@ class NgramHash:
         >>> hash([3, 0, 4]).tolist()
         [[2, 28], [8, 17], [7, 16]]
         """
-        ends = ngram_layouts.ple_ends(eos_token_id)
+        ends = layouts.ple_ends(eos_token_id)
         return cls(multipliers, head_sizes, offsets=offsets, vocab_size=vocab_size, **ends)
 
     @classmethod
@@ -206,7 +206,7 @@ class NgramHash:
         >>> hash.n_rows, hash.multipliers.tolist()
         (320001446, [23703573157769, 20109073645365, 8052911324071])
         """
-        return cls(**ngram_layouts.of_config(config, layer, token_map))
+        return cls(**layouts.of_config(config, layer, token_map))
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any], layer: int | None = None, *, cut: Any = None) -> Self:
@@ -236,7 +236,7 @@ class NgramHash:
         >>> fe.NgramHash.from_gguf(metadata)([3, 0, 4]).tolist()
         [[2, 28], [8, 17], [7, 16]]
         """
-        return cls(**ngram_layouts.of_gguf(metadata, layer, cut))
+        return cls(**layouts.of_gguf(metadata, layer, cut))
 
     @property
     def n(self) -> int:

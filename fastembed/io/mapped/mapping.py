@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._kernels.backend import kernels
-from . import journal, tensor_file
-from .atomic import beside, open_new
-from .errors import CheckpointError
-from .tensor_file import Fill, Place
+from ..._kernels.backend import kernels
+from ..atomic import beside, open_new
+from ..errors import CheckpointError
+from ..formats import tensor_file
+from ..formats.tensor_file import Fill, Place
+from . import journal
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 File = tuple[Path, Place, "Array"]  # an array in an open file, with the path of that
 

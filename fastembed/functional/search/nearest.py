@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .. import _checks
-from .._kernels.backend import kernels
-from .._kernels.floats import own_floats
-from . import lookup
-from .search_index import SearchIndex, arithmetic_rows, kth_smallest
+from ... import _checks
+from ..._kernels.backend import kernels
+from ..._kernels.floats import own_floats
+from .. import lookup
+from .index import SearchIndex, arithmetic_rows, kth_smallest
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike
+    from ..._typing import Array, ArrayLike
 
 METRICS = ("cosine", "dot", "l2")
 _BLOCK_BYTES = 4 << 20  # of rows in a block: fewer do not keep two threads busy, more leave the cache

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import _checks
-from .._messages import shown
-from ..reference.formats.gguf import LAYOUTS
-from .errors import CheckpointError, memory_errors, need_regular_file, tensor_of
+from ... import _checks
+from ..._messages import shown
+from ...reference.formats.gguf import LAYOUTS
+from ..errors import CheckpointError, memory_errors, need_regular_file, tensor_of
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _MAX_DEPTH = 4  # of arrays of arrays

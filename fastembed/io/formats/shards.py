@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._messages import first_few, shown
+from ..._messages import first_few, shown
+from ..errors import CheckpointError, memory_errors, need_regular_file, tensor_of
 from . import safetensors_file
-from .errors import CheckpointError, memory_errors, need_regular_file, tensor_of
 from .safetensors_file import Tensor
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _MAX_INDEX = 100_000_000  # bytes
 _SUFFIX = ".index.json"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import _checks
-from .._messages import shown
-from .atomic import beside, open_new
-from .errors import CheckpointError
+from ... import _checks
+from ..._messages import shown
+from ..atomic import beside, open_new
+from ..errors import CheckpointError
 
 _MAX_SIZE = 1 << 20  # bytes
 _CHECKSUM = "crc32"

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import _checks
-from .._kernels.backend import kernels
-from .._kernels.floats import own_floats
-from ..functional.features import Features
-from ..functional.row_grad import RowGrad
-from ..functional.statistics import LOOKUPS
-from ..tables.state_names import IncompatibleKeys, match_names
-from .bag import EmbeddingBag
-from .differentiable import Remembering
-from .quantized import QuantizedEmbedding
+from ... import _checks
+from ..._kernels.backend import kernels
+from ..._kernels.floats import own_floats
+from ...functional.features import Features
+from ...functional.row_grad import RowGrad
+from ...functional.statistics import LOOKUPS
+from ...tables.state_names import IncompatibleKeys, match_names
+from ..bag import EmbeddingBag
+from ..differentiable import Remembering
+from ..quantized import QuantizedEmbedding
 
 if TYPE_CHECKING:
-    from .._kernels.packing import Packing
-    from .._typing import Array, ArrayLike
+    from ..._kernels.packing import Packing
+    from ..._typing import Array, ArrayLike
 
 
 class Version:

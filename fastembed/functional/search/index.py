@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _checks
-from .._kernels.backend import kernels
-from .._kernels.floats import own_floats
+from ... import _checks
+from ..._kernels.backend import kernels
+from ..._kernels.floats import own_floats
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _ROW_UNIT = 32  # columns: codes of a row fill whole vectors of each instruction set
 _BLOCK_BYTES = 1 << 20  # of rows that are converted at one time

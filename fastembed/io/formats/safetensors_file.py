@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from .._messages import shown
-from .errors import CheckpointError
+from ..._messages import shown
+from ..errors import CheckpointError
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library
 MAX_MAPPED = min(1 << 47, sys.maxsize)  # bytes of a table: no process can address more

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _checks
-from .._kernels.backend import kernels
-from .._kernels.floats import own_floats
-from ..functional import bags as bag_ops
-from ..functional.batch import Batch
-from ..functional.features import FeatureBatch, Features
-from ..tables.init import normal
-from .differentiable import CallHandle
-from .quantized import QuantizedEmbedding
+from ... import _checks
+from ..._kernels.backend import kernels
+from ..._kernels.floats import own_floats
+from ...functional import bags as bag_ops
+from ...functional.batch import Batch
+from ...functional.features import FeatureBatch, Features
+from ...tables.init import normal
+from ..differentiable import CallHandle
+from ..quantized import QuantizedEmbedding
 from .table_group import GroupedBag, Prepared, TableGroup, Version, described, dtype_of
 
 if TYPE_CHECKING:
-    from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from ..._typing import Array, ArrayLike, DTypeLike, Rng
 
 _MODES = ("sum", "mean", "sqrtn")
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._messages import shown
+from ..._messages import shown
+from ..atomic import beside, flush_folder, open_new
+from ..errors import CheckpointError
+from ..formats import safetensors_file
 from . import record as records
-from . import safetensors_file
-from .atomic import beside, flush_folder, open_new
-from .errors import CheckpointError
 
 if TYPE_CHECKING:
-    from .._typing import Array
-    from .tensor_file import Place
+    from ..._typing import Array
+    from ..formats.tensor_file import Place
 
 _MAGIC = b"fe-jrnl1"
 _BLOCK = 4 << 20  # bytes that are copied at one time

@@ -1,0 +1,1 @@
+"""Hashed n-grams: ids of tokens to rows of tables."""

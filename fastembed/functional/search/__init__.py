@@ -1,0 +1,1 @@
+"""Nearest rows, exactly; by an index too."""

@@ -1,0 +1,1 @@
+"""Formats of files, read with every number checked: safetensors, .npy, GGUF, shards."""

@@ -1,0 +1,1 @@
+"""Tables in mapped files: changed rows, the journal, records of optimisers, locks."""
