@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | bench | info``."""
+"""The command line: ``python -m fastembed train | sample | neighbors | bench | info | shared``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import argparse
 import warnings
 from collections.abc import Sequence
 
-from . import show
+from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
-_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "bench": run_benchmarks, "info": show.info}
+_COMMANDS = {
+    "sample": show.sample,
+    "neighbors": show.neighbors,
+    "bench": run_benchmarks,
+    "info": show.info,
+    "shared": shared.shared,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -92,6 +92,7 @@ class Layer(Searched):
             self._add_loaded(commit, counts)
             commit.run()
             self._choose_path()
+            self.storage.end_write()
         return left_out
 
     def _to_load(self, known: Mapping[str, Any], prefix: str = "") -> list[tuple[Array, Array]]:
@@ -176,6 +177,7 @@ class Layer(Searched):
         for optimizer in self.optimizers:
             optimizer.add_resized(commit, self, name, n, states)
         commit.run()
+        self.storage.end_write()
         self.storage.flush()
 
     @property
