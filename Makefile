@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed/_kernels/*.pxd src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
-    c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
+    c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
     test-adapters ngram-check
 
@@ -142,7 +142,7 @@ N ?= 100000
 SEED ?= 0
 FP ?= default
 JOBS ?= 1
-CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/python -m
+CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/io/vectors:tests/optim $(BIN)/python -m
 differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
@@ -194,7 +194,9 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
-# Mutated files through every reader; what fails is kept in build/fuzz-files.
+# Mutated files through every reader; what fails is kept in build/fuzz-files. And files of vectors.
+fuzz-vectors: $(VENV)/.test
+	$(CAMPAIGN) fuzz_vectors --n $(N) --seed $(SEED)
 fuzz-files: $(VENV)/.test
 	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 

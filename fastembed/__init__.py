@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
+    from .layers.vectors import load_vectors
     from .optim import Parameter
     from .tables.packed import PackedTable
 
@@ -52,6 +53,7 @@ __all__ = [
     "gather_add_backward",
     "get_num_threads",
     "hash_ids",
+    "load_vectors",
     "murmur_hash",
     "open_gguf",
     "open_shards",
@@ -82,6 +84,7 @@ _NAMES = {
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",
+    "load_vectors": "layers.vectors",
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",

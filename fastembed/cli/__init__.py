@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | bench | info``."""
+"""The command line: ``python -m fastembed train | sample | neighbors | convert | bench | info``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
+from .convert import convert
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
-_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "bench": run_benchmarks, "info": show.info}
+_COMMANDS = {
+    "sample": show.sample, "neighbors": show.neighbors, "convert": convert, "bench": run_benchmarks, "info": show.info,
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
