@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check
+    test-adapters ngram-check docs
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -64,6 +64,15 @@ PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-le
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
 	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench,test]' $(PEERS)
 	$(BENCH_BIN)/python -m compileall -q fastembed
+	touch $@
+
+# The documentation site, in build/site/html; a warning or a dead link is an error.
+docs: .venv-docs/.installed
+	.venv-docs/bin/python docs/site build/site
+	@echo 'The site: build/site/html/index.html'
+.venv-docs/.installed: $(SOURCES)
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
