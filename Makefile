@@ -96,9 +96,10 @@ c-check: $(VENV)/.dev
 CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
 
 # A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels.
+# With a safe path, child processes import that build, and not the folder that they run in.
 SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
     --build-base build/$(2) --build-lib build/$(2)/lib
-ON_BUILD = PYTHONPATH=build/$(1)/lib PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
+ON_BUILD = PYTHONPATH=$(CURDIR)/build/$(1)/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
     $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py
 
 sanitize-address: $(VENV)/.dev
@@ -128,8 +129,7 @@ valgrind: $(VENV)/.dev
 COMMA := ,
 
 # Branches that the tests take on each instruction set; the C without inlining, so that each branch
-# is counted where it is written. What is not taken has its reason in a list. With a safe path,
-# child processes import that build, and not the folder that they run in.
+# is counted where it is written. What is not taken has its reason in a list.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
 COVERAGE := tests/campaigns/branches
 coverage: $(VENV)/.dev

@@ -104,9 +104,13 @@ class Layer(Searched):
     def _add_loaded(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
         """Let a commit that copies into the tables (nothing is pending) set the counts."""
         if counts:
-            commit.set_attribute(self._counter, "counts", self._counter.started(self.tables, counts))
-            self._fast_path = False
+            self._add_counts(commit, self._counter.started(self.tables, counts))
         self.storage.begin_write(None)
+
+    def _add_counts(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
+        """Let a commit set the counts of look-ups; `_choose_path` comes after it."""
+        commit.set_attribute(self._counter, "counts", counts)
+        commit.set_attribute(self, "_fast_path", False)
 
     def flush(self) -> None:
         """Apply the pending updates of all rows.
@@ -171,13 +175,16 @@ class Layer(Searched):
         commit.set_attribute(self, "_vocabulary", vocabulary)
         commit.set_attribute(self, "_last_ids", None)
         new, states = self.storage.resized(commit, old, n, None if new_rows is None else added)
-        tables = self.tables | {name: new}
-        commit.set_attribute(self, "tables", tables)
-        commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
+        self._add_tables(commit, self.tables | {name: new})
         for optimizer in self.optimizers:
             optimizer.add_resized(commit, self, name, n, states)
         commit.run()
         self.storage.flush()
+
+    def _add_tables(self, commit: kernels.Commit, tables: dict[str, Array]) -> None:
+        """Let a commit put other arrays in the place of the tables."""
+        commit.set_attribute(self, "tables", tables)
+        commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -316,10 +323,9 @@ class Layer(Searched):
         """
         is_on = _checks.flag("on", on)
         with self.lock:
-            if is_on:
-                self._counter.counts = self._counter.started(self.tables)
-            else:
-                self._counter.counts = {}
+            commit = kernels.Commit()
+            self._add_counts(commit, self._counter.started(self.tables) if is_on else {})
+            commit.run()
             self._choose_path()
         return self
 
