@@ -15,6 +15,7 @@ from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import optim
+    from . import plots as plots
     from .functional.bags import embedding_bag, embedding_bag_backward
     from .functional.ngram.hash import NgramHash
     from .io.formats.gguf_file import open_gguf
@@ -70,7 +71,7 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
+_MODULES = ("checkpoint", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | convert | bench | info``."""
+"""The command line: `python -m fastembed COMMAND`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
+from .plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
 _COMMANDS = {
-    "sample": show.sample, "neighbors": show.neighbors, "convert": convert, "bench": run_benchmarks, "info": show.info,
-}  # fmt: skip
+    "sample": show.sample,
+    "neighbors": show.neighbors,
+    "convert": convert,
+    "plot": plot,
+    "bench": run_benchmarks,
+    "info": show.info,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
