@@ -188,11 +188,17 @@ class Differentiable(Remembering, Trainable):
 
     def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
         """Add batches to the gradients, or let an optimiser step; an error changes nothing."""
+        self._check_can_step(optimizer)
         if optimizer is None:
             self._grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
+        else:
+            optimizer.train(self, batches)
+
+    def _check_can_step(self, optimizer: Any) -> None:
+        """TypeError or RuntimeError if a backward cannot let this take a step; None accumulates."""
+        if optimizer is None:
             return
         if not callable(getattr(optimizer, "train", None)):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
         if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
-        optimizer.train(self, batches)

@@ -1,0 +1,26 @@
+"""Layers whose rows are spread over processes of several machines, with the bits of one process.
+
+A group of ranks comes from `mpi`, `gloo` or `local`. What a layer of it does (`__call__`, `call`,
+`backward`, `to_array`) all ranks do together: the same calls in the same order, each with ids of
+its own, also none. The results are those of one process that has the ids of all ranks, those of
+rank 0 first. An error in one rank's arguments is raised there, and `PeerError` in the others.
+docs/scale.md has the protocol.
+"""
+
+from .bag import ShardedEmbeddingBag
+from .embedding import ShardedEmbedding, ShardedNgramEmbedding
+from .errors import PeerError
+from .gloo import gloo
+from .group import Group, local
+from .mpi import mpi
+
+__all__ = [
+    "Group",
+    "PeerError",
+    "ShardedEmbedding",
+    "ShardedEmbeddingBag",
+    "ShardedNgramEmbedding",
+    "gloo",
+    "local",
+    "mpi",
+]
