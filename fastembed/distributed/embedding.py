@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .. import _checks
 from ..functional.lookup import gather, resolve_ids
 from ..functional.ngram.hash import NgramHash
-from .group import Group
+from .ranks.group import Group
 from .sharded import Sharded
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 from ..functional.batch import Batch, batch_of
 from ..functional.lookup import gather
 from ..functional.row_grad import RowGrad
-from .errors import PeerError
-from .group import Group, Part
 from .partition import Partition
+from .ranks.errors import PeerError
+from .ranks.group import Group, Part
 
 if TYPE_CHECKING:
     from .._typing import Array

@@ -19,8 +19,8 @@ from ..layers.differentiable import Differentiable
 from ..tables.attribute import TableAttribute
 from ..tables.storage import empty_table
 from .exchange import Outgoing, fetch, push
-from .group import Group
 from .partition import Partition, partition
+from .ranks.group import Group
 from .storage import ShardStorage
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class Sharded(Differentiable):
 
     To optimisers it is a layer with the rows of this rank: gradients and state are where the rows
     are. What all ranks call together is said in `fastembed.distributed`.
+
+    Attributes
+    ----------
+    group : Group
+    partition : Partition
+    rows : ndarray of int64
+        The numbers of this rank's rows in the whole table, ascending.
+    changed : ndarray of bool
+        Which of these rows have changed since they were last saved.
     """
 
     def _set_up(
@@ -64,7 +73,9 @@ class Sharded(Differentiable):
         if self._scale_grad_by_freq and not self._exact:
             raise ValueError("scale_grad_by_freq requires exact=True: sums of one rank do not say how often a row occurs")
         own = None if trainable_rows is None else _checks.row_mask("trainable_rows", trainable_rows, n_rows)[self.rows]
-        super().__init__({"weight": weight}, not _checks.flag("freeze", freeze), own, ShardStorage(len(weight)))
+        storage = ShardStorage(len(weight))
+        self.changed = storage.changed
+        super().__init__({"weight": weight}, not _checks.flag("freeze", freeze), own, storage)
 
     def _init_rows(
         self,

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastembed.distributed.errors import Unfinished
-from fastembed.distributed.group import Group
+from fastembed.distributed.ranks.errors import Unfinished
+from fastembed.distributed.ranks.group import Group
 
 
 class Threads:

@@ -19,7 +19,7 @@ from .group import DEADLINE, Group
 from .transport import chunks
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _SPIN = 0.001  # seconds of looking again and again before looks become rarer
 _PAUSE = 0.0005  # seconds between two looks then

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import _checks
+from ... import _checks
 from .errors import PeerError, Unfinished
 from .transport import Alone, Transport
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 DEADLINE = 60.0  # seconds
 MAX_ITEMS = 2**31 - 1  # ids or gradients that a rank takes in one exchange: kernels number them in 32 bits

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 CHUNK = 1 << 28  # bytes of a message: libraries count them in 32 bits
 

@@ -12,7 +12,7 @@ from .group import DEADLINE, Group
 from .transport import chunks
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 
 def gloo(process_group: Any = None, *, deadline: float = DEADLINE) -> Group:
