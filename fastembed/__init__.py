@@ -71,7 +71,7 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "microgpt", "optim", "plots", "reference", "search", "training")
+_MODULES = ("checkpoint", "distributed", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
