@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | bench | info | shared``."""
+"""The command line: `python -m fastembed COMMAND`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
+from .convert import convert
+from .plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
@@ -16,6 +18,8 @@ from .train import train
 _COMMANDS = {
     "sample": show.sample,
     "neighbors": show.neighbors,
+    "convert": convert,
+    "plot": plot,
     "bench": run_benchmarks,
     "info": show.info,
     "shared": shared.shared,
