@@ -189,7 +189,7 @@ mutants: $(VENV)/.test
 SECONDS ?= 60
 FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
 FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
-FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
+FUZZ_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
     -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
 FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
 build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
