@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check docs
+    test-adapters ngram-check docs wheel
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -74,6 +74,13 @@ docs: .venv-docs/.installed
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
 	touch $@
+
+# The sdist, and a wheel for any Linux with glibc 2.17 or newer, in dist; with
+# PYTHONS="python3.12 python3.13" a wheel for each, which is then installed and tested.
+PYTHONS :=
+wheel: $(VENV)/.wheel
+	rm -rf dist
+	$(BIN)/python release/wheel.py dist $(PYTHONS)
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
 # itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
@@ -221,6 +228,7 @@ EXTRA_run := cli
 EXTRA_test := cli,test
 EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
+EXTRA_wheel := wheel
 
 clean:
 	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
