@@ -35,10 +35,11 @@ def environment(folder, python, *needed):
 
 
 def settings():
-    """The environment of a build: the time of the commit, and zig as the linker."""
+    """The environment of a build: the time of the commit, zig as the linker, patchelf."""
     time = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     linker = f"{sys.executable} -m ziglang cc -target {platform.machine()}-linux-gnu.2.17 -shared"
-    return {**os.environ, "SOURCE_DATE_EPOCH": time.strip(), "LDSHARED": linker}
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": tools, "SOURCE_DATE_EPOCH": time.strip(), "LDSHARED": linker}
 
 
 def build(folder, python):
