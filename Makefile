@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check docs wheel
+    test-adapters ngram-check docs wheel arm64
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -209,6 +209,15 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; \
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
+
+# The same harnesses on arm64, in an emulator: N random inputs each, without libFuzzer.
+QEMU := qemu-aarch64
+build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campaigns/arm64/random_inputs.c $(C_FILES) | $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(BIN)/python -m ziglang cc -target aarch64-linux-musl -std=gnu11 -O2 -fno-math-errno -ffp-contract=off -Isrc_c \
+	    $< tests/campaigns/arm64/random_inputs.c $(C_FILES) -o $@ -lm -lpthread
+arm64: $(addprefix build/arm64/,$(FUZZERS))
+	for name in $(FUZZERS); do echo "$$name"; $(QEMU) build/arm64/$$name $(N) $(SEED) || exit 1; done
 
 # Mutated files through every reader; what fails is kept in build/fuzz-files.
 fuzz-files: $(VENV)/.test
