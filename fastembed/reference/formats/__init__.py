@@ -1,11 +1,11 @@
-"""Formats of packed rows, on lists of bytes: FP8 with scales, halves, the blocks of GGUF."""
+"""Formats of packed rows, on lists of bytes (FP8, halves, GGUF), and lines of text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .. import quantized
-from . import fp8, gguf
+from . import fp8, gguf, text
 
 FORMATS = (*fp8.SIZES, *gguf.LAYOUTS)
 """The names of the formats whose rows are decoded; quantized rows are "fbgemm8" and "fbgemm4"."""
