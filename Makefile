@@ -219,7 +219,6 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
-<<<<<<< HEAD
 # The same harnesses on arm64, in an emulator: N random inputs each, without libFuzzer.
 QEMU := qemu-aarch64
 build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campaigns/arm64/random_inputs.c $(C_FILES) | $(VENV)/.dev
@@ -229,12 +228,9 @@ build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campa
 arm64: $(addprefix build/arm64/,$(FUZZERS))
 	for name in $(FUZZERS); do echo "$$name"; $(QEMU) build/arm64/$$name $(N) $(SEED) || exit 1; done
 
-# Mutated files through every reader; what fails is kept in build/fuzz-files.
-=======
 # Mutated files through every reader; what fails is kept in build/fuzz-files. And files of vectors.
 fuzz-vectors: $(VENV)/.test
 	$(CAMPAIGN) fuzz_vectors --n $(N) --seed $(SEED)
->>>>>>> main
 fuzz-files: $(VENV)/.test
 	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 
