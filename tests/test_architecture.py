@@ -21,6 +21,7 @@ CHAIN = (
     "microgpt",
     "checkpoint", "search", "training",
     "plots",
+    "explorer",
     "__init__",
     "adapters",
     "bench",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | plot | bench | info``."""
+"""The command line: ``python -m fastembed``, and the console script ``fastembed``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from collections.abc import Sequence
 from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
+from .explore import explore
 from .plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
-_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "plot": plot, "bench": run_benchmarks, "info": show.info}
+_COMMANDS = {
+    "sample": show.sample,
+    "neighbors": show.neighbors,
+    "plot": plot,
+    "explore": explore,
+    "bench": run_benchmarks,
+    "info": show.info,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
