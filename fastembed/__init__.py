@@ -14,6 +14,7 @@ from .layers.token_position import TokenPositionEmbedding
 from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from . import explorer as explorer
     from . import optim
     from . import plots as plots
     from .functional.bags import embedding_bag, embedding_bag_backward
@@ -71,7 +72,7 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "distributed", "microgpt", "optim", "plots", "reference", "search", "training")
+_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",

@@ -22,6 +22,7 @@ CHAIN = (
     "microgpt",
     "checkpoint", "search", "training",
     "plots",
+    "explorer",
     "__init__",
     "adapters",
     "bench",
