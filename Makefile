@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi ngram-check docs wheel arm64
+    test-adapters test-mpi ngram-check shared-check docs wheel arm64
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -191,6 +191,10 @@ concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# N rows of a shared table, checked beside a trainer at full speed, with kills of it and of readers.
+shared-check: $(VENV)/.test
+	$(CAMPAIGN) sharing tables --n $(N) --seed $(SEED)
 
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test

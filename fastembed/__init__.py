@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from .layers.quantized import QuantizedEmbedding
     from .layers.vectors import load_vectors
     from .optim import Parameter
+    from .tables.attached import AttachedTable
     from .tables.packed import PackedTable
 
 __version__ = _version.VERSION
 
 __all__ = [
+    "AttachedTable",
     "Embedding",
     "EmbeddingBag",
     "EmbeddingCollection",
@@ -74,6 +76,7 @@ _version.warn_of_namesake()
 # What an import of the package alone does not load: it would take a third of its time.
 _MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
+    "AttachedTable": "tables.attached",
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
     "HashEmbedding": "layers.hashed",

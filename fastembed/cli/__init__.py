@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 
-from . import show
+from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
@@ -22,6 +22,7 @@ _COMMANDS = {
     "convert": convert,
     "plot": plot,
     "explore": explore,
+    "shared": shared.shared,
     "bench": run_benchmarks,
     "info": show.info,
 }

@@ -74,7 +74,16 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
     info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
     info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
+    _add_shared(commands.add_parser("shared", help="the tables in shared memory: list them, or remove what nobody writes"))
     return program
+
+
+def _add_shared(shared: argparse.ArgumentParser) -> None:
+    actions = shared.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="names, sizes, and whether a process writes them")
+    remove = actions.add_parser("remove", help="remove tables; processes that read them keep the last rows")
+    remove.add_argument("names", nargs="*", metavar="NAME", help="names, or paths with a /")
+    remove.add_argument("--all", action="store_true", help="all in shared memory that no process writes")
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:

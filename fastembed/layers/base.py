@@ -93,6 +93,7 @@ class Layer(Searched):
             self._add_loaded(commit, counts)
             commit.run()
             self._choose_path()
+            self.storage.end_write()
         return left_out
 
     def _to_load(self, known: Mapping[str, Any], prefix: str = "") -> list[tuple[Array, Array]]:
@@ -179,6 +180,7 @@ class Layer(Searched):
         for optimizer in self.optimizers:
             optimizer.add_resized(commit, self, name, n, states)
         commit.run()
+        self.storage.end_write()
         self.storage.flush()
 
     def _add_tables(self, commit: kernels.Commit, tables: dict[str, Array]) -> None:

@@ -20,12 +20,13 @@ from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
 from ..tables.storage import Storage
 from .base import Layer
+from .shareable import Shareable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
 
 
-class OneTable(Layer):
+class OneTable(Shareable):
     """A layer with one table, ``weight``, and PyTorch's options for its rows."""
 
     _options: ClassVar[tuple[str, ...]] = (

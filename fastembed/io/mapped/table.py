@@ -20,7 +20,7 @@ import numpy as np
 from ... import _checks
 from ..._kernels.backend import kernels
 from ...functional import lookup
-from ...functional.search.index import Indexed
+from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
 from ..errors import CheckpointError, memory_errors
 from ..formats import safetensors_file, tensor_file
@@ -38,7 +38,7 @@ _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
 
-class MappedFiles(Indexed):
+class MappedFiles(Watched):
     """The open files of one mapped table: a `fastembed.tables.storage.Storage`.
 
     Parameters
