@@ -81,7 +81,7 @@ def output_for(table: Array, bags: Bags, out: Array | None, out_dtype: DTypeLike
 def look_up(table: Array, bags: Bags, result: Array, packing: Packing | None = None) -> None:
     """Write one row for each bag into ``result``; ``packing`` says that the table is packed."""
     ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
-    native = table.dtype.newbyteorder("=")
+    native = _checks.native(table.dtype)
     if not (packing or _checks.is_readable_in_place(table, native)):
         table, ids = lookup.compact_table(table, rows_of(bags, len(table)), native)
         bounds, padding = "zero", -1

@@ -127,7 +127,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         first = _checks.table("wte", wte)
         others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
         for name, table in others.items():
-            if first.dtype.newbyteorder("=") != table.dtype.newbyteorder("="):
+            if _checks.native(first.dtype) != _checks.native(table.dtype):
                 raise TypeError(f"{name} must have the dtype of wte, {first.dtype}, got {table.dtype}")
             if first.shape[1] != table.shape[1]:
                 raise ValueError(f"{name} must have shape (rows, {first.shape[1]}), got {table.shape}")
