@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check
+    test-adapters ngram-check bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -166,6 +166,11 @@ concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# Instructions of short calls and of one piece of each kernel, under callgrind, against those kept in
+# tests/campaigns/counts/counts.txt; KEEP=1 keeps the new ones.
+bench-count: $(VENV)/.test
+	$(CAMPAIGN) counts $(if $(KEEP),--keep)
 
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test

@@ -16,6 +16,7 @@ from .tables.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from . import optim
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.large_pages import use_large_pages
     from .functional.ngram.hash import NgramHash
     from .io.formats.gguf_file import open_gguf
     from .io.formats.shards import open_shards
@@ -62,6 +63,7 @@ __all__ = [
     "show_runtime",
     "table_statistics",
     "threads",
+    "use_large_pages",
 ]
 
 _version.warn_of_namesake()
@@ -85,6 +87,7 @@ _NAMES = {
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",
+    "use_large_pages": "functional.large_pages",
 }
 
 

@@ -172,11 +172,11 @@ typedef struct {
 
 /* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have
  * a row, divided by their number (mean) or its square root (sqrtn); or their maximum; zeros for an
- * empty bag. All ids are checked first.
+ * empty bag. All ids are checked first, unless is_new (as in fe_gather) lets bags check theirs.
  * With `winners`, `out` already holds the maxima, and winners[b * D + d], which is -1 before,
  * becomes the first item that has the maximum. */
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
-                           int64_t *winners, fe_stop stop);
+                           int64_t *winners, bool is_new, fe_stop stop);
 
 /* One feature of a batch: its table, and at which byte of a row of the result its columns begin. */
 typedef struct {
@@ -220,6 +220,12 @@ typedef struct {
  * starts do not decrease, from 0 to the number of tokens. Tokens are checked as they are read. */
 fe_status fe_ngram_mix(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
                        const int64_t *history, uint64_t *mixes, fe_stop stop);
+
+/* ---- pages ---- */
+
+/* Asks the system to hold the whole pages of that memory in large ones: what is touched first
+ * later, and at once what has been. Whether it did the latter for all of it. */
+bool fe_use_large_pages(char *data, int64_t size);
 
 /* ---- rows of a mapped file ---- */
 

@@ -12,7 +12,7 @@
     F(embedding_bag) F(embedding_bags) F(hash_parts) F(hash_rows) F(ngram_mix) F(norm_rows) F(dropout) F(dots) F(products) \
     F(sum_powers) F(below) F(code_bounds) \
     F(apply_pending) F(apply_step) F(add_rows) F(sort_rows) \
-    F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler)
+    F(use_large_pages) F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler)
 /* clang-format on */
 
 #define FE_MEMBER(name) __typeof__(fe_##name) *name;

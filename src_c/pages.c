@@ -1,7 +1,13 @@
-/* Pages of a mapped file: whether rows are in memory, reading them ahead of use, and releasing
- * them. */
+/* Large pages; pages of a mapped file: whether rows are in memory, reading them ahead of use, and
+ * releasing them. */
 #define _GNU_SOURCE /* RUSAGE_THREAD */
 #include "fastembed.h"
+#include "huge.h"
+
+bool fe_use_large_pages(char *data, int64_t size)
+{
+    return fe_advise_huge(data, size) && fe_collapse_pages(data, size);
+}
 
 #if defined(_WIN32)
 
