@@ -244,7 +244,7 @@ def test_a_second_derivative():
 def test_a_second_derivative_of_bags_is_an_error():
     bag = ft.EmbeddingBag(7, 5)
     (grad,) = torch.autograd.grad(bag(IDS).pow(3).sum(), bag.weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|is not implemented"):  # the latter by PyTorch
+    with pytest.raises(RuntimeError, match=r"once_differentiable|is not implemented"):  # the latter by PyTorch
         grad.sum().backward()
 
 
