@@ -49,7 +49,9 @@ typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
  * they are rows of n-grams (fe_ngram_rows). */
 typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE, FE_NGRAM } fe_id_type;
 
-typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED } fe_code;
+/* Of shared tables alone: FE_REPLACED, the name is of another table; FE_TORN, the row `id` stays
+ * half written, as only damaged memory can be. */
+typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED, FE_REPLACED, FE_TORN } fe_code;
 
 /* The outcome of a call. For FE_BAD_ID: which array of ids (0 is the first), where in it in C
  * order, and the id's 64 bits. */
@@ -73,6 +75,8 @@ typedef struct {
     int64_t block_size;
     const char *scales;
     int64_t scales_stride;
+
+    const struct fe_shared *shared; /* or NULL (shared.h); fe_gather alone reads shared tables */
 } fe_table;
 
 /* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by
@@ -220,12 +224,6 @@ typedef struct {
  * starts do not decrease, from 0 to the number of tokens. Tokens are checked as they are read. */
 fe_status fe_ngram_mix(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
                        const int64_t *history, uint64_t *mixes, fe_stop stop);
-
-/* ---- pages ---- */
-
-/* Asks the system to hold the whole pages of that memory in large ones: what is touched first
- * later, and at once what has been. Whether it did the latter for all of it. */
-bool fe_use_large_pages(char *data, int64_t size);
 
 /* ---- rows of a mapped file ---- */
 

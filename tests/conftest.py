@@ -1,6 +1,7 @@
 """What all tests share: tables, instruction sets, and the collector of cycles."""
 
 import gc
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ settings.load_profile("no clock")
 # Modules that need a framework or a tool that is not always there; the tests that use them skip.
 collect_ignore_glob = ["adapters/pytorch/two_ranks.py", "adapters/*_draws*", "adapters/*_upstream.py"]
 collect_ignore = ["campaigns/branches"]
+
+
+def pytest_sessionstart():
+    """Of a shell's background job SIGINT is ignored, and so it would be in commands under test."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():
