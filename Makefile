@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi ngram-check shared-check docs wheel arm64
+    test-adapters test-mpi ngram-check shared-check docs wheel arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -191,6 +191,11 @@ concurrency: $(VENV)/.test
 	$(CAMPAIGN) sharing processes --n 50 --seed $(SEED)
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
+
+# Instructions of short calls and of one piece of each kernel, under callgrind, against those kept in
+# tests/campaigns/counts/counts.txt; KEEP=1 keeps the new ones.
+bench-count: $(VENV)/.test
+	$(CAMPAIGN) counts $(if $(KEEP),--keep)
 
 # N rows of a shared table, checked beside a trainer at full speed, with kills of it and of readers.
 shared-check: $(VENV)/.test

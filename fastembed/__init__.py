@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import optim
     from . import plots as plots
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.large_pages import use_large_pages
     from .functional.ngram.hash import NgramHash
     from .io.formats.gguf_file import open_gguf
     from .io.formats.shards import open_shards
@@ -68,6 +69,7 @@ __all__ = [
     "show_runtime",
     "table_statistics",
     "threads",
+    "use_large_pages",
 ]
 
 _version.warn_of_namesake()
@@ -93,6 +95,7 @@ _NAMES = {
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",
+    "use_large_pages": "functional.large_pages",
 }
 
 

@@ -68,9 +68,9 @@ class SingleLookup:
     _last_ids: Any
     call: Any
 
-    def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
+    def __call__(self, ids: Any, **options: Any) -> Any:
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        return self.call(ids, out=out)[0]
+        return self.call(ids, **options)[0]
 
 
 class PairLookup:
@@ -81,19 +81,8 @@ class PairLookup:
     _last_ids: Any
     call: Any
 
-    def __call__(
-        self,
-        token_ids: Any,
-        position_ids: Any = None,
-        *,
-        start: int = 0,
-        lengths: Any = None,
-        mask: Any = None,
-        type_ids: Any = None,
-        out: Array | None = None,
-    ) -> Any:
+    def __call__(self, token_ids: Any, position_ids: Any = None, **options: Any) -> Any:
         """Token rows plus position rows, and what the layer's options make of them."""
-        options = {"start": start, "lengths": lengths, "mask": mask, "type_ids": type_ids, "out": out}
         return self.call(token_ids, position_ids, **options)[0]
 
 
@@ -303,6 +292,10 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
+def use_large_pages(array: Array) -> bool:
+    return False
+
+
 def any_nonresident(table: Array, rows: Array) -> bool:
     return False
 
@@ -326,6 +319,7 @@ def embedding_bag(
     bounds: str,
     winners: Array | None,
     packing: Packing | None = None,
+    is_new: bool = False,
 ) -> None:
     flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
     options: dict[str, Any] = {
