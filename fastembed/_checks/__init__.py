@@ -59,6 +59,7 @@ from .ids import (
 from .names import (
     distinct_names,
     hash_keys,
+    nested_names,
     object_array,
     strings,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "matrix_shape",
     "mode",
     "n_neighbors",
+    "nested_names",
     "non_negative",
     "number",
     "object_array",
