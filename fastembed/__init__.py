@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
+    from .layers.vectors import load_vectors
     from .optim import Parameter
     from .tables.packed import PackedTable
 
@@ -54,6 +55,7 @@ __all__ = [
     "gather_add_backward",
     "get_num_threads",
     "hash_ids",
+    "load_vectors",
     "murmur_hash",
     "open_gguf",
     "open_shards",
@@ -70,7 +72,7 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
+_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
@@ -84,6 +86,7 @@ _NAMES = {
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",
+    "load_vectors": "layers.vectors",
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",

@@ -15,7 +15,17 @@ import numpy as np
 
 from .. import reference
 from .packing import Packing
-from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
+from .rows_on_reference import (  # noqa: F401
+    below,
+    code_bounds,
+    dots,
+    dropout,
+    norm_rows,
+    packed_size,
+    parse_lines,
+    products,
+    sum_powers,
+)
 
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed``, and the console script ``fastembed``."""
+"""The command line: `python -m fastembed COMMAND`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
+from .convert import convert
 from .explore import explore
 from .plot import plot
 from .signals import Signals
@@ -18,6 +19,7 @@ from .train import train
 _COMMANDS = {
     "sample": show.sample,
     "neighbors": show.neighbors,
+    "convert": convert,
     "plot": plot,
     "explore": explore,
     "bench": run_benchmarks,

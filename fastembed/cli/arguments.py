@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from .. import _version
 from .._messages import shown
+from ..io.vectors.formats import FORMATS, SUFFIXES
 from ..microgpt.training import Options
 from ..plots.source import MAX_ROWS
 from .plot import KINDS
@@ -67,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
     near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
 
+    _add_convert(commands.add_parser("convert", help="vectors from one format to another"))
     _add_plot(commands.add_parser("plot", help="draw the tables of a file, or losses"))
     _add_explore(commands.add_parser("explore", help="write a page that shows a table in a browser"))
     _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
@@ -97,6 +99,19 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--losses", metavar="PATH", help="write the loss of each step taken here, one a line")
     _add_force(train)
     _add_sampling(train)
+
+
+def _add_convert(convert: argparse.ArgumentParser) -> None:
+    convert.add_argument("source", metavar="FROM", help="a file of vectors, or a folder of model2vec or transformers")
+    convert.add_argument("target", metavar="TO", help=f"a file; its suffix, one of {', '.join(SUFFIXES)}, says the format")
+    convert.add_argument("--format", choices=FORMATS, metavar="FORMAT", help="that of FROM (default: its content tells)")
+    convert.add_argument("--to", choices=FORMATS, metavar="FORMAT", help=f"that of TO, one of {', '.join(FORMATS)}")
+    convert.add_argument("--name", help="which tensor, array or column of FROM, if there are several")
+    convert.add_argument("--dtype", choices=("float32", "float64", "float16", "bfloat16"), help="(default: that of FROM)")
+    convert.add_argument("--encoding", default="utf-8", help="of the names in FROM (default: %(default)s)")
+    convert.add_argument("--skip", action="store_true", help="leave out malformed lines and names that are there twice")
+    convert.add_argument("--numbers-in-names", action="store_true", help="names of several words may end in a number")
+    _add_force(convert)
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:

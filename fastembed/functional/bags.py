@@ -194,9 +194,14 @@ def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
 
 def batch_backward(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
     """The gradient of each row of a sum, mean or sqrtn. ``rows`` is overwritten."""
+    gradients, bag_ids, weights = gradient_of_each(dout, bags, rows)
+    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=bag_ids, factors=weights)
+
+
+def gradient_of_each(dout: Array, bags: Bags, rows: Array) -> tuple[Array, Array, Array | None]:
+    """The gradient of each id's row: those of the bags, the bag of each id, its factor or None."""
     weights = None if bags.weights is None else _checks.rounded(bags.weights.reshape(-1), _FLOAT64)
-    gradients = _gradient_of_sums(dout, bags, rows)
-    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=_bag_of_each(bags), factors=weights)
+    return _gradient_of_sums(dout, bags, rows), _bag_of_each(bags), weights
 
 
 def weights_backward(dout: Array, table: Array, bags: Bags, rows: Array) -> Array | None:
