@@ -197,9 +197,11 @@ soak: $(VENV)/.test
 bench-count: $(VENV)/.test
 	$(CAMPAIGN) counts $(if $(KEEP),--keep)
 
-# N rows of a shared table, checked beside a trainer at full speed, with kills of it and of readers.
+# N rows of a shared table, checked beside a trainer at full speed, with kills of it and of readers;
+# and the memory of eight processes that read one of 2 GB.
 shared-check: $(VENV)/.test
 	$(CAMPAIGN) sharing tables --n $(N) --seed $(SEED)
+	$(CAMPAIGN) sharing memory
 
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
+from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
 from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401
@@ -46,44 +47,6 @@ def set_num_threads(n: int) -> None:
     """Kept and told, and of no effect: the reference works on one thread."""
     global _num_threads
     _num_threads = n
-
-
-def fast_gather(table: Any, ids: Any, out: Any) -> None:
-    """The reference has no fast path: every call takes the checks in Python."""
-
-
-def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
-    """As `fast_gather`."""
-
-
-def hold(*arrays: Array) -> None:
-    """The reference holds no memory."""
-
-
-class SingleLookup:
-    """What Embedding inherits."""
-
-    training: bool
-    _fast_path = False
-    _last_ids: Any
-    call: Any
-
-    def __call__(self, ids: Any, **options: Any) -> Any:
-        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        return self.call(ids, **options)[0]
-
-
-class PairLookup:
-    """What TokenPositionEmbedding inherits."""
-
-    training: bool
-    _fast_path = False
-    _last_ids: Any
-    call: Any
-
-    def __call__(self, token_ids: Any, position_ids: Any = None, **options: Any) -> Any:
-        """Token rows plus position rows, and what the layer's options make of them."""
-        return self.call(token_ids, position_ids, **options)[0]
 
 
 def _lists(array: Array | None) -> Any:

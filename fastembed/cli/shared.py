@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from .._messages import printable
 from .outputs import UsageError
-from .streams import Output, printable
+from .streams import Output
 
 if TYPE_CHECKING:
     from ..io.shared import leftovers

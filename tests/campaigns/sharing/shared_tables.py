@@ -16,7 +16,7 @@ import fastembed as fe
 from fastembed.io.shared import leftovers
 
 N_ROWS, N_COLS, N_GROUP, N_CALL = 512, 96, 8, 2048
-_LONGEST = 60  # seconds without a row read, after which a reader is taken to hang
+_LONGEST = 600  # seconds without a row read, after which a reader is taken to hang
 
 
 def train(name: str, seed: int) -> None:
@@ -72,8 +72,8 @@ def read(name: str, seed: int, counts: str, place: int) -> None:
         n_read[place] += len(ids)
 
 
-def run(n: int, n_readers: int, seed: int, writer: str = "train") -> tuple[int, int, list[str]]:
-    """Read n rows beside a trainer, with kills; (rows read, kills, faults)."""
+def run(n: int, n_readers: int, seed: int, pause: float, writer: str = "train") -> tuple[int, int, list[str]]:
+    """Read n rows beside a trainer, with kills after pauses; (rows read, kills, faults)."""
     rng, name, faults = random.Random(seed), f"campaign-{os.getpid()}-{seed}", []
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts"
@@ -86,7 +86,7 @@ def run(n: int, n_readers: int, seed: int, writer: str = "train") -> tuple[int, 
             processes += [_start(call.format(rng.randrange(1 << 30))) for call in calls[1:]]
             progress = time.monotonic(), 0
             while n_read.sum() < n and not faults:
-                time.sleep(rng.uniform(0.2, 1.5))
+                time.sleep(rng.uniform(0.1, pause))
                 faults += [_fault_of(process) for process in processes if process.poll() is not None]
                 if n_read.sum() > progress[1]:
                     progress = time.monotonic(), int(n_read.sum())
@@ -106,13 +106,15 @@ def run(n: int, n_readers: int, seed: int, writer: str = "train") -> tuple[int, 
 
 def _start(call: str) -> subprocess.Popen[str]:
     script = f"import sys; sys.path[:] = {sys.path!r}\nfrom sharing import shared_tables\nshared_tables.{call}"
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", script], **pipes, text=True)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    process.stderr.close()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
 
 
 def _wait_for(name: str, trainer: subprocess.Popen[str]) -> None:
@@ -126,10 +128,55 @@ def _fault_of(process: subprocess.Popen[str]) -> str:
     return f"status {process.returncode}: {process.stderr.read().strip()[-500:]}"
 
 
+def attach_and_read(name: str) -> None:
+    """Say how much memory, in KiB, this process has to itself once all rows are read."""
+    before = _own_memory()
+    table = fe.Embedding.attach(name)
+    out = np.empty((1 << 12, table.embedding_dim), table.dtype)
+    for first in range(0, table.num_embeddings, len(out)):
+        table(np.arange(first, min(first + len(out), table.num_embeddings)), out=out[: table.num_embeddings - first])
+    print(_own_memory() - before, _field("smaps_rollup", "Pss"), flush=True)
+    sys.stdin.read()
+
+
+def _field(file: str, name: str) -> int:
+    return sum(int(line.split()[1]) for line in Path(f"/proc/self/{file}").read_text().splitlines() if line.startswith(name))
+
+
+def _own_memory() -> int:
+    """KiB of pages that no other process has, and of page tables."""
+    return _field("smaps_rollup", "Private") + _field("status", "VmPTE")
+
+
+def memory(n_bytes: int, n_processes: int) -> list[tuple[int, int]]:
+    """(memory added, proportional share) in KiB of processes that have read a shared table."""
+    name, layer = f"campaign-{os.getpid()}", fe.Embedding.from_pretrained(np.zeros((n_bytes // 256, 64), np.float32))
+    shared, found = layer.share(name), []
+    processes = [_start(f"attach_and_read({name!r})") for _ in range(n_processes)]
+    try:
+        for process in processes:
+            added, share = process.stdout.readline().split()
+            found.append((int(added), int(share)))
+        return found
+    finally:
+        for process in processes:
+            _kill(process)
+        shared.remove()
+
+
 def main(n: int, seed: int) -> int:
     start = time.monotonic()
-    n_read, n_kills, faults = run(n, 2, seed)
+    n_read, n_kills, faults = run(n, 2, seed, 1.5)
     for fault in faults:
         print(f"seed {seed}: {fault}")
     print(f"{n_read} rows read in {time.monotonic() - start:.0f} s, {n_kills} kills: {len(faults)} faults")
     return min(len(faults), 1)
+
+
+def main_of_memory(n_bytes: int = 1 << 31, n_processes: int = 8) -> int:
+    found = memory(n_bytes, n_processes)
+    for added, share in found:
+        print(
+            f"{added / 1024:.1f} MiB added, {added * 1024 / n_bytes:.2%} of the table; proportional share {share / 1024:.0f} MiB"
+        )
+    return int(max(added for added, _ in found) * 1024 > n_bytes // 100)
