@@ -190,16 +190,19 @@ def fast_gather_add(wte, token_ids, wpe, position_ids, start, out):
 # ---- layers ----
 
 cdef class HeldTable:
-    """A table's memory, kept in place by a typed memoryview for as long as this object lives."""
-    cdef _c.fe_table c
+    """Declared in _lookups.pxd."""
+
+
+cdef class HeldArray(HeldTable):
+    """An array as a table, kept in place by a typed memoryview."""
     cdef const float[:, :] f32
     cdef const double[:, :] f64
     cdef const uint16_t[:, :] halves
 
 
-cdef HeldTable held(cnp.ndarray array):
+cdef HeldArray held(cnp.ndarray array):
     """None for a table that C cannot read in place."""
-    cdef HeldTable table = HeldTable()
+    cdef HeldArray table = HeldArray()
     if not init_table(&table.c, array):
         return None
     if table.c.dtype == _c.FE_F32:

@@ -28,6 +28,8 @@ from ._gather import (
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._ngram import ngram_gather, ngram_mixes, ngram_rows
+from ._shared import SharedMemory, SharedRows
+from ._text import parse_lines
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers
 
@@ -37,6 +39,8 @@ __all__ = [
     "Features",
     "LazyTable",
     "PairLookup",
+    "SharedMemory",
+    "SharedRows",
     "SingleLookup",
     "add_rows",
     "any_nonresident",
@@ -62,6 +66,7 @@ __all__ = [
     "ngram_rows",
     "norm_rows",
     "packed_size",
+    "parse_lines",
     "prefetch_pages",
     "products",
     "release_pages",

@@ -205,7 +205,7 @@ class RowGrad:
         return norm
 
     def clip_value_(self, limit: float) -> None:
-        """Clip every element to ``-limit .. limit`` in place."""
+        """Clip every element in place, to at least ``-limit`` and at most ``limit``."""
         _, rows = self.parts()
         bound = _checks.number("limit", limit, 0.0, math.inf)
         with own_floats():

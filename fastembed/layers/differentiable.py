@@ -186,13 +186,19 @@ class Differentiable(Remembering, Trainable):
         }
         self._accumulate_or_step(batches, optimizer)
 
-    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
-        """Add batches to the gradients, or let an optimiser step; an error changes nothing."""
+    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any, commit: kernels.Commit | None = None) -> None:
+        """Add batches to the gradients, or let an optimiser step; an error changes nothing.
+
+        What a commit has already is written together with that.
+        """
         self._check_can_step(optimizer)
+        commit = kernels.Commit() if commit is None else commit
         if optimizer is None:
-            self._grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
+            grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
+            commit.set_attribute(self, "_grads", grads)
+            commit.run()
         else:
-            optimizer.train(self, batches)
+            optimizer.train(self, batches, commit)
 
     def _check_can_step(self, optimizer: Any) -> None:
         """TypeError or RuntimeError if a backward cannot let this take a step; None accumulates."""

@@ -116,7 +116,7 @@ def clip_grad_norm(
 
     Notes
     -----
-    As torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6)
+    As ``torch.nn.utils.clip_grad_norm_``: every gradient is multiplied by max_norm / (norm + 1e-6)
     where that is below 1.
 
     Examples

@@ -45,6 +45,13 @@ class Vocabulary:
         self._names = _checks.distinct_names("names", names)
         self._ids = {name: i for i, name in enumerate(self._names)}
 
+    @classmethod
+    def of_ids(cls, ids: dict[str, int]) -> Vocabulary:
+        """A vocabulary of names with their ids, in order from 0, which it keeps."""
+        made = cls.__new__(cls)
+        made._names, made._ids = list(ids), ids
+        return made
+
     def ids(self, names: Any) -> Any:
         """The ids of names: an int for a string, an int64 array for nested lists; or a KeyError."""
         array = _checks.object_array("names", names)

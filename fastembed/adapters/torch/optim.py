@@ -30,6 +30,10 @@ class RowSteps(torch.optim.Optimizer):
     _kind: ClassVar[type[Any]]  # the optimiser of fastembed
     _table_steps: dict[torch.Tensor, TableSteps]
 
+    # A table of at most so many elements has dense gradients, unless its layer makes sparse ones:
+    # PyTorch's step of the whole table takes less than the fixed cost of one by rows.
+    _small: ClassVar[int] = 1 << 19
+
     # A gradient scaler is to unscale the gradients itself, those of rows too.
     _step_supports_amp_scaling = property(lambda self: False, lambda self, value: None)
 
@@ -41,7 +45,7 @@ class RowSteps(torch.optim.Optimizer):
 
     def _own(self, group: dict[str, Any]) -> None:
         for weight in group["params"]:
-            if self._can_take(group, weight):
+            if weight.numel() > self._small and self._can_take(group, weight):
                 own_rows(weight, self)
 
     def _kind_of(self, group: dict[str, Any]) -> type[Any]:
@@ -219,6 +223,7 @@ class RowWiseAdagrad(RowSteps):
     """
 
     _kind = optim.RowWiseAdagrad
+    _small = 0  # PyTorch has no such optimiser
 
     def __init__(
         self,
