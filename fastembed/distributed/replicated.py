@@ -24,6 +24,7 @@ from .ranks.group import Group
 from .sharded import common_seed
 
 if TYPE_CHECKING:
+    from .._kernels.backend import kernels
     from .._typing import Array, ArrayLike
 
 
@@ -48,12 +49,12 @@ class Replicated(Differentiable):
         files.close()
         raise TypeError(f"{cls.__name__} has no mapped files: its tables are small")
 
-    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
+    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any, commit: kernels.Commit | None = None) -> None:
         """Accumulate the gradients of all ranks, or let an optimiser step, alike in all."""
         self._check_can_step(optimizer)
         combined = {name: self._combined(name, batch, optimizer is not None) for name, batch in batches.items()}
         with self.group.applying(f"backward of {self!r}"):
-            super()._accumulate_or_step(combined, optimizer)
+            super()._accumulate_or_step(combined, optimizer, commit)
 
     @own_floats()
     def _combined(self, name: str, batch: Batch, is_step: bool) -> Batch:
