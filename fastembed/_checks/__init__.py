@@ -60,6 +60,7 @@ from .ids import (
 from .names import (
     distinct_names,
     hash_keys,
+    nested_names,
     object_array,
     strings,
 )
@@ -128,6 +129,7 @@ __all__ = [
     "mode",
     "n_neighbors",
     "native",
+    "nested_names",
     "non_negative",
     "number",
     "object_array",

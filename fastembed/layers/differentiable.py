@@ -191,14 +191,20 @@ class Differentiable(Remembering, Trainable):
 
         What a commit has already is written together with that.
         """
+        self._check_can_step(optimizer)
         commit = kernels.Commit() if commit is None else commit
         if optimizer is None:
             grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
             commit.set_attribute(self, "_grads", grads)
             commit.run()
+        else:
+            optimizer.train(self, batches, commit)
+
+    def _check_can_step(self, optimizer: Any) -> None:
+        """TypeError or RuntimeError if a backward cannot let this take a step; None accumulates."""
+        if optimizer is None:
             return
         if not callable(getattr(optimizer, "train", None)):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
         if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
-        optimizer.train(self, batches, commit)

@@ -92,6 +92,11 @@ class Optimizer(Stateful):
 
     # ---- tables with their state ----
 
+    @property
+    def rounds_at_random(self) -> bool:
+        """Whether rows of half precision are rounded at random."""
+        return self._seed is not None
+
     def _tables_of(self, k: int, options: Options) -> dict[str, list[LazyTable]]:
         """The lazy tables of item k, made again if its state has changed."""
         if set(self._state_kinds(k, options)) - set(self._state[k]):  # a changed option needs more state

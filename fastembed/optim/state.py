@@ -274,6 +274,8 @@ class Stateful:
         for item in trained:
             item.storage.begin_write(None)
         commit.run()
+        for item in trained:
+            item.storage.end_write()
 
     def add_resized(self, commit: kernels.Commit, item: Trainable, name: str, n_rows: int, stored: Mapping[str, Array]) -> None:
         """Let the commit put the state of a resized table in the place of the old one.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from .. import _checks
-from ..functional.search.index import Indexed, SearchIndex
+from ..functional.watched import Watched, Watcher
 
 if TYPE_CHECKING:
     from .._kernels.backend import kernels
     from .._typing import Array
+    from ..functional.search.index import SearchIndex
 
 State = dict[str, dict[str, "Array"]]  # the state arrays of an optimiser by kind, then by table name
 
@@ -54,6 +55,7 @@ class Storage(Protocol):
     is_mapped: bool
     is_closed: bool
     step: int  # the steps that the optimiser of the stored state has taken
+    publisher: Watcher | None  # who shares the table with other processes
 
     def check_open(self) -> None:
         """ValueError if the storage is closed."""
@@ -80,7 +82,10 @@ class Storage(Protocol):
         """Tell an index from now on which rows change."""
 
     def mark_written(self, rows: Array | None) -> None:
-        """Tell the indexes that rows (int64; None: all) change."""
+        """Tell the indexes, and who shares the table, that rows (int64; None: all) change."""
+
+    def end_write(self) -> None:
+        """Let the rows be published that `begin_write` has announced, and that have changed."""
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
         """A new array of n zeros in memory, for one number per row."""
@@ -105,7 +110,7 @@ class Storage(Protocol):
         """Release the storage; changes since the last flush are lost."""
 
 
-class InMemory(Indexed):
+class InMemory(Watched):
     """Arrays in memory: nothing to prefetch, to record or to write back."""
 
     is_mapped = False
@@ -146,7 +151,7 @@ class InMemory(Indexed):
     def close(self) -> None: ...
 
     def __reduce__(self) -> tuple[type[InMemory], tuple[()]]:
-        return InMemory, ()  # a copy has no indexes
+        return InMemory, ()  # a copy has no indexes and is not shared
 
 
 _CACHE_LINE = 64  # bytes

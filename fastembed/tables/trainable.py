@@ -134,6 +134,7 @@ class Trainable:
                 yield
             finally:
                 self._set_pending(any(table.has_pending for parts in tables.values() for table in parts))
+            self.storage.end_write()
 
     @contextlib.contextmanager
     def up_to_date(self, rows_by_name: dict[str, Array]) -> Iterator[None]:
@@ -143,6 +144,7 @@ class Trainable:
                 for table in parts:
                     table.apply_pending(rows_by_name[name])
             yield
+            self.storage.end_write()
 
     def apply_pending(self) -> None:
         """Apply all pending updates, in memory."""
@@ -153,6 +155,7 @@ class Trainable:
                     for table in parts:
                         table.apply_all()
                 self._set_pending(False)
+                self.storage.end_write()
 
     def _set_pending(self, has_pending: bool) -> None:
         self._has_pending = has_pending

@@ -21,7 +21,7 @@ from ... import _checks
 from ..._kernels.backend import kernels
 from ..._memory import memory_errors
 from ...functional import lookup
-from ...functional.search.index import Indexed
+from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
 from ..errors import CheckpointError
 from ..formats import safetensors_file, tensor_file
@@ -39,7 +39,7 @@ _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
 
-class MappedFiles(Indexed):
+class MappedFiles(Watched):
     """The open files of one mapped table: a `fastembed.tables.storage.Storage`.
 
     Parameters
@@ -56,6 +56,7 @@ class MappedFiles(Indexed):
     ----------
     table : ndarray of shape (V, D)
         The mapping itself. Call `begin_write` before rows of it are written.
+    name : str of its tensor, or "" in a .npy file
     """
 
     is_mapped = True
@@ -88,6 +89,7 @@ class MappedFiles(Indexed):
         moved = beside(self.path, "new")
         file = moved if pending and self.path.name in pending.renamed and moved.exists() else self.path
         self._place = tensor_file.find(file, name)
+        self.name = self._place.name
         self.table = array_of(file, self._place)
         if self.mode == "r+":
             _checks.writable_table(f'the table of {self.path}, of which mode="r" can look up rows,', self.table)
