@@ -42,7 +42,6 @@ cdef extern from "functions.h":
         FE_NO_MEMORY
         FE_STOPPED
         FE_REPLACED
-        FE_TORN
 
     ctypedef struct fe_status:
         fe_code code
