@@ -175,11 +175,11 @@ typedef struct {
 
 /* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have
  * a row, divided by their number (mean) or its square root (sqrtn); or their maximum; zeros for an
- * empty bag. All ids are checked first.
+ * empty bag. All ids are checked first, unless is_new (as in fe_gather) lets bags check theirs.
  * With `winners`, `out` already holds the maxima, and winners[b * D + d], which is -1 before,
  * becomes the first item that has the maximum. */
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
-                           int64_t *winners, fe_stop stop);
+                           int64_t *winners, bool is_new, fe_stop stop);
 
 /* One feature of a batch: its table, and at which byte of a row of the result its columns begin. */
 typedef struct {

@@ -1,6 +1,7 @@
-/* Pages of a mapped file: whether rows are in memory, reading them ahead of use, and releasing
- * them. */
+/* Large pages; pages of a mapped file: whether rows are in memory, reading them ahead of use, and
+ * releasing them. */
 #define _GNU_SOURCE /* RUSAGE_THREAD */
+#include "huge.h"
 #include "shared.h"
 
 #include <stddef.h>
@@ -32,9 +33,9 @@ void fe_unmap_file(char *memory, int64_t size)
     (void)memory, (void)size;
 }
 
-void fe_use_large_pages(char *memory, int64_t size)
+bool fe_use_large_pages(char *memory, int64_t size)
 {
-    (void)memory, (void)size;
+    return (void)memory, (void)size, false;
 }
 
 void fe_discard_pages(char *memory, int64_t size)
@@ -170,14 +171,9 @@ void fe_unmap_file(char *memory, int64_t size)
     munmap(memory, (size_t)size);
 }
 
-void fe_use_large_pages(char *memory, int64_t size)
+bool fe_use_large_pages(char *memory, int64_t size)
 {
-#if defined(__linux__)
-    enum { COLLAPSE = 25 }; /* MADV_COLLAPSE, from Linux 6.1 on */
-    madvise(memory, (size_t)(size & -(int64_t)LARGE_PAGE), COLLAPSE);
-#else
-    (void)memory, (void)size;
-#endif
+    return fe_advise_huge(memory, size) && fe_collapse_pages(memory, size);
 }
 
 void fe_discard_pages(char *memory, int64_t size)

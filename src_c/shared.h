@@ -37,9 +37,11 @@ void fe_set_replaced(const fe_shared *shared, bool is_done);
 char *fe_map_file(int file, int64_t size, bool is_writable);
 void fe_unmap_file(char *memory, int64_t size);
 
-/* Where the system can: puts the memory into large pages, which make look-ups faster; or gives
- * whole pages back, which are then zeros. */
-void fe_use_large_pages(char *memory, int64_t size);
+/* Asks the system to hold the whole pages of that memory in large ones, which make look-ups faster:
+ * what is touched first later, and at once what has been. Whether it did the latter for all. */
+bool fe_use_large_pages(char *memory, int64_t size);
+
+/* Gives whole pages back, where the system can; they are then zeros. */
 void fe_discard_pages(char *memory, int64_t size);
 
 #endif

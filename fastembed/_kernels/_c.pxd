@@ -195,7 +195,7 @@ cdef extern from "functions.h":
         fe_status (*gather_add_backward)(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids,
                                          const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
         fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
-                                   const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+                                   const fe_array *out, int64_t *winners, bint is_new, fe_stop stop) noexcept nogil
         fe_status (*embedding_bags)(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
                                     const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
@@ -211,7 +211,7 @@ cdef extern from "functions.h":
         void (*set_replaced)(const fe_shared *shared, bint is_done) noexcept nogil
         char *(*map_file)(int file, int64_t size, bint is_writable) noexcept nogil
         void (*unmap_file)(char *memory, int64_t size) noexcept nogil
-        void (*use_large_pages)(char *memory, int64_t size) noexcept nogil
+        bint (*use_large_pages)(char *memory, int64_t size) noexcept nogil
         void (*discard_pages)(char *memory, int64_t size) noexcept nogil
         void (*norm_rows)(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept nogil
         void (*dropout)(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept nogil

@@ -294,9 +294,9 @@ cdef class SingleLookup(Lookup):
             self._last_ids = (<object>args[0],)
         return result
 
-    def __call__(self, ids, *, out=None):
+    def __call__(self, ids, *, out=None, out_dtype=None):
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        return self.call(ids, out=out)[0]
+        return self.call(ids, out=out, out_dtype=out_dtype)[0]
 
 
 cdef class PairLookup(Lookup):
@@ -342,7 +342,8 @@ cdef class PairLookup(Lookup):
             self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, 0
         return result
 
-    def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None):
+    def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None,
+                 out_dtype=None):
         """Token rows plus position rows, and what the layer's options make of them.
 
         Parameters
@@ -360,9 +361,12 @@ cdef class PairLookup(Lookup):
         type_ids : array_like of integers, broadcast to S, optional
             By default all 0; only in a layer with types.
         out : ndarray of shape S + (D,), optional
+        out_dtype : {None, "float32"}
+            As in `fastembed.gather`.
 
         Returns
         -------
         ndarray of shape S + (D,)
         """
-        return self.call(token_ids, position_ids, start=start, lengths=lengths, mask=mask, type_ids=type_ids, out=out)[0]
+        return self.call(token_ids, position_ids, start=start, lengths=lengths, mask=mask, type_ids=type_ids, out=out,
+                         out_dtype=out_dtype)[0]

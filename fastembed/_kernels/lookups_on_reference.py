@@ -29,9 +29,9 @@ class SingleLookup:
     _last_ids: Any
     call: Any
 
-    def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
+    def __call__(self, ids: Any, **options: Any) -> Any:
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        return self.call(ids, out=out)[0]
+        return self.call(ids, **options)[0]
 
 
 class PairLookup:
@@ -42,17 +42,6 @@ class PairLookup:
     _last_ids: Any
     call: Any
 
-    def __call__(
-        self,
-        token_ids: Any,
-        position_ids: Any = None,
-        *,
-        start: int = 0,
-        lengths: Any = None,
-        mask: Any = None,
-        type_ids: Any = None,
-        out: Array | None = None,
-    ) -> Any:
+    def __call__(self, token_ids: Any, position_ids: Any = None, **options: Any) -> Any:
         """Token rows plus position rows, and what the layer's options make of them."""
-        options = {"start": start, "lengths": lengths, "mask": mask, "type_ids": type_ids, "out": out}
         return self.call(token_ids, position_ids, **options)[0]

@@ -25,6 +25,7 @@ from ._gather import (
     release_pages,
     resolve_ids,
     scatter_add,
+    use_large_pages,
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._ngram import ngram_gather, ngram_mixes, ngram_rows
@@ -77,5 +78,6 @@ __all__ = [
     "set_num_threads",
     "sort_rows",
     "sum_powers",
+    "use_large_pages",
     "xla_handlers",
 ]

@@ -16,18 +16,9 @@ import numpy as np
 from .. import reference
 from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
 from .packing import Packing
-from .rows_on_reference import (  # noqa: F401
-    below,
-    code_bounds,
-    dots,
-    dropout,
-    norm_rows,
-    packed_size,
-    parse_lines,
-    products,
-    sum_powers,
-)
+from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
 from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401
+from .text_on_reference import parse_lines  # noqa: F401
 
 Array = np.ndarray[Any, Any]
 
@@ -264,6 +255,10 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
+def use_large_pages(array: Array) -> bool:
+    return False
+
+
 def any_nonresident(table: Array, rows: Array) -> bool:
     return False
 
@@ -287,6 +282,7 @@ def embedding_bag(
     bounds: str,
     winners: Array | None,
     packing: Packing | None = None,
+    is_new: bool = False,
 ) -> None:
     flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The command line: `python -m fastembed COMMAND`."""
+"""The command line: `python -m fastembed`, and the console script `fastembed`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
+from .explore import explore
 from .plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
@@ -20,9 +21,10 @@ _COMMANDS = {
     "neighbors": show.neighbors,
     "convert": convert,
     "plot": plot,
+    "explore": explore,
+    "shared": shared.shared,
     "bench": run_benchmarks,
     "info": show.info,
-    "shared": shared.shared,
 }
 
 

@@ -10,6 +10,7 @@ from .. import _version
 from .._messages import shown
 from ..io.vectors.formats import FORMATS, SUFFIXES
 from ..microgpt.training import Options
+from ..plots.source import MAX_ROWS
 from .plot import KINDS
 from .streams import warn
 
@@ -40,6 +41,17 @@ def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
 _LENGTH = _at_least(1, int)
 
 
+def _at_most(maximum: int) -> Any:
+    """An argparse type: a length up to a limit."""
+
+    def parse(text: str) -> Any:
+        if _LENGTH(text) > maximum:
+            raise argparse.ArgumentTypeError(f"must be at most {maximum}, got {shown(text)}")
+        return int(text)
+
+    return parse
+
+
 def parser() -> argparse.ArgumentParser:
     program = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
     program.add_argument("--version", action="version", version=f"fastembed {_version.VERSION}")
@@ -58,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_convert(commands.add_parser("convert", help="vectors from one format to another"))
     _add_plot(commands.add_parser("plot", help="draw the tables of a file, or losses"))
+    _add_explore(commands.add_parser("explore", help="write a page that shows a table in a browser"))
     _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
     info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
     info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
@@ -137,6 +150,22 @@ def _add_plot(plot: argparse.ArgumentParser) -> None:
     _add_table(plot)
     plot.add_argument("--dark", action="store_true", help="light on dark")
     _add_force(plot)
+
+
+def _add_explore(explore: argparse.ArgumentParser) -> None:
+    explore.add_argument("file", metavar="FILE", help="a safetensors or .npy file")
+    explore.add_argument("--out", metavar="PATH", help="the page (default: FILE's name with .html, here)")
+    explore.add_argument(
+        "--rows",
+        type=_at_most(MAX_ROWS),
+        default=MAX_ROWS,
+        metavar="N",
+        help="the first N rows (default: %(default)s)",
+    )
+    explore.add_argument("--tsv", metavar="PATH", help="write all rows for the TensorBoard projector")
+    explore.add_argument("--metadata", metavar="PATH", help="write their names beside --tsv")
+    _add_table(explore)
+    _add_force(explore)
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:

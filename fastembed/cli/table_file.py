@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS
 from ..io import checkpoint
+from ..io.errors import CheckpointError
+from ..io.vectors import arrays, formats
 from ..layers.embedding import Embedding
+from ..layers.vectors import load_vectors
 from ..microgpt.model import BOS_NAME
 from .outputs import UsageError
+from .progress import bytes_progress
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -22,7 +27,9 @@ _POSITIONS = ("wpe", "wpe.weight", "position_embeddings.weight")
 
 
 class TableFile:
-    """The tables of a safetensors file, or the one of a .npy file, whose name is "".
+    """The tables of a safetensors file, or the one of another file of vectors, whose name is "".
+
+    A safetensors or .npy file is read where rows are needed, and another one as a whole.
 
     Attributes
     ----------
@@ -33,8 +40,13 @@ class TableFile:
         self._path = path
         self._description: Any = None
         self._counts: dict[str, tuple[int, ...]] = {}
-        if _is_npy(path):
-            with Embedding.open(path) as layer:
+        self._layer: Embedding | None = None
+        kind = _kind(path)
+        if kind != "safetensors":
+            if kind != "npy":
+                with bytes_progress("read") as progress:
+                    self._layer = load_vectors(path, progress=progress)
+            with self.open("") as layer:
                 self.tables = {"": (layer.num_embeddings, layer.embedding_dim)}
             return
         found, self._description = checkpoint.contents(path)
@@ -42,8 +54,8 @@ class TableFile:
         self._counts = {name: shape for name, (shape, dtype) in found.items() if dtype == "I64"}
 
     def open(self, name: str) -> Embedding:
-        """A layer around a table, which is read from the file where it is needed."""
-        return Embedding.open(self._path, name=name or None)
+        """A layer around a table."""
+        return self._layer or Embedding.open(self._path, name=name or None)
 
     def token_table(self, wanted: str | None) -> str:
         """The name of the table of that name, the only one, or the one that is known as tokens'."""
@@ -67,8 +79,13 @@ class TableFile:
         return sorted(names, key=lambda name: name.startswith(("exp_avg", "optimizer")))
 
     def row_names(self, name: str, path: str | None) -> list[str] | None:
-        """Names of a table's rows: the lines of a file, or the tokens of the names model."""
+        """Names of a table's rows: the lines of a file, or the tokens of the names model.
+
+        None if there are none, or if the layer has them.
+        """
         n_rows = self.tables[name][0]
+        if path is None and not name and self._layer is None and arrays.names_file(Path(self._path)).is_file():
+            path = str(arrays.names_file(Path(self._path)))
         if path is not None:
             with open(path, encoding="utf-8-sig") as file:
                 names = file.read().removesuffix("\n").split("\n")
@@ -90,8 +107,13 @@ class TableFile:
         return _checks.counts(counts, tensors[counts], self.tables[name][0])
 
 
-def _is_npy(path: str) -> bool:
-    if os.path.exists(path) and not os.path.isfile(path):
-        return False  # to open a pipe might wait for ever
+def _kind(path: str) -> str:
+    """The format of a file by its first bytes; "safetensors" for one of an unknown format."""
+    if not os.path.isfile(path):
+        return "safetensors"  # whose reader says what is wrong, and waits for no pipe
     with open(path, "rb") as file:
-        return file.read(6) == b"\x93NUMPY"
+        head = formats.head_of(file)
+    try:
+        return formats.of_content(head)
+    except CheckpointError:
+        return "safetensors"

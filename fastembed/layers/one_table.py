@@ -353,6 +353,7 @@ class OneTable(Shareable):
         rows_above, values = self._rows_above_max_norm(rows)
         if self._max_norm_in_place and len(rows_above):
             self._write_rows(rows_above, values)
+            values = self.tables["weight"][rows_above]  # as they were rounded
         return rows_above, values
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:

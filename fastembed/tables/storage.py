@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .. import _checks
 from ..functional.watched import Watched, Watcher
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class InMemory(Watched):
     def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None: ...
 
     def resized(self, commit: kernels.Commit, table: Array, n_rows: int, added: Array | None) -> tuple[Array, dict[str, Array]]:
-        new, n_kept = empty_table((n_rows, table.shape[1]), table.dtype.newbyteorder("=")), min(n_rows, len(table))
+        new, n_kept = empty_table((n_rows, table.shape[1]), _checks.native(table.dtype)), min(n_rows, len(table))
         new[:n_kept], new[n_kept:] = table[:n_kept], 0 if added is None else added
         return new, {}
 

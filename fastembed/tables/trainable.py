@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .._memory import memory_errors
 from .storage import InMemory, Storage
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Trainable:
     def _init_unshared(self) -> None:
         """Set the attributes that a copy does not share: lock, optimisers, pending updates."""
         self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.lock = threading.RLock()
+        with memory_errors():
+            self.lock = threading.RLock()
         self._lazy_tables: dict[str, list[LazyTable]] = {}
         self._has_pending = False
         _instances.add(self)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from running import status_of
 
-from fastembed import checkpoint
+from fastembed import checkpoint, plots
 from fastembed.cli.table_file import TableFile
 
 PNG = b"\x89PNG"
@@ -32,6 +32,13 @@ def test_which_table_is_meant_and_its_names(folder):
     assert tables.row_names("", "names") == ["one", "two", "three"]
     with tables.open("") as layer:
         assert layer.num_embeddings == 3
+    (folder / "table.npy.names.txt").write_text("x\ny\nz\n")
+    assert tables.row_names("", None) == ["x", "y", "z"]
+    (folder / "words.vec").write_text("2 3\nking 1 2 3\nqueen 4 5 6\n")
+    tables = TableFile("words.vec")
+    assert tables.token_table(None) == ""
+    with tables.open("") as layer:
+        assert plots.Source.of(layer, tables.row_names("", None)).names == ["king", "queen"]
 
 
 @pytest.mark.parametrize("kind", ["overview", "rows", "positions", "norms"])

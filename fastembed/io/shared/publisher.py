@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ... import _checks
+from ..._memory import memory_errors
 from ..atomic import beside, inode_at
-from ..errors import memory_errors
 from .segment import Segment, create, open_segment, path_of
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import quantized
-from . import fp8, gguf, text
+from . import fp8, gguf
 
 FORMATS = (*fp8.SIZES, *gguf.LAYOUTS)
 """The names of the formats whose rows are decoded; quantized rows are "fbgemm8" and "fbgemm4"."""
