@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
     from .optim import Parameter
+    from .tables.disk import DiskTable
     from .tables.packed import PackedTable
 
 __version__ = _version.VERSION
 
 __all__ = [
+    "DiskTable",
     "Embedding",
     "EmbeddingBag",
     "EmbeddingCollection",
@@ -70,6 +72,7 @@ _version.warn_of_namesake()
 # What an import of the package alone does not load: it would take a third of its time.
 _MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
 _NAMES = {
+    "DiskTable": "tables.disk",
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
     "HashEmbedding": "layers.hashed",

@@ -3,6 +3,7 @@
 #ifndef FE_FUNCTIONS_H
 #define FE_FUNCTIONS_H
 
+#include "disk/disk.h"
 #include "fastembed.h"
 
 /* clang-format off */
@@ -12,7 +13,8 @@
     F(embedding_bag) F(embedding_bags) F(hash_parts) F(hash_rows) F(ngram_mix) F(norm_rows) F(dropout) F(dots) F(products) \
     F(sum_powers) F(below) F(code_bounds) \
     F(apply_pending) F(apply_step) F(add_rows) F(sort_rows) \
-    F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler)
+    F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler) \
+    F(disk_slot_size) F(disk_open) F(disk_prefetch) F(disk_hold) F(disk_release) F(disk_count) F(disk_close) F(disk_free)
 /* clang-format on */
 
 #define FE_MEMBER(name) __typeof__(fe_##name) *name;
