@@ -110,7 +110,7 @@ bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
-C_FILES := $(wildcard src_c/*.c src_c/isa/*.c)
+C_FILES := $(wildcard src_c/*.c src_c/isa/*.c src_c/disk/*.c)
 C_CHECK := -std=gnu11 -O2 -Wall -Wextra -Werror -ffp-contract=off -c -o build/check.o
 c-check: $(VENV)/.dev
 	mkdir -p build

@@ -238,8 +238,8 @@ class PackedNgramEmbedding:
     Parameters
     ----------
     hash : NgramHash
-    table : QuantizedEmbedding, or another layer that returns rows of float32 for ids
-        At least ``hash.n_rows`` rows.
+    table : QuantizedEmbedding, PackedTable, DiskTable, or another layer that returns rows for ids
+        At least ``hash.n_rows`` rows, of float32 unless its ``dtype`` says otherwise.
 
     Examples
     --------
@@ -265,12 +265,39 @@ class PackedNgramEmbedding:
         cu_seqlens: ArrayLike | None = None,
         out: Array | None = None,
     ) -> Array:
-        """The rows of each token side by side, float32 of shape (..., T, W D)."""
+        """The rows of each token side by side, of shape (..., T, W D)."""
         mixes = self.hash.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
         shape = *mixes.shape[:-1], self.hash.width, self.table.embedding_dim
-        result, by_row = _output(out, shape, np.dtype(np.float32), ids=ids, history=history)
+        dtype = np.dtype(getattr(self.table, "dtype", np.float32))
+        result, by_row = _output(out, shape, dtype, ids=ids, history=history)
         self.table(kernels.ngram_rows(mixes, self.hash.heads), out=by_row)
         return result if out is None else out
+
+    def prefetch(
+        self,
+        ids: ArrayLike,
+        history: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        cu_seqlens: ArrayLike | None = None,
+    ) -> None:
+        """Begin to read the rows of tokens, and return at once: see `fastembed.DiskTable.prefetch`.
+
+        Parameters
+        ----------
+        ids, history, lengths, cu_seqlens
+            As in a call.
+
+        Raises
+        ------
+        TypeError
+            The table is in memory, and nothing can be read ahead.
+        IndexError, ValueError
+            As in a call.
+        """
+        if not hasattr(self.table, "prefetch"):
+            raise TypeError(f"table must be a DiskTable for rows to be read ahead, got {_checks.shown(self.table)}")
+        self.table.prefetch(self.hash(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens))
 
     def __repr__(self) -> str:
         return f"PackedNgramEmbedding({self.hash!r}, {self.table!r})"
