@@ -107,8 +107,6 @@ def test_every_file_is_small():
     assert not [path for path in sources if len(path.read_text().splitlines()) > 400]
 
 
-
-
 def test_the_backends_have_the_same_calls():
     """By their sources, because only one of them is loaded."""
     trees = dict(modules())

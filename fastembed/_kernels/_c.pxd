@@ -1,5 +1,5 @@
-# Mirror of src_c/fastembed.h, where the meaning of each function is written. The functions are
-# members of the table of src_c/functions.h, without their prefix.
+# Mirror of src_c/fastembed.h and ngram.h, where the meaning of each function is written. The
+# functions are members of the table of src_c/functions.h, without their prefix.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t
 
 
@@ -85,6 +85,7 @@ cdef extern from "functions.h":
         const fe_ngram_head *heads
         int64_t n_heads
         int64_t n_mixes
+        int64_t first_token
 
     ctypedef struct fe_ids:
         fe_array array
@@ -103,6 +104,19 @@ cdef extern from "functions.h":
         const int64_t *cuts
         int64_t n_cuts
         bint cuts_itself
+
+    ctypedef struct fe_ngram_tokens:
+        const fe_ids *tokens
+        const int64_t *starts
+        int64_t n_sequences
+
+    ctypedef struct fe_ngram_layer:
+        fe_ngram_hash hash
+        const fe_ngram_head *heads
+        int64_t n_heads
+        fe_table table
+        fe_array out
+        const int64_t *history
 
     ctypedef int (*fe_stop)() noexcept nogil
 
@@ -246,8 +260,10 @@ cdef extern from "functions.h":
                                     const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
-        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
-                               const int64_t *history, uint64_t *mixes, fe_stop stop) noexcept nogil
+        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ngram_tokens *tokens, const int64_t *history,
+                               uint64_t *mixes, fe_stop stop) noexcept nogil
+        fe_status (*ngram_gather)(const fe_ngram_layer *layers, int32_t n_layers, const fe_ngram_tokens *tokens,
+                                  fe_stop stop) noexcept nogil
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil

@@ -58,9 +58,8 @@ class PackedRows(Searchable):
         """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
         bounds = _checks.bounds(bounds)
         ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
-        result = self._output(out, ids.shape, ids=ids)
-        with lookup.packed_buffer(result, self._packing) as buffer:
-            kernels.gather(self._packed, ids, buffer, bounds, self._packing)
+        result = self.output(out, (*ids.shape, self._embedding_dim), ids=ids)
+        kernels.gather(self._packed, ids, result, bounds, self._packing)
         return result if out is None else out
 
     def gather_add(
@@ -101,14 +100,21 @@ class PackedRows(Searchable):
             include_last_offset=include_last_offset,
             bounds=bounds,
         )
-        result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
+        result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
 
-    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
-        """The array for a result: ``out``, checked, or a new one."""
-        read |= {"packed": self._packed, "scales": self._packing.scales}
-        return _checks.output(out, (*shape, self._embedding_dim), self._dtype, **read)
+    @property
+    def rows_in_place(self) -> tuple[Array, Packing]:
+        """For kernels: the bytes of the rows, and what they mean."""
+        return self._packed, self._packing
+
+    def output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
+        """The array for a result: ``out``, checked, of float32 or halves; or a new one."""
+        dtypes = (_FLOAT32, np.dtype(np.float16))
+        is_other = isinstance(out, np.ndarray) and (out.dtype in dtypes or out.dtype.name == "bfloat16")
+        to = out.dtype if out is not None and is_other else self._dtype
+        return _checks.output(out, shape, to, packed=self._packed, scales=self._packing.scales, **read)
 
     def _float_rows(self, first: int, end: int) -> Array:
         """Rows ``first`` to ``end - 1`` as float32, contiguous."""
