@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from . import shared, show
+from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
@@ -23,7 +23,7 @@ _COMMANDS = {
     "convert": convert,
     "plot": plot,
     "explore": explore,
-    "shared": shared.shared,
+    "shared": show.shared,
     "bench": run_benchmarks,
     "info": show.info,
 }
