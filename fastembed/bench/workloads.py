@@ -237,6 +237,14 @@ _ALL = (
         )
         for id, name in (("sgd", "SGD"), ("rowwise-adagrad", "RowWiseAdagrad"), ("adamw", "AdamW"))
     ),
+    Workload(
+        "ngram-fp8",
+        "hash the n-grams of a text, decode their rows of FP8, out=",
+        traces.ngrams,
+        peers.ngram_answer,
+        peers.NGRAM,
+        is_usual=False,
+    ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", cases.hashed, peers.hash_answer, peers.HASHED),
     *(
         Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[way])
@@ -247,6 +255,15 @@ _ALL = (
         )
     ),
     Workload("mapped-gather", "rows of a table in a mapped file", cases.mapped, peers.mapped_answer, peers.MAPPED),
+    Workload("shared-gather", "rows of a shared table", cases.shared, peers.mapped_answer, peers.SHARED, False),
+    Workload(
+        "shared-beside",
+        "rows of a shared table, beside a process that trains it",
+        cases.shared,
+        peers.mapped_answer,
+        peers.SHARED_BESIDE,
+        False,
+    ),
     Workload("import", "import after NumPy, in a fresh process", cases.no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | bench | info``."""
+"""The command line: `python -m fastembed`, and the console script `fastembed`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import argparse
 import warnings
 from collections.abc import Sequence
 
-from . import show
+from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
+from .convert import convert
+from .explore import explore
+from .plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
-_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "bench": run_benchmarks, "info": show.info}
+_COMMANDS = {
+    "sample": show.sample,
+    "neighbors": show.neighbors,
+    "convert": convert,
+    "plot": plot,
+    "explore": explore,
+    "shared": shared.shared,
+    "bench": run_benchmarks,
+    "info": show.info,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

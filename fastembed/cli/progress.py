@@ -1,11 +1,11 @@
-"""The progress of training, on standard error."""
+"""The progress of training, and of files that are read and written, on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from .streams import report, stderr_may_fail
@@ -16,7 +16,7 @@ def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[
 
     On a terminal, if tqdm is installed, it is a progress bar, else a line every 100 steps.
     """
-    bar = _bar(first, total)
+    bar = _bar(total=total, initial=first, unit="step")
     began = time.perf_counter()
     recent: list[float] = []
     try:
@@ -36,13 +36,33 @@ def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[
                 bar.close()
 
 
-def _bar(first: int, total: int) -> Any:
+@contextlib.contextmanager
+def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with the bytes that are done and all: a progress bar on a terminal."""
+    bars: list[Any] = []
+
+    def progress(n_done: int, n_all: int) -> None:
+        if not bars:
+            bars.append(_bar(total=n_all, desc=what, unit="B", unit_scale=True))
+        if bars[0] is not None:
+            with stderr_may_fail():
+                bars[0].update(n_done - bars[0].n)
+
+    try:
+        yield progress
+    finally:
+        if bars and bars[0] is not None:
+            with stderr_may_fail():
+                bars[0].close()
+
+
+def _bar(**options: Any) -> Any:
     """A progress bar; None if there is no terminal, or no tqdm."""
     with stderr_may_fail(), contextlib.suppress(ImportError):
         if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
-            return tqdm(total=total, initial=first, unit="step")
+            return tqdm(**options)
     return None
 
 

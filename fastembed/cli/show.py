@@ -8,10 +8,11 @@ import random
 import textwrap
 
 from .. import _runtime
+from .._messages import printable
 from ..io import checkpoint
 from ..microgpt.model import GPT, Tokenizer
 from ..microgpt.training import load_model
-from .streams import Output, printable
+from .streams import Output
 
 
 def sample(arguments: argparse.Namespace, out: Output) -> None:

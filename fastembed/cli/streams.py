@@ -6,20 +6,12 @@ import contextlib
 import io
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
+from .._messages import printable
+
 MAX_LINE = 400  # characters of an error
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formats, surrogates, separators of lines
-_JOINERS = "\u200c\u200d"  # formats that some scripts are written with
-
-
-def printable(text: str) -> str:
-    """The text with every character escaped that could move a terminal's cursor or hide another."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE and c not in _JOINERS else c for c in text
-    )
 
 
 class OutputError(Exception):

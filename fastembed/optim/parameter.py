@@ -53,7 +53,7 @@ class Parameter(Trainable):
 
     def __init__(self, array: ArrayLike) -> None:
         given = array if isinstance(array, np.ndarray) else np.array(_checks.as_array("array", array))
-        if given.dtype.newbyteorder("=") not in _checks.DTYPES:
+        if _checks.native(given.dtype) not in _checks.DTYPES:
             raise TypeError(f"array must be float32 or float64, got {_checks.shown(given.dtype, str)}")
         super().__init__({"data": _checks.writable("array", given)})
         self.grad: Array | None = None
@@ -116,7 +116,7 @@ def clip_grad_norm(
 
     Notes
     -----
-    As torch.nn.utils.clip_grad_norm_: every gradient is multiplied by max_norm / (norm + 1e-6)
+    As ``torch.nn.utils.clip_grad_norm_``: every gradient is multiplied by max_norm / (norm + 1e-6)
     where that is below 1.
 
     Examples

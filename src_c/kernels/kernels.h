@@ -92,6 +92,10 @@ typedef void fe_add_rows_kernel(const fe_table *sums, const fe_batch *batch, int
 
 #define FE_BAG_PREFETCH_DISTANCE 32 /* items */
 
+/* How a bag is reduced: any mode, with or without factors; or as a sum of all its rows, of a table
+ * whose rows are prefetched or are in the cache. */
+typedef enum { ANY_BAG, PLAIN_SUM, CACHED_SUM } bag_way;
+
 /* Some items of one bag. */
 typedef struct {
     fe_bag_mode mode;

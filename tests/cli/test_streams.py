@@ -9,7 +9,8 @@ import pytest
 from running import run, status_of
 
 from fastembed import checkpoint
-from fastembed.cli.streams import MAX_LINE, printable
+from fastembed._messages import printable
+from fastembed.cli.streams import MAX_LINE
 from fastembed.io import checkpoint as io_checkpoint
 
 COMMAND = f"{sys.executable} -m fastembed"

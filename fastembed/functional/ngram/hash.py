@@ -155,6 +155,7 @@ class NgramHash:
         >>> hash.head_sizes.tolist(), hash.n_rows
         ([[1009, 1013], [1019, 1021]], 4062)
         """
+        _checks.known_options("NgramHash.engram", options, ("cut", "cut_own"))
         last = vocab_size if token_map is None else int(layouts.token_map(token_map).max()) + 1
         if last is None:
             raise ValueError("engram requires token_map or vocab_size: its multipliers depend on the number of tokens")
@@ -287,7 +288,7 @@ class NgramHash:
 
     @property
     def heads(self) -> Array:
-        """For kernels: size, reciprocal and offset of each head, uint64 of shape (W, 3)."""
+        """For kernels: size, reciprocal and offset of each head, read-only uint64 (W, 3)."""
         return self._heads
 
     @property
