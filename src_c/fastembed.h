@@ -49,9 +49,8 @@ typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
  * they are rows of n-grams (fe_ngram_rows). */
 typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE, FE_NGRAM } fe_id_type;
 
-/* Of shared tables alone: FE_REPLACED, the name is of another table; FE_TORN, the row `id` stays
- * half written, as only damaged memory can be. */
-typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED, FE_REPLACED, FE_TORN } fe_code;
+/* FE_REPLACED: the name of a shared table is of another one now. */
+typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED, FE_REPLACED } fe_code;
 
 /* The outcome of a call. For FE_BAD_ID: which array of ids (0 is the first), where in it in C
  * order, and the id's 64 bits. */

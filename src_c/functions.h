@@ -3,6 +3,7 @@
 #ifndef FE_FUNCTIONS_H
 #define FE_FUNCTIONS_H
 
+#include "disk/disk.h"
 #include "fastembed.h"
 #include "ngram.h"
 #include "shared.h"
@@ -16,7 +17,8 @@
     F(apply_pending) F(apply_step) F(add_rows) F(sort_rows) \
     F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler) \
     F(publish_rows) F(read_at_once) F(is_replaced) F(set_replaced) \
-    F(map_file) F(unmap_file) F(use_large_pages) F(discard_pages)
+    F(map_file) F(unmap_file) F(use_large_pages) F(discard_pages) \
+    F(disk_slot_size) F(disk_open) F(disk_prefetch) F(disk_hold) F(disk_release) F(disk_count) F(disk_close) F(disk_free)
 /* clang-format on */
 
 #define FE_MEMBER(name) __typeof__(fe_##name) *name;

@@ -273,8 +273,6 @@ cdef int raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_id
         return -1  # the signal handler's exception is set
     if status.code == _c.FE_NO_MEMORY:
         raise MemoryError(f"no memory for a copy of {shaped_ids.size} ids")
-    if status.code == _c.FE_TORN:
-        raise RuntimeError(f"row {status.id} of the shared table stays half written: its memory has been damaged")
     name, ids, n_rows = operands[status.operand]
     cdef object value = status.id
     if ids is not None and ids.dtype.kind == "u":

@@ -269,9 +269,10 @@ class PackedNgramEmbedding:
     Parameters
     ----------
     hash : NgramHash
-    table : PackedTable, QuantizedEmbedding, or another layer that returns rows of float32 for ids
-        At least ``hash.n_rows`` rows. Rows of the first two are decoded while the rows of further
-        tokens are computed; of others the numbers of rows are computed first.
+    table : PackedTable, QuantizedEmbedding, DiskTable, or another layer that returns rows for ids
+        At least ``hash.n_rows`` rows, of float32 unless its ``dtype`` says otherwise. Rows of the
+        first two are decoded while the rows of further tokens are computed; of others the numbers
+        of rows are computed first.
 
     Examples
     --------
@@ -309,8 +310,8 @@ class PackedNgramEmbedding:
         ids, history, lengths, cu_seqlens
             As in a call of `NgramHash`.
         out : ndarray of shape (..., T, W D), optional
-            The array for the result. Of float32; with a `PackedTable` or a `QuantizedEmbedding`
-            also of float16 or bfloat16, to which rows are then rounded.
+            The array for the result, of the dtype of the table's results. With a `PackedTable` or a
+            `QuantizedEmbedding` also of float16 or bfloat16, to which rows are then rounded.
 
         Returns
         -------
@@ -327,7 +328,7 @@ class PackedNgramEmbedding:
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
         if isinstance(self.table, PackedRows):
             return self.table.output(out, shape, **read)
-        return _checks.output(out, shape, np.dtype(np.float32), **read)
+        return _checks.output(out, shape, np.dtype(getattr(self.table, "dtype", np.float32)), **read)
 
     def _table_in_place(self) -> tuple[Array, Packing | None] | None:
         return self.table.rows_in_place if isinstance(self.table, PackedRows) else None
@@ -337,6 +338,32 @@ class PackedNgramEmbedding:
 
     def _handle(self, *arguments: Any) -> None:
         """Nothing is kept of a call: there is no backward."""
+
+    def prefetch(
+        self,
+        ids: ArrayLike,
+        history: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        cu_seqlens: ArrayLike | None = None,
+    ) -> None:
+        """Begin to read the rows of tokens, and return at once: see `fastembed.DiskTable.prefetch`.
+
+        Parameters
+        ----------
+        ids, history, lengths, cu_seqlens
+            As in a call.
+
+        Raises
+        ------
+        TypeError
+            The table is in memory, and nothing can be read ahead.
+        IndexError, ValueError
+            As in a call.
+        """
+        if not hasattr(self.table, "prefetch"):
+            raise TypeError(f"table must be a DiskTable for rows to be read ahead, got {_checks.shown(self.table)}")
+        self.table.prefetch(self.hash(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens))
 
     def __repr__(self) -> str:
         return f"PackedNgramEmbedding({self.hash!r}, {self.table!r})"

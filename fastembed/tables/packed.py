@@ -188,9 +188,9 @@ class PackedTable(PackedRows):
         scale_format: str | None = None,
         dtype: DTypeLike = "float32",
     ) -> None:
-        self._embedding_dim = _up_to_limit("embedding_dim", embedding_dim)
-        self._dtype = _result_dtype(dtype)
-        self._packing = _packing(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
+        self._embedding_dim = columns("embedding_dim", embedding_dim)
+        self._dtype = packed_dtype(dtype)
+        self._packing = packing_of(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
         sizes = kernels.packed_size(self._packing, self._embedding_dim)
         if sizes is None:
             raise ValueError(f"embedding_dim must be a multiple of the block of {format}, got {self._embedding_dim}")
@@ -300,28 +300,28 @@ class PackedTable(PackedRows):
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, {options})"
 
 
-def _up_to_limit(name: str, value: Any) -> int:
+def columns(name: str, value: Any) -> int:
     n = _checks.size(name, value)
     if n > _MOST_COLS:
         raise ValueError(f"{name} must be at most {_MOST_COLS}, got {n}")
     return n
 
 
-def _result_dtype(value: Any) -> np.dtype[Any]:
+def packed_dtype(value: Any) -> np.dtype[Any]:
     dtype = _checks.dtype(value)
     if dtype.itemsize > _FLOAT32.itemsize:
         raise TypeError(f"dtype must be float32, float16 or bfloat16, got {dtype}")
     return dtype
 
 
-def _packing(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
+def packing_of(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
     """The packing that the arguments of a table say, its scales as bytes."""
     if format not in _FP8:
         for name, value in (("scales", scales), ("block_size", block_size), ("scale_format", scale_format)):
             if value is not None:
                 raise ValueError(f"{name} belong to FP8, and rows of {format} have none")
         return Packing(format)
-    n_block = _up_to_limit("block_size", _BLOCK_SIZE if block_size is None else block_size)
+    n_block = columns("block_size", _BLOCK_SIZE if block_size is None else block_size)
     if n_block == 0:
         raise ValueError("block_size must be at least 1, got 0")
     array = None if scales is None else _checks.as_array("scales", scales)
