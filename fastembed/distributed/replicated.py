@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional.batch import Batch, batch_of, plain_batch
 from ..functional.lookup import gather
@@ -48,12 +49,12 @@ class Replicated(Differentiable):
         files.close()
         raise TypeError(f"{cls.__name__} has no mapped files: its tables are small")
 
-    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
+    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any, commit: kernels.Commit | None = None) -> None:
         """Accumulate the gradients of all ranks, or let an optimiser step, alike in all."""
         self._check_can_step(optimizer)
         combined = {name: self._combined(name, batch, optimizer is not None) for name, batch in batches.items()}
         with self.group.applying(f"backward of {self!r}"):
-            super()._accumulate_or_step(combined, optimizer)
+            super()._accumulate_or_step(combined, optimizer, commit)
 
     @own_floats()
     def _combined(self, name: str, batch: Batch, is_step: bool) -> Batch:
@@ -90,7 +91,7 @@ class Replicated(Differentiable):
     def _summed(self, step: str, given: Outgoing, table: Array, by_frequency: bool) -> Batch:
         """The sum of each row's gradients, by the rank that has the row to sum."""
         of = Ranges(len(table), self.group.size)
-        (own,) = push(self.group, f"{step}: to sum", [(of, given)], by_frequency=by_frequency)
+        (own,) = push(self.group, f"{step}: to sum", [(of, given, by_frequency)])
         owned = of.owned(self.group.rank)
         sums = RowGrad.zeros((len(owned), table.shape[1]), self._arithmetic).accumulate(own)
         n_rows = self.group.agree(f"{step}: sums", np.full((self.group.size, 1), len(sums)))[:, 0]
