@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 run: $(VENV)/.run
 	@mkdir -p build
-	$(BIN)/python -m fastembed train --out build/model.safetensors --force
+	$(BIN)/python -m fastembed train --out build/model.safetensors --plot build/letters.png --force
 
 # All tests, two parts at a time; with T=layers or T=io/test_checkpoint.py, those of a folder or a
 # file below tests/. What failed comes last.
@@ -110,7 +110,7 @@ bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
-C_FILES := $(wildcard src_c/*.c src_c/isa/*.c)
+C_FILES := $(wildcard src_c/*.c src_c/isa/*.c src_c/disk/*.c)
 C_CHECK := -std=gnu11 -O2 -Wall -Wextra -Werror -ffp-contract=off -c -o build/check.o
 c-check: $(VENV)/.dev
 	mkdir -p build
@@ -225,7 +225,7 @@ mutants: $(VENV)/.test
 SECONDS ?= 60
 FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
 FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
-FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
+FUZZ_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
     -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
 FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
 build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
@@ -255,16 +255,18 @@ fuzz-files: $(VENV)/.test
 	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 
 $(VENV)/bin/python:
+	@echo 'Making an environment in $(VENV).'
 	$(PYTHON) -m venv $(VENV)
 
 # An editable install builds the extension in place, so that the source folder is what runs. It is
 # compiled to bytecode, as an installed package is: where Python is set not to do that at the first
 # import, an import takes four times as long.
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
+	@echo 'Compiling the extension, and installing it with $(EXTRA_$*) into $(VENV): about half a minute.'
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA_$*)]'
 	$(BIN)/python -m compileall -q fastembed
 	touch $@
-EXTRA_run := cli
+EXTRA_run := cli,plot
 EXTRA_test := cli,test
 EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev

@@ -35,6 +35,7 @@ OPTIONAL = {
     "adapters/jax/": {"jax"},
     "distributed/ranks/mpi": {"mpi4py"},
     "distributed/ranks/gloo": {"torch"},
+    "cli/__init__": {"argcomplete"},
     "cli/progress": {"tqdm"},
     "plots/figure": {"matplotlib"},
     "plots/film": {"PIL"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import warnings
 from collections.abc import Sequence
 
@@ -47,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
+    program = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        import argcomplete
+
+        argcomplete.autocomplete(program)
     try:
-        return parser().parse_args(argv)
+        return program.parse_args(argv)
     except SystemExit as left:  # after an error, or the text of --help or --version
         out.flush()
         raise SystemExit(left.code or _status(out, "fastembed", "")) from None
@@ -56,6 +62,7 @@ def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
     command = f"fastembed {arguments.command}"
+    out.is_quiet = getattr(arguments, "quiet", False)
     try:
         if arguments.command == "train":
             train(arguments, out, signals)

@@ -60,12 +60,15 @@ def parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="draw documents from a trained model")
     sample.add_argument("checkpoint", metavar="CHECKPOINT")
+    sample.add_argument("--prompt", default="", metavar="TEXT", help="what each document begins with")
+    sample.add_argument("--json", action="store_true", help="write a JSON list of the documents")
     sample.add_argument("--seed", type=int, help="of the generator (default: go on from where training left it)")
     _add_sampling(sample)
 
     near = commands.add_parser("neighbors", help="tokens with similar rows, by cosine")
     near.add_argument("checkpoint", metavar="CHECKPOINT")
     near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+    near.add_argument("--json", action="store_true", help="write JSON: for each token a list of pairs")
     near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
 
     _add_convert(commands.add_parser("convert", help="vectors from one format to another"))
@@ -74,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
     info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
     info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
+    info.add_argument("--summary", action="store_true", help="shapes and numbers of parameters; no tensor is read")
+    info.add_argument("--json", action="store_true", help="write JSON")
     _add_shared(commands.add_parser("shared", help="the tables in shared memory: list them, or remove what nobody writes"))
     return program
 
@@ -106,6 +111,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--resume", metavar="CHECKPOINT", help="go on from a checkpoint, with its options and its data")
     train.add_argument("--out", default="model.safetensors", metavar="PATH", help="the checkpoint (default: %(default)s)")
     train.add_argument("--losses", metavar="PATH", help="write the loss of each step taken here, one a line")
+    train.add_argument("--plot", metavar="PATH", help="draw how rows move: a .gif, or a .png, .svg or .pdf with their paths")
+    _add_quiet(train)
     _add_force(train)
     _add_sampling(train)
 
@@ -120,7 +127,12 @@ def _add_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("--encoding", default="utf-8", help="of the names in FROM (default: %(default)s)")
     convert.add_argument("--skip", action="store_true", help="leave out malformed lines and names that are there twice")
     convert.add_argument("--numbers-in-names", action="store_true", help="names of several words may end in a number")
+    _add_quiet(convert)
     _add_force(convert)
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="show nothing but warnings and errors")
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +161,7 @@ def _add_plot(plot: argparse.ArgumentParser) -> None:
     plot.add_argument("--labels", type=_LENGTH, default=150, metavar="N", help="the most labels (default: %(default)s)")
     _add_table(plot)
     plot.add_argument("--dark", action="store_true", help="light on dark")
+    _add_quiet(plot)
     _add_force(plot)
 
 
@@ -165,6 +178,7 @@ def _add_explore(explore: argparse.ArgumentParser) -> None:
     explore.add_argument("--tsv", metavar="PATH", help="write all rows for the TensorBoard projector")
     explore.add_argument("--metadata", metavar="PATH", help="write their names beside --tsv")
     _add_table(explore)
+    _add_quiet(explore)
     _add_force(explore)
 
 

@@ -25,10 +25,13 @@ class Output:
     ----------
     error : OSError, ValueError or None
         What the first failed write raised. Nothing is written after it.
+    is_quiet : bool
+        Whether nothing is written at all.
     """
 
     def __init__(self) -> None:
         self.error: OSError | ValueError | None = None
+        self.is_quiet = False
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # escapes what the terminal's encoding lacks
 
@@ -52,7 +55,7 @@ class Output:
         self._write("")
 
     def _write(self, text: str) -> None:
-        if self.error is not None or sys.stdout is None:
+        if self.error is not None or sys.stdout is None or self.is_quiet:
             return
         try:
             sys.stdout.write(text)

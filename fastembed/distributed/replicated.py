@@ -25,6 +25,7 @@ from .ranks.group import Group
 from .sharded import common_seed
 
 if TYPE_CHECKING:
+    from .._kernels.backend import kernels
     from .._typing import Array, ArrayLike
 
 

@@ -280,8 +280,12 @@ def _description(header: safetensors_file.Header) -> Any:
 
 
 @memory_errors()
-def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics | str], Any]:
+def statistics(
+    path: str | os.PathLike[str], *, progress: Callable[[int, int], object] = lambda n_done, n_all: None
+) -> tuple[dict[str, TableStatistics | str], Any]:
     """The contents of a safetensors file, read in blocks of rows: it may be larger than memory.
+
+    ``progress`` is called with the bytes of tables that are done, and with all of them.
 
     Returns
     -------
@@ -306,8 +310,14 @@ def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics 
         found: dict[str, TableStatistics | str] = {}
         for name in tensors.keys() - {name + LOOKUPS for name in counted} - tables.keys():
             found[name] = f"shape {tensors[name].shape}, {tensors[name].dtype:.20}"
+        done, n_all = [0], sum(tensors[name].size for name in tables)
+
+        def add(n_bytes: int) -> None:
+            done[0] += n_bytes
+            progress(done[0], n_all)
+
         for name, dtype in tables.items():
-            found[name] = _statistics_of(file, name, tensors[name], dtype, counted.get(name))
+            found[name] = _statistics_of(file, name, tensors[name], dtype, counted.get(name), add)
     return {name: found[name] for name in sorted(found)}, description
 
 
@@ -321,14 +331,18 @@ def _table_dtype(tensor: Tensor) -> np.dtype[Any] | None:
         return None
 
 
-def _statistics_of(file: BinaryIO, name: str, table: Tensor, dtype: np.dtype[Any], lookups: Tensor | None) -> TableStatistics:
+def _statistics_of(
+    file: BinaryIO, name: str, table: Tensor, dtype: np.dtype[Any], lookups: Tensor | None, on_bytes: Callable[[int], object]
+) -> TableStatistics:
     counts = None
     if lookups is not None:
         numbers = safetensors_file.read_rows(file, name + LOOKUPS, lookups, np.dtype("<i8"))
         counts = _checks.counts(f"{name:.80}{LOOKUPS}", numbers, table.shape[0])
 
     def read(rows: slice) -> Array:
-        return safetensors_file.read_rows(file, name, table, dtype, rows.start, rows.stop)
+        block = safetensors_file.read_rows(file, name, table, dtype, rows.start, rows.stop)
+        on_bytes(block.nbytes)
+        return block
 
     return block_statistics(table.shape, _checks.native(dtype), read, counts)
 

@@ -54,6 +54,11 @@ class Film:
         self._steps: list[int] = []
         self._copies: list[Array] = []
 
+    @property
+    def last_step(self) -> int:
+        """The step of the last copy; -1 if there is none."""
+        return self._steps[-1] if self._steps else -1
+
     def add(self, step: int, table: ArrayLike) -> None:
         """Keep a copy of the table as it is after ``step`` steps."""
         rows = _checks.table("table", table)[: len(self._names)]

@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
-from ..io.errors import memory_errors
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
