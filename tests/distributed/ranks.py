@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 4.0  # seconds, of the ranks
+DEADLINE = 8.0  # seconds, of the ranks
 LIMIT = 60.0  # seconds, of a run
 REST = 15.0  # seconds of the ranks that are left when one has ended
 

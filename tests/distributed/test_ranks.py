@@ -50,7 +50,7 @@ def test_a_kill_over_gloo(exchange, tmp_path):
     assert [line["rank"] for line in ended.said] == [0, 1], ended.others
     for line in ended.said:
         assert "of ShardedEmbedding(53, 5" in line["error"]
-        assert line["seconds"] < ranks.DEADLINE + 1
+        assert line["seconds"] < ranks.DEADLINE + 2
     assert any(line["peers"] == [2] for line in ended.said), ended.said
     assert_goes_on("gloo", tmp_path / "saves")
 
@@ -76,7 +76,7 @@ def test_a_rank_that_stands_still(transport, tmp_path):
     assert ended.status != 0
     assert [line["rank"] for line in ended.said] == [0, 2], ended.others
     assert any(1 in line["peers"] for line in ended.said), ended.said
-    assert all(line["seconds"] < ranks.DEADLINE + 1 for line in ended.said)
+    assert all(line["seconds"] < ranks.DEADLINE + 2 for line in ended.said)
     assert_goes_on(transport, tmp_path / "saves")
 
 
@@ -120,7 +120,7 @@ def test_a_cut_link(namespaces, tmp_path):
     assert [(line["rank"], line["peers"]) for line in ended.said] == [(0, [1]), (1, [0])], ended.others
     for line in ended.said:
         assert "no answer within the deadline" in line["error"]
-        assert line["seconds"] < ranks.DEADLINE + 1.5
+        assert line["seconds"] < ranks.DEADLINE + 2
     assert_goes_on("gloo", tmp_path / "saves")
 
 
