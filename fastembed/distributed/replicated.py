@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
-from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional.batch import Batch, batch_of, plain_batch
 from ..functional.lookup import gather
