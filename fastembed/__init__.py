@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import optim
     from . import plots as plots
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.large_pages import use_large_pages
     from .functional.ngram.hash import NgramHash
     from .io.formats.gguf_file import open_gguf
     from .io.formats.shards import open_shards
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from .layers.quantized import QuantizedEmbedding
     from .layers.vectors import load_vectors
     from .optim import Parameter
+    from .tables.attached import AttachedTable
     from .tables.packed import PackedTable
 
 __version__ = _version.VERSION
 
 __all__ = [
+    "AttachedTable",
     "Embedding",
     "EmbeddingBag",
     "EmbeddingCollection",
@@ -66,6 +69,7 @@ __all__ = [
     "show_runtime",
     "table_statistics",
     "threads",
+    "use_large_pages",
 ]
 
 _version.warn_of_namesake()
@@ -74,6 +78,7 @@ _version.warn_of_namesake()
 # What an import of the package alone does not load: it would take a third of its time.
 _MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
+    "AttachedTable": "tables.attached",
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
     "HashEmbedding": "layers.hashed",
@@ -90,6 +95,7 @@ _NAMES = {
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",
+    "use_large_pages": "functional.large_pages",
 }
 
 

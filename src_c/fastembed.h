@@ -49,7 +49,9 @@ typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
  * they are rows of n-grams (fe_ngram_rows). */
 typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE, FE_NGRAM } fe_id_type;
 
-typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED } fe_code;
+/* Of shared tables alone: FE_REPLACED, the name is of another table; FE_TORN, the row `id` stays
+ * half written, as only damaged memory can be. */
+typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED, FE_REPLACED, FE_TORN } fe_code;
 
 /* The outcome of a call. For FE_BAD_ID: which array of ids (0 is the first), where in it in C
  * order, and the id's 64 bits. */
@@ -73,6 +75,8 @@ typedef struct {
     int64_t block_size;
     const char *scales;
     int64_t scales_stride;
+
+    const struct fe_shared *shared; /* or NULL (shared.h); fe_gather alone reads shared tables */
 } fe_table;
 
 /* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by
@@ -172,11 +176,11 @@ typedef struct {
 
 /* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have
  * a row, divided by their number (mean) or its square root (sqrtn); or their maximum; zeros for an
- * empty bag. All ids are checked first.
+ * empty bag. All ids are checked first, unless is_new (as in fe_gather) lets bags check theirs.
  * With `winners`, `out` already holds the maxima, and winners[b * D + d], which is -1 before,
  * becomes the first item that has the maximum. */
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
-                           int64_t *winners, fe_stop stop);
+                           int64_t *winners, bool is_new, fe_stop stop);
 
 /* One feature of a batch: its table, and at which byte of a row of the result its columns begin. */
 typedef struct {

@@ -4,6 +4,7 @@
 #define FE_FUNCTIONS_H
 
 #include "fastembed.h"
+#include "shared.h"
 
 /* clang-format off */
 #define FE_FUNCTIONS(F) \
@@ -12,7 +13,9 @@
     F(embedding_bag) F(embedding_bags) F(hash_parts) F(hash_rows) F(ngram_mix) F(norm_rows) F(dropout) F(dots) F(products) \
     F(sum_powers) F(below) F(code_bounds) \
     F(apply_pending) F(apply_step) F(add_rows) F(sort_rows) \
-    F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler)
+    F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler) \
+    F(publish_rows) F(read_at_once) F(is_replaced) F(set_replaced) \
+    F(map_file) F(unmap_file) F(use_large_pages) F(discard_pages)
 /* clang-format on */
 
 #define FE_MEMBER(name) __typeof__(fe_##name) *name;

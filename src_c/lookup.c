@@ -6,6 +6,7 @@
 #include "formats.h"
 #include "ids.h"
 #include "pool.h"
+#include "shared_rows.h"
 
 enum {
     /* Bytes of a piece, about 50 us: the first rows of a piece have not been prefetched. */
@@ -83,7 +84,10 @@ static fe_status lookup_block(const lookup_work *work, int64_t first, fe_run out
     if (dtype >= FE_Q8 && dtype < FE_N_READ_DTYPES)
         return lookup_packed(work, token_rows, first, out);
     if (work->wpe == NULL && dtype == work->out->dtype) {
-        (work->stream ? kernels->gather_stream : kernels->gather)(work->wte, token_rows, work->row_size, out);
+        fe_gather_kernel *gather = work->stream ? kernels->gather_stream : kernels->gather;
+        if (work->wte->shared != NULL)
+            return fe_gather_shared(work->wte, token_rows, work->row_size, out, gather);
+        gather(work->wte, token_rows, work->row_size, out);
         return status;
     }
     if (work->wpe != NULL)

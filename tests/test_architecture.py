@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version", "_messages",
+    "_typing", "data", "_version", "_messages", "_html", "_memory",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",
@@ -113,6 +113,6 @@ def test_the_backends_have_the_same_calls():
     (calls,) = (ast.literal_eval(node.value) for node in trees["_kernels/on_c"].body if isinstance(node, ast.Assign))
     body = trees["_kernels/on_reference"].body
     names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {"N_SCALARS"}
-    imported = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "rows_on_reference"]
+    imported = [node for node in body if isinstance(node, ast.ImportFrom) and str(node.module).endswith("_on_reference")]
     names |= {alias.name for node in imported for alias in node.names}
     assert {name for name in names if not name.startswith("_")} == set(calls) - {"select_isa"}

@@ -41,12 +41,24 @@ cdef extern from "functions.h":
         FE_BAD_ID
         FE_NO_MEMORY
         FE_STOPPED
+        FE_REPLACED
+        FE_TORN
 
     ctypedef struct fe_status:
         fe_code code
         int32_t operand
         int64_t index
         int64_t id
+
+    ctypedef struct fe_shared:
+        uint64_t *sequence
+        uint64_t *replaced
+        uint64_t replaced_seen
+        uint32_t *versions
+        int64_t version_mask
+        int64_t *journal_size
+        int64_t *journal_rows
+        char *journal
 
     ctypedef struct fe_table:
         char *data
@@ -58,6 +70,7 @@ cdef extern from "functions.h":
         int64_t block_size
         const char *scales
         int64_t scales_stride
+        const fe_shared *shared
 
     ctypedef struct fe_array:
         int64_t n_items
@@ -183,7 +196,7 @@ cdef extern from "functions.h":
         fe_status (*gather_add_backward)(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids,
                                          const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
         fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
-                                   const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+                                   const fe_array *out, int64_t *winners, bint is_new, fe_stop stop) noexcept nogil
         fe_status (*embedding_bags)(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
                                     const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
@@ -193,6 +206,14 @@ cdef extern from "functions.h":
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*publish_rows)(const fe_table *table, const fe_table *source, const int64_t *rows, int64_t n_rows) noexcept nogil
+        bint (*read_at_once)(const fe_table *table, const int64_t *rows, int64_t n_rows, char *out) noexcept nogil
+        bint (*is_replaced)(const fe_shared *shared) noexcept nogil
+        void (*set_replaced)(const fe_shared *shared, bint is_done) noexcept nogil
+        char *(*map_file)(int file, int64_t size, bint is_writable) noexcept nogil
+        void (*unmap_file)(char *memory, int64_t size) noexcept nogil
+        bint (*use_large_pages)(char *memory, int64_t size) noexcept nogil
+        void (*discard_pages)(char *memory, int64_t size) noexcept nogil
         void (*norm_rows)(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept nogil
         void (*dropout)(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept nogil
         void (*apply_pending)(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept nogil

@@ -45,7 +45,7 @@ cdef bint init_matrix(_c.fe_table *table, cnp.ndarray array, _c.fe_dtype dtype) 
     """A native matrix whose rows have their elements side by side, as a table of that dtype."""
     if cnp.PyArray_NDIM(array) != 2 or not cnp.PyArray_ISNOTSWAPPED(array):
         return False
-    table.dtype = dtype
+    table.dtype, table.shared = dtype, NULL
     table.data = <char *>cnp.PyArray_DATA(array)
     table.n_rows, table.n_cols = cnp.PyArray_DIM(array, 0), cnp.PyArray_DIM(array, 1)
     table.row_stride = cnp.PyArray_STRIDE(array, 0)
@@ -267,6 +267,8 @@ cdef int raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_id
         return -1  # the signal handler's exception is set
     if status.code == _c.FE_NO_MEMORY:
         raise MemoryError(f"no memory for a copy of {shaped_ids.size} ids")
+    if status.code == _c.FE_TORN:
+        raise RuntimeError(f"row {status.id} of the shared table stays half written: its memory has been damaged")
     name, ids, n_rows = operands[status.operand]
     cdef object value = status.id
     if ids is not None and ids.dtype.kind == "u":

@@ -1,4 +1,4 @@
-# The functional look-ups and scatter-adds, and the pages of the rows of a mapped file.
+# The functional look-ups and scatter-adds, and pages: large ones, those of the rows of a mapped file.
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
@@ -111,6 +111,18 @@ cdef int need_mapped(_c.fe_mapped_rows *mapped, cnp.ndarray array) except -1:
     mapped.data, mapped.n_rows = <char *>cnp.PyArray_DATA(array), cnp.PyArray_DIM(array, 0)
     mapped.row_size = cnp.PyArray_NBYTES(array) // mapped.n_rows if mapped.n_rows > 0 else 0
     return 0
+
+
+def use_large_pages(cnp.ndarray array not None):
+    """Ask the system to hold contiguous memory in large pages; whether all of it now is."""
+    cdef char *data = <char *>cnp.PyArray_DATA(array)
+    cdef int64_t size = cnp.PyArray_NBYTES(array)
+    cdef bint result
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        raise ValueError("memory in large pages is contiguous")
+    with nogil:
+        result = fe.use_large_pages(data, size)
+    return result
 
 
 def any_nonresident(cnp.ndarray table not None, cnp.ndarray rows not None):

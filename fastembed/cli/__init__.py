@@ -1,4 +1,4 @@
-"""The command line: `python -m fastembed COMMAND`."""
+"""The command line: `python -m fastembed`, and the console script `fastembed`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from . import show
+from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
-from .explore import explore
-from .plot import plot
+from .pictures.explore import explore
+from .pictures.plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
@@ -23,6 +23,7 @@ _COMMANDS = {
     "convert": convert,
     "plot": plot,
     "explore": explore,
+    "shared": shared.shared,
     "bench": run_benchmarks,
     "info": show.info,
 }

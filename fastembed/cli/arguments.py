@@ -11,7 +11,7 @@ from .._messages import shown
 from ..io.vectors.formats import FORMATS, SUFFIXES
 from ..microgpt.training import Options
 from ..plots.source import MAX_ROWS
-from .plot import KINDS
+from .pictures.plot import KINDS
 from .streams import warn
 
 
@@ -79,7 +79,16 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
     info.add_argument("--summary", action="store_true", help="shapes and numbers of parameters; no tensor is read")
     info.add_argument("--json", action="store_true", help="write JSON")
+    _add_shared(commands.add_parser("shared", help="the tables in shared memory: list them, or remove what nobody writes"))
     return program
+
+
+def _add_shared(shared: argparse.ArgumentParser) -> None:
+    actions = shared.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="names, sizes, and whether a process writes them")
+    remove = actions.add_parser("remove", help="remove tables; processes that read them keep the last rows")
+    remove.add_argument("names", nargs="*", metavar="NAME", help="names, or paths with a /")
+    remove.add_argument("--all", action="store_true", help="all in shared memory that no process writes")
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:

@@ -8,20 +8,25 @@ docs/scale.md has the protocol.
 """
 
 from .bag import ShardedEmbeddingBag
+from .clipping import clip_grad_norm
 from .embedding import ShardedEmbedding, ShardedNgramEmbedding
 from .ranks.errors import PeerError
 from .ranks.gloo import gloo
 from .ranks.group import Group, local
 from .ranks.mpi import mpi
+from .replicated import ReplicatedEmbedding, ReplicatedTokenPositionEmbedding
 from .saves.checkpoints import Checkpoints
 
 __all__ = [
     "Checkpoints",
     "Group",
     "PeerError",
+    "ReplicatedEmbedding",
+    "ReplicatedTokenPositionEmbedding",
     "ShardedEmbedding",
     "ShardedEmbeddingBag",
     "ShardedNgramEmbedding",
+    "clip_grad_norm",
     "gloo",
     "local",
     "mpi",

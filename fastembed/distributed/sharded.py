@@ -206,7 +206,7 @@ class Sharded(Differentiable):
         step = self._step("backward")
         given = Outgoing(rows.reshape(-1), np.ascontiguousarray(gradients.reshape(-1, self.embedding_dim)), sources, factors)
         outgoing = given.present() if self._exact else given.summed(self.num_embeddings)
-        (batch,) = push(self.group, step, [(self, outgoing)], by_frequency=self._scale_grad_by_freq)
+        (batch,) = push(self.group, step, [(self.partition, outgoing)], by_frequency=self._scale_grad_by_freq)
         with self.group.applying(step):
             self._accumulate_or_step({"weight": batch}, optimizer)
 

@@ -78,14 +78,17 @@ def output_for(table: Array, bags: Bags, out: Array | None, out_dtype: DTypeLike
     return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), to, **read)
 
 
-def look_up(table: Array, bags: Bags, result: Array, packing: Packing | None = None) -> None:
-    """Write one row for each bag into ``result``; ``packing`` says that the table is packed."""
+def look_up(table: Array, bags: Bags, result: Array, packing: Packing | None = None, *, is_new: bool = False) -> None:
+    """Write one row for each bag into ``result``; ``packing`` says that the table is packed.
+
+    If ``result`` is new, and so dropped on an error, ids are checked as their rows are summed.
+    """
     ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
-    native = table.dtype.newbyteorder("=")
+    native = _checks.native(table.dtype)
     if not (packing or _checks.is_readable_in_place(table, native)):
         table, ids = lookup.compact_table(table, rows_of(bags, len(table)), native)
         bounds, padding = "zero", -1
-    kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None, packing)
+    kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None, packing, is_new)
 
 
 def embedding_bag(
@@ -166,7 +169,7 @@ def embedding_bag(
         bounds=bounds,
     )
     result = output_for(table, bags, out, out_dtype)
-    look_up(table, bags, result)
+    look_up(table, bags, result, is_new=out is None)
     return result if out is None else out
 
 

@@ -17,6 +17,8 @@ from .batch import Batch, plain_batch
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
+_N_SHOWN = 5  # rows and columns in a notebook
+
 
 class RowGrad:
     """A row-sparse gradient: the rows that have one, each with its sum.
@@ -215,6 +217,15 @@ class RowGrad:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def _repr_html_(self) -> str:
+        from .. import _html  # notebooks alone need it
+
+        ids, rows = self.parts()
+        first = zip(ids[:_N_SHOWN].tolist(), rows[:_N_SHOWN], strict=True)
+        lines = [(row, f"{norm_of([values]):.4g}", " ".join(f"{x:.3g}" for x in values[:_N_SHOWN])) for row, values in first]
+        more = [(f"{len(ids) - _N_SHOWN:,} more", "", "")] if len(ids) > _N_SHOWN else []
+        return _html.table(repr(self), [*lines, *more], ("row", "norm", "first columns"))
+
     def __repr__(self) -> str:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
@@ -226,17 +237,27 @@ def add_scaled(commit: kernels.Commit, grad: RowGrad, factor: float) -> None:
     commit.add_copy(rows, rows * rows.dtype.type(factor) + rows.dtype.type(0))  # sums are never -0
 
 
-@own_floats()
 def norm_of(gradients: Iterable[Array]) -> float:
     """The Euclidean norm of all elements of all arrays.
 
     Each row's squares are summed in float64, in 16 partial sums; the sums of rows are added
     exactly.
     """
+    return norm_of_sums(sums_of_squares(gradients))
+
+
+@own_floats()
+def sums_of_squares(gradients: Iterable[Array]) -> list[float]:
+    """The sum of the squares of each row of each array."""
     sums: list[float] = []
     for gradient in gradients:
         rows = np.ascontiguousarray(gradient.reshape(-1, gradient.shape[-1]) if gradient.ndim > 1 else gradient.reshape(1, -1))
         sums += kernels.sum_powers(rows, 2.0).tolist()
+    return sums
+
+
+def norm_of_sums(sums: list[float]) -> float:
+    """The norm whose square is the exact sum of these."""
     try:
         return math.sqrt(math.fsum(sums))
     except OverflowError:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .. import _checks
+from .._memory import memory_errors
 from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 from .atomic import replacing, temporary_folder, writable_path
-from .errors import CheckpointError, memory_errors
+from .errors import CheckpointError
 from .formats import foreign_files, safetensors_file
 from .formats.safetensors_file import Tensor
 
@@ -343,7 +344,7 @@ def _statistics_of(
         on_bytes(block.nbytes)
         return block
 
-    return block_statistics(table.shape, dtype.newbyteorder("="), read, counts)
+    return block_statistics(table.shape, _checks.native(dtype), read, counts)
 
 
 def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:

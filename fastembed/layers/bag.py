@@ -166,9 +166,10 @@ class EmbeddingBag(OneTable):
         per_sample_weights: ArrayLike | None = None,
         *,
         out: Array | None = None,
+        out_dtype: DTypeLike | None = None,
     ) -> Array:
         """One row for each bag, shape (B, D). See `fastembed.embedding_bag`."""
-        return self.call(ids, offsets, per_sample_weights, out=out)[0]
+        return self.call(ids, offsets, per_sample_weights, out=out, out_dtype=out_dtype)[0]
 
     def call(
         self,
@@ -177,14 +178,15 @@ class EmbeddingBag(OneTable):
         per_sample_weights: ArrayLike | None = None,
         *,
         out: Array | None = None,
+        out_dtype: DTypeLike | None = None,
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight = self.tables["weight"]
         bags = self._bags(ids, offsets, per_sample_weights)
-        result = bag_ops.output_for(weight, bags, out)
+        result = bag_ops.output_for(weight, bags, out, out_dtype)
         self.storage.prefetch(bags.ids, self._bounds)
         if self._only_reads:
-            bag_ops.look_up(weight, bags, result)
+            bag_ops.look_up(weight, bags, result, is_new=out is None)
         else:
             all_rows = lookup.resolve_ids(bags.ids, len(weight), bounds=self._bounds)
             rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))

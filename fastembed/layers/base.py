@@ -93,6 +93,7 @@ class Layer(Searched):
             self._add_loaded(commit, counts)
             commit.run()
             self._choose_path()
+            self.storage.end_write()
         return left_out
 
     def _to_load(self, known: Mapping[str, Any], prefix: str = "") -> list[tuple[Array, Array]]:
@@ -179,6 +180,7 @@ class Layer(Searched):
         for optimizer in self.optimizers:
             optimizer.add_resized(commit, self, name, n, states)
         commit.run()
+        self.storage.end_write()
         self.storage.flush()
 
     def _add_tables(self, commit: kernels.Commit, tables: dict[str, Array]) -> None:
@@ -339,6 +341,15 @@ class Layer(Searched):
         with self.lock:
             self.apply_pending()
             return {name: table_statistics(table, self._counter.counts.get(name)) for name, table in self.tables.items()}
+
+    # ---- notebooks ----
+
+    def _repr_html_(self) -> str:
+        from .. import _html  # notebooks alone need it
+
+        lines = [(name, f"{len(t):,} x {t.shape[1]:,}", t.dtype, _html.size(t.nbytes)) for name, t in self.tables.items()]
+        named = [] if self._vocabulary is None else [("names", f"{len(self._vocabulary):,} rows", "", "")]
+        return _html.table(repr(self), [*lines, *named], ("table", "shape", "dtype", "size"))
 
     # ---- copies ----
 

@@ -107,7 +107,7 @@ class Differentiable(Remembering, Trainable):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The tables' dtype, in native byte order."""
-        return self._first_table().dtype.newbyteorder("=")
+        return _checks.native(self._first_table().dtype)
 
     @property
     def _arithmetic(self) -> np.dtype[Any]:

@@ -102,7 +102,7 @@ class PackedRows(Searchable):
             bounds=bounds,
         )
         result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
-        bag_ops.look_up(self._packed, bags, result, self._packing)
+        bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
 
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:

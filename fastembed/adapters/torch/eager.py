@@ -36,7 +36,8 @@ def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, optio
         return ops.dense_gradient(dout, ids, len(weight), options)
     if options.scale_grad_by_freq or ids.ndim == 0 or dout.dtype not in _EXACT:
         return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
-    # The sum is left to who reads it, if those rows stay as they are; else they are copied, or summed if that moves fewer bytes.
+    # The sum is left to who reads it, if those rows stay as they are until then. Else they are
+    # copied, or summed where that moves fewer bytes.
     if owned_rows(weight) and (_is_held_by_others(dout) or not dout.is_contiguous()):
         if dout.numel() > _LARGE:
             return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)

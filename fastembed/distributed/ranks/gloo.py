@@ -69,7 +69,8 @@ class GlooTransport:
                 for peer, data in enumerate(arrays):
                     for part in chunks(data):
                         begun.append((peer, None))  # should it fail, that was the peer
-                        begun[-1] = peer, call(self._torch.from_numpy(part), self._ranks[peer], group=self._group)
+                        tensor = self._torch.from_numpy(part if part.flags.writeable else part.copy())
+                        begun[-1] = peer, call(tensor, self._ranks[peer], group=self._group)
             for k, (peer, work) in enumerate(begun):
                 begun[k] = peer, None
                 work.wait(timeout=timedelta(seconds=max(deadline - time.monotonic(), 0.001)))

@@ -55,6 +55,8 @@ class Group:
     rank, size : int
     bytes_sent, messages_sent : int
         To other ranks, so far.
+    n_agreements : int
+        So far.
     """
 
     def __init__(self, transport: Transport, *, deadline: float = DEADLINE) -> None:
@@ -62,7 +64,7 @@ class Group:
         self.deadline = _checks.number("deadline", deadline, 0.0, 1e9)
         self.rank, self.size = transport.rank, transport.size
         self.bytes_sent = self.messages_sent = 0
-        self._n_agreed = 0
+        self.n_agreements = 0
         self._broken: str | None = None
 
     # ---- agreements: the ranks do the same, and all can ----
@@ -71,12 +73,14 @@ class Group:
     def checking(self, step: str, width: int = 1) -> Iterator[None]:
         """A context for the checks before `agree`: if they raise here, the other ranks raise too.
 
-        Nothing has been changed then, and the group remains usable.
+        Nothing has been changed then, and the group remains usable. After an agreement within the
+        context nothing is refused any more.
         """
+        n_before = self.n_agreements
         try:
             yield
         except Exception as error:
-            if self._broken is None:
+            if self._broken is None and self.n_agreements == n_before:
                 counts = np.zeros((self.size, width), np.int64)
                 with contextlib.suppress(PeerError):  # the error of its own says more
                     self._say(step, _REFUSED, counts, f"{type(error).__name__}: {error}")
@@ -105,8 +109,8 @@ class Group:
         return self._say(step, _AGREED, counts, "")
 
     def _say(self, step: str, status: int, counts: Array, text: str) -> Array:
-        tag = zlib.crc32(f"{self._n_agreed} {step}".encode())
-        self._n_agreed += 1
+        tag = zlib.crc32(f"{self.n_agreements} {step}".encode())
+        self.n_agreements += 1
         width = counts.shape[1]
         said = np.zeros((self.size, -(-(3 + width) // _WIDTH) * _WIDTH), np.int64)
         said[:, :3], said[:, 3 : 3 + width] = (tag, width, status), counts
@@ -114,9 +118,7 @@ class Group:
         tags, statuses, received = heard[:, 0], heard[:, 2], heard[:, 3 : 3 + width]
         elsewhere = np.flatnonzero((tags != tag) | (heard[:, 1] != width))
         if len(elsewhere):
-            raise self._failed(
-                step, elsewhere.tolist(), "in another call, or another number of it: all ranks make the same calls"
-            )
+            raise self.failed(step, elsewhere.tolist(), "in another call, or another number of it: all ranks make the same calls")
         refused = np.flatnonzero(statuses != _AGREED)
         if len(refused):
             texts = self.allgather(step, np.frombuffer(text.encode()[:_TEXT].ljust(_TEXT), np.uint8))
@@ -126,7 +128,7 @@ class Group:
         if len(wrong) or (received.sum(axis=0) > MAX_ITEMS).any():
             peers = wrong.tolist() or list(range(self.size))
             shown = _checks.shown(received[peers[0]].tolist())
-            raise self._failed(step, peers, f"the numbers of items {shown} must be from 0 to {MAX_ITEMS} in total")
+            raise self.failed(step, peers, f"the numbers of items {shown} must be from 0 to {MAX_ITEMS} in total")
         return received
 
     # ---- exchanges ----
@@ -185,9 +187,9 @@ class Group:
         try:
             self._transport.exchange(joined, others, time.monotonic() + self.deadline)
         except Unfinished as error:
-            raise self._failed(step, error.peers, f"{error.why} (deadline {self.deadline:g} s)") from error
+            raise self.failed(step, error.peers, f"{error.why} (deadline {self.deadline:g} s)") from error
         except BaseException as error:
-            self._failed(step, [], repr(error))
+            self.failed(step, [], repr(error))
             raise
         self.bytes_sent += sum(len(data) for data in joined if data is not None)
         self.messages_sent += sum(data is not None for data in joined)
@@ -199,7 +201,7 @@ class Group:
 
     # ---- failure ----
 
-    def _failed(self, step: str, peers: Sequence[int], why: str) -> PeerError:
+    def failed(self, step: str, peers: Sequence[int], why: str) -> PeerError:
         """The error to raise; no exchange is possible afterwards, as messages may be under way."""
         error = PeerError(step, peers, why)
         self._broken = str(error)
@@ -213,7 +215,7 @@ class Group:
             yield
         except BaseException as error:
             if self._broken is None:
-                self._failed(step, [self.rank], repr(error))
+                self.failed(step, [self.rank], repr(error))
             raise
 
     def __repr__(self) -> str:

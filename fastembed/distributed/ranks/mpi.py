@@ -8,6 +8,7 @@ rank behind a cut link.
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 import time
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ..._typing import Array
 
 _SPIN = 0.001  # seconds of looking again and again before looks become rarer
-_PAUSE = 0.0005  # seconds between two looks then
+_PAUSE = 0.0001  # seconds between two looks then
+_yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 _GRACE = 1.0  # seconds in which other ranks can report their own errors before all are ended
 
 
@@ -105,7 +107,10 @@ class MPITransport:
             if now > deadline:
                 late = sorted({peer for peer, request, _ in begun if not request.Test()})
                 raise Unfinished(late, "no answer within the deadline")
-            time.sleep(_PAUSE if now > rarely else 0)
+            if now > rarely:
+                time.sleep(_PAUSE)
+            else:
+                _yield()  # to another rank, if there are more of them than processors
         short = {
             peer
             for (peer, _, n), status in zip(begun, statuses, strict=True)

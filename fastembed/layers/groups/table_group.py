@@ -165,6 +165,7 @@ class TableGroup(Remembering):
             commit.run()
             for layer in self:
                 layer._choose_path()
+                layer.storage.end_write()
         return left_out
 
     # ---- gradients ----

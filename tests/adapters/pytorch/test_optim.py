@@ -50,19 +50,6 @@ def test_a_hundred_steps_give_the_numbers_of_pytorch(name, is_bag, generator):
     assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("n_extra", [0, 1])
-@each
-def test_small_tables_with_dense_gradients_are_left_to_pytorch(name, n_extra, generator, monkeypatch):
-    monkeypatch.setattr(ft.optim.RowSteps, "_small", N_ROWS * WIDTH - n_extra)
-    ours, theirs = pair(name, OPTIONS[name])
-    train((ours, theirs), generator, 3)
-    assert ours.table.weight.grad.is_sparse == (name == "SparseAdam" or n_extra > 0)
-    if n_extra:
-        assert_close(ours, theirs)
-    elif name != "SparseAdam":
-        assert torch.equal(ours.table.weight, theirs.table.weight)
-
-
 @each
 def test_signatures_defaults_and_classes_are_those_of_pytorch(name):
     ours, theirs = getattr(ft.optim, name), getattr(torch.optim, name)

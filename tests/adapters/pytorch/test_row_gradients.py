@@ -33,7 +33,7 @@ def test_clipping_scales_once_what_two_tables_have_in_common():
 
 
 def _keeping(kept):
-    """What a program may do with the rows before `backward`, so that it holds memory of their gradient."""
+    """Programs that hold the memory of the gradient of the rows that they look up."""
     flat = lambda rows: rows.reshape(-1, 2)  # noqa: E731
     hooked = lambda rows, hook: (rows.register_hook(hook), rows)[1]  # noqa: E731
     return {

@@ -76,12 +76,12 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             fault = _wrong_error(error)
             if fault and not is_of_files and _is_of_others(error):
                 fault, not_ours = None, not_ours + 1
+            error = None  # its traceback holds what the call had made so far
             fault = fault or fault_of((name, kind, optimizer), twin, subject, prepared)
             if fault is not None:
                 faults[fault] += 1
                 examples.setdefault(fault, n)
             subject.close()
-            del error
             n += 1
         if shared is not None:
             shared.close()

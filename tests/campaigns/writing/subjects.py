@@ -12,6 +12,7 @@ import numpy as np
 
 import fastembed as fe
 from fastembed import checkpoint
+from fastembed._memory import memory_errors
 
 V, D, P = 12, 5, 6
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -164,7 +165,8 @@ def _construct(subject: Subject, _: Any) -> None:
     """A layer, and for a mapped table the file."""
     path = subject.path and subject.beside("made")
     if path is not None:
-        path.unlink(missing_ok=True)
+        with memory_errors():
+            path.unlink(missing_ok=True)
     made = subject.new_layer(path)
     held = {name: _bytes(table) for name, table in made.state_dict().items()}
     if path is not None:
@@ -173,9 +175,14 @@ def _construct(subject: Subject, _: Any) -> None:
 
 
 def _open(subject: Subject, path: Path) -> None:
-    with fe.Embedding.open(path, "r+") as layer:
-        optimizer = getattr(fe.optim, type(subject.optimizer).__name__)(layer, **OPTIMIZERS[type(subject.optimizer).__name__])
+    """The table and its optimiser; a layer that cannot be flushed stays open."""
+    layer, name = fe.Embedding.open(path, "r+"), type(subject.optimizer).__name__
+    try:
+        optimizer = getattr(fe.optim, name)(layer, **OPTIMIZERS[name])
         held = _bytes(layer.weight), repr(optimizer.step_counts)
+        layer.flush()
+    finally:
+        layer.storage.close()
     subject.result = held
 
 

@@ -7,9 +7,9 @@ import pytest
 import vector_files
 
 import fastembed as fe
-from fastembed import reference
 from fastembed._kernels import backend
 from fastembed.checkpoint import CheckpointError
+from fastembed.reference.formats import text
 
 AWKWARD = (
     "nan", "-inf", "Infinity", "1_0", "0x1p3", "1e400", "-1e-400", "5e-324", "1e22", "1e23", "9007199254740993", "-0", "٣", "1e",
@@ -45,15 +45,15 @@ def line(rng, n_cols):
 def by_reference(data, n_cols, numbers_in_names):
     """Each line: its name and numbers, or what is wrong with it."""
     found = []
-    for text in data.split(b"\n"):
+    for line in data.split(b"\n"):
         try:
-            parsed = reference.formats.text.parse_line(text, n_cols, numbers_in_names)
-        except reference.formats.text.LineFault as fault:
+            parsed = text.parse_line(line, n_cols, numbers_in_names)
+        except text.LineFault as fault:
             first, end = fault.first, fault.end
-            found.append((fault.kind, end if fault.kind == reference.formats.text.TOO_FEW else text[first:end]))
+            found.append((fault.kind, end if fault.kind == text.TOO_FEW else line[first:end]))
         else:
             if parsed is not None:
-                found.append((text[: parsed[0]], np.array(parsed[1]).tobytes()))
+                found.append((line[: parsed[0]], np.array(parsed[1]).tobytes()))
     return found
 
 
@@ -64,7 +64,7 @@ def by_kernel(data, n_cols, numbers_in_names):
         at, n, _, fault, first, end = backend.kernels.parse_lines(data, at, n_cols, numbers_in_names, rows, spans)
         found += [(data[a:b], row.tobytes()) for (a, b, _), row in zip(spans[:n].tolist(), rows, strict=False)]
         if fault:
-            found.append((fault, end if fault == reference.formats.text.TOO_FEW else data[first:end]))
+            found.append((fault, end if fault == text.TOO_FEW else data[first:end]))
     return found
 
 
