@@ -1,6 +1,7 @@
-"""Each example, in short form, reaches the number that it promises."""
+"""The list has every example; those that promise a number reach it in short form."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -22,9 +23,8 @@ def example(monkeypatch):
 
 
 def test_the_list_has_every_example():
-    text = (FOLDER / "README.md").read_text()
-    assert all(f"examples/{name}.py" in text for name in EXAMPLES)
-    assert text.count("examples/") == len(EXAMPLES)
+    listed = re.findall(r"`python examples/(\w+)\.py`", (FOLDER / "README.md").read_text())
+    assert sorted(listed) == sorted(EXAMPLES)
 
 
 def test_names_model(example):
@@ -49,7 +49,7 @@ def test_sentence_vectors(example):
 
 
 def test_larger_than_memory(example):
-    assert example("larger_than_memory").main(size=1 << 36, steps=30) < 0.02
+    assert example("larger_than_memory").main(size=1 << 33, steps=10) < 0.2
 
 
 @pytest.mark.fork
