@@ -23,7 +23,7 @@ def example(monkeypatch):
 
 
 def test_the_list_has_every_example():
-    listed = re.findall(r"`python examples/(\w+)\.py`", (FOLDER / "README.md").read_text())
+    listed = re.findall(r"`python examples/(\w+)\.py`", (FOLDER.parent / "docs" / "examples.md").read_text())
     assert sorted(listed) == sorted(EXAMPLES)
 
 
