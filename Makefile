@@ -110,7 +110,7 @@ bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
 
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
-C_FILES := $(wildcard src_c/*.c src_c/isa/*.c)
+C_FILES := $(wildcard src_c/*.c src_c/isa/*.c src_c/disk/*.c)
 C_CHECK := -std=gnu11 -O2 -Wall -Wextra -Werror -ffp-contract=off -c -o build/check.o
 c-check: $(VENV)/.dev
 	mkdir -p build
@@ -225,7 +225,7 @@ mutants: $(VENV)/.test
 SECONDS ?= 60
 FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
 FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
-FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
+FUZZ_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
     -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
 FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
 build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from .layers.vectors import load_vectors
     from .optim import Parameter
     from .tables.attached import AttachedTable
+    from .tables.disk import DiskTable
     from .tables.packed import PackedTable
 
 __version__ = _version.VERSION
 
 __all__ = [
     "AttachedTable",
+    "DiskTable",
     "Embedding",
     "EmbeddingBag",
     "EmbeddingCollection",
@@ -79,6 +81,7 @@ _version.warn_of_namesake()
 _MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
     "AttachedTable": "tables.attached",
+    "DiskTable": "tables.disk",
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
     "HashEmbedding": "layers.hashed",

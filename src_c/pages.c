@@ -4,6 +4,8 @@
 #include "huge.h"
 #include "shared.h"
 
+#include <stddef.h>
+
 #if defined(_WIN32)
 
 bool fe_any_nonresident(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)

@@ -16,10 +16,6 @@
  * journal is filled, 2 while rows are written, which are all in the journal. */
 enum { FILLING = 1, WRITING = 2, NEXT = 4, PHASE = 3 };
 
-/* Attempts at a row. Another one is only needed if the writer has gone on in the meantime; so many
- * mean that the memory has been damaged. */
-enum { MAX_ATTEMPTS = 1 << 20 };
-
 static uint64_t load_sequence(const fe_shared *shared)
 {
     return __atomic_load_n(shared->sequence, __ATOMIC_ACQUIRE);
@@ -93,6 +89,14 @@ void fe_publish_rows(const fe_table *table, const fe_table *source, const int64_
 
 /* ---- reading ---- */
 
+/* Whether no row has been written since the sequence number was `before`, and what has been copied
+ * is what it was. Filling the journal changes no row. */
+static bool is_unchanged_since(const fe_shared *shared, uint64_t before)
+{
+    atomic_thread_fence(memory_order_acquire);
+    return (load_sequence(shared) & ~(uint64_t)FILLING) == (before & ~(uint64_t)FILLING);
+}
+
 static int64_t journal_size(const fe_table *table)
 {
     const int64_t n = *(volatile const int64_t *)table->shared->journal_size;
@@ -115,54 +119,45 @@ static const char *in_journal(const fe_table *table, int64_t row, int64_t row_si
     return first < n && shared->journal_rows[first] == row ? shared->journal + first * row_size : NULL;
 }
 
-/* Copies a row while some are being written, by a living process or by one that was killed: from
- * the journal, or from its place if it is not among them. */
-static bool read_during_write(const fe_table *table, int64_t row, int64_t row_size, char *out)
+/* Copies a row while its version says that it may be being written, by a living process or by one
+ * that was killed: from the journal, or from its place if it is not among those that are written.
+ * False if the writer has gone on meanwhile. */
+static bool read_beside_writer(const fe_table *table, int64_t row, int64_t row_size, char *out)
 {
     const uint64_t before = load_sequence(table->shared);
-    if ((before & PHASE) != WRITING)
-        return false;
-    const char *in = in_journal(table, row, row_size);
+    const char *in = (before & PHASE) == WRITING ? in_journal(table, row, row_size) : NULL;
     memcpy(out, in != NULL ? in : fe_row(table, row), (size_t)row_size);
-    atomic_thread_fence(memory_order_acquire);
-    return load_sequence(table->shared) == before;
+    return is_unchanged_since(table->shared, before);
 }
 
-static bool read_row(const fe_table *table, int64_t row, int64_t row_size, char *out)
+/* Copies a row whose version stays as it is, and is even. */
+static bool read_unwritten(const fe_table *table, int64_t row, int64_t row_size, char *out)
 {
-    for (int32_t attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        const uint32_t before = load_version(table->shared, row);
-        atomic_thread_fence(memory_order_acquire);
-        if (before & 1) {
-            if (read_during_write(table, row, row_size, out))
-                return true;
-            continue;
-        }
-        memcpy(out, fe_row(table, row), (size_t)row_size);
-        atomic_thread_fence(memory_order_acquire);
-        if (load_version(table->shared, row) == before)
-            return true;
-    }
-    return false;
+    const uint32_t before = load_version(table->shared, row);
+    atomic_thread_fence(memory_order_acquire);
+    if (before & 1)
+        return false;
+    memcpy(out, fe_row(table, row), (size_t)row_size);
+    atomic_thread_fence(memory_order_acquire);
+    return load_version(table->shared, row) == before;
 }
 
 /* Rows whose version was odd when they were copied, or is another one now. */
-static fe_status read_again(const fe_table *table, const int64_t *rows, const uint32_t *versions, int64_t row_size, fe_run out)
+static void read_again(const fe_table *table, const int64_t *rows, const uint32_t *versions, int64_t row_size, fe_run out)
 {
     for (int64_t i = 0; i < out.n_items; i++) {
-        const bool is_whole = rows[i] < 0 || (!(versions[i] & 1) && versions[i] == load_version(table->shared, rows[i]));
-        if (!is_whole && !read_row(table, rows[i], row_size, out.data + i * out.stride))
-            return (fe_status){.code = FE_TORN, .id = rows[i]};
+        bool is_whole = rows[i] < 0 || (!(versions[i] & 1) && versions[i] == load_version(table->shared, rows[i]));
+        char *out_i = out.data + i * out.stride;
+        while (!is_whole) /* each further time, the writer has written this row and gone on to others */
+            is_whole = read_unwritten(table, rows[i], row_size, out_i) || read_beside_writer(table, rows[i], row_size, out_i);
     }
-    return (fe_status){.code = FE_OK};
 }
 
-fe_status fe_gather_shared(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out, fe_gather_kernel *gather)
+/* While rows are being written: those of which the version stays as it is are whole. */
+static void gather_by_versions(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out, fe_gather_kernel *gather)
 {
     const fe_shared *shared = table->shared;
     uint32_t versions[FE_BLOCK], any = 0, changes = 0;
-    if (fe_is_replaced(shared))
-        return (fe_status){.code = FE_REPLACED};
     for (int64_t i = 0; i < out.n_items; i++)
         any |= versions[i] = load_version(shared, rows[i]);
     atomic_thread_fence(memory_order_acquire);
@@ -170,9 +165,22 @@ fe_status fe_gather_shared(const fe_table *table, const int64_t *rows, int64_t r
     atomic_thread_fence(memory_order_acquire);
     for (int64_t i = 0; i < out.n_items; i++)
         changes |= versions[i] ^ load_version(shared, rows[i]);
-    if (changes == 0 && !(any & 1))
-        return (fe_status){.code = FE_OK};
-    return read_again(table, rows, versions, row_size, out);
+    if (changes != 0 || (any & 1))
+        read_again(table, rows, versions, row_size, out);
+}
+
+fe_status fe_gather_shared(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out, fe_gather_kernel *gather)
+{
+    if (fe_is_replaced(table->shared))
+        return (fe_status){.code = FE_REPLACED};
+    const uint64_t before = load_sequence(table->shared);
+    if ((before & PHASE) != WRITING) {
+        gather(table, rows, row_size, out);
+        if (is_unchanged_since(table->shared, before))
+            return (fe_status){.code = FE_OK};
+    }
+    gather_by_versions(table, rows, row_size, out, gather);
+    return (fe_status){.code = FE_OK};
 }
 
 /* Rows that are being written become those of the journal: out[i] is row rows[i], or row i. */
@@ -206,7 +214,5 @@ bool fe_read_at_once(const fe_table *table, const int64_t *rows, int64_t n_rows,
             memcpy(out + i * row_size, fe_row(table, rows[i]), (size_t)row_size);
     if ((before & PHASE) == WRITING)
         take_from_journal(table, rows, n_rows, row_size, out);
-    atomic_thread_fence(memory_order_acquire);
-    /* Filling the journal changes no row. */
-    return (load_sequence(table->shared) & ~(uint64_t)FILLING) == (before & ~(uint64_t)FILLING);
+    return is_unchanged_since(table->shared, before);
 }

@@ -176,6 +176,12 @@ cdef int need_rows_like(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table 
     return 0
 
 
+cdef int need_results(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, object packing, int n_dims,
+                      const cnp.npy_intp *shape) except -1:
+    """Rows for look-ups in a table: as above; of a packed one, float32 or halves."""
+    return need_rows_like(rows, array, table, n_dims, shape) if packing is None else need_rows(rows, array, table, n_dims, shape)
+
+
 cdef bint init_ids(_c.fe_ids *ids, cnp.ndarray array) noexcept:
     """Ids of any integer type and layout, read where they are."""
     cdef int type = cnp.PyArray_TYPE(array), size = cnp.PyArray_ITEMSIZE(array)
@@ -267,8 +273,6 @@ cdef int raise_status(_c.fe_status status, tuple operands, cnp.ndarray shaped_id
         return -1  # the signal handler's exception is set
     if status.code == _c.FE_NO_MEMORY:
         raise MemoryError(f"no memory for a copy of {shaped_ids.size} ids")
-    if status.code == _c.FE_TORN:
-        raise RuntimeError(f"row {status.id} of the shared table stays half written: its memory has been damaged")
     name, ids, n_rows = operands[status.operand]
     cdef object value = status.id
     if ids is not None and ids.dtype.kind == "u":

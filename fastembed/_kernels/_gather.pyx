@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 
 from . cimport _c
 from ._core cimport (
-    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows_like, need_stored_table,
-    need_table, raise_status, stop_for, width_of,
+    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_results, need_rows_like,
+    need_stored_table, need_table, raise_status, stop_for, width_of,
 )
 
 import numpy as np
@@ -38,7 +38,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     cdef _c.fe_status status
     need_any_table(&c_table, table, packing, width_of(out))
     need_ids(&c_ids, ids)
-    need_rows_like(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
+    need_results(&c_out, out, &c_table, packing, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
     with nogil:
         status = fe.gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)

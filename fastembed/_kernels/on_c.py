@@ -16,6 +16,7 @@ from ._bags import (
 )
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
+from ._disk import DiskRows, disk_slot_size
 from ._gather import (
     any_nonresident,
     gather,
@@ -37,6 +38,7 @@ from ._xla import xla_handlers
 __all__ = [
     "N_SCALARS",
     "Commit",
+    "DiskRows",
     "Features",
     "LazyTable",
     "PairLookup",
@@ -48,6 +50,7 @@ __all__ = [
     "below",
     "build_info",
     "code_bounds",
+    "disk_slot_size",
     "dots",
     "dropout",
     "embedding_bag",

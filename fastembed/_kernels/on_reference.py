@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
+from .disk_on_reference import DiskRows, disk_slot_size  # noqa: F401
 from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
@@ -349,8 +350,10 @@ def ngram_rows(mixes: Array, heads: Array) -> Array:
     return np.array(rows, np.int64).reshape(*mixes.shape[:-1], len(heads))
 
 
-def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
-    out[...] = table[ngram_rows(mixes, heads)]
+def ngram_gather(layers: list[tuple[Any, ...]], tokens: Array, starts: Array) -> None:
+    mixes = [ngram_mixes(tokens, starts, layer[2], *layer[0]) for layer in layers]
+    for mixed, (_, heads, _, table, packing, out) in zip(mixes, layers, strict=True):
+        gather(table, ngram_rows(mixed, heads).reshape(out.shape[:-1]), out, "raise", packing)
 
 
 def xla_handlers() -> dict[str, object]:

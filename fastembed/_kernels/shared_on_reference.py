@@ -15,7 +15,6 @@ from .. import reference
 
 Array = np.ndarray[Any, Any]
 _FILLING, _WRITING, _NEXT = 1, 2, 4
-_MAX_ATTEMPTS = 1 << 20
 
 
 class SharedMemory(mmap.mmap):
@@ -68,25 +67,28 @@ class SharedRows:
         return True
 
     def _row(self, row: int) -> Array:
-        for _ in range(_MAX_ATTEMPTS):
-            version = row % len(self._versions)
-            before = int(self._versions[version])
-            found = self._during_write(row) if before % 2 else self.rows[row].copy()
-            if found is not None and (before % 2 or int(self._versions[version]) == before):
-                return found
-        raise RuntimeError(f"row {row} of the shared table stays half written: its memory has been damaged")
+        found = None
+        while found is None:
+            found = self._unwritten(row)
+            found = self._beside_writer(row) if found is None else found
+        return found
+
+    def _unwritten(self, row: int) -> Array | None:
+        """A row whose version stays as it is, and is even."""
+        version = row % len(self._versions)
+        before, found = int(self._versions[version]), self.rows[row].copy()
+        return found if before % 2 == 0 and int(self._versions[version]) == before else None
 
     def _journal_length(self) -> int:
         return min(max(int(self._journal_size[0]), 0), len(self.rows))
 
-    def _during_write(self, row: int) -> Array | None:
-        """A row while some are being written."""
+    def _beside_writer(self, row: int) -> Array | None:
+        """A row that may be being written: from the journal, or from its place."""
         before = int(self._sequence[0])
-        if before % _NEXT != _WRITING:
-            return None
-        places = np.flatnonzero(self._journal_rows[: self._journal_length()] == row)
+        listed = self._journal_rows[: self._journal_length()] if before % _NEXT == _WRITING else self._journal_rows[:0]
+        places = np.flatnonzero(listed == row)
         found = (self._journal[places[0]] if len(places) else self.rows[row]).copy()
-        return found if int(self._sequence[0]) == before else None
+        return found if int(self._sequence[0]) // 2 == before // 2 else None
 
     def read_at_once(self, rows: Array | None, out: Array) -> bool:
         before = int(self._sequence[0])

@@ -58,9 +58,8 @@ class PackedRows(Searchable):
         """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
         bounds = _checks.bounds(bounds)
         ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
-        result = self._output(out, ids.shape, ids=ids)
-        with lookup.packed_buffer(result, self._packing) as buffer:
-            kernels.gather(self._packed, ids, buffer, bounds, self._packing)
+        result = self.output(out, (*ids.shape, self._embedding_dim), ids=ids)
+        kernels.gather(self._packed, ids, result, bounds, self._packing)
         return result if out is None else out
 
     def gather_add(
@@ -101,14 +100,21 @@ class PackedRows(Searchable):
             include_last_offset=include_last_offset,
             bounds=bounds,
         )
-        result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
+        result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
 
-    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
-        """The array for a result: ``out``, checked, or a new one."""
-        read |= {"packed": self._packed, "scales": self._packing.scales}
-        return _checks.output(out, (*shape, self._embedding_dim), self._dtype, **read)
+    @property
+    def rows_in_place(self) -> tuple[Array, Packing]:
+        """For kernels: the bytes of the rows, and what they mean."""
+        return self._packed, self._packing
+
+    def output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
+        """The array for a result: ``out``, checked, of float32 or halves; or a new one."""
+        dtypes = (_FLOAT32, np.dtype(np.float16))
+        is_other = isinstance(out, np.ndarray) and (out.dtype in dtypes or out.dtype.name == "bfloat16")
+        to = out.dtype if out is not None and is_other else self._dtype
+        return _checks.output(out, shape, to, packed=self._packed, scales=self._packing.scales, **read)
 
     def _float_rows(self, first: int, end: int) -> Array:
         """Rows ``first`` to ``end - 1`` as float32, contiguous."""
@@ -182,9 +188,9 @@ class PackedTable(PackedRows):
         scale_format: str | None = None,
         dtype: DTypeLike = "float32",
     ) -> None:
-        self._embedding_dim = _up_to_limit("embedding_dim", embedding_dim)
-        self._dtype = _result_dtype(dtype)
-        self._packing = _packing(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
+        self._embedding_dim = columns("embedding_dim", embedding_dim)
+        self._dtype = packed_dtype(dtype)
+        self._packing = packing_of(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
         sizes = kernels.packed_size(self._packing, self._embedding_dim)
         if sizes is None:
             raise ValueError(f"embedding_dim must be a multiple of the block of {format}, got {self._embedding_dim}")
@@ -294,28 +300,28 @@ class PackedTable(PackedRows):
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, {options})"
 
 
-def _up_to_limit(name: str, value: Any) -> int:
+def columns(name: str, value: Any) -> int:
     n = _checks.size(name, value)
     if n > _MOST_COLS:
         raise ValueError(f"{name} must be at most {_MOST_COLS}, got {n}")
     return n
 
 
-def _result_dtype(value: Any) -> np.dtype[Any]:
+def packed_dtype(value: Any) -> np.dtype[Any]:
     dtype = _checks.dtype(value)
     if dtype.itemsize > _FLOAT32.itemsize:
         raise TypeError(f"dtype must be float32, float16 or bfloat16, got {dtype}")
     return dtype
 
 
-def _packing(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
+def packing_of(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
     """The packing that the arguments of a table say, its scales as bytes."""
     if format not in _FP8:
         for name, value in (("scales", scales), ("block_size", block_size), ("scale_format", scale_format)):
             if value is not None:
                 raise ValueError(f"{name} belong to FP8, and rows of {format} have none")
         return Packing(format)
-    n_block = _up_to_limit("block_size", _BLOCK_SIZE if block_size is None else block_size)
+    n_block = columns("block_size", _BLOCK_SIZE if block_size is None else block_size)
     if n_block == 0:
         raise ValueError("block_size must be at least 1, got 0")
     array = None if scales is None else _checks.as_array("scales", scales)

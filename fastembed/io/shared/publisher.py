@@ -20,6 +20,7 @@ from .segment import Segment, create, open_segment, path_of
 if TYPE_CHECKING:
     from ..._typing import Array
 
+_NO_ROWS = np.empty(0, np.int64)
 _WAIT = 0.001  # seconds between two looks at whether a snapshot is done
 _sharing: weakref.WeakSet[Publisher] = weakref.WeakSet()
 
@@ -42,8 +43,7 @@ class Publisher:
     def __init__(self, owner: Any, table: str, name: str | os.PathLike[str], replace: bool, permissions: int) -> None:
         self._segment: Segment | None = None
         self._owner, self._table, self._pid = weakref.ref(owner), table, os.getpid()
-        self._rows: list[Array] = []
-        self._has_all, self._is_patient = False, True
+        self._changed, self._is_patient = _NO_ROWS, True
         self.path = path_of(name)
         mode = _checks.whole_number("permissions", permissions)
         if not 0o400 <= mode <= 0o777 or mode & 0o002:
@@ -82,7 +82,7 @@ class Publisher:
         finally:
             if inode_at(self.path) == new.inode:
                 self._segment, self._of = new, table
-                self._rows, self._has_all = [], False
+                self._changed = _NO_ROWS
             old.rows.set_replaced(True)
             if self._segment is not old:
                 old.close()
@@ -91,15 +91,15 @@ class Publisher:
     # ---- for layers ----
 
     def mark(self, rows: Array | None) -> None:
-        """Rows (checked int64; None: all) are about to change; OSError if there is no memory."""
-        if self._segment is None:
-            return
-        if rows is None:
-            self._segment.reserve(self._segment.layout.n_rows)
-            self._has_all = True
-        elif not self._has_all:
-            self._segment.reserve(sum(map(len, self._rows)) + rows.size)
-            self._rows.append(rows.flatten())
+        """Rows (checked int64; None: all) are about to change.
+
+        All that publishing them takes is allocated here, so that it fails before they change.
+        """
+        if self._segment is not None:
+            n_rows = self._segment.layout.n_rows
+            changed = np.arange(n_rows) if rows is None else np.union1d(self._changed, rows)
+            self._segment.reserve(len(changed))
+            self._changed = changed
 
     def publish_changes(self) -> None:
         """Publish the rows that have been marked, or the whole table if it is another array now."""
@@ -110,11 +110,10 @@ class Publisher:
             table = owner.tables[self._table]
             if table is not self._of:
                 self._put_in_place_of(self._segment, table, self._mode())
-            elif self._has_all or self._rows:
-                rows = np.arange(len(table)) if self._has_all else np.sort(np.concatenate(self._rows))
+            elif len(self._changed):
                 with self._no_snapshot(self._segment):
-                    self._segment.rows.publish(table, rows)
-                self._rows, self._has_all = [], False
+                    self._segment.rows.publish(table, self._changed)
+                self._changed = _NO_ROWS
                 self._segment.release()
 
     @contextlib.contextmanager
