@@ -11,8 +11,8 @@ from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
-from .explore import explore
-from .plot import plot
+from .pictures.explore import explore
+from .pictures.plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
