@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | bench | info``."""
+"""The command line: ``python -m fastembed train | sample | neighbors | bench | info | ngram``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
+from .ngram import ngram
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
-_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "bench": run_benchmarks, "info": show.info}
+_COMMANDS = {"sample": show.sample, "neighbors": show.neighbors, "bench": run_benchmarks, "info": show.info, "ngram": ngram}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

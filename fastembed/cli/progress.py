@@ -1,4 +1,4 @@
-"""The progress of training, on standard error."""
+"""The progress of training and of measurements, on standard error."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .streams import report, stderr_may_fail
+
+T = TypeVar("T")
 
 
 def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[float, None, None]:
@@ -36,13 +38,28 @@ def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[
                 bar.close()
 
 
-def _bar(first: int, total: int) -> Any:
+def with_bar(items: Sequence[T], what: str) -> Generator[T, None, None]:
+    """Yield the items, with a progress bar on a terminal if tqdm is installed."""
+    bar = _bar(0, len(items), what)
+    try:
+        for item in items:
+            yield item
+            if bar is not None:
+                with stderr_may_fail():
+                    bar.update()
+    finally:
+        if bar is not None:
+            with stderr_may_fail():
+                bar.close()
+
+
+def _bar(first: int, total: int, what: str | None = None) -> Any:
     """A progress bar; None if there is no terminal, or no tqdm."""
     with stderr_may_fail(), contextlib.suppress(ImportError):
         if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
-            return tqdm(total=total, initial=first, unit="step")
+            return tqdm(total=total, initial=first, desc=what, unit="step" if what is None else "call")
     return None
 
 

@@ -1,4 +1,4 @@
-"""examples/ngram_engram.py, in short: the module is the plain one, and a table of n-grams helps."""
+"""The examples of n-grams: the module is the plain one; a table helps, and reading ahead."""
 
 import importlib.util
 from pathlib import Path
@@ -9,13 +9,17 @@ from common import needs_c
 pytestmark = needs_c
 
 
-@pytest.fixture(scope="module")
-def example():
-    path = Path(__file__).parents[2] / "examples" / "ngram_engram.py"
-    spec = importlib.util.spec_from_file_location("ngram_engram", path)
+def loaded(name):
+    path = Path(__file__).parents[2] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def example():
+    return loaded("ngram_engram")
 
 
 def test_the_module_is_the_plain_one(example):
@@ -25,3 +29,9 @@ def test_the_module_is_the_plain_one(example):
 def test_a_table_of_ngrams_lowers_the_loss_of_the_names(example):
     without, with_ngrams = example.losses(60)
     assert with_ngrams < without - 0.05
+
+
+def test_decoding_gives_the_same_tokens_when_rows_are_read_ahead():
+    (tokens, _), (ahead, _) = loaded("ngram_decode").compare(n_tokens=20, n_layers=2, ms=0.5, n_rows=20_000)
+    assert len(tokens) == 23
+    assert tokens == ahead
