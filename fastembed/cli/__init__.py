@@ -11,6 +11,7 @@ from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
+from .ngram import ngram
 from .pictures.explore import explore
 from .pictures.plot import plot
 from .signals import Signals
@@ -23,6 +24,7 @@ _COMMANDS = {
     "convert": convert,
     "plot": plot,
     "explore": explore,
+    "ngram": ngram,
     "shared": shared.shared,
     "bench": run_benchmarks,
     "info": show.info,
