@@ -111,7 +111,7 @@ def _torch(inputs: Inputs) -> Call:
 def _numba(inputs: Inputs) -> Call:
     import numba
 
-    @numba.njit  # type: ignore[misc, unused-ignore]
+    @numba.njit  # type: ignore[misc, untyped-decorator, unused-ignore]
     def look_up(table: Array, rows: Array, levels: Array, powers: Array, out: Array) -> None:
         for i in range(len(rows)):
             row = table[rows[i]]
