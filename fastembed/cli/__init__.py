@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from . import shared, show
+from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
@@ -25,7 +25,7 @@ _COMMANDS = {
     "plot": plot,
     "explore": explore,
     "ngram": ngram,
-    "shared": shared.shared,
+    "shared": show.shared,
     "bench": run_benchmarks,
     "info": show.info,
 }
