@@ -7,10 +7,11 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from . import shared, show
+from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
+from .ngram import ngram
 from .pictures.explore import explore
 from .pictures.plot import plot
 from .signals import Signals
@@ -23,7 +24,8 @@ _COMMANDS = {
     "convert": convert,
     "plot": plot,
     "explore": explore,
-    "shared": shared.shared,
+    "ngram": ngram,
+    "shared": show.shared,
     "bench": run_benchmarks,
     "info": show.info,
 }
