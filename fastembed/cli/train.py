@@ -75,7 +75,7 @@ def _lead(arguments: argparse.Namespace, out: Output, signals: Signals, group: G
     if signals.received is not None:
         warn(f"fastembed train: {signals}")
     elif arguments.plot is not None and losses:
-        watch.draw(files["--plot"], losses)
+        watch.draw(files["--plot"], losses, quiet=arguments.quiet)
     _show_end(run, losses, files, arguments, out)
     if run.step == run.options.steps and signals.received is None:
         _show_model(run, arguments, out)
