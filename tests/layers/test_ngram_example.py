@@ -1,4 +1,4 @@
-"""The examples of n-grams, in short: the module is the plain one, and tables of n-grams help."""
+"""The examples of n-grams: the module is the plain one; a table helps, and reading ahead."""
 
 import importlib.util
 from pathlib import Path
@@ -33,3 +33,9 @@ def test_a_table_of_ngrams_lowers_the_loss_of_the_names(engram):
 def test_a_table_of_ngrams_lowers_the_loss_of_the_names_model():
     train = example("ngram_names").train
     assert train(400, True) < train(400, False) - 0.02
+
+
+def test_decoding_gives_the_same_tokens_when_rows_are_read_ahead():
+    (tokens, _), (ahead, _) = example("ngram_decode").compare(n_tokens=20, n_layers=2, ms=0.5, n_rows=20_000)
+    assert len(tokens) == 23
+    assert tokens == ahead
