@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version", "_messages",
+    "_typing", "data", "_version", "_messages", "_memory",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",
@@ -18,8 +18,12 @@ CHAIN = (
     "tables",
     "layers",
     "optim",
+    "distributed",
     "microgpt",
-    "checkpoint", "search", "training", "__init__",
+    "checkpoint", "search", "training",
+    "plots",
+    "explorer",
+    "__init__",
     "adapters",
     "bench",
     "cli", "__main__",
@@ -29,10 +33,14 @@ OPTIONAL = {
     "adapters/thinc/": {"thinc"},
     "adapters/sklearn": {"sklearn"},
     "adapters/jax/": {"jax"},
+    "distributed/ranks/mpi": {"mpi4py"},
+    "distributed/ranks/gloo": {"torch"},
+    "cli/__init__": {"argcomplete"},
     "cli/progress": {"tqdm"},
+    "plots/figure": {"matplotlib"},
+    "plots/film": {"PIL"},
     "bench/beside": {"torch"},
     "bench/plot": {"matplotlib"},
-    "bench/report": {"matplotlib"},
     "adapters/torch/": {"torch", "ml_dtypes"},
     "bench/peers/": {"torch", "fbgemm_gpu", "thinc", "faiss", "numba", "threadpoolctl"},
 }
@@ -99,15 +107,12 @@ def test_every_file_is_small():
     assert not [path for path in sources if len(path.read_text().splitlines()) > 400]
 
 
-_PARTS = ("rows_on_reference", "disk_on_reference")  # of the reference's backend
-
-
 def test_the_backends_have_the_same_calls():
     """By their sources, because only one of them is loaded."""
     trees = dict(modules())
     (calls,) = (ast.literal_eval(node.value) for node in trees["_kernels/on_c"].body if isinstance(node, ast.Assign))
     body = trees["_kernels/on_reference"].body
     names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {"N_SCALARS"}
-    imported = [node for node in body if isinstance(node, ast.ImportFrom) and node.module in _PARTS]
+    imported = [node for node in body if isinstance(node, ast.ImportFrom) and str(node.module).endswith("_on_reference")]
     names |= {alias.name for node in imported for alias in node.names}
     assert {name for name in names if not name.startswith("_")} == set(calls) - {"select_isa"}

@@ -23,6 +23,7 @@ from .arrays import (
     is_half,
     is_readable_in_place,
     matrix_shape,
+    native,
     output,
     packed_table,
     query_vectors,
@@ -59,6 +60,7 @@ from .ids import (
 from .names import (
     distinct_names,
     hash_keys,
+    nested_names,
     object_array,
     strings,
 )
@@ -126,6 +128,8 @@ __all__ = [
     "matrix_shape",
     "mode",
     "n_neighbors",
+    "native",
+    "nested_names",
     "non_negative",
     "number",
     "object_array",

@@ -66,6 +66,15 @@ def distinct_names(name: str, value: Any) -> list[str]:
     return names
 
 
+def nested_names(name: str, value: Any) -> np.ndarray[Any, Any] | None:
+    """A name, or nested lists or an array of names, as an array of objects; None for numbers."""
+    try:
+        found = _strings(value)
+    except TypeError:
+        raise TypeError(f"{name} must be all names, or all numbers, in lists of one length") from None
+    return found
+
+
 def object_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A value, or nested lists of values, as an array of objects."""
     refuse_masked(name, value)

@@ -1,5 +1,5 @@
-# Mirror of src_c/fastembed.h, where the meaning of each function is written. The functions are
-# members of the table of src_c/functions.h, without their prefix.
+# Mirror of src_c/fastembed.h and ngram.h, where the meaning of each function is written. The
+# functions are members of the table of src_c/functions.h, without their prefix.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t
 
 
@@ -41,12 +41,23 @@ cdef extern from "functions.h":
         FE_BAD_ID
         FE_NO_MEMORY
         FE_STOPPED
+        FE_REPLACED
 
     ctypedef struct fe_status:
         fe_code code
         int32_t operand
         int64_t index
         int64_t id
+
+    ctypedef struct fe_shared:
+        uint64_t *sequence
+        uint64_t *replaced
+        uint64_t replaced_seen
+        uint32_t *versions
+        int64_t version_mask
+        int64_t *journal_size
+        int64_t *journal_rows
+        char *journal
 
     ctypedef struct fe_table:
         char *data
@@ -58,6 +69,7 @@ cdef extern from "functions.h":
         int64_t block_size
         const char *scales
         int64_t scales_stride
+        const fe_shared *shared
 
     ctypedef struct fe_array:
         int64_t n_items
@@ -73,6 +85,7 @@ cdef extern from "functions.h":
         const fe_ngram_head *heads
         int64_t n_heads
         int64_t n_mixes
+        int64_t first_token
 
     ctypedef struct fe_ids:
         fe_array array
@@ -91,6 +104,19 @@ cdef extern from "functions.h":
         const int64_t *cuts
         int64_t n_cuts
         bint cuts_itself
+
+    ctypedef struct fe_ngram_tokens:
+        const fe_ids *tokens
+        const int64_t *starts
+        int64_t n_sequences
+
+    ctypedef struct fe_ngram_layer:
+        fe_ngram_hash hash
+        const fe_ngram_head *heads
+        int64_t n_heads
+        fe_table table
+        fe_array out
+        const int64_t *history
 
     ctypedef int (*fe_stop)() noexcept nogil
 
@@ -229,16 +255,26 @@ cdef extern from "functions.h":
         fe_status (*gather_add_backward)(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids,
                                          const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
         fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
-                                   const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+                                   const fe_array *out, int64_t *winners, bint is_new, fe_stop stop) noexcept nogil
         fe_status (*embedding_bags)(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
                                     const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
-        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
-                               const int64_t *history, uint64_t *mixes, fe_stop stop) noexcept nogil
+        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ngram_tokens *tokens, const int64_t *history,
+                               uint64_t *mixes, fe_stop stop) noexcept nogil
+        fe_status (*ngram_gather)(const fe_ngram_layer *layers, int32_t n_layers, const fe_ngram_tokens *tokens,
+                                  fe_stop stop) noexcept nogil
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*publish_rows)(const fe_table *table, const fe_table *source, const int64_t *rows, int64_t n_rows) noexcept nogil
+        bint (*read_at_once)(const fe_table *table, const int64_t *rows, int64_t n_rows, char *out) noexcept nogil
+        bint (*is_replaced)(const fe_shared *shared) noexcept nogil
+        void (*set_replaced)(const fe_shared *shared, bint is_done) noexcept nogil
+        char *(*map_file)(int file, int64_t size, bint is_writable) noexcept nogil
+        void (*unmap_file)(char *memory, int64_t size) noexcept nogil
+        bint (*use_large_pages)(char *memory, int64_t size) noexcept nogil
+        void (*discard_pages)(char *memory, int64_t size) noexcept nogil
         void (*norm_rows)(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept nogil
         void (*dropout)(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept nogil
         void (*apply_pending)(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept nogil

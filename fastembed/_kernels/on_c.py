@@ -26,9 +26,12 @@ from ._gather import (
     release_pages,
     resolve_ids,
     scatter_add,
+    use_large_pages,
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._ngram import ngram_gather, ngram_mixes, ngram_rows
+from ._shared import SharedMemory, SharedRows
+from ._text import parse_lines
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers
 
@@ -39,6 +42,8 @@ __all__ = [
     "Features",
     "LazyTable",
     "PairLookup",
+    "SharedMemory",
+    "SharedRows",
     "SingleLookup",
     "add_rows",
     "any_nonresident",
@@ -65,6 +70,7 @@ __all__ = [
     "ngram_rows",
     "norm_rows",
     "packed_size",
+    "parse_lines",
     "prefetch_pages",
     "products",
     "release_pages",
@@ -75,5 +81,6 @@ __all__ = [
     "set_num_threads",
     "sort_rows",
     "sum_powers",
+    "use_large_pages",
     "xla_handlers",
 ]

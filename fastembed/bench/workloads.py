@@ -247,6 +247,22 @@ _ALL = (
         )
     ),
     Workload("mapped-gather", "rows of a table in a mapped file", cases.mapped, peers.mapped_answer, peers.MAPPED),
+    Workload("shared-gather", "rows of a shared table", cases.shared, peers.mapped_answer, peers.SHARED, False),
+    Workload(
+        "shared-beside",
+        "rows of a shared table, beside a process that trains it",
+        cases.shared,
+        peers.mapped_answer,
+        peers.SHARED_BESIDE,
+        False,
+    ),
+    Workload(
+        "ngram-disk",
+        "FP8 rows of n-grams of text, in a file",
+        cases.ngram_disk,
+        peers.ngram_disk_answer,
+        peers.NGRAM_DISK,
+    ),
     Workload("import", "import after NumPy, in a fresh process", cases.no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",
@@ -294,7 +310,7 @@ _THREADED = [
     and workload.is_usual
     and workload.shows == "speed"
     and not workload.takes_minutes
-    and workload.id != "mapped-gather"
+    and workload.id not in ("mapped-gather", "ngram-disk")
 ]
 WORKLOADS = {
     workload.id: workload

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._messages import printable
 from .outputs import UsageError
 from .progress import with_bar
-from .streams import Output, printable
+from .streams import Output
 
 if TYPE_CHECKING:
     from .._typing import Array

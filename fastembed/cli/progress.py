@@ -1,24 +1,30 @@
-"""The progress of training and of measurements, on standard error."""
+"""The progress of training, of measurements, and of files, on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from .._messages import printable
 from .streams import report, stderr_may_fail
 
 T = TypeVar("T")
 
 
-def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[float, None, None]:
-    """Yield the losses, showing progress on stderr.
+def with_progress(
+    losses: Iterable[float], first: int, total: int, note: Callable[[], str], *, quiet: bool = False
+) -> Generator[float, None, None]:
+    """Yield the losses, showing progress on stderr, with a note beside it.
 
     On a terminal, if tqdm is installed, it is a progress bar, else a line every 100 steps.
     """
-    bar = _bar(first, total)
+    if quiet:
+        yield from losses
+        return
+    bar = _bar(total=total, initial=first, unit="step")
     began = time.perf_counter()
     recent: list[float] = []
     try:
@@ -26,11 +32,11 @@ def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[
             recent = [*recent[-99:], loss]
             if bar is not None:
                 with stderr_may_fail():
-                    bar.set_postfix(loss=f"{mean(recent):.3f}", refresh=False)
+                    bar.set_postfix_str(f"loss {mean(recent):.3f}  {printable(note())}", refresh=False)
                     bar.update()
             elif step % 100 == 0 or step == total:
                 rate = (step - first) / (time.perf_counter() - began)
-                report(f"step {step:5d} / {total}  loss {mean(recent):.3f}  {rate:.0f} steps/s")
+                report(f"step {step:5d} / {total}  loss {mean(recent):.3f}  {rate:.0f} steps/s  {note()}".rstrip())
             yield loss
     finally:
         if bar is not None:
@@ -40,7 +46,7 @@ def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[
 
 def with_bar(items: Sequence[T], what: str) -> Generator[T, None, None]:
     """Yield the items, with a progress bar on a terminal if tqdm is installed."""
-    bar = _bar(0, len(items), what)
+    bar = _bar(total=len(items), desc=what, unit="call")
     try:
         for item in items:
             yield item
@@ -53,13 +59,33 @@ def with_bar(items: Sequence[T], what: str) -> Generator[T, None, None]:
                 bar.close()
 
 
-def _bar(first: int, total: int, what: str | None = None) -> Any:
+@contextlib.contextmanager
+def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with the bytes that are done and all: a progress bar on a terminal."""
+    bars: list[Any] = []
+
+    def progress(n_done: int, n_all: int) -> None:
+        if not bars:
+            bars.append(_bar(total=n_all, desc=what, unit="B", unit_scale=True))
+        if bars[0] is not None:
+            with stderr_may_fail():
+                bars[0].update(n_done - bars[0].n)
+
+    try:
+        yield progress
+    finally:
+        if bars and bars[0] is not None:
+            with stderr_may_fail():
+                bars[0].close()
+
+
+def _bar(**options: Any) -> Any:
     """A progress bar; None if there is no terminal, or no tqdm."""
     with stderr_may_fail(), contextlib.suppress(ImportError):
         if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
-            return tqdm(total=total, initial=first, desc=what, unit="step" if what is None else "call")
+            return tqdm(**options)
     return None
 
 

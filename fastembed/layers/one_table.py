@@ -20,12 +20,13 @@ from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
 from ..tables.storage import Storage
 from .base import Layer
+from .shareable import Shareable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
 
 
-class OneTable(Layer):
+class OneTable(Shareable):
     """A layer with one table, ``weight``, and PyTorch's options for its rows."""
 
     _options: ClassVar[tuple[str, ...]] = (
@@ -111,6 +112,11 @@ class OneTable(Layer):
             another process trains it, which is not held up afterwards.
         **options
             As in `from_pretrained`; the ``mode`` of bags is ``bag_mode`` here.
+
+        Returns
+        -------
+        layer
+            With the names of its rows as its ``vocabulary``, if the file has them.
 
         Raises
         ------
@@ -212,10 +218,13 @@ class OneTable(Layer):
     @classmethod
     def _from_mapped(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
         """A layer around the table of open mapped files, which are closed if that fails."""
+        from ..io.vectors import names as row_names
+
         layer = cls.__new__(cls)
         try:
             cls._check_options(options)
             layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
+            layer.vocabulary = row_names.of_file(files.path, files.name)
         except BaseException:
             files.close()
             raise
@@ -344,6 +353,7 @@ class OneTable(Layer):
         rows_above, values = self._rows_above_max_norm(rows)
         if self._max_norm_in_place and len(rows_above):
             self._write_rows(rows_above, values)
+            values = self.tables["weight"][rows_above]  # as they were rounded
         return rows_above, values
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:

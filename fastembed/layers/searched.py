@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import _checks
+from .._kernels.floats import own_floats
+from ..functional import lookup
 from ..functional.search.index import SearchIndex
 from ..functional.search.nearest import Nearest, TableRows
+from ..tables.vocabulary import Vocabulary
 from .differentiable import Differentiable
 
 if TYPE_CHECKING:
-    from .._typing import ArrayLike
+    from .._typing import Array, ArrayLike
 
 
 class Searched(Differentiable):
-    """The rows of its tables that are nearest to others."""
+    """The rows of its tables that are nearest to others, and single ones by their names."""
+
+    _vocabulary: Vocabulary | None = None
 
     def _table_name(self, table: str | None) -> str:
         """The given table name, checked; by default that of the first table."""
@@ -31,14 +36,16 @@ class Searched(Differentiable):
         *,
         table: str | None = None,
         exclude_queries: bool = False,
+        exclude: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
         index: SearchIndex | None = None,
     ) -> Nearest:
         """The k rows nearest to each query, the nearest first; the search is exact.
 
         Parameters
         ----------
-        queries : array_like of integers, shape S, or of floats, shape S + (D,)
-            Ids of rows of the table, or vectors.
+        queries : array_like of integers or names, shape S, or of floats, shape S + (D,)
+            Ids or names of rows of the table, or vectors.
         k : int
             At most the number of rows that are not excluded.
         metric : {"cosine", "dot", "l2"}
@@ -48,14 +55,20 @@ class Searched(Differentiable):
             Its name, as in `state_dict`; by default the first.
         exclude_queries : bool
             Whether the row of each query, given by its id, is excluded from its own result.
+        exclude : array_like of integers or names, shape (n,) or S + (n,), optional
+            Rows that are in no result, or not in that of their query: what a user has seen.
+        bias : array_like of shape (V,), optional
+            With the metric "dot": what is added to the score of each row, as the product of one
+            column more with 1.
         index : SearchIndex, optional
-            That of the table, from `build_index`: the same result, sooner.
+            That of the table, from `build_index`: the same result, sooner. Not with ``bias``.
 
         Returns
         -------
         Nearest
-            A pair ``(ids, scores)``, int64 and float64 of shape S + (k,). Of equal scores the
-            lower row comes first; rows with a score of NaN come last.
+            A pair ``(ids, scores)``, int64 and float64 of shape S + (k,), whose attribute ``names``
+            has the names of the rows, if they have some. Of equal scores the lower row comes first;
+            rows with a score of NaN come last.
 
         Raises
         ------
@@ -74,9 +87,52 @@ class Searched(Differentiable):
         >>> ids, scores = layer.nearest([[3.0, 4.0]], 2)
         >>> ids, scores.round(2)
         (array([[2, 1]]), array([[0.8 , 0.64]]))
+        >>> layer.vocabulary = ["king", "queen", "tree"]
+        >>> layer.nearest("king", 1, exclude_queries=True).names
+        ['queen']
+        """
+        if bias is not None and index is not None:
+            raise ValueError("bias and index exclude each other, got both")
+        with self.lock:
+            ids = self._without_names("queries", queries, table)
+            out = exclude if exclude is None else self._without_names("exclude", exclude, table)
+            found = self._searchable(table, index).nearest(
+                ids, k, metric, exclude_queries=exclude_queries, exclude=out, bias=bias
+            )
+            return self._named(found, table)
+
+    def _without_names(self, name: str, value: Any, table: str | None) -> Any:
+        """The ids of names of rows of the first table; values of other kinds as they are."""
+        names = _checks.nested_names(name, value)
+        if names is None:
+            return value
+        if self._vocabulary is None or self._table_name(table) != self._table_name(None):
+            raise TypeError(f"{name} are names, and the rows of the table have none: set vocabulary, or give ids")
+        return self._vocabulary.ids(names)
+
+    def _named(self, found: Nearest, table: str | None) -> Nearest:
+        """What was found, with names if the rows of the table have some."""
+        if self._vocabulary is None or self._table_name(table) != self._table_name(None):
+            return found
+        return found.with_names(self._vocabulary.names)
+
+    @own_floats()
+    def __getitem__(self, rows: Any) -> Array:
+        """Rows of the first table, by ids or names: a copy, of any shape of ids.
+
+        Examples
+        --------
+        >>> import fastembed as fe
+        >>> layer = fe.Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])
+        >>> layer.vocabulary = ["a", "b"]
+        >>> layer["b"], layer[[0, 1]].shape
+        (array([3., 4.]), (2, 2))
         """
         with self.lock:
-            return self._searchable(table, index).nearest(queries, k, metric, exclude_queries=exclude_queries)
+            ids = self._without_names("rows", rows, None)
+            self.apply_pending()
+            self.storage.check_open()
+            return lookup.gather(self.tables[self._table_name(None)], ids)
 
     def analogy(
         self,
@@ -94,8 +150,8 @@ class Searched(Differentiable):
 
         Parameters
         ----------
-        a, b, c : array_like of integers, broadcast to one shape S
-            Ids of rows of the table.
+        a, b, c : array_like of integers or names, broadcast to one shape S
+            Ids or names of rows of the table.
         k, metric, table, index
             As in `nearest`.
         exclude_queries : bool
@@ -114,7 +170,9 @@ class Searched(Differentiable):
         array([3])
         """
         with self.lock:
-            return self._searchable(table, index).analogy(a, b, c, k, metric, exclude_queries=exclude_queries)
+            a, b, c = (self._without_names(name, ids, table) for name, ids in (("a", a), ("b", b), ("c", c)))
+            found = self._searchable(table, index).analogy(a, b, c, k, metric, exclude_queries=exclude_queries)
+            return self._named(found, table)
 
     def build_index(self, table: str | None = None) -> SearchIndex:
         """An index of a table for `nearest` and `analogy`: its rows in 8 bits, and their lengths.

@@ -63,23 +63,40 @@ def _check_finite(name: str, vectors: Table, of_shape: tuple[int, ...], dtype: s
 
 
 def nearest(
-    table: Table, queries: Any, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False, dtype: str = "float64"
+    table: Table,
+    queries: Any,
+    k: int = 10,
+    metric: str = "cosine",
+    *,
+    exclude_queries: bool = False,
+    exclude: list[int] | None = None,
+    bias: list[float] | None = None,
+    dtype: str = "float64",
 ) -> tuple[Any, Any]:
     """Ids and scores of the k rows nearest to each query.
 
-    Queries are ids of rows of the table, or vectors of floats.
+    Queries are ids of rows of the table, or vectors of floats. The rows ``exclude`` are in no
+    result. With ``bias`` a row's score is the dot product of itself and its bias with the query
+    and 1.
     """
+    out, one = {*exclude} if exclude else set(), [] if bias is None else [1.0]
+    rows_with_bias = (
+        table if bias is None else [[*row, rounding(arithmetic(dtype))(b)] for row, b in zip(table, bias, strict=True)]
+    )
+    if bias is not None and metric != "dot":
+        raise ValueError(f'bias requires the metric "dot", got {shown(metric)}')
     first = next(flat(queries), 0)
     if isinstance(first, float):
         width, of_shape = shape(queries)[-1], shape(queries)[:-1]
         numbers = list(map(rounding(arithmetic(dtype)), flat(queries)))
         vectors = [numbers[i * width : (i + 1) * width] for i in range(math.prod(of_shape))]
         _check_finite("query", vectors, of_shape, dtype)
-        return _top_k(table, vectors, of_shape, k, metric, [set() for _ in vectors])
+        return _top_k(rows_with_bias, [[*v, *one] for v in vectors], of_shape, k, metric, [out for _ in vectors])
     rows: list[Any] = resolve_ids(queries, len(table))
     vectors = [table[r] for r in rows]
     _check_finite("query", vectors, shape(queries), dtype)
-    return _top_k(table, vectors, shape(queries), k, metric, [{r} if exclude_queries else set() for r in rows])
+    excluded = [out | {r} if exclude_queries else out for r in rows]
+    return _top_k(rows_with_bias, [[*v, *one] for v in vectors], shape(queries), k, metric, excluded)
 
 
 def analogy(

@@ -23,11 +23,13 @@ class Vocabulary:
     Parameters
     ----------
     names : iterable of str
+    unk : str, optional
+        One of the names: that of the row which stands for every name that is not there.
 
     Raises
     ------
     TypeError, ValueError
-        A name is not a string, or occurs twice.
+        A name is not a string, or occurs twice; or ``unk`` is none of them.
 
     Examples
     --------
@@ -39,17 +41,46 @@ class Vocabulary:
     [['man', 'queen']]
     >>> list(vocabulary), len(vocabulary), "king" in vocabulary
     (['king', 'queen', 'man'], 3, True)
+    >>> vocabulary[1], vocabulary[[2, 0]]
+    ('queen', ['man', 'king'])
+    >>> fe.Vocabulary(["king", "<unk>"], unk="<unk>").ids(["king", "pawn"])
+    array([0, 1])
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), *, unk: str | None = None) -> None:
         self._names = _checks.distinct_names("names", names)
         self._ids = {name: i for i, name in enumerate(self._names)}
+        self._set_unk(unk)
+
+    def _set_unk(self, unk: str | None) -> None:
+        if unk is not None and (not isinstance(unk, str) or unk not in self._ids):
+            raise ValueError(f"unk must be one of the {len(self)} names, got {_checks.shown(unk)}")
+        self._unk = unk
+
+    @classmethod
+    def of_ids(cls, ids: dict[str, int]) -> Vocabulary:
+        """A vocabulary of names with their ids, in order from 0, which it keeps."""
+        made = cls.__new__(cls)
+        made._names, made._ids, made._unk = list(ids), ids, None
+        return made
+
+    @property
+    def unk(self) -> str | None:
+        """The name of the row that stands for every name that is not there, or None."""
+        return self._unk
 
     def ids(self, names: Any) -> Any:
-        """The ids of names: an int for a string, an int64 array for nested lists; or a KeyError."""
+        """The ids of names: an int for a string, an int64 array for nested lists.
+
+        Names that are not there have the id of ``unk``; without one they are a KeyError.
+        """
         array = _checks.object_array("names", names)
         try:
-            found = [*map(self._ids.__getitem__, array.reshape(-1).tolist())]
+            if self._unk is None:
+                found = [*map(self._ids.__getitem__, array.reshape(-1).tolist())]
+            else:
+                unk = self._ids[self._unk]
+                found = [self._ids.get(name, unk) for name in _checks.strings("names", array).reshape(-1).tolist()]
         except Exception:  # of what is no string, __hash__ may raise anything
             self._check_known(_checks.strings("names", array))
             raise
@@ -75,7 +106,7 @@ class Vocabulary:
         known = [_checks.shown(name) for name in names if name in self]
         if known:
             raise ValueError(f"names must be new, and the vocabulary has {_checks.first_few(known)}")
-        return Vocabulary([*self._names, *names])
+        return Vocabulary([*self._names, *names], unk=self._unk)
 
     def first(self, n: int) -> Vocabulary:
         """A vocabulary of the first ``n`` names."""
@@ -83,7 +114,11 @@ class Vocabulary:
             return self
         if n > len(self):
             raise ValueError(f"n must be at most {len(self)}, got {n}: rows that have names are added by add_tokens")
-        return Vocabulary(self._names[:n])
+        return Vocabulary(self._names[:n], unk=self._unk)
+
+    def __getitem__(self, ids: ArrayLike) -> Any:
+        """As `names`."""
+        return self.names(ids)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -95,12 +130,12 @@ class Vocabulary:
         return name in self._ids
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self._names == other._names
+        return isinstance(other, Vocabulary) and self._names == other._names and self._unk == other._unk
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Vocabulary({len(self)} names)"
+        return f"Vocabulary({len(self)} names{'' if self._unk is None else f', unk={_checks.shown(self._unk)}'})"
 
 
 @own_floats()
@@ -114,4 +149,4 @@ def mean_row(table: Array, padding_idx: int | None) -> Array:
             targets[padding_idx - first] = -1
         lookup.scatter_add(total, targets, rows, bounds="zero")
     mean = total / max(len(table) - (padding_idx is not None), 1)
-    return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(table.dtype.newbyteorder("="))
+    return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(_checks.native(table.dtype))

@@ -16,7 +16,7 @@ from .half import (
     half_step_answer,
 )
 from .hashed import HASHED, hash_answer
-from .mapped import MAPPED, mapped_answer
+from .mapped import FP8_BYTES, FP8_COLUMNS, MAPPED, NGRAM_DISK, SHARED, SHARED_BESIDE, mapped_answer, ngram_disk_answer
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
@@ -27,6 +27,8 @@ __all__ = [
     "BACKWARD",
     "BAGS",
     "FORWARD",
+    "FP8_BYTES",
+    "FP8_COLUMNS",
     "FRESH",
     "HALF_BAG",
     "HALF_FORWARD",
@@ -39,6 +41,7 @@ __all__ = [
     "MANY_STEP",
     "MAPPED",
     "NEAREST",
+    "NGRAM_DISK",
     "NORM",
     "N_COLS",
     "ONE_NAME",
@@ -48,6 +51,8 @@ __all__ = [
     "POSITION",
     "QUANTIZED",
     "READ",
+    "SHARED",
+    "SHARED_BESIDE",
     "STEP",
     "TOKEN",
     "Contender",
@@ -65,6 +70,7 @@ __all__ = [
     "many_step_answer",
     "mapped_answer",
     "nearest_answer",
+    "ngram_disk_answer",
     "norm_answer",
     "quantized_answer",
     "round_to_levels",

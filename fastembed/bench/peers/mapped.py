@@ -1,18 +1,23 @@
-"""Rows of a table in a file: warm, from the page cache; and cold, from the disk."""
+"""Rows of a table in a file, from the page cache or the disk; and of one that processes share."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import itertools
 import mmap
 import os
+import subprocess
+import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ... import Embedding
-from ..timing import Array, Ready, ready_call
+from ... import DiskTable, Embedding, open_shards, reference
+from ..timing import Array, Call, Ready, ready_call
 from .base import OURS, Contender, Inputs
 
 LookUp = Callable[[Array], Array]
@@ -64,6 +69,150 @@ MAPPED = (
 )
 
 
+# ---- FP8 rows in a safetensors file: elements, then a scale for each 32 of them ----
+
+FP8_COLUMNS, _FP8_BLOCK = 256, 32
+FP8_BYTES = FP8_COLUMNS + FP8_COLUMNS // _FP8_BLOCK
+
+
+@functools.cache
+def _values() -> Array:
+    """What each byte of float8_e4m3fn stands for, by the reference."""
+    rows = [[byte, 127] for byte in range(256)]
+    return np.array(reference.formats.decode(rows, None, "float8_e4m3fn", 1, False, 1), np.float32).reshape(-1)
+
+
+def _decoded(rows: Array) -> Array:
+    scales = np.ldexp(np.float32(1), rows[..., FP8_COLUMNS:].astype(np.int32) - 127)
+    return _values()[rows[..., :FP8_COLUMNS]] * np.repeat(scales, _FP8_BLOCK, -1)
+
+
+def _disk_table(path: str, engine: str = "auto") -> LookUp:
+    return DiskTable(path, embedding_dim=FP8_COLUMNS, format="float8_e4m3fn", cache_bytes=64 << 20, engine=engine)
+
+
+def _place(path: str) -> tuple[int, tuple[int, ...]]:
+    tensor = open_shards(path).tensors["rows"]
+    return tensor.start, tensor.shape
+
+
+def _numpy_rows(path: str) -> LookUp:
+    start, shape = _place(path)
+    table = np.memmap(path, np.uint8, "c", start, shape)
+    table._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    return lambda ids: _decoded(np.take(table, ids, axis=0))
+
+
+def _torch_rows(path: str) -> LookUp:
+    import torch
+
+    start, shape = _place(path)
+    mapped = np.memmap(path, np.uint8, "c", start, shape)
+    mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    table = torch.from_numpy(mapped)
+
+    def look_up(ids: Array) -> Array:
+        rows = table.index_select(0, torch.from_numpy(ids))
+        elements = rows[:, :FP8_COLUMNS].view(torch.float8_e4m3fn).to(torch.float32)
+        scales = torch.exp2(rows[:, FP8_COLUMNS:].to(torch.float32) - 127)
+        blocks = elements.view(len(ids), -1, _FP8_BLOCK) * scales[:, :, None]
+        return blocks.view(len(ids), -1).numpy()
+
+    return look_up
+
+
+def _pread_rows(path: str, n_threads: int = 16) -> LookUp:
+    """One pread for each distinct row, by threads of Python."""
+    start, _ = _place(path)
+    file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is open as long as the look-up is there
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+    pool = concurrent.futures.ThreadPoolExecutor(n_threads)
+
+    def look_up(ids: Array) -> Array:
+        distinct, places = np.unique(ids, return_inverse=True)
+        offsets = (distinct * FP8_BYTES + start).tolist()
+        read = b"".join(pool.map(lambda at: os.pread(file.fileno(), FP8_BYTES, at), offsets, chunksize=64))
+        return _decoded(np.frombuffer(read, np.uint8).reshape(-1, FP8_BYTES))[places]
+
+    return look_up
+
+
+NGRAM_DISK = (
+    Contender(OURS, "DiskTable", functools.partial(_ready, _disk_table)),
+    Contender(OURS, "DiskTable, threads of pread", functools.partial(_ready, functools.partial(_disk_table, engine="pread"))),
+    Contender("numpy", "take of a memmap, decoded", functools.partial(_ready, _numpy_rows)),
+    Contender("torch", "index_select of mapped bytes, decoded", functools.partial(_ready, _torch_rows)),
+    Contender("python", "os.pread in 16 threads, decoded by NumPy", functools.partial(_ready, _pread_rows)),
+)
+
+
+def ngram_disk_answer(inputs: Inputs) -> tuple[Array]:
+    """Rows of the table that was written to the file, decoded by NumPy."""
+    return (_decoded(inputs.wte[inputs.ids[0]]),)
+
+
 def mapped_answer(inputs: Inputs) -> tuple[Array]:
     """Rows of the table that was written to the file."""
     return (inputs.wte[inputs.ids[0]],)
+
+
+# ---- shared tables ----
+
+# Writes the rows that are there, so that the answer stays what it is.
+_TRAINER = """
+import sys, numpy as np, fastembed as fe
+fe.set_num_threads(1)
+table = fe.Embedding.attach(sys.argv[1]).snapshot()
+layer = fe.Embedding.from_pretrained(table)
+layer.share(sys.argv[1], replace=True)
+batches = np.random.default_rng(0).integers(0, len(table), (16, int(sys.argv[2])))
+rows = table[batches]
+while True:
+    for k in range(16):
+        layer.set_rows(batches[k], rows[k])
+"""
+_numbers = itertools.count()
+
+
+def _private(inputs: Inputs) -> Call:
+    layer = Embedding.from_pretrained(inputs.wte).eval()
+    return lambda k: layer(inputs.ids[k])
+
+
+def _attached(inputs: Inputs, has_trainer: bool) -> Call:
+    """A shared table; with a process that writes its rows all the time, in batches of 8,192."""
+    name = f"bench-{os.getpid()}-{next(_numbers)}"
+    layer = Embedding.from_pretrained(inputs.wte)
+    shared, table = layer.share(name), Embedding.attach(name)
+    if not has_trainer:
+        weakref.finalize(table, _remove, shared, layer)
+    else:
+        shared.close()
+        script = f"import sys; sys.path[:] = {sys.path!r}{_TRAINER}"
+        trainer = subprocess.Popen([sys.executable, "-c", script, name, "8192"])
+        weakref.finalize(table, _end, trainer, str(shared.path))
+        while table.generation == 1:
+            if trainer.poll() is not None:
+                raise RuntimeError(f"the trainer ended with status {trainer.returncode}")
+            time.sleep(0.01)
+    return lambda k: table(inputs.ids[k])
+
+
+def _remove(shared: Any, layer: Embedding) -> None:
+    """The layer is kept until then, since sharing ends with it."""
+    shared.remove()
+
+
+def _end(trainer: subprocess.Popen[bytes], path: str) -> None:
+    trainer.kill()
+    trainer.wait()
+    os.unlink(path)
+
+
+_PRIVATE = (
+    Contender("itself", "a private Embedding", _private),
+    Contender("numpy", "take of a private table", lambda inputs: lambda k: np.take(inputs.wte, inputs.ids[k], axis=0)),
+)
+SHARED = (Contender(OURS, "Embedding.attach", lambda inputs: _attached(inputs, False)), *_PRIVATE)
+# The trainer is at work while the private tables are read, too.
+SHARED_BESIDE = (Contender(OURS, "Embedding.attach, of what is trained", lambda inputs: _attached(inputs, True)), *_PRIVATE)

@@ -12,6 +12,7 @@ have equal scores.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -40,11 +41,35 @@ _NO_ROW = 2**63 - 1
 _ARITHMETIC = {4: (2.0**-24, 1e-30, 1e30), 8: (2.0**-53, 1e-280, 1e280)}
 
 
-class Nearest(NamedTuple):
-    """The nearest rows of each query, in order: ids (int64) and scores (float64), S + (k,)."""
-
+class _Pair(NamedTuple):
     ids: Array
     scores: Array
+
+
+class Nearest(_Pair):
+    """The nearest rows of each query, in order: ids (int64) and scores (float64), S + (k,).
+
+    Attributes
+    ----------
+    names : nested lists of str, or None
+        The names of the rows, if they have names.
+    """
+
+    _names_of: Callable[[Array], Any] | None = None
+
+    @property
+    def names(self) -> Any:
+        return None if self._names_of is None else self._names_of(self.ids)
+
+    def with_names(self, names_of: Callable[[Array], Any]) -> Nearest:
+        """The same with names, that a function of ids gives when they are asked for."""
+        found = Nearest(*self)
+        found._names_of = names_of
+        return found
+
+    def __repr__(self) -> str:
+        names = "" if self._names_of is None else f", names={self.names!r}"
+        return f"Nearest(ids={self.ids!r}, scores={self.scores!r}{names})"
 
 
 class Rows(Protocol):
@@ -64,7 +89,16 @@ class Searchable:
     _index: SearchIndex | None = None  # up to date
 
     @own_floats()
-    def nearest(self: Rows, queries: ArrayLike, k: int = 10, metric: str = "cosine", *, exclude_queries: bool = False) -> Nearest:
+    def nearest(
+        self: Rows,
+        queries: ArrayLike,
+        k: int = 10,
+        metric: str = "cosine",
+        *,
+        exclude_queries: bool = False,
+        exclude: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+    ) -> Nearest:
         """The k rows that are nearest to each query: see `Embedding.nearest`."""
         dtype = self._float_rows(0, 0).dtype
         ids = _checks.ids_of_queries(queries)
@@ -72,10 +106,12 @@ class Searchable:
             vectors = _checks.query_vectors(queries, self.embedding_dim, dtype)
             if exclude_queries:
                 raise ValueError("exclude_queries requires ids, got vectors")
-            return _nearest(self, vectors, k, metric, np.empty((*vectors.shape[:-1], 0), np.int64))
+            return _nearest(self, vectors, k, metric, _excluded(self, vectors.shape[:-1], exclude), bias)
         rows = lookup.resolve_ids(ids, self.num_embeddings)
-        excluded = rows[..., None] if _checks.flag("exclude_queries", exclude_queries) else np.empty((*rows.shape, 0), np.int64)
-        return _nearest(self, _checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, excluded)
+        excluded = _excluded(self, rows.shape, exclude)
+        if _checks.flag("exclude_queries", exclude_queries):
+            excluded = np.concatenate([excluded, rows[..., None]], axis=-1)
+        return _nearest(self, _checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, excluded, bias)
 
     @own_floats()
     def analogy(
@@ -90,6 +126,19 @@ class Searchable:
             vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
         excluded = np.stack(rows, -1) if _checks.flag("exclude_queries", exclude_queries) else rows[0][..., None][..., :0]
         return _nearest(self, vectors, k, metric, excluded)
+
+
+class _WithBias:
+    """Rows with a number more, which the 1 at the end of each query multiplies."""
+
+    def __init__(self, source: Rows, bias: ArrayLike) -> None:
+        dtype = source._float_rows(0, 0).dtype
+        numbers = _checks.rows("bias", bias, (source.num_embeddings,), dtype)
+        self._source, self._bias = source, _checks.finite_rows("bias", _checks.contiguous(numbers, dtype)[:, None])
+        self.num_embeddings, self.embedding_dim = source.num_embeddings, source.embedding_dim + 1
+
+    def _float_rows(self, first: int, end: int) -> Array:
+        return np.concatenate([self._source._float_rows(first, end), self._bias[first:end]], axis=1)
 
 
 class TableRows(Searchable):
@@ -114,9 +163,22 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
     return result.reshape(*rows.shape, source.embedding_dim)
 
 
-def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array) -> Nearest:
+def _excluded(source: Rows, shape: tuple[int, ...], exclude: ArrayLike | None) -> Array:
+    """The rows that are not in the result of each query, S + (n,)."""
+    rows = lookup.resolve_ids([] if exclude is None else exclude, source.num_embeddings, name="exclude id")
+    try:
+        return np.broadcast_to(rows, (*shape, rows.shape[-1] if rows.ndim else 1))
+    except ValueError:
+        raise ValueError(f"exclude must have shape (n,) or {(*shape, 'n')}, got {rows.shape}".replace("'n'", "n")) from None
+
+
+def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array, bias: ArrayLike | None = None) -> Nearest:
     """The k rows nearest to each vector, S + (D,), without the rows ``excluded``, S + (n,)."""
     metric = _checks.one_of("metric", metric, METRICS)
+    if bias is not None:
+        if metric != "dot":
+            raise ValueError(f'bias requires the metric "dot", got {_checks.shown(metric)}')
+        source, vectors = _WithBias(source, bias), np.concatenate([vectors, np.ones_like(vectors[..., :1])], axis=-1)
     n_rows, width, shape = source.num_embeddings, source.embedding_dim, vectors.shape[:-1]
     n_queries = math.prod(shape)
     excluded = np.sort(excluded.reshape(n_queries, excluded.shape[-1]), -1)

@@ -14,7 +14,12 @@ _BEGINNINGS = (
     (b"\x80\x05", "a pickle, which can run any code and is not read"),
     (b"\x89HDF", "an HDF5 file, which h5py reads"),
     (b"GGUF", "a GGUF file"),
-    (b"\x1f\x8b", "compressed by gzip: decompress it first"),
+    (b"PAR1", "a Parquet file: fastembed.load_vectors reads vectors in it"),
+    (b"ARROW1", "an Arrow file: fastembed.load_vectors reads vectors in it"),
+    (b"\xba\x16\x4f\x2f", "a model of fastText: save its vectors as .vec"),
+    (b"\xff\xfe", "text in UTF-16: convert it to UTF-8"),
+    (b"\xfe\xff", "text in UTF-16: convert it to UTF-8"),
+    (b"\x1f\x8b", "compressed by gzip: decompress it first, unless it holds vectors, which fastembed.load_vectors reads"),
 )
 _NUMBER = rb"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?"
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]*")
@@ -33,12 +38,17 @@ def description(head: bytes) -> str | None:
             return f"it is {what}"
     line, *more = head.split(b"\n", 1)
     if re.fullmatch(rb"[0-9]+ [0-9]+\r?", line) and more:
-        return "it holds vectors in the format of word2vec: read them with gensim, for example"
-    if not _TEXT.fullmatch(head):
+        return "it holds vectors in the format of word2vec: fastembed.load_vectors reads it"
+    if not is_text(head):
         return None
     if re.match(rb"[^ \t]+([ \t]" + _NUMBER + rb"){2,}", line):
-        return "it is text with a vector on each line, as those of GloVe or fastText: read it line by line"
+        return "it is text with a vector on each line, as those of GloVe or fastText: fastembed.load_vectors reads it"
     return "it is text"
+
+
+def is_text(head: bytes) -> bool:
+    """Whether bytes have none of the control characters that texts do not have."""
+    return _TEXT.fullmatch(head) is not None
 
 
 def _archive(head: bytes) -> str:

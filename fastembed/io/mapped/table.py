@@ -7,6 +7,7 @@ always hold the state of the last flush. docs/mapped.md describes what a kill at
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import warnings
 import weakref
@@ -18,10 +19,11 @@ import numpy as np
 
 from ... import _checks
 from ..._kernels.backend import kernels
+from ..._memory import memory_errors
 from ...functional import lookup
-from ...functional.search.index import Indexed
+from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
-from ..errors import CheckpointError, memory_errors
+from ..errors import CheckpointError
 from ..formats import safetensors_file, tensor_file
 from ..formats.tensor_file import Fill, Place, fill_from, fill_with, new_file
 from . import journal, mapping
@@ -37,7 +39,7 @@ _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
 
-class MappedFiles(Indexed):
+class MappedFiles(Watched):
     """The open files of one mapped table: a `fastembed.tables.storage.Storage`.
 
     Parameters
@@ -54,6 +56,7 @@ class MappedFiles(Indexed):
     ----------
     table : ndarray of shape (V, D)
         The mapping itself. Call `begin_write` before rows of it are written.
+    name : str of its tensor, or "" in a .npy file
     """
 
     is_mapped = True
@@ -71,23 +74,22 @@ class MappedFiles(Indexed):
         self._owner: Any = lambda: None  # a weak reference to the optimiser that owns the state
         self._locks: Locks = NoLocks() if is_snapshot else lock_and_recover(self.path, mode)
         try:
-            if is_snapshot:
-                with no_flush(self.path):
-                    self._load(name, mapping.in_memory)
-            else:
-                self._load(name)
+            with no_flush(self.path) if is_snapshot else contextlib.nullcontext():
+                self._load(name, mapping.in_memory if is_snapshot else mapping.mapped)
+            self.is_closed = False
+            _open.add(self)
         except BaseException:
+            self.is_closed = True
             self._locks.close()
             raise
-        self.is_closed = False
-        _open.add(self)
 
-    def _load(self, name: str | None, array_of: Callable[[Path, Place], Array] = mapping.mapped) -> None:
+    def _load(self, name: str | None, array_of: Callable[[Path, Place], Array]) -> None:
         """Map the table as of the last flush, and read the record of its optimiser."""
         pending = journal.read(self.path) if self.mode == "r" else None
         moved = beside(self.path, "new")
         file = moved if pending and self.path.name in pending.renamed and moved.exists() else self.path
         self._place = tensor_file.find(file, name)
+        self.name = self._place.name
         self.table = array_of(file, self._place)
         if self.mode == "r+":
             _checks.writable_table(f'the table of {self.path}, of which mode="r" can look up rows,', self.table)

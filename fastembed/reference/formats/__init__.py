@@ -1,4 +1,4 @@
-"""Formats of packed rows, on lists of bytes: FP8 with scales, halves, the blocks of GGUF."""
+"""Formats of packed rows, on lists of bytes (FP8, halves, GGUF), and lines of text."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""``convert``: vectors from one format to another, by way of a mapped table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._messages import printable
+from ..io.atomic import temporary_folder
+from ..io.vectors import arrays, formats, writing
+from ..layers.vectors import load_vectors
+from .outputs import OutputFile, UsageError, is_same, output_files
+from .progress import bytes_progress
+from .streams import Output
+
+if TYPE_CHECKING:
+    from ..layers.embedding import Embedding
+
+
+def convert(arguments: argparse.Namespace, out: Output) -> None:
+    target = Path(arguments.target)
+    kind = formats.of_name(target, arguments.to)
+    outputs = {"TO": str(target)} | ({"the names of TO": str(arrays.names_file(target))} if kind == "npy" else {})
+    files = output_files(outputs, {"FROM": arguments.source}, force=arguments.force)
+    if Path(arguments.source).is_dir() and is_same(target.parent, arguments.source):
+        raise UsageError(f"{target} is in the folder that is read: name another file")
+    if kind == "safetensors":
+        files["TO"].write(lambda path: _shown(_loaded(arguments, path), target, out).close())
+    else:
+        with temporary_folder(target.absolute()) as folder, _loaded(arguments, folder / "table") as layer:
+            _write(layer, arguments.to or kind, target, files)
+            _shown(layer, target, out)
+    for file in files.values():
+        for kept in file.kept:
+            out.say(f"{file.path} was there: the old file is {kept}")
+
+
+def _loaded(arguments: argparse.Namespace, into: Path) -> Embedding:
+    """The vectors of the source, in a new file."""
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in ("name", "dtype", "encoding", "numbers_in_names")}
+    with bytes_progress("read") as progress:
+        return load_vectors(
+            arguments.source,
+            format=arguments.format,
+            errors="skip" if arguments.skip else "raise",
+            into=into,
+            progress=progress,
+            **options,
+        )
+
+
+def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFile]) -> None:
+    names = None if layer.vocabulary is None else list(layer.vocabulary)
+    with bytes_progress("write") as progress:
+        try:
+            contents = writing.files(target, kind, writing.Table(layer.weight, names, progress))
+        except TypeError as error:  # the format lacks the dtype
+            raise UsageError(str(error)) from error
+        for file, content in zip(files.values(), contents.values(), strict=False):
+            file.write(content)
+
+
+def _shown(layer: Embedding, target: Path, out: Output) -> Embedding:
+    has = "without names" if layer.vocabulary is None else "with names"
+    out.say(f"{printable(str(target))}: {layer.num_embeddings} rows of {layer.embedding_dim} {layer.dtype}s, {has}")
+    return layer

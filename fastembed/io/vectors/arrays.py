@@ -1,0 +1,149 @@
+"""Arrays: .npy, .npz, safetensors; a table by its name, and the names of its rows."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from ..._messages import first_few, shown
+from ..atomic import beside
+from ..formats import safetensors_file, tensor_file
+from . import names as names_of
+from .blocks import Block, Vectors, places
+
+if TYPE_CHECKING:
+    from ..._typing import Array
+
+_BLOCK = 1 << 20  # bytes that are read at one time
+_MOST_DEFLATED = 1100  # bytes, at most, that one byte of a deflated file can stand for
+_ENCRYPTED = 1  # a flag of a member of an archive
+_MAX_NAMES = 1 << 30  # bytes of the names of a .npz archive, as an array of strings of one length
+_NAMES_SUFFIX = "names.txt"  # of the file of names beside a .npy file
+
+
+def names_file(path: Path) -> Path:
+    """The file that holds the names of a .npy file, one a line."""
+    return beside(path, _NAMES_SUFFIX)
+
+
+def read_npy(path: Path, file: BinaryIO) -> Vectors:
+    place = tensor_file.find(path)
+    file.seek(place.start)
+    found = names_file(path)
+    names = found.read_bytes().decode().split("\n")[:-1] if found.exists() else None
+    return _vectors(file, place.shape, place.dtype, names, found)
+
+
+def read_safetensors(path: Path, file: BinaryIO, name: str | None) -> Vectors:
+    header = safetensors_file.read_header(file, path.stat().st_size)
+    safetensors_file.check_checksum(file, header)
+    place = tensor_file.find(path, table_name(header.tensors, name))
+    names = names_of.read(file, header.tensors, place.name)
+    file.seek(place.start)
+    return _vectors(file, place.shape, place.dtype, names, path)
+
+
+def table_name(tensors: Iterable[str], name: str | None) -> str | None:
+    """The whole name of a tensor: of ``wte``, it may be ``transformer.wte.weight``."""
+    if name is None or name in (tensors := list(tensors)):
+        return name
+    fits = [key for key in tensors if re.fullmatch(rf"(?:.*\.)?{re.escape(name)}(?:\.weight)?", key, re.DOTALL)]
+    if len(fits) != 1:
+        raise ValueError(f"name {shown(name)} must be that of one tensor, and {first_few(fits or sorted(tensors))} are there")
+    return fits[0]
+
+
+def _vectors(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, where: Path) -> Vectors:
+    """Rows that follow one another in a file from where it is now."""
+    if names is not None and len(names) != shape[0]:
+        raise ValueError(f"{where} has {len(names)} names, and the table {shape[0]} rows")
+    return Vectors(shape[1], dtype.newbyteorder("="), _blocks(file, shape, dtype, names))
+
+
+def _blocks(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None) -> Iterator[Block]:
+    n_rows, size = shape[0], shape[1] * dtype.itemsize
+    n_block = max(_BLOCK // max(size, 1), 1)
+    for first in range(0, n_rows, n_block):
+        end = min(first + n_block, n_rows)
+        data = file.read((end - first) * size)
+        if len(data) != (end - first) * size:
+            raise ValueError(f"it ends within rows {first} to {end - 1} of {n_rows}")
+        rows = np.frombuffer(data, np.uint8).view(dtype).reshape(end - first, shape[1])
+        yield Block(names and names[first:end], rows, places("row", range(first, end)))
+
+
+def read_npz(file: BinaryIO, name: str | None) -> Vectors:
+    """The table of an archive, and its array of strings, if there is one."""
+    archive = zipfile.ZipFile(file)
+    tables: dict[str, Any] = {}
+    strings: dict[str, Any] = {}
+    for info in archive.infolist():
+        if not 0 <= info.header_offset < archive.start_dir or info.flag_bits & _ENCRYPTED:
+            raise ValueError(f"{shown(info.filename)} lies outside of the archive, or is encrypted")
+        if info.filename.endswith(".npy"):
+            member: Any = archive.open(info)
+            shape, dtype = _npy_header(member, info)
+            by_kind = tables if dtype.kind == "f" and len(shape) == 2 else strings if dtype.kind in "US" else {}
+            by_kind[info.filename.removesuffix(".npy")] = member, shape, dtype
+    if name is None and len(tables) != 1:
+        raise ValueError(f"name must say which, of {first_few(sorted(tables))}")
+    if name is not None and name not in tables:
+        raise ValueError(f"it has no table {shown(name)}, but {first_few(sorted(tables))}")
+    member, shape, dtype = tables[next(iter(tables)) if name is None else name]
+    names = None
+    if len(strings) == 1:
+        ((of_names, n_names, kind),) = strings.values()
+        names = np.frombuffer(of_names.read(), kind).reshape(n_names).astype(str).tolist()
+    return _vectors(member, shape, dtype, names, Path("its array of strings"))
+
+
+def _npy_header(member: Any, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and dtype of an array in C order that fits into a member of an archive."""
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(member)
+    shape, is_fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
+    if is_fortran and len(shape) > 1:
+        raise ValueError(f"the rows of {shown(info.filename)} do not lie one after the other (Fortran order)")
+    if math.prod(shape) * dtype.itemsize > min(info.file_size, info.compress_size * _MOST_DEFLATED):
+        raise ValueError(f"{shown(info.filename)} has no {math.prod(shape)} elements of {dtype}")
+    return shape, dtype
+
+
+def write_npy(file: BinaryIO, shape: tuple[int, int], dtype: np.dtype[Any], blocks: Iterable[Array]) -> None:
+    """Write a .npy file of rows that are given in blocks."""
+    place = tensor_file.new_place(Path("x.npy"), "", shape, dtype)
+    file.write(place.resized(shape[0])[1])
+    for rows in blocks:
+        file.write(np.ascontiguousarray(rows, dtype).data)
+
+
+def write_names(file: BinaryIO, names: Iterable[str]) -> None:
+    """Write names, one a line."""
+    for name in names:
+        if "\n" in name:
+            raise ValueError(f"name {shown(name)} has a line feed, and the names beside a .npy file are one a line")
+        file.write(f"{name}\n".encode())
+
+
+def write_npz(
+    file: BinaryIO, names: list[str] | None, shape: tuple[int, int], dtype: np.dtype[Any], blocks: Iterable[Array]
+) -> None:
+    """Write an archive of the arrays "vectors" and, if there are names, "names"."""
+    longest = max(map(len, names or ()), default=0)
+    if 4 * longest * shape[0] > _MAX_NAMES:
+        raise ValueError(f"a .npz archive would take {longest} characters for each name: write .safetensors")
+    if any(name.endswith("\0") for name in names or ()):
+        raise ValueError("a .npz archive cannot hold names that end in a NUL: write .safetensors")
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as member:
+            write_npy(member, shape, dtype, blocks)  # type: ignore[arg-type]
+        if names is not None:
+            with archive.open("names.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.array(names, f"<U{max(longest, 1)}"), allow_pickle=False)

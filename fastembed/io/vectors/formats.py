@@ -1,0 +1,84 @@
+"""Which format a file of vectors has: by its content when it is read, by its name when written."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import BinaryIO
+
+from ..._messages import shown
+from ...reference.formats.text import is_number
+from ..errors import CheckpointError
+from ..formats import foreign_files
+from .text import HEADER
+
+FORMATS = ("word2vec", "word2vec-binary", "glove", "fasttext", "npy", "npz", "safetensors", "parquet", "arrow")
+SUFFIXES = {
+    ".txt": "word2vec", ".vec": "word2vec", ".glove": "glove", ".bin": "word2vec-binary", ".npy": "npy", ".npz": "npz",
+    ".safetensors": "safetensors", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+}  # fmt: skip
+TEXTS = ("word2vec", "word2vec-binary", "glove")  # the formats that gzip may compress
+_GZIP = b"\x1f\x8b"
+_BEGINNINGS = ((b"\x93NUMPY", "npy"), (b"PAR1", "parquet"), (b"ARROW1", "arrow"))
+
+
+def is_gzip(file: BinaryIO) -> bool:
+    """Whether a file, which is put back to its beginning, is compressed by gzip."""
+    head = file.read(len(_GZIP))
+    file.seek(0)
+    return head == _GZIP
+
+
+def head_of(file: BinaryIO) -> bytes:
+    """The first bytes of a file, decompressed; it is put back to its beginning."""
+    if is_gzip(file):
+        with gzip.open(file) as inner:
+            head = inner.read(foreign_files.N_BYTES)
+    else:
+        head = file.read(foreign_files.N_BYTES)
+    file.seek(0)
+    return head
+
+
+def of_content(head: bytes) -> str:
+    """The format of a file that begins with these bytes; CheckpointError for an unknown one."""
+    if head[8:9] == b"{":
+        return "safetensors"
+    for beginning, name in _BEGINNINGS:
+        if head.startswith(beginning):
+            return name
+    what = foreign_files.description(head)
+    if head.startswith(b"PK\x03\x04") and what is not None and ".npz" in what:
+        return "npz"
+    first, _, more = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    header = HEADER.fullmatch(first)
+    if header is not None:
+        return "word2vec-binary" if _is_binary(more, int(header[2])) else "word2vec"
+    if (what is None or what.startswith("it is text")) and _ends_in_number(first, len(first) < len(head)):
+        return "glove"
+    raise CheckpointError(f"it holds no vectors of a format that is read ({', '.join(FORMATS)}): {what or 'it is unknown'}")
+
+
+def _ends_in_number(line: bytes, is_whole: bool) -> bool:
+    """Whether the last word of a line, or of what is there of it, is a number after a name."""
+    words = line.split()[1 : None if is_whole else -1]
+    return bool(words) and is_number(words[-1])
+
+
+def _is_binary(rows: bytes, n_cols: int) -> bool:
+    """Whether what follows a header is no text: there are control characters, and no numbers."""
+    words = rows.partition(b"\n")[0].split()
+    is_text = len(words) > 1 and all(map(is_number, words[-min(n_cols, len(words) - 1) :]))
+    return not is_text and not foreign_files.is_text(rows)
+
+
+def of_name(path: Path, given: str | None) -> str:
+    """The format to write, by the suffix of the file if none is given; or a ValueError."""
+    if given is not None:
+        if given not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {shown(given)}")
+        return "word2vec" if given == "fasttext" else given
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: give format=, for its suffix is none of {', '.join(SUFFIXES)}")
+    return SUFFIXES[suffix]

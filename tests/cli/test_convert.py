@@ -1,0 +1,66 @@
+"""The command convert."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import vector_files
+from running import run, status_of
+
+import fastembed as fe
+
+
+@pytest.fixture
+def layer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = vector_files.layer(random.Random(0), 20, 4)
+    made.save_vectors("a.txt")
+    return made
+
+
+def test_every_format_to_another(layer, capsys):
+    before = "a.txt"
+    for after in ("b.glove", "c.bin", "d.npy", "e.npz", "f.safetensors", "g.vec.gz", "h.bin"):
+        assert status_of(["convert", before, after]) == 0
+        assert capsys.readouterr().out == f"{after}: 20 rows of 4 float32s, with names\n"
+        before = after
+    vector_files.assert_same(fe.load_vectors("h.bin"), layer)
+    assert {path for path in os.listdir() if path.startswith(".")} == set()
+
+
+@pytest.mark.filterwarnings("default")
+def test_options(layer, capsys):
+    with open("broken.txt", "w") as file:
+        file.write("a 1 2\nb 1\ngrün 3 4\n")
+    assert status_of(["convert", "broken.txt", "x.npz"]) == 2
+    assert "line 2: must be a name and 2 numbers" in capsys.readouterr().err
+    assert not os.path.exists("x.npz")
+    assert status_of(["convert", "broken.txt", "x", "--to", "npz", "--dtype", "float16", "--skip"]) == 0
+    assert "1 lines were left out" in capsys.readouterr().err
+    assert fe.load_vectors("x").weight.dtype == np.float16
+    assert status_of(["convert", "x", "y.parquet", "--dtype", "bfloat16"]) == 2
+    assert "a file of parquet cannot hold bfloat16" in capsys.readouterr().err
+
+
+def test_files_are_not_lost(layer, capsys):
+    with open("there.npy", "w") as file, open("there.npy.names.txt", "w") as names:
+        file.write("mine")
+        names.write("mine")
+    for arguments in (["a.txt", "there.npy"], ["a.txt", "a.txt"], ["none", "b.npy"]):
+        assert status_of(["convert", *arguments]) == 2
+    assert status_of(["convert", "a.txt", "there.npy", "--force"]) == 0
+    assert "there.npy was there: the old file is" in capsys.readouterr().out
+    for name in ("there.npy.bak", "there.npy.names.txt.bak"):
+        with open(name) as file:
+            assert file.read() == "mine"
+    vector_files.assert_same(fe.load_vectors("there.npy"), layer)
+
+
+def test_folders(tmp_path, layer, capsys):
+    os.mkdir("model")
+    fe.checkpoint.save("model/model.safetensors", {"embeddings": layer.weight})
+    assert status_of(["convert", "model", "model/b.npy"]) == 2
+    assert "is in the folder that is read" in capsys.readouterr().err
+    done = run("convert", "model", "b.npy", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b.npy: 20 rows of 4 float32s, without names\n", "")
