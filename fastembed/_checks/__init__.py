@@ -40,6 +40,7 @@ from .arrays import (
 from .ids import (
     broadcast_ids_to,
     broadcast_together,
+    ends_of_lengths,
     feature_offsets,
     id_array,
     ids_of_queries,
@@ -47,6 +48,7 @@ from .ids import (
     offsets,
     padding_idx,
     position_ids,
+    ragged,
     row_gradient,
     row_mask,
     sample_weights,
@@ -62,6 +64,7 @@ from .names import (
     hash_keys,
     nested_names,
     object_array,
+    string_hash,
     strings,
 )
 from .options import (
@@ -108,6 +111,7 @@ __all__ = [
     "counts",
     "distinct_names",
     "dtype",
+    "ends_of_lengths",
     "eps",
     "feature_offsets",
     "finite_rows",
@@ -141,6 +145,7 @@ __all__ = [
     "pair",
     "position_ids",
     "query_vectors",
+    "ragged",
     "result_dtype",
     "rounded",
     "row_factors",
@@ -155,6 +160,7 @@ __all__ = [
     "size",
     "sources_for",
     "start",
+    "string_hash",
     "strings",
     "table",
     "token_history",

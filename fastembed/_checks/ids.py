@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -167,8 +168,10 @@ def sequence_mask(shape: tuple[int, ...], lengths: Any, mask: Any) -> np.ndarray
         raise ValueError("lengths and mask require ids of at least 1 axis, got a single id")
     if mask is not None:
         array = as_array("mask", mask)
+        if array.dtype.kind in "iu" and np.all((array == 0) | (array == 1)):  # as tokenizers give it
+            array = array == 1
         if array.dtype != bool:
-            raise TypeError(f"mask must be booleans, got {shown(array.dtype, str)}")
+            raise TypeError(f"mask must be booleans, or integers 0 and 1, got {shown(mask)} of {shown(array.dtype, str)}")
         try:
             return np.broadcast_to(array, shape).copy()
         except ValueError:
@@ -243,6 +246,35 @@ def sequence_starts(shape: tuple[int, ...], lengths: Any, cu_seqlens: Any) -> np
     return starts
 
 
+def ragged(ids: Any, of_each: Any) -> tuple[Any, Any, list[int]] | None:
+    """Lists of ids of different lengths, with what belongs to each id, side by side; their lengths.
+
+    None if ids have another form.
+    """
+    if not isinstance(ids, list | tuple) or not all(_is_a_list(bag) for bag in ids):
+        return None
+    lengths = [*map(len, ids)]
+    if len({*lengths}) < 2:
+        return None
+    if isinstance(of_each, list | tuple) and all(map(_is_a_list, of_each)):
+        if [*map(len, of_each)] != lengths:
+            raise ValueError("per_sample_weights must have the lengths of the bags of ids")
+        of_each = [*itertools.chain.from_iterable(of_each)]
+    return [*itertools.chain.from_iterable(ids)], of_each, lengths
+
+
+def _is_a_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
+def ends_of_lengths(value: Any, n_ids: int) -> np.ndarray[Any, Any]:
+    """Where each bag begins and the last one ends, of bags of these lengths, which make all ids."""
+    array = integers("length", value)
+    if array.ndim != 1 or np.any(array < 0) or sum(array.tolist()) != n_ids:
+        raise ValueError(f"lengths must be of 1 axis, at least 0, and make the {n_ids} ids, got {shown(value)}")
+    return np.concatenate([[0], np.cumsum(array, dtype=np.int64)])
+
+
 def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np.ndarray[Any, Any]:
     """Where each bag begins and the last one ends: a new int64 array, checked.
 
@@ -250,7 +282,10 @@ def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np
     """
     if value is None:
         if len(shape) != 2:
-            raise ValueError(f"offsets must be given unless ids have 2 axes (bags, ids of each), got ids of shape {shape}")
+            raise ValueError(
+                "offsets must be given, or lengths, unless ids have 2 axes (bags, ids of each) or are lists of ids, "
+                f"got ids of shape {shape}"
+            )
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
     if len(shape) != 1:
         raise ValueError(f"offsets require ids of 1 axis, got ids of shape {shape}")

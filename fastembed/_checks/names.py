@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,16 +11,29 @@ import numpy as np
 from .._messages import shown
 from .arrays import as_array, is_foreign
 from .ids import integers
-from .options import integer, refuse_masked
+from .options import function, integer, refuse_masked
 
 
-def hash_keys(value: Any, of_string: Any) -> np.ndarray[Any, Any]:
-    """Ids as contiguous 64-bit integers for a hash; strings are mapped by ``of_string`` first."""
+def string_hash(value: Any) -> Any:
+    """A function of a string to an integer, or None; Python's own is taken with a warning."""
+    if value is hash:
+        warnings.warn("Python's hash of strings is another one in every process: leave hash= out", stacklevel=4)
+    return function("hash", value)
+
+
+def hash_keys(value: Any, of_string: Any, default: Any) -> np.ndarray[Any, Any]:
+    """Ids as contiguous 64-bit integers for a hash.
+
+    Strings are mapped by ``of_string`` first, or if that is None by the function ``default``.
+    """
     strings = _strings(value)
     if strings is None:
         array = integers("id", value)
     elif of_string is None:
-        raise TypeError("ids that are strings need hash=, a function of a string to an integer")
+        try:
+            return np.array([*map(default, strings.reshape(-1).tolist())], np.uint64).reshape(strings.shape)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"id {shown(error.object)} holds a surrogate, and has no UTF-8 to hash") from None
     else:
         array = np.empty(strings.shape, object)
         for index, string in np.ndenumerate(strings):
@@ -68,11 +82,11 @@ def distinct_names(name: str, value: Any) -> list[str]:
 
 def nested_names(name: str, value: Any) -> np.ndarray[Any, Any] | None:
     """A name, or nested lists or an array of names, as an array of objects; None for numbers."""
+    refuse_masked(name, value)
     try:
-        found = _strings(value)
+        return _strings(value)
     except TypeError:
         raise TypeError(f"{name} must be all names, or all numbers, in lists of one length") from None
-    return found
 
 
 def object_array(name: str, value: Any) -> np.ndarray[Any, Any]:

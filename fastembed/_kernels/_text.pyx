@@ -1,5 +1,5 @@
 # cython: cdivision=True
-# Lines of vector files: names, and numbers with the bits of Python's float().
+# Lines of vector files: names, and numbers with the bits of Python's float(). Hashes of strings.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memchr
@@ -159,3 +159,28 @@ def parse_lines(bytes data not None, int64_t at, int64_t n_cols, bint numbers_in
         spans[n_rows, 0], spans[n_rows, 1], spans[n_rows, 2] = begins, begins + span[1], n_lines - 1
         n_rows += 1
     return at, n_rows, n_lines, 0, 0, 0
+
+
+cdef uint64_t word_at(const unsigned char *data, int64_t size) noexcept:
+    """The little-endian number of up to eight bytes."""
+    cdef uint64_t word = 0
+    cdef int64_t i
+    for i in range(size):
+        word |= <uint64_t>data[i] << (8 * i)
+    return word
+
+
+def hash_string(str string not None):
+    """MurmurHash2 (64A) of the UTF-8 of a string, with the seed 1."""
+    cdef bytes encoded = string.encode()
+    cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(encoded)
+    cdef int64_t size = PyBytes_GET_SIZE(encoded), at = 0
+    cdef uint64_t m = 0xC6A4A7935BD1E995u, h = 1 ^ (<uint64_t>size * m), k
+    while at + 8 <= size:
+        k = word_at(data + at, 8) * m
+        h = (h ^ ((k ^ (k >> 47)) * m)) * m
+        at += 8
+    if at < size:
+        h = (h ^ word_at(data + at, size - at)) * m
+    h = (h ^ (h >> 47)) * m
+    return h ^ (h >> 47)

@@ -31,7 +31,7 @@ from ._gather import (
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._ngram import ngram_gather, ngram_mixes, ngram_rows
 from ._shared import SharedMemory, SharedRows
-from ._text import parse_lines
+from ._text import hash_string, parse_lines
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers
 
@@ -64,6 +64,7 @@ __all__ = [
     "get_num_threads",
     "hash_parts",
     "hash_rows",
+    "hash_string",
     "hold",
     "ngram_gather",
     "ngram_mixes",

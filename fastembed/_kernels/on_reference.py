@@ -19,7 +19,7 @@ from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_ga
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
 from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401
-from .text_on_reference import parse_lines  # noqa: F401
+from .text_on_reference import hash_string, parse_lines  # noqa: F401
 
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""What `on_reference` answers of lines of text."""
+"""What `on_reference` answers of lines of text, and of strings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ..reference import hashed
 from ..reference.formats import text
 
 Array = np.ndarray[Any, Any]
+
+
+def hash_string(string: str) -> int:
+    return hashed.hash_string(string)
 
 
 def parse_lines(

@@ -248,13 +248,14 @@ def ngram_disk(quick: bool) -> Iterator[Case]:
     text = np.frombuffer(importlib.resources.files("fastembed.data").joinpath("names.txt").read_bytes(), np.uint8)
     ids = hash(text[: n_tokens * n_batches]).reshape(n_batches, -1)
     rng = np.random.default_rng(0)
-    table = rng.integers(0, 0x7F, (n_rows, peers.FP8_BYTES), np.uint8)  # no NaN
-    table[:, peers.FP8_COLUMNS :] = rng.integers(120, 134, (n_rows, peers.FP8_BYTES - peers.FP8_COLUMNS))
+    table = rng.integers(0, 0x7F, (n_rows, peers.FP8_ROW), np.uint8)  # no NaN
+    n_scales = peers.FP8_ROW // 33  # one for each 32 elements
+    table[:, -n_scales:] = rng.integers(120, 134, (n_rows, n_scales))
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/table.safetensors"
         checkpoint.save(path, {"rows": table})
         for is_cold in (False, True):
-            label = f"V {n_rows:,}, {peers.FP8_BYTES} bytes a row, {ids.shape[1]:,} ids, {'cold' if is_cold else 'warm'}"
+            label = f"V {n_rows:,}, {peers.FP8_ROW} bytes a row, {ids.shape[1]:,} ids, {'cold' if is_cold else 'warm'}"
             yield Case(label, Inputs(table, ids=list(ids), path=path, is_cold=is_cold))
 
 

@@ -11,7 +11,7 @@ from .._messages import shown
 from ..io.vectors.formats import FORMATS, SUFFIXES
 from ..microgpt.training import Options
 from ..plots.source import MAX_ROWS
-from .plot import KINDS
+from .pictures.plot import KINDS
 from .streams import warn
 
 

@@ -51,13 +51,24 @@ def check_bags(
     padding_idx: int | None = None,
     include_last_offset: bool = False,
     bounds: str = "raise",
+    lengths: ArrayLike | None = None,
 ) -> Bags:
     """Check the arguments that define the bags."""
+    if offsets is not None and lengths is not None:
+        raise ValueError("offsets and lengths exclude each other, got both")
+    if offsets is None and lengths is None and (found := _checks.ragged(ids, per_sample_weights)) is not None:
+        ids, per_sample_weights, lengths = found
     bounds = _checks.bounds(bounds)
     mode = _checks.mode(mode)
     padding = _checks.padding_idx(padding_idx, n_rows)
     id_array = _checks.id_array("id", ids, n_rows, bounds)
-    ends = _checks.offsets(offsets, id_array.shape, _checks.flag("include_last_offset", include_last_offset))
+    has_last = _checks.flag("include_last_offset", include_last_offset)
+    if lengths is None:
+        ends = _checks.offsets(offsets, id_array.shape, has_last)
+    elif id_array.ndim == 1:
+        ends = _checks.ends_of_lengths(lengths, len(id_array))
+    else:
+        raise ValueError(f"lengths require ids of 1 axis, got ids of shape {id_array.shape}")
     weights = _checks.sample_weights(per_sample_weights, id_array.shape, dtype, mode)
     return Bags(id_array, ends, mode, weights, padding, bounds)
 
@@ -100,6 +111,7 @@ def embedding_bag(
     per_sample_weights: ArrayLike | None = None,
     padding_idx: int | None = None,
     include_last_offset: bool = False,
+    lengths: ArrayLike | None = None,
     out: Array | None = None,
     bounds: str = "raise",
     out_dtype: DTypeLike | None = None,
@@ -109,18 +121,20 @@ def embedding_bag(
     Parameters
     ----------
     table : array_like of shape (V, D), of any float dtype
-    ids : array_like of integers, shape (N,), or (B, n) for bags of one length
+    ids : array_like of integers, shape (N,), or (B, n) for bags of one length, or a list of bags
     offsets : array_like of integers, shape (B,) or with include_last_offset (B + 1,), optional
         Where each bag begins in ``ids`` of one axis: from 0 on, not decreasing, at most N.
     mode : {"sum", "mean", "sqrtn", "max"}
         The sum of the rows; the sum divided by their number, or by the square root of it; or the
         maximum of each column, NaN if one of its elements is NaN.
     per_sample_weights : array_like of the shape of ``ids``, optional
-        A factor for the row of each id; not with "max".
+        A factor for the row of each id; not with "max". Of a list of bags, also a list for each.
     padding_idx : int, optional
         A row that is skipped and not counted; a negative one counts from the end.
     include_last_offset : bool
         Whether the last of the ``offsets`` is the end of the last bag; otherwise that is N.
+    lengths : array_like of integers, shape (B,), optional
+        How many ids each bag has, instead of ``offsets``.
     out : ndarray of shape (B, D), optional
     bounds : {"raise", "wrap", "clip", "zero"}
         As in `gather`; under "zero" an id out of range is skipped and not counted.
@@ -155,6 +169,9 @@ def embedding_bag(
     >>> fe.embedding_bag(table, [[0, 2], [1, 1]], mode="max")
     array([[5., 7.],
            [3., 4.]])
+    >>> fe.embedding_bag(table, [[0, 1], [2]], mode="sum")
+    array([[4., 6.],
+           [5., 7.]])
     """
     table = _checks.table("table", table)
     bags = check_bags(
@@ -167,6 +184,7 @@ def embedding_bag(
         padding_idx=padding_idx,
         include_last_offset=include_last_offset,
         bounds=bounds,
+        lengths=lengths,
     )
     result = output_for(table, bags, out, out_dtype)
     look_up(table, bags, result, is_new=out is None)
@@ -243,6 +261,7 @@ def embedding_bag_backward(
     per_sample_weights: ArrayLike | None = None,
     padding_idx: int | None = None,
     include_last_offset: bool = False,
+    lengths: ArrayLike | None = None,
     scale_grad_by_freq: bool = False,
     table: ArrayLike | None = None,
     bounds: str = "raise",
@@ -253,7 +272,7 @@ def embedding_bag_backward(
     ----------
     dout : array_like of shape (B, D)
         The gradient of the bags' rows.
-    ids, offsets, mode, per_sample_weights, padding_idx, include_last_offset, bounds
+    ids, offsets, mode, per_sample_weights, padding_idx, include_last_offset, lengths, bounds
         As in `embedding_bag`.
     dtable : ndarray of shape (V, D), of any float dtype
         Written in place: native, aligned, with contiguous rows, no overlap with the inputs. It is
@@ -268,7 +287,7 @@ def embedding_bag_backward(
     -------
     ndarray of the shape of ``ids``, or None
         The gradient of ``per_sample_weights``, if they and ``table`` were given; 0 where a row was
-        skipped.
+        skipped. Of a list of bags, the shape is (N,).
 
     Raises
     ------
@@ -303,6 +322,7 @@ def embedding_bag_backward(
         padding_idx=padding_idx,
         include_last_offset=include_last_offset,
         bounds=bounds,
+        lengths=lengths,
     )
     values = None if table is None else _checks.convertible_array("table", table, dtable.shape, dtable.dtype)
     if bags.mode == "max" and by_frequency:

@@ -65,6 +65,9 @@ class EmbeddingBag(OneTable):
     >>> bag([0, 1, 1], [0, 2])
     array([[4., 6.],
            [3., 4.]])
+    >>> bag([[0, 1], [1]])
+    array([[4., 6.],
+           [3., 4.]])
     """
 
     _options = ("mode", "include_last_offset", *OneTable._options)
@@ -137,7 +140,13 @@ class EmbeddingBag(OneTable):
         """Whether the last of the offsets is the end of the last bag."""
         return self._include_last_offset
 
-    def _bags(self, ids: ArrayLike, offsets: ArrayLike | None, per_sample_weights: ArrayLike | None) -> bag_ops.Bags:
+    def _bags(
+        self,
+        ids: ArrayLike,
+        offsets: ArrayLike | None,
+        per_sample_weights: ArrayLike | None,
+        lengths: ArrayLike | None = None,
+    ) -> bag_ops.Bags:
         return bag_ops.check_bags(
             ids,
             offsets,
@@ -148,6 +157,7 @@ class EmbeddingBag(OneTable):
             padding_idx=self._padding_idx,
             include_last_offset=self._include_last_offset,
             bounds=self._bounds,
+            lengths=lengths,
         )
 
     def _table_seen_by(self, rows: Array) -> tuple[Array, Array]:
@@ -165,11 +175,12 @@ class EmbeddingBag(OneTable):
         offsets: ArrayLike | None = None,
         per_sample_weights: ArrayLike | None = None,
         *,
+        lengths: ArrayLike | None = None,
         out: Array | None = None,
         out_dtype: DTypeLike | None = None,
     ) -> Array:
         """One row for each bag, shape (B, D). See `fastembed.embedding_bag`."""
-        return self.call(ids, offsets, per_sample_weights, out=out, out_dtype=out_dtype)[0]
+        return self.call(ids, offsets, per_sample_weights, lengths=lengths, out=out, out_dtype=out_dtype)[0]
 
     def call(
         self,
@@ -177,12 +188,13 @@ class EmbeddingBag(OneTable):
         offsets: ArrayLike | None = None,
         per_sample_weights: ArrayLike | None = None,
         *,
+        lengths: ArrayLike | None = None,
         out: Array | None = None,
         out_dtype: DTypeLike | None = None,
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight = self.tables["weight"]
-        bags = self._bags(ids, offsets, per_sample_weights)
+        bags = self._bags(ids, offsets, per_sample_weights, lengths)
         result = bag_ops.output_for(weight, bags, out, out_dtype)
         self.storage.prefetch(bags.ids, self._bounds)
         if self._only_reads:
@@ -196,7 +208,7 @@ class EmbeddingBag(OneTable):
                 resolved = bags._replace(ids=table_rows.reshape(bags.ids.shape), padding_idx=None, bounds="zero")
                 bag_ops.look_up(table, resolved, result)
                 self._counter.add({"weight": rows})
-        return result if out is None else out, self._handle(ids, offsets, per_sample_weights)
+        return result if out is None else out, self._handle(ids, offsets, per_sample_weights, lengths)
 
     @own_floats()
     def backward(
@@ -206,6 +218,7 @@ class EmbeddingBag(OneTable):
         offsets: ArrayLike | None = None,
         per_sample_weights: ArrayLike | None = None,
         *,
+        lengths: ArrayLike | None = None,
         call: CallHandle | None = None,
         optimizer: Any = None,
     ) -> None:
@@ -214,14 +227,14 @@ class EmbeddingBag(OneTable):
         Parameters
         ----------
         dout : array_like of shape (B, D)
-        ids, offsets, per_sample_weights
+        ids, offsets, per_sample_weights, lengths
             The arguments of that call; by default those of the last call in train mode.
         call : CallHandle, optional
             The handle of that call, from `call`, instead of its arguments.
         """
-        if ids is None and (offsets is not None or per_sample_weights is not None):
-            raise ValueError("offsets and per_sample_weights require ids, and none were given")
-        bags = self._bags(*self._call_arguments(call, ids, offsets, per_sample_weights))
+        if ids is None and (offsets is not None or per_sample_weights is not None or lengths is not None):
+            raise ValueError("offsets, lengths and per_sample_weights require ids, and none were given")
+        bags = self._bags(*self._call_arguments(call, ids, offsets, per_sample_weights, lengths))
         rows = bag_ops.rows_of(bags, self.num_embeddings)
         gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)
         with self.lock:

@@ -37,7 +37,8 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
     seed : int
         The seed of the hash, from 0 to 2**32 - 1.
     hash : callable, optional
-        Maps a string to an integer of 64 bits, for ids that are strings.
+        Maps a string to an integer of 64 bits, for ids that are strings: by default MurmurHash2
+        (64A) of its UTF-8 with the seed 1, by which spaCy numbers strings.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
     Raises
     ------
     TypeError, ValueError
-        Ids are not integers, or are strings without a ``hash``; or a number is out of range.
+        Ids are neither integers nor strings; or a number is out of range.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
            [ 99, 458, 871, 177]])
     """
     n_rows, start = _checks.uint32("num_rows", num_rows, 1), _checks.uint32("seed", seed)
-    return kernels.hash_rows(_checks.hash_keys(ids, _checks.function("hash", hash)), start, n_rows)
+    return kernels.hash_rows(_checks.hash_keys(ids, _checks.function("hash", hash), kernels.hash_string), start, n_rows)
 
 
 def murmur_hash(ids: Any, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Array:
@@ -87,7 +88,7 @@ def murmur_hash(ids: Any, *, seed: int = 0, hash: Callable[[str], int] | None = 
     array([[3428303819,  685728695, 3303603794, 4065689084]], dtype=uint32)
     """
     start = _checks.uint32("seed", seed)
-    return kernels.hash_parts(_checks.hash_keys(ids, _checks.function("hash", hash)), start)
+    return kernels.hash_parts(_checks.hash_keys(ids, _checks.function("hash", hash), kernels.hash_string), start)
 
 
 class HashEmbedding(OneTable):
@@ -102,8 +103,9 @@ class HashEmbedding(OneTable):
     seed : int
         The seed of the hash, from 0 to 2**32 - 1. Layers of one model should have different seeds.
     hash : callable, optional
-        Maps a string to an integer of 64 bits, for ids that are strings. It must give the same in
-        every process; Python's own ``hash`` does not.
+        Maps a string to an integer of 64 bits, for ids that are strings, by default as in
+        `hash_ids`. It must give the same in every process; Python's own ``hash`` does not, which is
+        a UserWarning.
     dropout : float
         The probability that a column of the result is 0, in train mode; others are divided by 1 -
         dropout. One mask serves all ids of a call.
@@ -165,7 +167,7 @@ class HashEmbedding(OneTable):
         dropout_seed: int = 0,
     ) -> None:
         _checks.uint32("the number of rows", len(weight), 1)
-        self._seed, self._hash = _checks.uint32("seed", seed), _checks.function("hash", hash)
+        self._seed, self._hash = _checks.uint32("seed", seed), _checks.string_hash(hash)
         self._set_dropout(dropout, dropout_seed)
         super()._set_up(weight, freeze, trainable_rows, storage)
 

@@ -8,6 +8,7 @@ V: rows of the token table; P: rows of the position table; D: columns; S: the sh
 from __future__ import annotations
 
 import operator
+import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..functional.batch import batch_of
 from ..functional.sequences import Call, resolve_sequences
 from ..tables.attribute import TableAttribute
 from ..tables.init import normal
+from ..tables.vocabulary import Vocabulary
 from .base import Layer
 from .tied_head import TiedHead
 
@@ -133,6 +135,55 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
                 raise ValueError(f"{name} must have shape (rows, {first.shape[1]}), got {table.shape}")
         layer = cls.__new__(cls)
         layer._set_up(first, others["wpe"], others.get("wtype"), trainable_rows, **options)
+        return layer
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        wte: str = "wte",
+        wpe: str = "wpe",
+        wtype: str | None = None,
+        dtype: DTypeLike | None = None,
+        **options: Any,
+    ) -> Self:
+        """A layer with the tables of a checkpoint, such as GPT-2's ``model.safetensors``.
+
+        Parameters
+        ----------
+        path : path-like
+            A safetensors file, or a folder that `fastembed.load_vectors` reads, whose tokens become
+            the vocabulary.
+        wte, wpe, wtype : str
+            The names of the tensors: "wte" is also found as "transformer.wte.weight". Of BERT they
+            are "word_embeddings", "position_embeddings" and "token_type_embeddings".
+        dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+            By default that of the file.
+        **options
+            As in `from_arrays`.
+
+        Raises
+        ------
+        OSError, CheckpointError
+            The file cannot be read, or holds no such tables.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, fastembed as fe
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tables = {"wte.weight": np.ones((4, 2)), "wpe.weight": np.ones((3, 2))}
+        ...     fe.checkpoint.save(f"{folder}/model.safetensors", tables)
+        ...     fe.TokenPositionEmbedding.from_file(f"{folder}/model.safetensors")
+        TokenPositionEmbedding(4, 3, 2, dtype=float64)
+        """
+        from ..io.vectors import reading
+
+        names = {"wte": wte, "wpe": wpe} | ({} if wtype is None else {"wtype": wtype})
+        loaded = {key: reading.load_tensor(path, name, dtype, has_names=key == "wte") for key, name in names.items()}
+        layer = cls.from_arrays(**{key: found.table for key, found in loaded.items()}, **options)
+        if (ids := loaded["wte"].ids) is not None:
+            layer.vocabulary = Vocabulary.of_ids(ids)
         return layer
 
     def _set_up(

@@ -16,9 +16,9 @@ from .rules import dot, maximum, same
 
 def _boundaries(ids: Any, offsets: Any, include_last_offset: bool) -> list[int]:
     """The first item of each bag, and the end of the last bag; bag b is [b] .. [b + 1]."""
-    of_shape = shape(ids)
     if offsets is None:
-        return [b * of_shape[1] for b in range(of_shape[0] + 1)]
+        return [0, *itertools.accumulate(map(len, ids))]
+    of_shape = shape(ids)
     ends = list(offsets) + ([] if include_last_offset else [of_shape[0]])
     if ends[0] != 0 or ends[-1] > of_shape[0] or any(a > b for a, b in itertools.pairwise(ends)):
         raise ValueError(f"offsets must start at 0, not decrease, and lie within the {of_shape[0]} ids")

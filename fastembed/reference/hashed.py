@@ -45,14 +45,31 @@ def hash_ids(ids: Any, num_rows: int, *, seed: int = 0, hash: Callable[[str], in
     return nest([part % num_rows for part in parts], (*shape(ids), 4))
 
 
+def hash_string(string: str) -> int:
+    """The default number of a string: MurmurHash2 (64A) of its UTF-8, with the seed 1.
+
+    spaCy numbers strings in this way.
+    """
+    data, m, r, mask = string.encode(), 0xC6A4A7935BD1E995, 47, 2**64 - 1
+    h = 1 ^ len(data) * m & mask
+    for at in range(0, len(data) - 7, 8):
+        k = int.from_bytes(data[at : at + 8], "little") * m & mask
+        h = (h ^ (k ^ k >> r) * m & mask) * m & mask
+    if len(data) % 8:
+        h = (h ^ int.from_bytes(data[-(len(data) % 8) :], "little")) * m & mask
+    h = (h ^ h >> r) * m & mask
+    return h ^ h >> r
+
+
 def murmur_hash(ids: Any, *, seed: int = 0, hash: Callable[[str], int] | None = None) -> Any:
     """The four parts of the hash of each id.
 
-    A negative id is hashed as its two's complement in 64 bits; a string goes through `hash` first.
+    A negative id is hashed as its two's complement in 64 bits; a string goes through `hash` first,
+    by default `hash_string`.
     """
     items = list(flat(ids))
     for i, item in enumerate(items):
-        items[i] = number = hash(item) if isinstance(item, str) and hash is not None else item
+        items[i] = number = (hash or hash_string)(item) if isinstance(item, str) else item
         if not -(2**63) <= number < 2**64:
             raise ValueError(f"id {shown(number)} at position {unravel(i, shape(ids))} does not fit into 64 bits")
     return nest([murmur(item & _MASK64, seed) for item in items], shape(ids))

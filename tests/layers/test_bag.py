@@ -123,3 +123,43 @@ def test_an_error_in_a_step_changes_nothing():
     with pytest.raises(RuntimeError, match="backward needs ids"):
         layer.backward(np.ones((1, 3)))
     assert repr(layer) == f"EmbeddingBag(5, 3, mode=sum, dtype=float32, max_norm={0.1})"
+
+
+def test_bags_of_different_lengths():
+    table = np.random.default_rng(0).normal(size=(5, 2))
+    bags, weights = [[1, 2, 2], [], (3,), np.array([0, 4])], [[0.5, 1.0, 2.0], [], [3.0], np.array([1.5, 2.5])]
+    flat, offsets = [1, 2, 2, 3, 0, 4], [0, 3, 3, 4]
+    for options, nested in (({}, None), ({"per_sample_weights": [0.5, 1.0, 2.0, 3.0, 1.5, 2.5]}, weights)):
+        for mode in ("sum", "mean"):
+            expected = fe.embedding_bag(table, flat, offsets, mode=mode, **options)
+            assert same_bits(fe.embedding_bag(table, bags, mode=mode, per_sample_weights=nested), expected)
+            assert same_bits(fe.embedding_bag(table, flat, lengths=[3, 0, 1, 2], mode=mode, **options), expected)
+            lists = [[int(i) for i in bag] for bag in bags]
+            weights_of_all = options.get("per_sample_weights")
+            assert (
+                reference.embedding_bag(table.tolist(), lists, mode=mode, per_sample_weights=weights_of_all) == expected.tolist()
+            )
+    layers = [fe.EmbeddingBag.from_pretrained(table.copy(), include_last_offset=last) for last in (False, True)]
+    for layer in layers:
+        assert same_bits(layer(bags), layer(flat, lengths=[3, 0, 1, 2]))
+        layer.backward(np.ones((4, 2)))
+        first = layer.grads()["weight"].to_dense()
+        layer.zero_grad()
+        layer(bags)
+        layer.backward(np.ones((4, 2)))
+        assert same_bits(layer.grads()["weight"].to_dense(), first)
+        layer.zero_grad()
+        layer.backward(np.ones((4, 2)), flat, lengths=[3, 0, 1, 2])
+        assert same_bits(layer.grads()["weight"].to_dense(), first)
+    for error, text, call in (
+        (IndexError, r"id 5 at position \(2,\) is out of range", lambda: layers[0]([[1, 2], [5]])),
+        (ValueError, "offsets and lengths exclude each other", lambda: layers[0](flat, offsets, lengths=[6])),
+        (ValueError, "lengths must be of 1 axis, at least 0, and make the 6 ids, got", lambda: layers[0](flat, lengths=[3, 2])),
+        (ValueError, "lengths must be of 1 axis, at least 0", lambda: layers[0](flat, lengths=[7, -1])),
+        (ValueError, "lengths require ids of 1 axis", lambda: layers[0]([[1, 2]], lengths=[2])),
+        (ValueError, "offsets must be given, or lengths, unless ids have 2 axes", lambda: layers[0](flat)),
+        (ValueError, "per_sample_weights must have the lengths", lambda: layers[0](bags, None, [[1.0], [], [1.0], [1.0]])),
+        (ValueError, "offsets, lengths and per_sample_weights require ids", lambda: layers[0].backward([[1.0]], lengths=[1])),
+    ):
+        with pytest.raises(error, match=text):
+            call()

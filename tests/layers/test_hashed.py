@@ -87,7 +87,7 @@ def test_the_hash_itself_is_to_be_had():
     assert fe.murmur_hash(np.zeros((2, 0), "i4")).shape == (2, 0, 4)
     for text, error, arguments in (
         ("seed must be from 0 to 4294967295, got -1", ValueError, {"ids": [1], "seed": -1}),
-        ("ids that are strings need hash=", TypeError, {"ids": ["a"]}),
+        ("holds a surrogate, and has no UTF-8 to hash", ValueError, {"ids": ["a", "\ud800"]}),
         ("does not fit into 64 bits", ValueError, {"ids": [2**64]}),
     ):
         with pytest.raises(error, match=text):
@@ -243,10 +243,7 @@ def test_strings():
     for kind in ("U1", object):
         assert layer(np.array([], kind)).shape == (0, D)
     assert same_bits(layer([5]), fe.HashEmbedding.from_pretrained(layer.weight)([5]))
-    plain = fe.HashEmbedding(V, D)
     for error, text, of, ids in (
-        (TypeError, "ids that are strings need hash=, a function of a string to an integer", plain, ["a"]),
-        (TypeError, "ids that are strings need hash=, a function of a string to an integer", plain, np.array(["a"])),
         (TypeError, "ids must be all integers, or all strings", layer, ["a", 1]),
         (TypeError, "ids must be integers, got", layer, [1, "a"]),
         (TypeError, "ids must be all integers, or all strings", layer, [["a"], ["b", "c"]]),
@@ -333,3 +330,24 @@ def test_widths_of_none_and_empty_batches():
     assert layer(np.zeros((2, 0), np.uint8)).shape == (2, 0, D)
     layer.backward(np.zeros((2, 0, D)))
     assert len(layer.grads()["weight"]) == 0
+
+
+def test_strings_have_a_number_by_default():
+    """That of spaCy, which is MurmurHash2 of the bytes."""
+    words = ["apple", "", "Grüße aus Köln", "x" * 100]
+    numbers = [reference.hashed.hash_string(word) for word in words]
+    assert numbers[0] == 8566208034543834098
+    assert fe.hash_ids(words, V).tolist() == fe.hash_ids(numbers, V).tolist() == reference.hash_ids(words, V)
+    assert fe.hash_ids("apple", V).shape == (4,)
+    assert fe.hash_ids(np.array([], "U1"), V).shape == (0, 4)
+    layer = fe.HashEmbedding(V, D, rng=0)
+    assert same_bits(layer([words]), layer([numbers]))
+    with pytest.warns(UserWarning, match="Python's hash of strings is another one in every process: leave hash= out"):
+        fe.HashEmbedding(V, D, hash=hash)
+
+
+def test_the_number_of_a_string_is_that_of_spacy():
+    strings = pytest.importorskip("spacy.strings")
+    for n in range(40):
+        word = "aé中😀-b"[: n % 7] * n
+        assert not word or reference.hashed.hash_string(word) == strings.hash_string(word)

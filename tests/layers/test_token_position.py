@@ -253,7 +253,7 @@ def test_what_is_refused():
         (ValueError, "lengths must be from 0 to 2, got -1", [[1, 2]], {"lengths": [-1]}),
         (ValueError, rf"lengths must be from 0 to 2, got {2**70} at position \(0,\)", [[1, 2]], {"lengths": [2**70]}),
         (ValueError, r"position_ids of shape \(3,\) do not broadcast", [[1, 2]], {"lengths": [1], "position_ids": [1, 2, 3]}),
-        (TypeError, "mask must be booleans", [[1, 2]], {"mask": [[1, 0]]}),
+        (TypeError, "mask must be booleans, or integers 0 and 1, got", [[1, 2]], {"mask": [[2, 0]]}),
         (ValueError, "mask of shape", [[1, 2]], {"mask": [True, False, True]}),
         (ValueError, "lengths and mask require ids of at least 1 axis", 1, {"mask": True}),
         (ValueError, "type_ids require a layer with types", [1, 2], {"type_ids": [0, 0]}),
@@ -290,3 +290,27 @@ def test_what_is_refused():
             fe.TokenPositionEmbedding(9, 4, 3, **options)
     shown = repr(fe.TokenPositionEmbedding(9, 4, 3, n_types=2, norm="rms"))
     assert shown == "TokenPositionEmbedding(9, 4, 3, dtype=float32, n_types=2, norm=rms)"
+
+
+def test_masks_of_integers():
+    layer = fe.TokenPositionEmbedding(5, 4, 3, rng=0)
+    ids, mask = [[1, 2, 3], [4, 0, 0]], [[1, 1, 1], [1, 0, 0]]
+    expected = layer(ids, mask=np.array(mask, bool))
+    for dtype in (int, np.uint8, np.int32):
+        assert np.array_equal(layer(ids, mask=np.array(mask, dtype)), expected)
+    assert np.array_equal(layer(ids, mask=mask), expected)
+
+
+def test_tables_of_a_checkpoint(tmp_path):
+    tables = {"wte": np.random.default_rng(0).normal(size=(3, 2)).astype("f4"), "wpe": np.ones((4, 2), "f4")}
+    checkpoint.save(tmp_path / "model.safetensors", {f"transformer.{name}.weight": table for name, table in tables.items()})
+    layer = fe.TokenPositionEmbedding.from_file(tmp_path / "model.safetensors", dropout=0.5)
+    assert (layer.wte.tobytes(), layer.wpe.tobytes()) == (tables["wte"].tobytes(), tables["wpe"].tobytes())
+    assert (layer.dropout, layer.vocabulary) == (0.5, None)
+    assert fe.TokenPositionEmbedding.from_file(tmp_path / "model.safetensors", dtype="float64").wte.dtype == float
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "c": 2}')
+    assert list(fe.TokenPositionEmbedding.from_file(tmp_path).vocabulary) == ["a", "b", "c"]
+    with pytest.raises(checkpoint.CheckpointError, match="name 'x' must be that of one tensor"):
+        fe.TokenPositionEmbedding.from_file(tmp_path, wpe="x")
+    with pytest.raises(FileNotFoundError):
+        fe.TokenPositionEmbedding.from_file(tmp_path / "none")

@@ -15,8 +15,8 @@ from .half import (
     half_lookup_answer,
     half_step_answer,
 )
-from .hashed import HASHED, hash_answer
-from .mapped import FP8_BYTES, FP8_COLUMNS, MAPPED, NGRAM_DISK, SHARED, SHARED_BESIDE, mapped_answer, ngram_disk_answer
+from .hashed import FP8_ROW, HASHED, N_WORDS, NGRAM, WIDTH, hash_answer, ngram_answer
+from .mapped import MAPPED, NGRAM_DISK, SHARED, SHARED_BESIDE, mapped_answer, ngram_disk_answer
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
@@ -27,8 +27,7 @@ __all__ = [
     "BACKWARD",
     "BAGS",
     "FORWARD",
-    "FP8_BYTES",
-    "FP8_COLUMNS",
+    "FP8_ROW",
     "FRESH",
     "HALF_BAG",
     "HALF_FORWARD",
@@ -41,9 +40,11 @@ __all__ = [
     "MANY_STEP",
     "MAPPED",
     "NEAREST",
+    "NGRAM",
     "NGRAM_DISK",
     "NORM",
     "N_COLS",
+    "N_WORDS",
     "ONE_NAME",
     "ONE_TOKEN",
     "OURS",
@@ -55,6 +56,7 @@ __all__ = [
     "SHARED_BESIDE",
     "STEP",
     "TOKEN",
+    "WIDTH",
     "Contender",
     "Inputs",
     "add_in_order",
@@ -70,6 +72,7 @@ __all__ = [
     "many_step_answer",
     "mapped_answer",
     "nearest_answer",
+    "ngram_answer",
     "ngram_disk_answer",
     "norm_answer",
     "quantized_answer",

@@ -19,6 +19,7 @@ import numpy as np
 from ... import DiskTable, Embedding, open_shards, reference
 from ..timing import Array, Call, Ready, ready_call
 from .base import OURS, Contender, Inputs
+from .hashed.ngram import FP8_ROW, N_BLOCK, N_COLS
 
 LookUp = Callable[[Array], Array]
 
@@ -71,9 +72,6 @@ MAPPED = (
 
 # ---- FP8 rows in a safetensors file: elements, then a scale for each 32 of them ----
 
-FP8_COLUMNS, _FP8_BLOCK = 256, 32
-FP8_BYTES = FP8_COLUMNS + FP8_COLUMNS // _FP8_BLOCK
-
 
 @functools.cache
 def _values() -> Array:
@@ -83,12 +81,12 @@ def _values() -> Array:
 
 
 def _decoded(rows: Array) -> Array:
-    scales = np.ldexp(np.float32(1), rows[..., FP8_COLUMNS:].astype(np.int32) - 127)
-    return _values()[rows[..., :FP8_COLUMNS]] * np.repeat(scales, _FP8_BLOCK, -1)
+    scales = np.ldexp(np.float32(1), rows[..., N_COLS:].astype(np.int32) - 127)
+    return _values()[rows[..., :N_COLS]] * np.repeat(scales, N_BLOCK, -1)
 
 
 def _disk_table(path: str, engine: str = "auto") -> LookUp:
-    return DiskTable(path, embedding_dim=FP8_COLUMNS, format="float8_e4m3fn", cache_bytes=64 << 20, engine=engine)
+    return DiskTable(path, embedding_dim=N_COLS, format="float8_e4m3fn", cache_bytes=64 << 20, engine=engine)
 
 
 def _place(path: str) -> tuple[int, tuple[int, ...]]:
@@ -113,9 +111,9 @@ def _torch_rows(path: str) -> LookUp:
 
     def look_up(ids: Array) -> Array:
         rows = table.index_select(0, torch.from_numpy(ids))
-        elements = rows[:, :FP8_COLUMNS].view(torch.float8_e4m3fn).to(torch.float32)
-        scales = torch.exp2(rows[:, FP8_COLUMNS:].to(torch.float32) - 127)
-        blocks = elements.view(len(ids), -1, _FP8_BLOCK) * scales[:, :, None]
+        elements = rows[:, :N_COLS].view(torch.float8_e4m3fn).to(torch.float32)
+        scales = torch.exp2(rows[:, N_COLS:].to(torch.float32) - 127)
+        blocks = elements.view(len(ids), -1, N_BLOCK) * scales[:, :, None]
         return blocks.view(len(ids), -1).numpy()
 
     return look_up
@@ -130,9 +128,9 @@ def _pread_rows(path: str, n_threads: int = 16) -> LookUp:
 
     def look_up(ids: Array) -> Array:
         distinct, places = np.unique(ids, return_inverse=True)
-        offsets = (distinct * FP8_BYTES + start).tolist()
-        read = b"".join(pool.map(lambda at: os.pread(file.fileno(), FP8_BYTES, at), offsets, chunksize=64))
-        return _decoded(np.frombuffer(read, np.uint8).reshape(-1, FP8_BYTES))[places]
+        offsets = (distinct * FP8_ROW + start).tolist()
+        read = b"".join(pool.map(lambda at: os.pread(file.fileno(), FP8_ROW, at), offsets, chunksize=64))
+        return _decoded(np.frombuffer(read, np.uint8).reshape(-1, FP8_ROW))[places]
 
     return look_up
 

@@ -41,6 +41,7 @@ class Options(NamedTuple):
     errors: str = "raise"
     numbers_in_names: bool = False
     progress: Progress | None = None
+    has_names: bool = True
 
     def checked(self) -> Options:
         """ValueError or TypeError if one of them is not valid."""
@@ -81,6 +82,12 @@ def load(path: str | os.PathLike[str], options: Options) -> Loaded:
         return Loaded(table, reading.ids())
 
 
+def load_tensor(path: str | os.PathLike[str], name: str, dtype: Any, *, has_names: bool) -> Loaded:
+    """A table of a checkpoint, and the names of its rows if there are any and ``has_names``."""
+    options = Options(format="safetensors", name=name, dtype=dtype, has_names=has_names).checked()
+    return load(path, options)
+
+
 @memory_errors()
 def convert(path: str | os.PathLike[str], into: Path, options: Options) -> None:
     """Write the table and the names of a file to a new safetensors file, row by row."""
@@ -103,7 +110,7 @@ class _Reading:
         """Blocks of rows of the dtype that is wanted, each to be copied before the next."""
         size = os.fstat(self._file.fileno()).st_size
         for block in self.vectors.blocks:
-            if self._options.names is not None:
+            if self._options.names is not None or not self._options.has_names:
                 block = block._replace(names=None)
             rows = self._names.add(block, self._faults)
             self._n_rows += len(rows)
@@ -128,7 +135,8 @@ def _opened(path: Path, options: Options) -> Iterator[_Reading]:
     """A file, and errors of its content as CheckpointErrors that say what it is."""
     faults = Faults(path, options.errors)
     if path.is_dir():
-        tokens = folders.tokens_in(path) if options.names is None else options.names
+        is_wanted = options.names is None and options.has_names
+        tokens = folders.tokens_in(path) if is_wanted else options.names
         path, options = folders.table_in(path), options._replace(names=tokens)
     need_regular_file(path)
     with open(path, "rb") as file, contextlib.ExitStack() as opened:
