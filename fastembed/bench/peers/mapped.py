@@ -36,6 +36,8 @@ def _ready(map_file: Callable[[str], LookUp], inputs: Inputs) -> Ready:
     path, ids = inputs.path, inputs.ids
     if not inputs.is_cold:
         look_up = map_file(path)
+        for batch in ids:  # what is kept in memory, is
+            look_up(batch)
         return ready_call(lambda k: look_up(ids[k]))
 
     def seconds(batches: Sequence[int]) -> float:
