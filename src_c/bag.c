@@ -141,11 +141,14 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
 }
 
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
-                           int64_t *winners, fe_stop stop)
+                           int64_t *winners, bool is_new, fe_stop stop)
 {
     const int64_t n_pieces = n_pieces_of(bags, table->n_cols * fe_item_size(table->dtype));
     bag_work work = {fe_dispatch(), table, ids, bounds, bags, out, winners, NULL, n_pieces};
-    fe_status status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
+    const bool checks_all = bags->n_bags > 0 && bags->offsets[0] == 0 && bags->offsets[bags->n_bags] == ids->array.n_items;
+    fe_status status = {.code = FE_OK};
+    if (!is_new || !checks_all)
+        status = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
     if (status.code != FE_OK || bags->n_bags == 0)
         return status;
     if (fe_is_half(out->dtype)) {
@@ -155,6 +158,10 @@ fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds b
     }
     status = fe_pool_run(bag_piece, &work, work.n_pieces, stop);
     free(work.sums);
+    if (status.code == FE_BAD_ID) { /* of all threads' bad ids the first, if it is still there */
+        const fe_status first = fe_resolve_ids(ids, table->n_rows, bounds, NULL, stop);
+        return first.code == FE_OK ? status : first;
+    }
     return status;
 }
 

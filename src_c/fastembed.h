@@ -49,7 +49,8 @@ typedef enum { FE_RAISE, FE_WRAP, FE_CLIP, FE_ZERO } fe_bounds;
  * they are rows of n-grams (fe_ngram_rows). */
 typedef enum { FE_I8, FE_U8, FE_I16, FE_U16, FE_I32, FE_U32, FE_I64, FE_U64, FE_ARANGE, FE_NGRAM } fe_id_type;
 
-typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED } fe_code;
+/* FE_REPLACED: the name of a shared table is of another one now. */
+typedef enum { FE_OK, FE_BAD_ID, FE_NO_MEMORY, FE_STOPPED, FE_REPLACED } fe_code;
 
 /* The outcome of a call. For FE_BAD_ID: which array of ids (0 is the first), where in it in C
  * order, and the id's 64 bits. */
@@ -73,6 +74,8 @@ typedef struct {
     int64_t block_size;
     const char *scales;
     int64_t scales_stride;
+
+    const struct fe_shared *shared; /* or NULL (shared.h); fe_gather alone reads shared tables */
 } fe_table;
 
 /* An n-dimensional array of items (ids, or rows of D elements) taken in C order. Made by
@@ -85,21 +88,7 @@ typedef struct {
     int64_t shape[FE_MAX_DIMS], strides[FE_MAX_DIMS];
 } fe_array;
 
-/* One head of an n-gram table: its rows begin at `offset`, and there are `size` of them, from 1 to
- * 2^63 - 1. reciprocal = (2^64 - 1) / size, rounded down. */
-typedef struct {
-    uint64_t size, reciprocal, offset;
-} fe_ngram_head;
-
-/* The rows of the n-grams of tokens, n_heads for each token: with n_mixes mixes a token
- * (fe_ngram_mix), H = n_heads / n_mixes heads take the same one. Item i is head h = i % n_heads of
- * token t = i / n_heads; its row is
- *     heads[h].offset + mixes[t * n_mixes + h / H] % heads[h].size */
-typedef struct {
-    const uint64_t *mixes;
-    const fe_ngram_head *heads;
-    int64_t n_heads, n_mixes;
-} fe_ngram_rows;
+typedef struct fe_ngram_rows fe_ngram_rows; /* ngram.h */
 
 typedef struct {
     fe_array array; /* for FE_ARANGE and FE_NGRAM only n_items is used */
@@ -172,11 +161,11 @@ typedef struct {
 
 /* for b: out[b] = the sum, in order, of factors[i] * row(ids[i]) over the items of bag b that have
  * a row, divided by their number (mean) or its square root (sqrtn); or their maximum; zeros for an
- * empty bag. All ids are checked first.
+ * empty bag. All ids are checked first, unless is_new (as in fe_gather) lets bags check theirs.
  * With `winners`, `out` already holds the maxima, and winners[b * D + d], which is -1 before,
  * becomes the first item that has the maximum. */
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
-                           int64_t *winners, fe_stop stop);
+                           int64_t *winners, bool is_new, fe_stop stop);
 
 /* One feature of a batch: its table, and at which byte of a row of the result its columns begin. */
 typedef struct {
@@ -196,30 +185,6 @@ void fe_hash_parts(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *
 
 /* for i: rows[4 i .. 4 i + 3] = these words modulo n_rows, which is not 0 */
 void fe_hash_rows(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows);
-
-/* ---- n-grams: tokens and their look-backs to 64 bits, which select rows ---- */
-
-#define FE_MAX_NGRAM 64
-
-/* A token's code is its entry in token_map, or itself if that is NULL. */
-typedef struct {
-    int64_t n;                   /* of the longest n-gram: 2 to FE_MAX_NGRAM */
-    const uint64_t *multipliers; /* n of them */
-    const int64_t *token_map;
-    int64_t n_tokens, fill;
-    const int64_t *cuts; /* tokens, n_cuts of them */
-    int64_t n_cuts;
-    bool cuts_itself;
-} fe_ngram_hash;
-
-/* for sequence s, for token t = starts[s] .. starts[s + 1] - 1:
- *     x_0 = the code of token t; x_k = that of the token k before it in the sequence or its history
- *     x_k .. x_{n-1} = fill if that token is missing or one of the cuts; with cuts_itself, x_0 too
- *     mixes[t (n - 1) + k - 1] = x_0 multipliers[0] ^ ... ^ x_k multipliers[k], for k = 1 .. n - 1
- * history: the n - 1 tokens before each sequence, 0 <= token < n_tokens (not checked); or NULL.
- * starts do not decrease, from 0 to the number of tokens. Tokens are checked as they are read. */
-fe_status fe_ngram_mix(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
-                       const int64_t *history, uint64_t *mixes, fe_stop stop);
 
 /* ---- rows of a mapped file ---- */
 

@@ -5,7 +5,9 @@
 #include "float_env.h"
 #include "formats.h"
 #include "ids.h"
+#include "lookup.h"
 #include "pool.h"
+#include "shared_rows.h"
 
 enum {
     /* Bytes of a piece, about 50 us: the first rows of a piece have not been prefetched. */
@@ -37,12 +39,21 @@ typedef struct {
     bool stream;
 } lookup_work;
 
-/* Several pieces for each thread, so that all end at about the same time, but none too small. */
-static int64_t items_per_piece(int64_t n_items, int64_t row_size)
+int64_t fe_row_size(const fe_table *table, const fe_array *out)
 {
-    const int64_t size = n_items * (row_size + 8), share = size / (4 * fe_get_num_threads());
+    return table->n_cols * fe_item_size(out->dtype);
+}
+
+int64_t fe_items_per_piece(int64_t n_items, int64_t item_size)
+{
+    const int64_t size = n_items * (item_size + 8), share = size / (4 * fe_get_num_threads());
     const int64_t piece_size = share > PIECE_SIZE ? PIECE_SIZE : share < SERIAL_SIZE / 4 ? SERIAL_SIZE / 4 : share;
-    return size < SERIAL_SIZE ? n_items + 1 : piece_size / (row_size + 8) + 1;
+    return size < SERIAL_SIZE ? n_items + 1 : piece_size / (item_size + 8) + 1;
+}
+
+static bool is_streamed(int64_t n_items, int64_t row_size)
+{
+    return n_items > STREAM_SIZE / row_size && row_size >= STREAM_ROW_SIZE;
 }
 
 static fe_status with_operand(fe_status status, int32_t operand)
@@ -51,23 +62,22 @@ static fe_status with_operand(fe_status status, int32_t operand)
     return status;
 }
 
-/* A block of a packed table's rows: each is a bag of one item, to which its position row is
- * added. */
-static fe_status lookup_packed(const lookup_work *work, const int64_t *token_rows, int64_t first, fe_run out)
+/* A block of rows that are decoded, to which position rows are added. */
+static fe_status lookup_decoded(const lookup_work *work, const int64_t *token_rows, int64_t first, fe_run out)
 {
+    const fe_kernels *kernels = work->kernels;
     int64_t position_rows[FE_BLOCK];
     fe_status status = {.code = FE_OK};
     if (work->wpe != NULL)
         status = fe_ids_read(work->position_ids, first, out.n_items, work->wpe->n_rows, work->bounds, position_rows);
-    for (int64_t i = 0; i < out.n_items && status.code == FE_OK; i++) {
-        char *out_i = out.data + i * out.stride;
-        /* The maximum of one row is that row; its sum adds +0.0, as a missing position row does. */
-        const bool is_missing = work->wpe != NULL && position_rows[i] < 0;
-        fe_bag_part part = {is_missing ? FE_BAG_SUM : FE_BAG_MAX, .is_first = true, .n_items = 1, .divisor = 1};
-        part.n_following = out.n_items - i - 1;
-        work->kernels->bag[work->wte->dtype](work->wte, token_rows + i, &part, out_i);
-        if (work->wpe != NULL && !is_missing)
-            work->kernels->add_row[FE_F32](out_i, out_i, fe_row(work->wpe, position_rows[i]), work->wte->n_cols);
+    if (status.code == FE_OK)
+        kernels->decode(work->wte, token_rows, out, work->out->dtype, work->stream);
+    for (int64_t i = 0; i < out.n_items && work->wpe != NULL && status.code == FE_OK; i++, out.data += out.stride) {
+        const fe_bag_part sum = {FE_BAG_SUM, .is_first = true, .n_items = 1, .divisor = 1};
+        if (position_rows[i] >= 0)
+            kernels->add_row[FE_F32](out.data, out.data, fe_row(work->wpe, position_rows[i]), work->wte->n_cols);
+        else /* a missing row counts as +0.0, and so does the first operand of a sum */
+            kernels->bag[work->wte->dtype](work->wte, token_rows + i, &sum, out.data);
     }
     return with_operand(status, 1);
 }
@@ -80,10 +90,14 @@ static fe_status lookup_block(const lookup_work *work, int64_t first, fe_run out
     fe_status status = fe_ids_read(work->token_ids, first, out.n_items, work->wte->n_rows, work->bounds, token_rows);
     if (status.code != FE_OK)
         return status;
-    if (dtype >= FE_Q8 && dtype < FE_N_READ_DTYPES)
-        return lookup_packed(work, token_rows, first, out);
+    const bool is_other_half = fe_is_half(dtype) && fe_is_half(work->out->dtype) && dtype != work->out->dtype;
+    if ((dtype >= FE_Q8 && dtype < FE_N_READ_DTYPES) || is_other_half)
+        return lookup_decoded(work, token_rows, first, out);
     if (work->wpe == NULL && dtype == work->out->dtype) {
-        (work->stream ? kernels->gather_stream : kernels->gather)(work->wte, token_rows, work->row_size, out);
+        fe_gather_kernel *gather = work->stream ? kernels->gather_stream : kernels->gather;
+        if (work->wte->shared != NULL)
+            return fe_gather_shared(work->wte, token_rows, work->row_size, out, gather);
+        gather(work->wte, token_rows, work->row_size, out);
         return status;
     }
     if (work->wpe != NULL)
@@ -106,6 +120,14 @@ static fe_status lookup_items(const lookup_work *work, int64_t first, int64_t en
         first += out.n_items;
     }
     return (fe_status){.code = FE_OK};
+}
+
+fe_status fe_look_up_items(const fe_table *table, const fe_ids *ids, const fe_array *out, int64_t first, int64_t end)
+{
+    const int64_t row_size = fe_row_size(table, out);
+    const bool stream = is_streamed(out->n_items, row_size);
+    const lookup_work work = {fe_dispatch(), table, NULL, ids, NULL, FE_RAISE, out, row_size, 0, stream};
+    return lookup_items(&work, first, end);
 }
 
 static fe_status lookup_piece(const void *of_job, int64_t piece)
@@ -142,13 +164,13 @@ static bool is_tiled(const lookup_work *work)
 static fe_status lookup(lookup_work *work, fe_stop stop)
 {
     const int64_t n_items = work->out->n_items, row_size = work->row_size;
-    work->stream = n_items > STREAM_SIZE / row_size && row_size >= STREAM_ROW_SIZE;
+    work->stream = is_streamed(n_items, row_size);
     if (is_tiled(work)) {
         const int64_t n_positions = work->position_ids->period, n_groups = fe_n_pieces(n_items / n_positions, DOCUMENTS_PER_TILE);
         work->items_per_piece = TILE_SIZE / row_size + 1;
         return fe_pool_run(lookup_tile, work, fe_n_pieces(n_positions, work->items_per_piece) * n_groups, stop);
     }
-    work->items_per_piece = items_per_piece(n_items, row_size);
+    work->items_per_piece = fe_items_per_piece(n_items, row_size);
     return fe_pool_run(lookup_piece, work, fe_n_pieces(n_items, work->items_per_piece), stop);
 }
 
@@ -185,7 +207,7 @@ fe_status fe_gather(const fe_table *table, const fe_ids *ids, fe_bounds bounds, 
 fe_status fe_gather_add(const fe_table *wte, const fe_ids *token_ids, const fe_table *wpe, const fe_ids *position_ids,
                         fe_bounds bounds, const fe_array *out, bool is_new, fe_stop stop)
 {
-    const int64_t row_size = wte->n_cols * fe_item_size(out->dtype);
+    const int64_t row_size = fe_row_size(wte, out);
     lookup_work work = {fe_dispatch(), wte, wpe, token_ids, position_ids, bounds, out, row_size, 0, false};
     if (out->n_items <= FE_BLOCK && out->n_items * row_size < SERIAL_SIZE && out->n_dims == 1 && out->n_items > 0 &&
         row_size > 0) {

@@ -1,7 +1,10 @@
-/* Pages of a mapped file: whether rows are in memory, reading them ahead of use, and releasing
- * them. */
+/* Large pages; pages of a mapped file: whether rows are in memory, reading them ahead of use, and
+ * releasing them. */
 #define _GNU_SOURCE /* RUSAGE_THREAD */
-#include "fastembed.h"
+#include "huge.h"
+#include "shared.h"
+
+#include <stddef.h>
 
 #if defined(_WIN32)
 
@@ -20,8 +23,29 @@ void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t
     (void)mapped, (void)rows, (void)n_rows;
 }
 
+char *fe_map_file(int file, int64_t size, bool is_writable)
+{
+    return (void)file, (void)size, (void)is_writable, NULL;
+}
+
+void fe_unmap_file(char *memory, int64_t size)
+{
+    (void)memory, (void)size;
+}
+
+bool fe_use_large_pages(char *memory, int64_t size)
+{
+    return (void)memory, (void)size, false;
+}
+
+void fe_discard_pages(char *memory, int64_t size)
+{
+    (void)memory, (void)size;
+}
+
 #else
 
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -107,6 +131,58 @@ void fe_prefetch_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_
 void fe_release_pages(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows)
 {
     advise(mapped, rows, n_rows, MADV_DONTNEED);
+}
+
+/* ---- of shared tables ---- */
+
+enum { LARGE_PAGE = 1 << 21 };
+
+/* Reserves enough addresses for a mapping of that size that begins at a multiple of a large page,
+ * and gives back those before and after it. */
+static char *reserve_aligned(size_t size)
+{
+    char *reserved = mmap(NULL, size + LARGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    if (reserved == MAP_FAILED)
+        return NULL;
+    const size_t before = -(uintptr_t)reserved & (LARGE_PAGE - 1);
+    if (before > 0)
+        munmap(reserved, before);
+    munmap(reserved + before + size, LARGE_PAGE - before);
+    return reserved + before;
+}
+
+char *fe_map_file(int file, int64_t size, bool is_writable)
+{
+    char *place = reserve_aligned((size_t)size);
+    if (place == NULL)
+        return NULL;
+    const int protection = PROT_READ | (is_writable ? PROT_WRITE : 0);
+    char *memory = mmap(place, (size_t)size, protection, MAP_SHARED | MAP_FIXED, file, 0);
+    if (memory != MAP_FAILED)
+        return memory;
+    const int error = errno;
+    munmap(place, (size_t)size);
+    errno = error;
+    return NULL;
+}
+
+void fe_unmap_file(char *memory, int64_t size)
+{
+    munmap(memory, (size_t)size);
+}
+
+bool fe_use_large_pages(char *memory, int64_t size)
+{
+    return fe_advise_huge(memory, size) && fe_collapse_pages(memory, size);
+}
+
+void fe_discard_pages(char *memory, int64_t size)
+{
+#if defined(MADV_REMOVE)
+    madvise(memory, (size_t)size, MADV_REMOVE);
+#else
+    (void)memory, (void)size;
+#endif
 }
 
 #endif

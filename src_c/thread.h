@@ -15,6 +15,7 @@ typedef CONDITION_VARIABLE fe_cond;
 #define fe_lock(mutex) AcquireSRWLockExclusive(mutex)
 #define fe_unlock(mutex) ReleaseSRWLockExclusive(mutex)
 #define fe_wait(cond, mutex) SleepConditionVariableSRW(cond, mutex, INFINITE, 0)
+#define fe_wait_ms(cond, mutex, ms) SleepConditionVariableSRW(cond, mutex, ms, 0)
 #define fe_wake_one(cond) WakeConditionVariable(cond)
 #define fe_wake_all(cond) WakeAllConditionVariable(cond)
 #define fe_yield() SwitchToThread()
@@ -29,6 +30,8 @@ static inline bool fe_start_thread(DWORD(WINAPI *run)(void *), void *argument)
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <time.h>
 
 typedef pthread_mutex_t fe_mutex;
 typedef pthread_cond_t fe_cond;
@@ -41,6 +44,17 @@ typedef pthread_cond_t fe_cond;
 #define fe_wake_one(cond) pthread_cond_signal(cond)
 #define fe_wake_all(cond) pthread_cond_broadcast(cond)
 #define fe_yield() sched_yield()
+
+/* Waits for that long at most. */
+static inline void fe_wait_ms(fe_cond *cond, fe_mutex *mutex, int32_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += ms % 1000 * 1000000L;
+    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(cond, mutex, &until);
+}
 
 /* A detached thread with every signal blocked: signals go to the threads that Python knows. */
 static inline bool fe_start_thread(void *(*run)(void *), void *argument)

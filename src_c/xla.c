@@ -107,7 +107,7 @@ static void run_bags(fe_xla_frame *frame, const fe_xla_buffer *offsets, const fe
         return;
     bags.offsets = c_offsets;
     const fe_array rows = rows_of(&c_out);
-    fe_xla_check(frame, fe_embedding_bag(&table, &ids, bounds, &bags, &rows, winners, NULL), id_buffer, table.n_rows);
+    fe_xla_check(frame, fe_embedding_bag(&table, &ids, bounds, &bags, &rows, winners, false, NULL), id_buffer, table.n_rows);
     free(c_offsets);
 }
 

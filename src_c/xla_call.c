@@ -104,6 +104,7 @@ static bool table_of(fe_xla_frame *frame, const fe_xla_buffer *buffer, int64_t s
 {
     if (size == 0 || buffer->n_dims < 1)
         return fe_xla_fail(frame, FE_XLA_INVALID_ARGUMENT, "rows of an unknown type or shape");
+    table->shared = NULL;
     table->data = buffer->data;
     table->n_rows = fe_xla_n_items(buffer, buffer->n_dims - 1);
     table->n_cols = buffer->dims[buffer->n_dims - 1];

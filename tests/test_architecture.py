@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version", "_messages",
+    "_typing", "data", "_version", "_messages", "_memory",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",
@@ -18,8 +18,12 @@ CHAIN = (
     "tables",
     "layers",
     "optim",
+    "distributed",
     "microgpt",
-    "checkpoint", "search", "training", "__init__",
+    "checkpoint", "search", "training",
+    "plots",
+    "explorer",
+    "__init__",
     "adapters",
     "bench",
     "cli", "__main__",
@@ -29,10 +33,14 @@ OPTIONAL = {
     "adapters/thinc/": {"thinc"},
     "adapters/sklearn": {"sklearn"},
     "adapters/jax/": {"jax"},
+    "distributed/ranks/mpi": {"mpi4py"},
+    "distributed/ranks/gloo": {"torch"},
+    "cli/__init__": {"argcomplete"},
     "cli/progress": {"tqdm"},
+    "plots/figure": {"matplotlib"},
+    "plots/film": {"PIL"},
     "bench/beside": {"torch"},
     "bench/plot": {"matplotlib"},
-    "bench/report": {"matplotlib"},
     "adapters/torch/": {"torch", "ml_dtypes"},
     "bench/peers/": {"torch", "fbgemm_gpu", "thinc", "faiss", "numba", "threadpoolctl"},
 }

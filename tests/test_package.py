@@ -1,6 +1,8 @@
 """What is shipped: an sdist that builds, a wheel that holds what is needed and nothing else."""
 
 import hashlib
+import importlib.metadata
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -55,13 +57,18 @@ def builder(tmp_path_factory):
     return folder / "bin" / "python"
 
 
+def built_sdist(source, builder, folder):
+    script = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
+    checked_run(builder, "-c", script, folder, cwd=source)
+    (sdist,) = folder.glob("*.tar.gz")
+    return sdist
+
+
 @pytest.fixture(scope="module")
 def wheel(source, builder, tmp_path_factory):
     """The wheel that is built from the sdist, where nothing is but what the build needs."""
     folder = tmp_path_factory.mktemp("dist")
-    script = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
-    checked_run(builder, "-c", script, folder, cwd=source)
-    (sdist,) = folder.glob("*.tar.gz")
+    sdist = built_sdist(source, builder, folder)
     with tarfile.open(sdist) as archive:
         names = archive.getnames()
     for source in ("src_c/functions.h", *(f"fastembed/_kernels/{name}.pyx" for name in COMPILED)):
@@ -83,6 +90,30 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {Path(name).name.split(".")[0] for name in names if name.endswith(".so")} == COMPILED
     assert not any(name.endswith((".pyx", ".pxd", ".c", ".h")) for name in names)
     assert size <= 3_000_000
+
+
+def test_an_sdist_of_the_same_files_has_the_same_bytes(source, builder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "*.egg-info"), copy_function=shutil.copyfile)
+    one, other = (built_sdist(folder, builder, tmp_path / name) for name, folder in (("one", source), ("other", copy)))
+    with tarfile.open(one) as archive:
+        assert {(entry.mtime, entry.uid, entry.uname) for entry in archive} == {(1700000000, 0, "")}
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_wheel_has_a_bill_of_materials():
+    spec = importlib.util.spec_from_file_location("sbom", ROOT / "release" / "sbom.py")
+    sbom = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sbom)
+    metadata = importlib.metadata.metadata("microgpt-fastembed")
+    document = sbom._document(metadata)
+    assert document["metadata"]["component"]["version"] == fastembed.__version__
+    assert [part["name"] for part in document["components"]] == ["numpy"]
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {fastembed.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_wheel_works_where_nothing_else_is(wheel, tmp_path):

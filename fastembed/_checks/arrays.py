@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._memory import memory_errors
 from .._messages import shown
 from .options import INT64_MAX, refuse_masked, size
 
@@ -24,9 +25,14 @@ def is_half(given: np.dtype[Any]) -> bool:
     return given.itemsize == 2 and given.name in ("float16", "bfloat16")
 
 
+def native(given: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype in native byte order."""
+    return given if given.isnative else given.newbyteorder("=")
+
+
 def arithmetic_dtype(given: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of sums, gradients and optimiser state of a table: float32 for half precision."""
-    return DTYPES[0] if is_half(given) else given.newbyteorder("=")
+    return DTYPES[0] if is_half(given) else native(given)
 
 
 def dtype(value: Any) -> np.dtype[Any]:
@@ -49,7 +55,7 @@ def dtype(value: Any) -> np.dtype[Any]:
 
 def result_dtype(value: Any, of_table: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the results of a table: its own by default, or that of its arithmetic."""
-    own, arithmetic = of_table.newbyteorder("="), arithmetic_dtype(of_table)
+    own, arithmetic = native(of_table), arithmetic_dtype(of_table)
     found = own if value is None else dtype(value)
     if found not in (own, arithmetic):
         raise TypeError(f"out_dtype must be {own}{'' if own == arithmetic else f' or {arithmetic}'}, got {found}")
@@ -105,7 +111,7 @@ def table(name: str, value: Any) -> np.ndarray[Any, Any]:
 
 
 def _is_table_dtype(given: np.dtype[Any]) -> bool:
-    return is_half(given) or (given.kind == "f" and given.newbyteorder("=") in DTYPES)
+    return is_half(given) or (given.kind == "f" and native(given) in DTYPES)
 
 
 def convertible_table(name: str, value: Any, to: np.dtype[Any], n_cols: int) -> np.ndarray[Any, Any]:
@@ -339,7 +345,8 @@ def generator(value: Any) -> np.random.Generator:
     if isinstance(value, list | tuple | np.ndarray):
         value = as_array("rng", value)  # NumPy recurses without end on a numpy.matrix, which crashes
     try:
-        return np.random.default_rng(value)
+        with memory_errors():
+            return np.random.default_rng(value)
     except MemoryError:
         raise
     except Exception as error:

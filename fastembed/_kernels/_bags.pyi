@@ -12,6 +12,7 @@ def embedding_bag(
     bounds: str,
     winners: Array | None,
     packing: Packing | None = None,
+    is_new: bool = False,
 ) -> None: ...
 
 class Features:

@@ -19,8 +19,10 @@ cdef dict MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_
 
 def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray offsets not None, str mode not None,
                   cnp.ndarray factors, int64_t padding_row, cnp.ndarray out not None, str bounds not None,
-                  cnp.ndarray winners, object packing=None):
+                  cnp.ndarray winners, object packing=None, bint is_new=False):
     """out[b] = the rows of bag b as one; with `packing`, of a packed table.
+
+    is_new: the caller drops `out` on an error, so that ids are checked as their rows are summed.
 
     With `winners`, int64 of the shape of `out`, the first item that has each of the maxima in `out`
     is written there, and `out` is only read.
@@ -44,7 +46,7 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndar
         raise ValueError("winners are of maxima in the dtype of arithmetic")
     cdef _c.fe_stop stop = stop_for(n_ids, &c_table)
     with nogil:
-        status = fe.embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, stop)
+        status = fe.embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, is_new, stop)
     if status.code != _c.FE_OK:
         raise_status(status, (("id", ids, c_table.n_rows),), ids)
 

@@ -1,5 +1,5 @@
-# Mirror of src_c/fastembed.h, where the meaning of each function is written. The functions are
-# members of the table of src_c/functions.h, without their prefix.
+# Mirror of src_c/fastembed.h and ngram.h, where the meaning of each function is written. The
+# functions are members of the table of src_c/functions.h, without their prefix.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t
 
 
@@ -41,12 +41,23 @@ cdef extern from "functions.h":
         FE_BAD_ID
         FE_NO_MEMORY
         FE_STOPPED
+        FE_REPLACED
 
     ctypedef struct fe_status:
         fe_code code
         int32_t operand
         int64_t index
         int64_t id
+
+    ctypedef struct fe_shared:
+        uint64_t *sequence
+        uint64_t *replaced
+        uint64_t replaced_seen
+        uint32_t *versions
+        int64_t version_mask
+        int64_t *journal_size
+        int64_t *journal_rows
+        char *journal
 
     ctypedef struct fe_table:
         char *data
@@ -58,6 +69,7 @@ cdef extern from "functions.h":
         int64_t block_size
         const char *scales
         int64_t scales_stride
+        const fe_shared *shared
 
     ctypedef struct fe_array:
         int64_t n_items
@@ -73,6 +85,7 @@ cdef extern from "functions.h":
         const fe_ngram_head *heads
         int64_t n_heads
         int64_t n_mixes
+        int64_t first_token
 
     ctypedef struct fe_ids:
         fe_array array
@@ -91,6 +104,19 @@ cdef extern from "functions.h":
         const int64_t *cuts
         int64_t n_cuts
         bint cuts_itself
+
+    ctypedef struct fe_ngram_tokens:
+        const fe_ids *tokens
+        const int64_t *starts
+        int64_t n_sequences
+
+    ctypedef struct fe_ngram_layer:
+        fe_ngram_hash hash
+        const fe_ngram_head *heads
+        int64_t n_heads
+        fe_table table
+        fe_array out
+        const int64_t *history
 
     ctypedef int (*fe_stop)() noexcept nogil
 
@@ -167,6 +193,52 @@ cdef extern from "functions.h":
         float of_lengths
         float of_offsets
 
+    ctypedef struct fe_disk_segment:
+        int file
+        int64_t start
+        int64_t first_row
+        int64_t n_rows
+
+    ctypedef struct fe_disk_part:
+        const fe_disk_segment *segments
+        int64_t n_segments
+        int64_t size
+
+    ctypedef struct fe_disk_options:
+        const fe_disk_part *parts
+        int32_t n_parts
+        int32_t depth
+        char *data
+        int64_t n_slots
+        bint may_use_uring
+
+    ctypedef struct fe_disk:
+        pass
+
+    ctypedef enum fe_disk_code:
+        FE_DISK_OK
+        FE_DISK_FAILED
+        FE_DISK_SHORT
+        FE_DISK_NO_MEMORY
+        FE_DISK_STOPPED
+        FE_DISK_CLOSED
+
+    ctypedef struct fe_disk_status:
+        fe_disk_code code
+        int32_t error
+        int64_t index
+
+    ctypedef struct fe_disk_statistics:
+        int64_t n_hits
+        int64_t n_misses
+        int64_t n_prefetched
+        int64_t n_skipped
+        int64_t n_evicted
+        int64_t n_reads
+        int64_t n_bytes
+        int64_t n_failed
+        bint uses_uring
+
     ctypedef struct fe_functions:
         void (*array_init)(fe_array *array, char *data, int32_t n_dims, const int64_t *shape,
                            const int64_t *strides) noexcept nogil
@@ -183,16 +255,26 @@ cdef extern from "functions.h":
         fe_status (*gather_add_backward)(const fe_array *dout, const fe_table *dwte, const fe_ids *token_ids,
                                          const fe_table *dwpe, const fe_ids *position_ids, fe_bounds bounds) noexcept nogil
         fe_status (*embedding_bag)(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags,
-                                   const fe_array *out, int64_t *winners, fe_stop stop) noexcept nogil
+                                   const fe_array *out, int64_t *winners, bint is_new, fe_stop stop) noexcept nogil
         fe_status (*embedding_bags)(const fe_feature *features, int64_t n_features, const fe_ids *ids, fe_bounds bounds,
                                     const fe_bags *bags, char *out, int64_t out_stride, fe_stop stop) noexcept nogil
         void (*hash_parts)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t *parts) noexcept nogil
         void (*hash_rows)(const uint64_t *ids, int64_t n_ids, uint32_t seed, uint32_t n_rows, int64_t *rows) noexcept nogil
-        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ids *tokens, const int64_t *starts, int64_t n_sequences,
-                               const int64_t *history, uint64_t *mixes, fe_stop stop) noexcept nogil
+        fe_status (*ngram_mix)(const fe_ngram_hash *hash, const fe_ngram_tokens *tokens, const int64_t *history,
+                               uint64_t *mixes, fe_stop stop) noexcept nogil
+        fe_status (*ngram_gather)(const fe_ngram_layer *layers, int32_t n_layers, const fe_ngram_tokens *tokens,
+                                  fe_stop stop) noexcept nogil
         bint (*any_nonresident)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*prefetch_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*release_pages)(const fe_mapped_rows *mapped, const int64_t *rows, int64_t n_rows) noexcept nogil
+        void (*publish_rows)(const fe_table *table, const fe_table *source, const int64_t *rows, int64_t n_rows) noexcept nogil
+        bint (*read_at_once)(const fe_table *table, const int64_t *rows, int64_t n_rows, char *out) noexcept nogil
+        bint (*is_replaced)(const fe_shared *shared) noexcept nogil
+        void (*set_replaced)(const fe_shared *shared, bint is_done) noexcept nogil
+        char *(*map_file)(int file, int64_t size, bint is_writable) noexcept nogil
+        void (*unmap_file)(char *memory, int64_t size) noexcept nogil
+        bint (*use_large_pages)(char *memory, int64_t size) noexcept nogil
+        void (*discard_pages)(char *memory, int64_t size) noexcept nogil
         void (*norm_rows)(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept nogil
         void (*dropout)(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept nogil
         void (*apply_pending)(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept nogil
@@ -205,6 +287,15 @@ cdef extern from "functions.h":
         void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
         int64_t (*below)(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found) noexcept nogil
         void (*code_bounds)(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper) noexcept nogil
+        int64_t (*disk_slot_size)(int32_t n_parts) noexcept nogil
+        fe_disk *(*disk_open)(const fe_disk_options *options) noexcept nogil
+        void (*disk_prefetch)(fe_disk *disk, const int64_t *rows, int64_t n_rows) noexcept nogil
+        fe_disk_status (*disk_hold)(fe_disk *disk, const int64_t *rows, int64_t n_rows, int32_t *slots,
+                                    fe_stop stop) noexcept nogil
+        void (*disk_release)(fe_disk *disk, const int32_t *slots, int64_t n_rows) noexcept nogil
+        fe_disk_statistics (*disk_count)(fe_disk *disk) noexcept nogil
+        void (*disk_close)(fe_disk *disk) noexcept nogil
+        void (*disk_free)(fe_disk *disk) noexcept nogil
         void *(*xla_handler)(int32_t k, const char **name) noexcept nogil
         const char *(*isa_available)(int32_t k) noexcept nogil
         bint (*select_isa)(const char *isa) noexcept nogil

@@ -18,6 +18,8 @@ cdef int need_rows(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *tabl
                    const cnp.npy_intp *shape) except -1
 cdef int need_rows_like(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, int n_dims,
                         const cnp.npy_intp *shape) except -1
+cdef int need_results(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, object packing, int n_dims,
+                      const cnp.npy_intp *shape) except -1
 cdef bint init_ids(_c.fe_ids *ids, cnp.ndarray array) noexcept
 cdef int need_ids(_c.fe_ids *ids, cnp.ndarray array) except -1
 cdef void init_arange(_c.fe_ids *ids, int64_t start, int64_t period, int64_t n_items) noexcept

@@ -45,7 +45,7 @@ cdef bint init_matrix(_c.fe_table *table, cnp.ndarray array, _c.fe_dtype dtype) 
     """A native matrix whose rows have their elements side by side, as a table of that dtype."""
     if cnp.PyArray_NDIM(array) != 2 or not cnp.PyArray_ISNOTSWAPPED(array):
         return False
-    table.dtype = dtype
+    table.dtype, table.shared = dtype, NULL
     table.data = <char *>cnp.PyArray_DATA(array)
     table.n_rows, table.n_cols = cnp.PyArray_DIM(array, 0), cnp.PyArray_DIM(array, 1)
     table.row_stride = cnp.PyArray_STRIDE(array, 0)
@@ -174,6 +174,12 @@ cdef int need_rows_like(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table 
     if rows.dtype != table.dtype and rows.dtype != arithmetic(table.dtype):
         raise ValueError("dtype of the rows does not match the table")
     return 0
+
+
+cdef int need_results(_c.fe_array *rows, cnp.ndarray array, const _c.fe_table *table, object packing, int n_dims,
+                      const cnp.npy_intp *shape) except -1:
+    """Rows for look-ups in a table: as above; of a packed one, float32 or halves."""
+    return need_rows_like(rows, array, table, n_dims, shape) if packing is None else need_rows(rows, array, table, n_dims, shape)
 
 
 cdef bint init_ids(_c.fe_ids *ids, cnp.ndarray array) noexcept:

@@ -1,11 +1,11 @@
-# The functional look-ups and scatter-adds, and the pages of the rows of a mapped file.
+# The functional look-ups and scatter-adds, and pages: large ones, those of the rows of a mapped file.
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
 from . cimport _c
 from ._core cimport (
-    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_rows_like, need_stored_table,
-    need_table, raise_status, stop_for, width_of,
+    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_results, need_rows_like,
+    need_stored_table, need_table, raise_status, stop_for, width_of,
 )
 
 import numpy as np
@@ -38,7 +38,7 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
     cdef _c.fe_status status
     need_any_table(&c_table, table, packing, width_of(out))
     need_ids(&c_ids, ids)
-    need_rows_like(&c_out, out, &c_table, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
+    need_results(&c_out, out, &c_table, packing, cnp.PyArray_NDIM(ids), cnp.PyArray_DIMS(ids))
     cdef _c.fe_stop stop = stop_for(c_ids.array.n_items, &c_table)
     with nogil:
         status = fe.gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
@@ -111,6 +111,18 @@ cdef int need_mapped(_c.fe_mapped_rows *mapped, cnp.ndarray array) except -1:
     mapped.data, mapped.n_rows = <char *>cnp.PyArray_DATA(array), cnp.PyArray_DIM(array, 0)
     mapped.row_size = cnp.PyArray_NBYTES(array) // mapped.n_rows if mapped.n_rows > 0 else 0
     return 0
+
+
+def use_large_pages(cnp.ndarray array not None):
+    """Ask the system to hold contiguous memory in large pages; whether all of it now is."""
+    cdef char *data = <char *>cnp.PyArray_DATA(array)
+    cdef int64_t size = cnp.PyArray_NBYTES(array)
+    cdef bint result
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        raise ValueError("memory in large pages is contiguous")
+    with nogil:
+        result = fe.use_large_pages(data, size)
+    return result
 
 
 def any_nonresident(cnp.ndarray table not None, cnp.ndarray rows not None):

@@ -1,6 +1,6 @@
 from typing import Any
 
-from .._typing import Array
+from .._typing import Array, DTypeLike
 
 def fast_gather(table: Any, ids: Any, out: Any) -> Array | None: ...
 def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> Array | None: ...
@@ -11,7 +11,7 @@ class SingleLookup:
     _fast_path: bool
     _held: Any
     _last_ids: tuple[Any, ...] | None
-    def __call__(self, ids: Any, *, out: Array | None = None) -> Array: ...
+    def __call__(self, ids: Any, *, out: Array | None = None, out_dtype: DTypeLike | None = None) -> Array: ...
 
 class PairLookup:
     training: bool
@@ -28,4 +28,5 @@ class PairLookup:
         mask: Any = None,
         type_ids: Any = None,
         out: Array | None = None,
+        out_dtype: DTypeLike | None = None,
     ) -> Array: ...

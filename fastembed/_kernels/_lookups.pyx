@@ -190,16 +190,19 @@ def fast_gather_add(wte, token_ids, wpe, position_ids, start, out):
 # ---- layers ----
 
 cdef class HeldTable:
-    """A table's memory, kept in place by a typed memoryview for as long as this object lives."""
-    cdef _c.fe_table c
+    """Declared in _lookups.pxd."""
+
+
+cdef class HeldArray(HeldTable):
+    """An array as a table, kept in place by a typed memoryview."""
     cdef const float[:, :] f32
     cdef const double[:, :] f64
     cdef const uint16_t[:, :] halves
 
 
-cdef HeldTable held(cnp.ndarray array):
+cdef HeldArray held(cnp.ndarray array):
     """None for a table that C cannot read in place."""
-    cdef HeldTable table = HeldTable()
+    cdef HeldArray table = HeldArray()
     if not init_table(&table.c, array):
         return None
     if table.c.dtype == _c.FE_F32:
@@ -291,9 +294,9 @@ cdef class SingleLookup(Lookup):
             self._last_ids = (<object>args[0],)
         return result
 
-    def __call__(self, ids, *, out=None):
+    def __call__(self, ids, *, out=None, out_dtype=None):
         """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        return self.call(ids, out=out)[0]
+        return self.call(ids, out=out, out_dtype=out_dtype)[0]
 
 
 cdef class PairLookup(Lookup):
@@ -339,7 +342,8 @@ cdef class PairLookup(Lookup):
             self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, 0
         return result
 
-    def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None):
+    def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None,
+                 out_dtype=None):
         """Token rows plus position rows, and what the layer's options make of them.
 
         Parameters
@@ -357,9 +361,12 @@ cdef class PairLookup(Lookup):
         type_ids : array_like of integers, broadcast to S, optional
             By default all 0; only in a layer with types.
         out : ndarray of shape S + (D,), optional
+        out_dtype : {None, "float32"}
+            As in `fastembed.gather`.
 
         Returns
         -------
         ndarray of shape S + (D,)
         """
-        return self.call(token_ids, position_ids, start=start, lengths=lengths, mask=mask, type_ids=type_ids, out=out)[0]
+        return self.call(token_ids, position_ids, start=start, lengths=lengths, mask=mask, type_ids=type_ids, out=out,
+                         out_dtype=out_dtype)[0]

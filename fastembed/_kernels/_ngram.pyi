@@ -1,4 +1,7 @@
+from typing import Any
+
 from .._typing import Array
+from .packing import Packing
 
 def ngram_mixes(
     tokens: Array,
@@ -12,4 +15,6 @@ def ngram_mixes(
     cuts_itself: bool,
 ) -> Array: ...
 def ngram_rows(mixes: Array, heads: Array) -> Array: ...
-def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None: ...
+def ngram_gather(
+    layers: list[tuple[tuple[Any, ...], Array, Array | None, Array, Packing | None, Array]], tokens: Array, starts: Array
+) -> None: ...

@@ -1,9 +1,10 @@
 # N-grams: tokens to mixes, mixes to rows, and rows looked up as they are computed.
 cimport numpy as cnp
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 
 from . cimport _c
-from ._core cimport fe, need_ids, need_numbers, need_rows_like, need_stored_table, raise_status, stop_for
+from ._core cimport fe, need_any_table, need_ids, need_numbers, need_results, raise_status, stop_for, width_of
 
 import numpy as np
 
@@ -22,6 +23,13 @@ cdef const int64_t *need_starts(cnp.ndarray array, int64_t n_tokens) except NULL
     return starts
 
 
+cdef int need_tokens(_c.fe_ngram_tokens *c_tokens, _c.fe_ids *ids, cnp.ndarray tokens, cnp.ndarray starts) except -1:
+    need_ids(ids, tokens)
+    c_tokens.tokens, c_tokens.n_sequences = ids, cnp.PyArray_SIZE(starts) - 1
+    c_tokens.starts = need_starts(starts, cnp.PyArray_SIZE(tokens))
+    return 0
+
+
 cdef int need_hash(_c.fe_ngram_hash *hash, cnp.ndarray multipliers, cnp.ndarray token_map, int64_t n_tokens, int64_t fill,
                    cnp.ndarray cuts, bint cuts_itself) except -1:
     hash.n = cnp.PyArray_SIZE(multipliers)
@@ -35,63 +43,64 @@ cdef int need_hash(_c.fe_ngram_hash *hash, cnp.ndarray multipliers, cnp.ndarray 
     return 0
 
 
+cdef const int64_t *need_history(cnp.ndarray history, const _c.fe_ngram_hash *hash, int64_t n_sequences) except? NULL:
+    """n - 1 tokens for each sequence, or NULL for None."""
+    cdef int64_t n_history = n_sequences * (hash.n - 1), i
+    cdef const int64_t *tokens = <const int64_t *>need_numbers("history", history, cnp.NPY_INT64, n_history)
+    for i in range(n_history if tokens != NULL else 0):
+        if not 0 <= tokens[i] < hash.n_tokens:
+            raise ValueError("a token of the history outside the vocabulary")
+    return tokens
+
+
+cdef int raise_token(_c.fe_status status, cnp.ndarray tokens, int64_t n_tokens) except -1:
+    if status.code == _c.FE_STOPPED:
+        return -1  # the signal handler's exception is set
+    cdef object value = status.id
+    if tokens.dtype.kind == "u":
+        value = <uint64_t>status.id
+    position = tuple(int(k) for k in np.unravel_index(status.index, np.shape(tokens)))
+    raise IndexError(f"token id {value} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
+
+
 def ngram_mixes(cnp.ndarray tokens not None, cnp.ndarray starts not None, cnp.ndarray history, cnp.ndarray multipliers not None,
                 cnp.ndarray token_map, int64_t n_tokens, int64_t fill, cnp.ndarray cuts not None, bint cuts_itself):
     """The mixes of each token, uint64 of shape (tokens, n - 1); `history` are n - 1 tokens for each sequence."""
     cdef _c.fe_ngram_hash hash
-    cdef _c.fe_ids c_tokens
+    cdef _c.fe_ngram_tokens c_tokens
+    cdef _c.fe_ids ids
     cdef _c.fe_status status
-    cdef int64_t n_ids = cnp.PyArray_SIZE(tokens), n_sequences = cnp.PyArray_SIZE(starts) - 1, i
     need_hash(&hash, multipliers, token_map, n_tokens, fill, cuts, cuts_itself)
-    need_ids(&c_tokens, tokens)
-    cdef const int64_t *c_starts = need_starts(starts, n_ids)
-    cdef int64_t n_history = n_sequences * (hash.n - 1)
-    cdef const int64_t *c_history = <const int64_t *>need_numbers("history", history, cnp.NPY_INT64, n_history)
-    for i in range(n_history if c_history != NULL else 0):
-        if not 0 <= c_history[i] < n_tokens:
-            raise ValueError("a token of the history outside the vocabulary")
-    cdef cnp.ndarray mixes = np.empty((n_ids, hash.n - 1), np.uint64)
+    need_tokens(&c_tokens, &ids, tokens, starts)
+    cdef const int64_t *c_history = need_history(history, &hash, c_tokens.n_sequences)
+    cdef cnp.ndarray mixes = np.empty((cnp.PyArray_SIZE(tokens), hash.n - 1), np.uint64)
     cdef uint64_t *c_mixes = <uint64_t *>cnp.PyArray_DATA(mixes)
     with nogil:
-        status = fe.ngram_mix(&hash, &c_tokens, c_starts, n_sequences, c_history, c_mixes, NULL)
-    cdef object value = status.id
+        status = fe.ngram_mix(&hash, &c_tokens, c_history, c_mixes, NULL)
     if status.code != _c.FE_OK:
-        if tokens.dtype.kind == "u":
-            value = <uint64_t>status.id
-        position = tuple(int(k) for k in np.unravel_index(status.index, np.shape(tokens)))
-        raise IndexError(f"token id {value} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
+        raise_token(status, tokens, n_tokens)
     return mixes
 
 
-cdef int need_ngrams(_c.fe_ids *ids, _c.fe_ngram_rows *ngrams, cnp.ndarray mixes, cnp.ndarray heads,
-                     cnp.npy_intp *shape) except -1:
-    """Rows of n-grams as ids: mixes along the last axis, and size, reciprocal and offset of each head.
-
-    `shape`, of 64 axes, becomes the shape of the rows.
-    """
-    cdef int last = cnp.PyArray_NDIM(mixes) - 1, k
-    cdef int64_t n_mixes = cnp.PyArray_DIM(mixes, last) if last >= 0 else 0, n_heads = cnp.PyArray_SIZE(heads) // 3
+cdef const _c.fe_ngram_head *need_heads(cnp.ndarray heads, int64_t n_mixes) except NULL:
+    """Size, reciprocal and offset of each head, of as many heads for each mix."""
+    cdef int64_t n_heads = cnp.PyArray_SIZE(heads) // 3
     if n_mixes == 0 or n_heads == 0 or n_heads % n_mixes != 0:
         raise ValueError("as many heads for each mix are needed")
-    ngrams.mixes = <const uint64_t *>need_numbers("mixes", mixes, cnp.NPY_UINT64, cnp.PyArray_SIZE(mixes))
-    ngrams.heads = <const _c.fe_ngram_head *>need_numbers("heads", heads, cnp.NPY_UINT64, n_heads * 3)
-    ngrams.n_mixes, ngrams.n_heads = n_mixes, n_heads
-    ids.type, ids.swapped, ids.ngrams = _c.FE_NGRAM, False, ngrams
-    ids.array.n_items = cnp.PyArray_SIZE(mixes) // n_mixes * n_heads
-    for k in range(last):
-        shape[k] = cnp.PyArray_DIM(mixes, k)
-    shape[last] = n_heads
-    return 0
+    return <const _c.fe_ngram_head *>need_numbers("heads", heads, cnp.NPY_UINT64, n_heads * 3)
 
 
 def ngram_rows(cnp.ndarray mixes not None, cnp.ndarray heads not None):
-    """The row of each head for each token, int64 of shape (..., heads)."""
+    """The row of each head for each token, int64 of shape (..., heads); mixes lie along the last axis."""
     cdef _c.fe_ids ids
     cdef _c.fe_ngram_rows ngrams
     cdef _c.fe_status status
-    cdef cnp.npy_intp shape[64]
-    need_ngrams(&ids, &ngrams, mixes, heads, shape)
-    cdef cnp.ndarray rows = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(mixes), shape, cnp.NPY_INT64, 0)
+    cdef int64_t n_mixes = width_of(mixes), n_heads = cnp.PyArray_SIZE(heads) // 3
+    ngrams.heads, ngrams.n_heads, ngrams.n_mixes, ngrams.first_token = need_heads(heads, max(n_mixes, 0)), n_heads, n_mixes, 0
+    ngrams.mixes = <const uint64_t *>need_numbers("mixes", mixes, cnp.NPY_UINT64, cnp.PyArray_SIZE(mixes))
+    ids.type, ids.swapped, ids.ngrams = _c.FE_NGRAM, False, &ngrams
+    ids.array.n_items = cnp.PyArray_SIZE(mixes) // n_mixes * n_heads
+    cdef cnp.ndarray rows = np.empty((*np.shape(mixes)[:cnp.PyArray_NDIM(mixes) - 1], n_heads), np.int64)
     cdef int64_t *c_rows = <int64_t *>cnp.PyArray_DATA(rows)
     with nogil:
         status = fe.resolve_ids(&ids, INT64_MAX, _c.FE_RAISE, c_rows, NULL)
@@ -100,22 +109,52 @@ def ngram_rows(cnp.ndarray mixes not None, cnp.ndarray heads not None):
     return rows
 
 
-def ngram_gather(cnp.ndarray table not None, cnp.ndarray mixes not None, cnp.ndarray heads not None, cnp.ndarray out not None):
-    """out[..., h] = the row of head h, of a table of floats.
+cdef int need_layer(_c.fe_ngram_layer *layer, tuple arguments, int64_t n_tokens, int64_t n_sequences) except -1:
+    """A table that has all rows of the heads, and an array for its rows, (..., heads, columns)."""
+    cdef cnp.ndarray heads, history, table, out
+    hash, heads, history, table, packing, out = arguments
+    multipliers, token_map, n_vocabulary, fill, cuts, cuts_itself = hash
+    need_hash(&layer.hash, multipliers, token_map, n_vocabulary, fill, cuts, cuts_itself)
+    layer.heads, layer.n_heads = need_heads(heads, layer.hash.n - 1), cnp.PyArray_SIZE(heads) // 3
+    layer.history = need_history(history, &layer.hash, n_sequences)
+    need_any_table(&layer.table, table, packing, width_of(out))
+    cdef int n_dims = cnp.PyArray_NDIM(out) - 1
+    need_results(&layer.out, out, &layer.table, packing, n_dims, cnp.PyArray_DIMS(out))
+    if (n_dims < 1 or cnp.PyArray_DIM(out, n_dims - 1) != layer.n_heads
+            or cnp.PyArray_SIZE(out) != n_tokens * layer.n_heads * layer.table.n_cols):
+        raise ValueError("shape of the result does not match the tokens and the heads")
+    cdef int64_t k
+    cdef uint64_t n_rows = layer.table.n_rows
+    for k in range(layer.n_heads):
+        if layer.heads[k].offset > n_rows or layer.heads[k].size > n_rows - layer.heads[k].offset:
+            raise ValueError("a table has fewer rows than its heads select")
+    return 0
 
-    On an error `out` may have been written: the table must have all rows of the heads.
+
+def ngram_gather(list layers not None, cnp.ndarray tokens not None, cnp.ndarray starts not None):
+    """The rows of all tokens in the tables of some layers, of floats or packed.
+
+    A layer is (arguments of `ngram_mixes` from `multipliers` on, heads, history, table, packing, out);
+    out[..., h, :] becomes the row of head h. Nothing is written if a token is out of range.
     """
-    cdef _c.fe_table c_table
+    cdef _c.fe_ngram_tokens c_tokens
     cdef _c.fe_ids ids
-    cdef _c.fe_ngram_rows ngrams
-    cdef _c.fe_array c_out
     cdef _c.fe_status status
-    cdef cnp.npy_intp shape[64]
-    need_stored_table(&c_table, table)
-    need_ngrams(&ids, &ngrams, mixes, heads, shape)
-    need_rows_like(&c_out, out, &c_table, cnp.PyArray_NDIM(mixes), shape)
-    cdef _c.fe_stop stop = stop_for(ids.array.n_items, &c_table)
-    with nogil:
-        status = fe.gather(&c_table, &ids, _c.FE_RAISE, &c_out, True, stop)
-    if status.code != _c.FE_OK:
-        raise_status(status, (("row", None, c_table.n_rows),), out[..., 0])
+    cdef _c.fe_stop stop = NULL
+    cdef int32_t n_layers = <int32_t>len(layers), k
+    cdef int64_t n_tokens = cnp.PyArray_SIZE(tokens)
+    need_tokens(&c_tokens, &ids, tokens, starts)
+    cdef _c.fe_ngram_layer *c_layers = <_c.fe_ngram_layer *>PyMem_Calloc(<size_t>n_layers + 1, sizeof(_c.fe_ngram_layer))
+    if c_layers == NULL:
+        raise MemoryError(f"no memory for the descriptions of {n_layers} tables")
+    try:
+        for k in range(n_layers):
+            need_layer(&c_layers[k], layers[k], n_tokens, c_tokens.n_sequences)
+        if n_layers > 0:
+            stop = stop_for(n_tokens * n_layers * c_layers[0].n_heads, &c_layers[0].table)
+        with nogil:
+            status = fe.ngram_gather(c_layers, n_layers, &c_tokens, stop)
+        if status.code != _c.FE_OK:
+            raise_token(status, tokens, c_layers[status.operand].hash.n_tokens)
+    finally:
+        PyMem_Free(c_layers)

@@ -16,6 +16,7 @@ from ._bags import (
 )
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
+from ._disk import DiskRows, disk_slot_size
 from ._gather import (
     any_nonresident,
     gather,
@@ -25,9 +26,11 @@ from ._gather import (
     release_pages,
     resolve_ids,
     scatter_add,
+    use_large_pages,
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._ngram import ngram_gather, ngram_mixes, ngram_rows
+from ._shared import SharedMemory, SharedRows
 from ._text import hash_string, parse_lines
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers
@@ -35,15 +38,19 @@ from ._xla import xla_handlers
 __all__ = [
     "N_SCALARS",
     "Commit",
+    "DiskRows",
     "Features",
     "LazyTable",
     "PairLookup",
+    "SharedMemory",
+    "SharedRows",
     "SingleLookup",
     "add_rows",
     "any_nonresident",
     "below",
     "build_info",
     "code_bounds",
+    "disk_slot_size",
     "dots",
     "dropout",
     "embedding_bag",
@@ -75,5 +82,6 @@ __all__ = [
     "set_num_threads",
     "sort_rows",
     "sum_powers",
+    "use_large_pages",
     "xla_handlers",
 ]

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from .. import reference
+from .disk_on_reference import DiskRows, disk_slot_size  # noqa: F401
+from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
+from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401
 from .text_on_reference import hash_string, parse_lines  # noqa: F401
 
 Array = np.ndarray[Any, Any]
@@ -45,55 +48,6 @@ def set_num_threads(n: int) -> None:
     """Kept and told, and of no effect: the reference works on one thread."""
     global _num_threads
     _num_threads = n
-
-
-def fast_gather(table: Any, ids: Any, out: Any) -> None:
-    """The reference has no fast path: every call takes the checks in Python."""
-
-
-def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
-    """As `fast_gather`."""
-
-
-def hold(*arrays: Array) -> None:
-    """The reference holds no memory."""
-
-
-class SingleLookup:
-    """What Embedding inherits."""
-
-    training: bool
-    _fast_path = False
-    _last_ids: Any
-    call: Any
-
-    def __call__(self, ids: Any, *, out: Array | None = None) -> Any:
-        """The rows of ``ids``, shape S + (D,). See `fastembed.gather`."""
-        return self.call(ids, out=out)[0]
-
-
-class PairLookup:
-    """What TokenPositionEmbedding inherits."""
-
-    training: bool
-    _fast_path = False
-    _last_ids: Any
-    call: Any
-
-    def __call__(
-        self,
-        token_ids: Any,
-        position_ids: Any = None,
-        *,
-        start: int = 0,
-        lengths: Any = None,
-        mask: Any = None,
-        type_ids: Any = None,
-        out: Array | None = None,
-    ) -> Any:
-        """Token rows plus position rows, and what the layer's options make of them."""
-        options = {"start": start, "lengths": lengths, "mask": mask, "type_ids": type_ids, "out": out}
-        return self.call(token_ids, position_ids, **options)[0]
 
 
 def _lists(array: Array | None) -> Any:
@@ -302,6 +256,10 @@ def sort_rows(rows: Array, n_rows: int) -> tuple[Array, Array]:
     return rows.reshape(-1)[order], np.array(order, np.int32)
 
 
+def use_large_pages(array: Array) -> bool:
+    return False
+
+
 def any_nonresident(table: Array, rows: Array) -> bool:
     return False
 
@@ -325,6 +283,7 @@ def embedding_bag(
     bounds: str,
     winners: Array | None,
     packing: Packing | None = None,
+    is_new: bool = False,
 ) -> None:
     flat_ids, dtype = ids.reshape(-1).tolist(), str(out.dtype)
     options: dict[str, Any] = {
@@ -391,8 +350,10 @@ def ngram_rows(mixes: Array, heads: Array) -> Array:
     return np.array(rows, np.int64).reshape(*mixes.shape[:-1], len(heads))
 
 
-def ngram_gather(table: Array, mixes: Array, heads: Array, out: Array) -> None:
-    out[...] = table[ngram_rows(mixes, heads)]
+def ngram_gather(layers: list[tuple[Any, ...]], tokens: Array, starts: Array) -> None:
+    mixes = [ngram_mixes(tokens, starts, layer[2], *layer[0]) for layer in layers]
+    for mixed, (_, heads, _, table, packing, out) in zip(mixes, layers, strict=True):
+        gather(table, ngram_rows(mixed, heads).reshape(out.shape[:-1]), out, "raise", packing)
 
 
 def xla_handlers() -> dict[str, object]:

@@ -5,7 +5,7 @@ are not installed are listed as absent. Importing this loads nothing but NumPy.
 """
 
 from .peers import PEERS
-from .report import as_text, check_plot, listing, write_json, write_plot, wrong_answers
+from .report import as_text, listing, write_json, write_plot, wrong_answers
 from .suite import Plan, run
 from .workloads import USUAL, WORKLOADS
 
@@ -15,7 +15,6 @@ __all__ = [
     "WORKLOADS",
     "Plan",
     "as_text",
-    "check_plot",
     "listing",
     "run",
     "write_json",

@@ -232,6 +232,14 @@ def mapped(quick: bool) -> Iterator[Case]:
             yield Case(label, replace(inputs, path=path, is_cold=is_cold))
 
 
+def shared(quick: bool) -> Iterator[Case]:
+    """A table beyond the caches, and one within them; few ids and many."""
+    for n_rows, width in ((2_000, 16),) if quick else ((1_000_000, 64), (1_000_000, 16), (2_000, 64)):
+        for n_ids in (16, 256) if quick else (1, 256, 8_192):
+            inputs = _inputs((n_ids,), n_rows, width)
+            yield Case(f"V {n_rows:,}, C {width}, {n_ids:,} ids, float32", inputs, calls=max(8_192 // n_ids, 1))
+
+
 LONG_RUN_STEPS = 2_000
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import show_config
-from .._messages import shown
 from .peers import OURS, PEERS, version
 from .suite import COPY, TOLERANCES, CaseResult, Entry, Plan, WorkloadResult, threads_text
 from .workloads import WORKLOADS
@@ -257,22 +256,6 @@ def _all_rows(results: Sequence[WorkloadResult], plan: Plan) -> list[str]:
 
 
 # Files
-
-
-def check_plot(path: str) -> None:
-    """Check, before the run, that a plot can be drawn.
-
-    Raises
-    ------
-    ValueError
-        The plot is not a .png, or matplotlib is not installed.
-    """
-    if not path.endswith(".png"):
-        raise ValueError(f"--plot must name a .png file, got {shown(path)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
 
 
 def write_json(results: Sequence[WorkloadResult], plan: Plan, path: str | os.PathLike[str]) -> None:

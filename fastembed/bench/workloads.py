@@ -247,6 +247,15 @@ _ALL = (
         )
     ),
     Workload("mapped-gather", "rows of a table in a mapped file", cases.mapped, peers.mapped_answer, peers.MAPPED),
+    Workload("shared-gather", "rows of a shared table", cases.shared, peers.mapped_answer, peers.SHARED, False),
+    Workload(
+        "shared-beside",
+        "rows of a shared table, beside a process that trains it",
+        cases.shared,
+        peers.mapped_answer,
+        peers.SHARED_BESIDE,
+        False,
+    ),
     Workload("import", "import after NumPy, in a fresh process", cases.no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",

@@ -1,22 +1,32 @@
-"""The command line: ``python -m fastembed train | sample | neighbors | convert | bench | info``."""
+"""The command line: `python -m fastembed`, and the console script `fastembed`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import warnings
 from collections.abc import Sequence
 
-from . import show
+from . import shared, show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
+from .explore import explore
+from .plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
 
 _COMMANDS = {
-    "sample": show.sample, "neighbors": show.neighbors, "convert": convert, "bench": run_benchmarks, "info": show.info,
-}  # fmt: skip
+    "sample": show.sample,
+    "neighbors": show.neighbors,
+    "convert": convert,
+    "plot": plot,
+    "explore": explore,
+    "shared": shared.shared,
+    "bench": run_benchmarks,
+    "info": show.info,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
+    program = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        import argcomplete
+
+        argcomplete.autocomplete(program)
     try:
-        return parser().parse_args(argv)
+        return program.parse_args(argv)
     except SystemExit as left:  # after an error, or the text of --help or --version
         out.flush()
         raise SystemExit(left.code or _status(out, "fastembed", "")) from None
@@ -47,6 +62,7 @@ def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
     command = f"fastembed {arguments.command}"
+    out.is_quiet = getattr(arguments, "quiet", False)
     try:
         if arguments.command == "train":
             train(arguments, out, signals)

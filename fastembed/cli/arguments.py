@@ -10,6 +10,8 @@ from .. import _version
 from .._messages import shown
 from ..io.vectors.formats import FORMATS, SUFFIXES
 from ..microgpt.training import Options
+from ..plots.source import MAX_ROWS
+from .plot import KINDS
 from .streams import warn
 
 
@@ -39,6 +41,17 @@ def _at_least(minimum: float, kind: type, *, excluded: bool = False) -> Any:
 _LENGTH = _at_least(1, int)
 
 
+def _at_most(maximum: int) -> Any:
+    """An argparse type: a length up to a limit."""
+
+    def parse(text: str) -> Any:
+        if _LENGTH(text) > maximum:
+            raise argparse.ArgumentTypeError(f"must be at most {maximum}, got {shown(text)}")
+        return int(text)
+
+    return parse
+
+
 def parser() -> argparse.ArgumentParser:
     program = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
     program.add_argument("--version", action="version", version=f"fastembed {_version.VERSION}")
@@ -47,19 +60,35 @@ def parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="draw documents from a trained model")
     sample.add_argument("checkpoint", metavar="CHECKPOINT")
+    sample.add_argument("--prompt", default="", metavar="TEXT", help="what each document begins with")
+    sample.add_argument("--json", action="store_true", help="write a JSON list of the documents")
     sample.add_argument("--seed", type=int, help="of the generator (default: go on from where training left it)")
     _add_sampling(sample)
 
     near = commands.add_parser("neighbors", help="tokens with similar rows, by cosine")
     near.add_argument("checkpoint", metavar="CHECKPOINT")
     near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+    near.add_argument("--json", action="store_true", help="write JSON: for each token a list of pairs")
     near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
 
     _add_convert(commands.add_parser("convert", help="vectors from one format to another"))
+    _add_plot(commands.add_parser("plot", help="draw the tables of a file, or losses"))
+    _add_explore(commands.add_parser("explore", help="write a page that shows a table in a browser"))
     _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
     info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
     info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
+    info.add_argument("--summary", action="store_true", help="shapes and numbers of parameters; no tensor is read")
+    info.add_argument("--json", action="store_true", help="write JSON")
+    _add_shared(commands.add_parser("shared", help="the tables in shared memory: list them, or remove what nobody writes"))
     return program
+
+
+def _add_shared(shared: argparse.ArgumentParser) -> None:
+    actions = shared.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="names, sizes, and whether a process writes them")
+    remove = actions.add_parser("remove", help="remove tables; processes that read them keep the last rows")
+    remove.add_argument("names", nargs="*", metavar="NAME", help="names, or paths with a /")
+    remove.add_argument("--all", action="store_true", help="all in shared memory that no process writes")
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
@@ -82,6 +111,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--resume", metavar="CHECKPOINT", help="go on from a checkpoint, with its options and its data")
     train.add_argument("--out", default="model.safetensors", metavar="PATH", help="the checkpoint (default: %(default)s)")
     train.add_argument("--losses", metavar="PATH", help="write the loss of each step taken here, one a line")
+    train.add_argument("--plot", metavar="PATH", help="draw how rows move: a .gif, or a .png, .svg or .pdf with their paths")
+    _add_quiet(train)
     _add_force(train)
     _add_sampling(train)
 
@@ -96,7 +127,12 @@ def _add_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("--encoding", default="utf-8", help="of the names in FROM (default: %(default)s)")
     convert.add_argument("--skip", action="store_true", help="leave out malformed lines and names that are there twice")
     convert.add_argument("--numbers-in-names", action="store_true", help="names of several words may end in a number")
+    _add_quiet(convert)
     _add_force(convert)
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="show nothing but warnings and errors")
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +151,40 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--json", metavar="FILE", help="write all times")
     bench.add_argument("--plot", metavar="FILE.png", help="write a plot; needs matplotlib")
     _add_force(bench)
+
+
+def _add_plot(plot: argparse.ArgumentParser) -> None:
+    plot.add_argument("file", metavar="FILE", help="a safetensors or .npy file; with --kind losses, one of train --losses")
+    plot.add_argument("--out", metavar="PATH", help="a .png, .svg or .pdf (default: FILE's name with .png, here)")
+    plot.add_argument("--kind", choices=KINDS, default="overview", help="what is drawn (default: %(default)s)")
+    plot.add_argument("--losses", metavar="PATH", help="losses to add to the overview, one a line")
+    plot.add_argument("--labels", type=_LENGTH, default=150, metavar="N", help="the most labels (default: %(default)s)")
+    _add_table(plot)
+    plot.add_argument("--dark", action="store_true", help="light on dark")
+    _add_quiet(plot)
+    _add_force(plot)
+
+
+def _add_explore(explore: argparse.ArgumentParser) -> None:
+    explore.add_argument("file", metavar="FILE", help="a safetensors or .npy file")
+    explore.add_argument("--out", metavar="PATH", help="the page (default: FILE's name with .html, here)")
+    explore.add_argument(
+        "--rows",
+        type=_at_most(MAX_ROWS),
+        default=MAX_ROWS,
+        metavar="N",
+        help="the first N rows (default: %(default)s)",
+    )
+    explore.add_argument("--tsv", metavar="PATH", help="write all rows for the TensorBoard projector")
+    explore.add_argument("--metadata", metavar="PATH", help="write their names beside --tsv")
+    _add_table(explore)
+    _add_quiet(explore)
+    _add_force(explore)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", metavar="NAME", help="which tensor (default: the only table, or the one of tokens)")
+    parser.add_argument("--names", metavar="PATH", help="names of the rows, one a line")
 
 
 def _names(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from .. import plots
 from .._messages import first_few, shown
 from .._threads import get_num_threads
 from .outputs import UsageError, output_files
@@ -26,7 +27,7 @@ def run_benchmarks(arguments: argparse.Namespace, out: Output) -> None:
         arguments.quick,
     )
     if arguments.plot is not None:
-        bench.check_plot(arguments.plot)
+        plots.check_path("--plot", arguments.plot, (".png",))
     files = output_files({"--json": arguments.json, "--plot": arguments.plot}, {}, force=arguments.force)
     results = bench.run(plan, report)
     out.say(bench.as_text(results, plan))

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._messages import printable
 from ..io.atomic import temporary_folder
 from ..io.vectors import arrays, formats, writing
 from ..layers.vectors import load_vectors
 from .outputs import OutputFile, UsageError, is_same, output_files
 from .progress import bytes_progress
-from .streams import Output, printable
+from .streams import Output
 
 if TYPE_CHECKING:
     from ..layers.embedding import Embedding

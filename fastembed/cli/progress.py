@@ -8,14 +8,20 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
+from .._messages import printable
 from .streams import report, stderr_may_fail
 
 
-def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[float, None, None]:
-    """Yield the losses, showing progress on stderr.
+def with_progress(
+    losses: Iterable[float], first: int, total: int, note: Callable[[], str], *, quiet: bool = False
+) -> Generator[float, None, None]:
+    """Yield the losses, showing progress on stderr, with a note beside it.
 
     On a terminal, if tqdm is installed, it is a progress bar, else a line every 100 steps.
     """
+    if quiet:
+        yield from losses
+        return
     bar = _bar(total=total, initial=first, unit="step")
     began = time.perf_counter()
     recent: list[float] = []
@@ -24,11 +30,11 @@ def with_progress(losses: Iterable[float], first: int, total: int) -> Generator[
             recent = [*recent[-99:], loss]
             if bar is not None:
                 with stderr_may_fail():
-                    bar.set_postfix(loss=f"{mean(recent):.3f}", refresh=False)
+                    bar.set_postfix_str(f"loss {mean(recent):.3f}  {printable(note())}", refresh=False)
                     bar.update()
             elif step % 100 == 0 or step == total:
                 rate = (step - first) / (time.perf_counter() - began)
-                report(f"step {step:5d} / {total}  loss {mean(recent):.3f}  {rate:.0f} steps/s")
+                report(f"step {step:5d} / {total}  loss {mean(recent):.3f}  {rate:.0f} steps/s  {note()}".rstrip())
             yield loss
     finally:
         if bar is not None:

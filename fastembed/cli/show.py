@@ -4,50 +4,105 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import textwrap
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .. import _runtime
+from .._messages import printable
 from ..io import checkpoint
 from ..microgpt.model import GPT, Tokenizer
 from ..microgpt.training import load_model
-from .streams import Output, printable
+from .progress import bytes_progress
+from .streams import Output
+
+_OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")
 
 
 def sample(arguments: argparse.Namespace, out: Output) -> None:
     model, tokenizer, rng = load_model(arguments.checkpoint)
-    show_samples(model, tokenizer, rng if arguments.seed is None else random.Random(arguments.seed), arguments, out)
+    rng = rng if arguments.seed is None else random.Random(arguments.seed)
+    if not arguments.json:
+        show_samples(model, tokenizer, rng, arguments, out, arguments.prompt)
+        return
+    drawn = [model.sample(tokenizer, rng, arguments.temperature, arguments.prompt) for _ in range(arguments.samples)]
+    out.show(json.dumps(drawn))
 
 
-def show_samples(model: GPT, tokenizer: Tokenizer, rng: random.Random, arguments: argparse.Namespace, out: Output) -> None:
+def show_samples(
+    model: GPT, tokenizer: Tokenizer, rng: random.Random, arguments: argparse.Namespace, out: Output, prompt: str = ""
+) -> None:
     for k in range(arguments.samples):
-        out.show(f"sample {k + 1:2d}: {printable(model.sample(tokenizer, rng, arguments.temperature))}")
+        out.show(f"sample {k + 1:2d}: {printable(model.sample(tokenizer, rng, arguments.temperature, prompt))}")
 
 
 def neighbors(arguments: argparse.Namespace, out: Output) -> None:
     model, tokenizer, _ = load_model(arguments.checkpoint)
     token_ids = range(tokenizer.vocab_size) if arguments.token is None else [tokenizer.id_of(arguments.token)]
+    if arguments.json:
+        out.show(json.dumps({tokenizer.name(i): _neighbors(model, tokenizer, i, arguments.k) for i in token_ids}))
+        return
     for token_id in token_ids:
         show_neighbors(model, tokenizer, token_id, arguments.k, out)
 
 
 def show_neighbors(model: GPT, tokenizer: Tokenizer, token_id: int, k: int, out: Output) -> None:
-    found = model.emb.nearest(token_id, min(k, tokenizer.vocab_size - 1), exclude_queries=True)
-    pairs = zip(found.ids.tolist(), found.scores.tolist(), strict=True)
-    near = "  ".join(f"{printable(tokenizer.name(i))} {cosine:+.2f}" for i, cosine in pairs)
+    pairs = _neighbors(model, tokenizer, token_id, k)
+    near = "  ".join(f"{printable(name)} {cosine:+.2f}" for name, cosine in pairs)
     out.show(f"{printable(tokenizer.name(token_id))}: {near}")
+
+
+def _neighbors(model: GPT, tokenizer: Tokenizer, token_id: int, k: int) -> list[tuple[str, float]]:
+    found = model.emb.nearest(token_id, min(k, tokenizer.vocab_size - 1), exclude_queries=True)
+    return [(tokenizer.name(i), cosine) for i, cosine in zip(found.ids.tolist(), found.scores.tolist(), strict=True)]
 
 
 def info(arguments: argparse.Namespace, out: Output) -> None:
     if arguments.checkpoint is None:
-        out.show(_runtime.runtime_text())
+        out.show(json.dumps(_runtime.show_config()) if arguments.json else _runtime.runtime_text())
         return
-    found, description = checkpoint.statistics(arguments.checkpoint)
+    found: dict[str, Any]
+    if arguments.summary:
+        contents, description = checkpoint.contents(arguments.checkpoint)
+        found = {name: Summary(shape, dtype) for name, (shape, dtype) in sorted(contents.items())}
+    else:
+        with bytes_progress("read") as progress:
+            found, description = checkpoint.statistics(arguments.checkpoint, progress=progress)
+    if arguments.json:
+        tensors = {name: what if isinstance(what, str) else what._asdict() for name, what in found.items()}
+        out.show(json.dumps({"description": description, "tensors": tensors}))
+        return
     about = description if isinstance(description, dict) else {"description": description}
     for key, value in about.items():
         out.show(f"{_plain(key)}: {textwrap.shorten(json.dumps(value), 100, placeholder=' ...')}")
     for name, what in found.items():
         out.show(f"{_plain(name)}: " + str(what).replace("\n", "\n  "))
+    if arguments.summary:
+        out.show(_totals(found))
+
+
+def _totals(found: Mapping[str, Any]) -> str:
+    """How many numbers there are, those of an optimiser apart."""
+    n_all = sum(what.numbers for what in found.values())
+    n_state = sum(what.numbers for name, what in found.items() if name.startswith(_OF_OPTIMIZERS))
+    state = f", and {n_state:,} numbers of an optimiser's state" if n_state else ""
+    return f"{len(found):,} tensors: {n_all - n_state:,} parameters{state}"
+
+
+class Summary(NamedTuple):
+    """A tensor, as its header describes it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"{' x '.join(f'{n:,}' for n in self.shape) or 'one number'} {self.dtype:.20}, {self.numbers:,} numbers"
 
 
 def _plain(name: str) -> str:

@@ -6,20 +6,12 @@ import contextlib
 import io
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
+from .._messages import printable
+
 MAX_LINE = 400  # characters of an error
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formats, surrogates, separators of lines
-_JOINERS = "\u200c\u200d"  # formats that some scripts are written with
-
-
-def printable(text: str) -> str:
-    """The text with every character escaped that could move a terminal's cursor or hide another."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE and c not in _JOINERS else c for c in text
-    )
 
 
 class OutputError(Exception):
@@ -33,10 +25,13 @@ class Output:
     ----------
     error : OSError, ValueError or None
         What the first failed write raised. Nothing is written after it.
+    is_quiet : bool
+        Whether nothing is written at all.
     """
 
     def __init__(self) -> None:
         self.error: OSError | ValueError | None = None
+        self.is_quiet = False
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # escapes what the terminal's encoding lacks
 
@@ -60,7 +55,7 @@ class Output:
         self._write("")
 
     def _write(self, text: str) -> None:
-        if self.error is not None or sys.stdout is None:
+        if self.error is not None or sys.stdout is None or self.is_quiet:
             return
         try:
             sys.stdout.write(text)

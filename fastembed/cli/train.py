@@ -11,6 +11,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+from .. import plots
 from .._messages import shown
 from ..microgpt.training import Options, Run, Saved
 from .outputs import OutputFile, UsageError, output_files
@@ -18,16 +19,18 @@ from .progress import mean, with_progress
 from .show import show_neighbors, show_samples
 from .signals import Signals
 from .streams import Output, warn
+from .watch import Watch, about_documents, sparkline, what_next
 
 
 def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
     """Train, save, and show samples and neighbours if the run is finished."""
     run, files = _prepared(arguments)
     stop_at = _last_step(arguments, run)
-    out.say(f"{len(run.documents)} documents, {run.tokenizer.vocab_size} tokens, {run.model.emb!r}")
+    watch = Watch(run, stop_at, with_film=arguments.plot is not None)
+    out.say(about_documents(run))
     files["--out"].try_out(run.save)  # as large as the one to come: a disk that is full is found now
     with signals.deferred():
-        losses = _take_steps(run, stop_at, arguments.save_every, files, signals)
+        losses = _take_steps(run, stop_at, arguments, files, signals, watch)
         try:
             _save(run, files, losses)
         except OSError as error:
@@ -36,10 +39,15 @@ def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
     signals.outcome = f"at step {run.step} of {run.options.steps}; {place}"
     if signals.received is not None:
         warn(f"fastembed train: {signals}")
+    elif arguments.plot is not None and losses:
+        watch.draw(files["--plot"], losses)
     _show_end(run, losses, files, arguments, out)
     if run.step == run.options.steps and signals.received is None:
         _show_model(run, arguments, out)
+        out.show(what_next(shlex.quote(arguments.out), run))
     out.show(place)
+    if arguments.plot is not None and losses and signals.received is None:
+        out.show(f"picture: {arguments.plot}")
 
 
 def _prepared(arguments: argparse.Namespace) -> tuple[Run, dict[str, OutputFile]]:
@@ -47,8 +55,10 @@ def _prepared(arguments: argparse.Namespace) -> tuple[Run, dict[str, OutputFile]
     given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
     given = {name: value for name, value in given.items() if value is not None}
     saved = None if arguments.resume is None else _matching(Saved(arguments.resume), given)
+    if arguments.plot is not None:
+        plots.check_path("--plot", arguments.plot, (".gif", ".png", ".svg", ".pdf"))
     files = output_files(
-        {"--out": arguments.out, "--losses": arguments.losses},
+        {"--out": arguments.out, "--losses": arguments.losses, "--plot": arguments.plot},
         {"FILE": arguments.file, "the text of --resume": None if saved is None else saved.data},
         force=arguments.force,
         resumed=arguments.resume,
@@ -73,12 +83,17 @@ def _last_step(arguments: argparse.Namespace, run: Run) -> int:
     return stop_at
 
 
-def _take_steps(run: Run, stop_at: int, save_every: int | None, files: dict[str, OutputFile], signals: Signals) -> list[float]:
+def _take_steps(
+    run: Run, stop_at: int, arguments: argparse.Namespace, files: dict[str, OutputFile], signals: Signals, watch: Watch
+) -> list[float]:
     """Take steps until one of them is the last, or a signal has come; the losses."""
     losses: list[float] = []
-    with closing(with_progress(run.train(stop_at), run.step, run.options.steps)) as progress:
+    save_every, steps = arguments.save_every, run.train(stop_at)
+    progress = with_progress(steps, run.step, run.options.steps, lambda: watch.latest, quiet=arguments.quiet)
+    with closing(progress):
         for loss in progress:
             losses.append(loss)
+            watch.after_step()
             if signals.received is not None:
                 break
             if save_every is not None and run.step % save_every == 0 and run.step < stop_at:
@@ -93,9 +108,10 @@ def _save(run: Run, files: dict[str, OutputFile], losses: list[float]) -> None:
     """Write every file that can be written; OSError if one cannot."""
     contents: dict[str, Callable[[Path], object]] = {"--out": run.save, "--losses": partial(_write_losses, losses)}
     failed = []
-    for option, file in files.items():
+    for option, content in contents.items():
         try:
-            file.write(contents[option])
+            if option in files:
+                files[option].write(content)
         except OSError as error:
             failed.append(str(error))
     if failed:
@@ -124,6 +140,7 @@ def _show_end(run: Run, losses: list[float], files: dict[str, OutputFile], argum
             out.say(f"{file.path} was there: the old file is {kept}")
     if losses:
         out.say(f"mean loss: {mean(losses[:10]):.2f} over the first 10 steps, {mean(losses[-100:]):.2f} over the last 100")
+        out.say(f"loss: {sparkline(losses)}")
     if run.step < run.options.steps:
         path = shlex.quote(arguments.out)
         resume = f"python -m fastembed train --resume {path} --out {path}"

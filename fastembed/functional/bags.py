@@ -89,14 +89,17 @@ def output_for(table: Array, bags: Bags, out: Array | None, out_dtype: DTypeLike
     return _checks.output(out, (len(bags.offsets) - 1, table.shape[1]), to, **read)
 
 
-def look_up(table: Array, bags: Bags, result: Array, packing: Packing | None = None) -> None:
-    """Write one row for each bag into ``result``; ``packing`` says that the table is packed."""
+def look_up(table: Array, bags: Bags, result: Array, packing: Packing | None = None, *, is_new: bool = False) -> None:
+    """Write one row for each bag into ``result``; ``packing`` says that the table is packed.
+
+    If ``result`` is new, and so dropped on an error, ids are checked as their rows are summed.
+    """
     ids, padding, bounds = bags.ids, -1 if bags.padding_idx is None else bags.padding_idx, bags.bounds
-    native = table.dtype.newbyteorder("=")
+    native = _checks.native(table.dtype)
     if not (packing or _checks.is_readable_in_place(table, native)):
         table, ids = lookup.compact_table(table, rows_of(bags, len(table)), native)
         bounds, padding = "zero", -1
-    kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None, packing)
+    kernels.embedding_bag(table, ids, bags.offsets, bags.mode, bags.weights, padding, result, bounds, None, packing, is_new)
 
 
 def embedding_bag(
@@ -184,7 +187,7 @@ def embedding_bag(
         lengths=lengths,
     )
     result = output_for(table, bags, out, out_dtype)
-    look_up(table, bags, result)
+    look_up(table, bags, result, is_new=out is None)
     return result if out is None else out
 
 
@@ -212,9 +215,14 @@ def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
 
 def batch_backward(dout: Array, bags: Bags, rows: Array, n_rows: int, by_frequency: bool) -> Batch:
     """The gradient of each row of a sum, mean or sqrtn. ``rows`` is overwritten."""
+    gradients, bag_ids, weights = gradient_of_each(dout, bags, rows)
+    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=bag_ids, factors=weights)
+
+
+def gradient_of_each(dout: Array, bags: Bags, rows: Array) -> tuple[Array, Array, Array | None]:
+    """The gradient of each id's row: those of the bags, the bag of each id, its factor or None."""
     weights = None if bags.weights is None else _checks.rounded(bags.weights.reshape(-1), _FLOAT64)
-    gradients = _gradient_of_sums(dout, bags, rows)
-    return batch_of(rows, n_rows, gradients, by_frequency=by_frequency, sources=_bag_of_each(bags), factors=weights)
+    return _gradient_of_sums(dout, bags, rows), _bag_of_each(bags), weights
 
 
 def weights_backward(dout: Array, table: Array, bags: Bags, rows: Array) -> Array | None:

@@ -111,20 +111,23 @@ class Features(NamedTuple):
     def _by_feature(self, values: Mapping[Any, Any], weights: Any) -> FeatureBatch:
         """From ids by feature, of shape (B,) or (B, n), or pairs of ids and offsets (B + 1,)."""
         if set(values) != set(self.names):
-            raise KeyError(f"values must have the features {list(self.names)}, got {_checks.listed(values)}")
+            raise KeyError(f"values must have the features {_checks.listed(self.names)}, got {_checks.listed(values)}")
         if weights is not None and (not isinstance(weights, Mapping) or set(weights) != set(self.names)):
-            raise KeyError(f"per_sample_weights must have the features {list(self.names)}, as values have")
+            raise KeyError(f"per_sample_weights must have the features {_checks.listed(self.names)}, as values have")
         parts, ends, given = [], [np.zeros(1, np.int64)], []
         n_bags, n_ids = None, 0
         for name, n_rows in zip(self.names, self.n_rows, strict=True):
             rows, own_ends = self._one(name, n_rows, values[name])
             if n_bags not in (None, len(own_ends) - 1):
-                raise ValueError(f"every feature must have as many samples, got {len(own_ends) - 1} of {name} after {n_bags}")
+                n, shown = len(own_ends) - 1, _checks.shown(name, str)
+                raise ValueError(f"every feature must have as many samples, got {n} of {shown} after {n_bags}")
             n_bags = len(own_ends) - 1
             if weights is not None:
                 own = _checks.sample_weights(weights[name], rows.shape, self.dtype, "sum")
                 if own is None:
-                    raise TypeError(f"per_sample_weights must be given for every feature, got None for {name}")
+                    raise TypeError(
+                        f"per_sample_weights must be given for every feature, got None for {_checks.shown(name, str)}"
+                    )
                 given.append(own.reshape(-1))
             parts.append(rows.reshape(-1))
             ends.append(n_ids + own_ends[1:])
@@ -134,6 +137,7 @@ class Features(NamedTuple):
 
     def _one(self, name: str, n_rows: int, given: Any) -> tuple[Array, Array]:
         """The rows of a feature, and where each of its bags begins and the last one ends."""
+        name = _checks.shown(name, str)
         ids, offsets = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         rows = resolve_ids(ids, n_rows, bounds=self.bounds, name=f"{name} id")
         if offsets is not None:
@@ -154,7 +158,8 @@ class Features(NamedTuple):
             return self._of_array(jagged.values(), jagged.offsets(), None, weights)
         missing = [name for name in self.names if name not in keys]
         if missing:
-            raise KeyError(f"the KeyedJaggedTensor must have the features {list(self.names)}, it has {_checks.listed(keys)}")
+            names = _checks.listed(self.names)
+            raise KeyError(f"the KeyedJaggedTensor must have the features {names}, it has {_checks.listed(keys)}")
         ids = _checks.integers("value", jagged.values())
         ends = _checks.feature_offsets(jagged.offsets(), len(ids))
         n_bags, rest = divmod(len(ends) - 1, len(keys))
@@ -174,7 +179,7 @@ class Features(NamedTuple):
     def resolved(self, batch: FeatureBatch) -> FeatureBatch:
         """The batch with the row of each id; an id out of range is named with its feature."""
         rows = [
-            resolve_ids(batch.ids[batch.items(k)], n_rows, bounds=batch.bounds, name=f"{name} id")
+            resolve_ids(batch.ids[batch.items(k)], n_rows, bounds=batch.bounds, name=f"{_checks.shown(name, str)} id")
             for k, (name, n_rows) in enumerate(zip(self.names, self.n_rows, strict=True))
         ]
         return batch._replace(ids=np.concatenate(rows), bounds="zero")

@@ -71,7 +71,7 @@ def readable_rows(table: Array, rows: Array, arithmetic: np.dtype[Any]) -> tuple
 
     These, or a `compact_table`.
     """
-    native = table.dtype.newbyteorder("=")
+    native = _checks.native(table.dtype)
     dtype = native if _checks.arithmetic_dtype(native) == arithmetic else arithmetic
     return (table, rows) if _checks.is_readable_in_place(table, dtype) else compact_table(table, rows, dtype)
 
@@ -156,7 +156,7 @@ def gather(
     bounds = _checks.bounds(bounds)
     table = _checks.table("table", table)
     ids = _checks.id_array("id", ids, len(table), bounds)
-    native = table.dtype.newbyteorder("=")
+    native = _checks.native(table.dtype)
     to = _checks.result_dtype(out_dtype, table.dtype)
     result = _checks.output(out, (*ids.shape, table.shape[1]), to, table=table, ids=ids)
     if not _checks.is_readable_in_place(table, native):
@@ -244,7 +244,7 @@ def checked_gather_add(
     packing: Packing | None = None,
 ) -> Array:
     """`gather_add` for a token table that has been checked; ``packing`` says that it is packed."""
-    bounds, dtype, native = _checks.bounds(bounds), _checks.arithmetic_dtype(to), wte.dtype.newbyteorder("=")
+    bounds, dtype, native = _checks.bounds(bounds), _checks.arithmetic_dtype(to), _checks.native(wte.dtype)
     wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
     token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
     read: dict[str, Any] = {"packed" if packing else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}

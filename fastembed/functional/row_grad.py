@@ -226,17 +226,27 @@ def add_scaled(commit: kernels.Commit, grad: RowGrad, factor: float) -> None:
     commit.add_copy(rows, rows * rows.dtype.type(factor) + rows.dtype.type(0))  # sums are never -0
 
 
-@own_floats()
 def norm_of(gradients: Iterable[Array]) -> float:
     """The Euclidean norm of all elements of all arrays.
 
     Each row's squares are summed in float64, in 16 partial sums; the sums of rows are added
     exactly.
     """
+    return norm_of_sums(sums_of_squares(gradients))
+
+
+@own_floats()
+def sums_of_squares(gradients: Iterable[Array]) -> list[float]:
+    """The sum of the squares of each row of each array."""
     sums: list[float] = []
     for gradient in gradients:
         rows = np.ascontiguousarray(gradient.reshape(-1, gradient.shape[-1]) if gradient.ndim > 1 else gradient.reshape(1, -1))
         sums += kernels.sum_powers(rows, 2.0).tolist()
+    return sums
+
+
+def norm_of_sums(sums: list[float]) -> float:
+    """The norm whose square is the exact sum of these."""
     try:
         return math.sqrt(math.fsum(sums))
     except OverflowError:

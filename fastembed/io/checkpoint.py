@@ -6,16 +6,17 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from .. import _checks
+from .._memory import memory_errors
 from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 from .atomic import replacing, temporary_folder, writable_path
-from .errors import CheckpointError, memory_errors
+from .errors import CheckpointError
 from .formats import foreign_files, safetensors_file
 from .formats.safetensors_file import Tensor
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "check",
+    "contents",
     "load",
     "load_state",
     "replacing",
@@ -109,8 +111,38 @@ def _as_json(description: Any) -> str:
 
 
 @memory_errors()
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
+def contents(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[tuple[int, ...], str]], Any]:
+    """What a safetensors file holds, by its header: no tensor is read.
+
+    Returns
+    -------
+    found : dict of name to (shape, dtype)
+        The dtype as safetensors files name it, such as ``F32``.
+    description : as given to `save`; None for a safetensors file from another program
+
+    Raises
+    ------
+    OSError, CheckpointError
+        As in `load`; changed bytes of tensors are not found.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from fastembed import checkpoint
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint.save(f"{folder}/c", {"weight": np.zeros((3, 2))}, "first")
+    ...     checkpoint.contents(f"{folder}/c")
+    ({'weight': ((3, 2), 'F64')}, 'first')
+    """
+    with _open_file(path, is_read=False) as (_, tensors, description):
+        return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}, description
+
+
+@memory_errors()
+def load(path: str | os.PathLike[str], *, only: Collection[str] | None = None) -> tuple[dict[str, Array], Any]:
     """Read a checkpoint that `save` wrote, or a safetensors file from another program.
+
+    ``only`` has the names of the tensors that are wanted, if not all are.
 
     Tensors of float8 and bfloat16 become arrays of ml_dtypes. Tensors of a dtype that NumPy and
     ml_dtypes lack (FP4 and FP6, of which several elements share a byte) are left out, with a
@@ -132,7 +164,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
         The file has tensors of bfloat16 or float8, and ml_dtypes is not installed.
     """
     with _open_file(path) as (file, tensors, description):
-        dtypes = {name: tensor.numpy_dtype() for name, tensor in tensors.items()}
+        wanted = {name: tensor for name, tensor in tensors.items() if only is None or name in only}
+        dtypes = {name: tensor.numpy_dtype() for name, tensor in wanted.items()}
         loaded = {name: safetensors_file.read_rows(file, name, tensors[name], to) for name, to in dtypes.items() if to}
     unknown = [f"{name:.50} ({tensors[name].dtype:.20})" for name, to in dtypes.items() if not to]
     if unknown:
@@ -216,8 +249,11 @@ def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, dict[str, Tensor], Any]]:
-    """A safetensors file, open, its tensors and its description; errors become those of `load`."""
+def _open_file(path: str | os.PathLike[str], is_read: bool = True) -> Iterator[tuple[BinaryIO, dict[str, Tensor], Any]]:
+    """A safetensors file, open, its tensors and its description; errors become those of `load`.
+
+    What is read of a file is compared with its checksum before.
+    """
     name = os.fspath(path)  # refuses integers, which open() takes for descriptors
     if os.path.exists(name) and not os.path.isfile(name):  # to open a pipe might wait for ever
         raise OSError(f"{path!r} is not a regular file{', but a directory' if os.path.isdir(name) else ''}")
@@ -226,7 +262,8 @@ def _open_file(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, dict[st
         file.seek(0)
         try:
             header = safetensors_file.read_header(file, os.fstat(file.fileno()).st_size)
-            safetensors_file.check_checksum(file, header)
+            if is_read:
+                safetensors_file.check_checksum(file, header)
             description = _description(header)
             yield file, header.tensors, description
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -243,8 +280,12 @@ def _description(header: safetensors_file.Header) -> Any:
 
 
 @memory_errors()
-def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics | str], Any]:
+def statistics(
+    path: str | os.PathLike[str], *, progress: Callable[[int, int], object] = lambda n_done, n_all: None
+) -> tuple[dict[str, TableStatistics | str], Any]:
     """The contents of a safetensors file, read in blocks of rows: it may be larger than memory.
+
+    ``progress`` is called with the bytes of tables that are done, and with all of them.
 
     Returns
     -------
@@ -269,8 +310,14 @@ def statistics(path: str | os.PathLike[str]) -> tuple[dict[str, TableStatistics 
         found: dict[str, TableStatistics | str] = {}
         for name in tensors.keys() - {name + LOOKUPS for name in counted} - tables.keys():
             found[name] = f"shape {tensors[name].shape}, {tensors[name].dtype:.20}"
+        done, n_all = [0], sum(tensors[name].size for name in tables)
+
+        def add(n_bytes: int) -> None:
+            done[0] += n_bytes
+            progress(done[0], n_all)
+
         for name, dtype in tables.items():
-            found[name] = _statistics_of(file, name, tensors[name], dtype, counted.get(name))
+            found[name] = _statistics_of(file, name, tensors[name], dtype, counted.get(name), add)
     return {name: found[name] for name in sorted(found)}, description
 
 
@@ -284,16 +331,20 @@ def _table_dtype(tensor: Tensor) -> np.dtype[Any] | None:
         return None
 
 
-def _statistics_of(file: BinaryIO, name: str, table: Tensor, dtype: np.dtype[Any], lookups: Tensor | None) -> TableStatistics:
+def _statistics_of(
+    file: BinaryIO, name: str, table: Tensor, dtype: np.dtype[Any], lookups: Tensor | None, on_bytes: Callable[[int], object]
+) -> TableStatistics:
     counts = None
     if lookups is not None:
         numbers = safetensors_file.read_rows(file, name + LOOKUPS, lookups, np.dtype("<i8"))
         counts = _checks.counts(f"{name:.80}{LOOKUPS}", numbers, table.shape[0])
 
     def read(rows: slice) -> Array:
-        return safetensors_file.read_rows(file, name, table, dtype, rows.start, rows.stop)
+        block = safetensors_file.read_rows(file, name, table, dtype, rows.start, rows.stop)
+        on_bytes(block.nbytes)
+        return block
 
-    return block_statistics(table.shape, dtype.newbyteorder("="), read, counts)
+    return block_statistics(table.shape, _checks.native(dtype), read, counts)
 
 
 def check(path: str, tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> None:

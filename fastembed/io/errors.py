@@ -1,9 +1,8 @@
-"""What readers of files raise: CheckpointError, and MemoryErrors that Python or NumPy lost."""
+"""What readers of files raise: CheckpointError; regular files, tensors by name."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,27 +10,9 @@ from .._messages import first_few, shown
 
 T = TypeVar("T")
 
-# Of a TypeError where a path cannot be looked at, and of a RuntimeError where a file has no lock.
-_WITHOUT_MEMORY = (f"not {type(Path()).__name__}", "can't allocate")
-
 
 class CheckpointError(ValueError):
     """A file is not a checkpoint, is damaged, or has unexpected names, shapes or dtypes."""
-
-
-@contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
-    """Raise MemoryError where Python or NumPy raise something else for want of memory.
-
-    Python's calls of files say then that a Path is no path, or that a lock cannot be allocated; and
-    a function of NumPy may fail without an exception, which is a SystemError.
-    """
-    try:
-        yield
-    except (TypeError, RuntimeError, SystemError) as error:
-        if isinstance(error, SystemError) or any(text in str(error) for text in _WITHOUT_MEMORY):
-            raise MemoryError(f"no memory: {error}") from error
-        raise
 
 
 def need_regular_file(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .. import _checks
+from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import bags as bag_ops
 from ..functional import lookup
@@ -176,9 +177,10 @@ class EmbeddingBag(OneTable):
         *,
         lengths: ArrayLike | None = None,
         out: Array | None = None,
+        out_dtype: DTypeLike | None = None,
     ) -> Array:
         """One row for each bag, shape (B, D). See `fastembed.embedding_bag`."""
-        return self.call(ids, offsets, per_sample_weights, lengths=lengths, out=out)[0]
+        return self.call(ids, offsets, per_sample_weights, lengths=lengths, out=out, out_dtype=out_dtype)[0]
 
     def call(
         self,
@@ -188,14 +190,15 @@ class EmbeddingBag(OneTable):
         *,
         lengths: ArrayLike | None = None,
         out: Array | None = None,
+        out_dtype: DTypeLike | None = None,
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight = self.tables["weight"]
         bags = self._bags(ids, offsets, per_sample_weights, lengths)
-        result = bag_ops.output_for(weight, bags, out)
+        result = bag_ops.output_for(weight, bags, out, out_dtype)
         self.storage.prefetch(bags.ids, self._bounds)
         if self._only_reads:
-            bag_ops.look_up(weight, bags, result)
+            bag_ops.look_up(weight, bags, result, is_new=out is None)
         else:
             all_rows = lookup.resolve_ids(bags.ids, len(weight), bounds=self._bounds)
             rows = bag_ops.rows_of(bags._replace(ids=all_rows), len(weight))
@@ -235,22 +238,23 @@ class EmbeddingBag(OneTable):
         rows = bag_ops.rows_of(bags, self.num_embeddings)
         gradients = _checks.rows("dout", dout, (len(bags.offsets) - 1, self.embedding_dim), self._arithmetic)
         with self.lock:
-            dweights = None
+            dweights, commit = None, kernels.Commit()
             if self._mode == "max" or bags.weights is not None:
                 with self.up_to_date({"weight": rows}):
                     table, table_rows = self._table_seen_by(rows)
                     dweights = bag_ops.weights_backward(gradients, table, bags, table_rows)
+            commit.set_attribute(self, "per_sample_weights_grad", dweights)
             if self._mode != "max":
                 batch = bag_ops.batch_backward(gradients, bags, rows, self.num_embeddings, self._scale_grad_by_freq)
-                self._accumulate_or_step({"weight": batch}, optimizer)
+                self._accumulate_or_step({"weight": batch}, optimizer, commit)
             elif optimizer is None:
                 grad = bag_ops.max_backward(self._grads["weight"], gradients, table, bags, table_rows, rows)
-                self._grads = {"weight": grad}
+                commit.set_attribute(self, "_grads", {"weight": grad})
+                commit.run()
             else:
                 zeros = RowGrad.zeros((self.num_embeddings, self.embedding_dim), self._arithmetic)
                 grad = bag_ops.max_backward(zeros, gradients, table, bags, table_rows, rows)
-                self._accumulate_or_step({"weight": plain_batch(grad.ids, grad.rows)}, optimizer)
-            self.per_sample_weights_grad = dweights
+                self._accumulate_or_step({"weight": plain_batch(grad.ids, grad.rows)}, optimizer, commit)
 
     def __repr__(self) -> str:
         options = self._options_repr() + (", include_last_offset=True" if self._include_last_offset else "")

@@ -11,6 +11,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .._memory import memory_errors
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
@@ -93,6 +94,7 @@ class Layer(Searched):
             self._add_loaded(commit, counts)
             commit.run()
             self._choose_path()
+            self.storage.end_write()
         return left_out
 
     def _to_load(self, known: Mapping[str, Any], prefix: str = "") -> list[tuple[Array, Array]]:
@@ -104,9 +106,13 @@ class Layer(Searched):
     def _add_loaded(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
         """Let a commit that copies into the tables (nothing is pending) set the counts."""
         if counts:
-            commit.set_attribute(self._counter, "counts", self._counter.started(self.tables, counts))
-            self._fast_path = False
+            self._add_counts(commit, self._counter.started(self.tables, counts))
         self.storage.begin_write(None)
+
+    def _add_counts(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
+        """Let a commit set the counts of look-ups; `_choose_path` comes after it."""
+        commit.set_attribute(self._counter, "counts", counts)
+        commit.set_attribute(self, "_fast_path", False)
 
     def flush(self) -> None:
         """Apply the pending updates of all rows.
@@ -119,6 +125,7 @@ class Layer(Searched):
 
     # ---- size and names ----
 
+    @memory_errors()
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         """Give a table ``n`` rows. Rows that remain keep their values and their optimiser state.
 
@@ -171,13 +178,17 @@ class Layer(Searched):
         commit.set_attribute(self, "_vocabulary", vocabulary)
         commit.set_attribute(self, "_last_ids", None)
         new, states = self.storage.resized(commit, old, n, None if new_rows is None else added)
-        tables = self.tables | {name: new}
-        commit.set_attribute(self, "tables", tables)
-        commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
+        self._add_tables(commit, self.tables | {name: new})
         for optimizer in self.optimizers:
             optimizer.add_resized(commit, self, name, n, states)
         commit.run()
+        self.storage.end_write()
         self.storage.flush()
+
+    def _add_tables(self, commit: kernels.Commit, tables: dict[str, Array]) -> None:
+        """Let a commit put other arrays in the place of the tables."""
+        commit.set_attribute(self, "tables", tables)
+        commit.set_attribute(self, "_held", kernels.hold(*self._fast_tables(tables)))
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -193,6 +204,7 @@ class Layer(Searched):
                 raise ValueError(f"vocabulary must have a name for each of the {n_rows} rows, got {len(made)}")
             self._vocabulary = made
 
+    @memory_errors()
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
         """Add named rows at the end of the first table; other rows keep values and optimiser state.
 
@@ -316,10 +328,9 @@ class Layer(Searched):
         """
         is_on = _checks.flag("on", on)
         with self.lock:
-            if is_on:
-                self._counter.counts = self._counter.started(self.tables)
-            else:
-                self._counter.counts = {}
+            commit = kernels.Commit()
+            self._add_counts(commit, self._counter.started(self.tables) if is_on else {})
+            commit.run()
             self._choose_path()
         return self
 

@@ -107,7 +107,7 @@ class Differentiable(Remembering, Trainable):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The tables' dtype, in native byte order."""
-        return self._first_table().dtype.newbyteorder("=")
+        return _checks.native(self._first_table().dtype)
 
     @property
     def _arithmetic(self) -> np.dtype[Any]:
@@ -186,13 +186,25 @@ class Differentiable(Remembering, Trainable):
         }
         self._accumulate_or_step(batches, optimizer)
 
-    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
-        """Add batches to the gradients, or let an optimiser step; an error changes nothing."""
+    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any, commit: kernels.Commit | None = None) -> None:
+        """Add batches to the gradients, or let an optimiser step; an error changes nothing.
+
+        What a commit has already is written together with that.
+        """
+        self._check_can_step(optimizer)
+        commit = kernels.Commit() if commit is None else commit
         if optimizer is None:
-            self._grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
+            grads = self._grads | {name: self._grads[name].accumulate(batch) for name, batch in batches.items()}
+            commit.set_attribute(self, "_grads", grads)
+            commit.run()
+        else:
+            optimizer.train(self, batches, commit)
+
+    def _check_can_step(self, optimizer: Any) -> None:
+        """TypeError or RuntimeError if a backward cannot let this take a step; None accumulates."""
+        if optimizer is None:
             return
         if not callable(getattr(optimizer, "train", None)):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
         if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
-        optimizer.train(self, batches)

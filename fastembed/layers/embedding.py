@@ -106,11 +106,12 @@ class Embedding(OneTable, kernels.SingleLookup):
     def _fast_tables(self, tables: dict[str, Array]) -> tuple[Array, ...]:
         return (tables["weight"],)
 
-    def call(self, ids: ArrayLike, *, out: Array | None = None) -> tuple[Array, CallHandle]:
+    def call(self, ids: ArrayLike, *, out: Array | None = None, out_dtype: DTypeLike | None = None) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call for `backward`.
 
         A handle names one of several calls whose gradients are still to come. It keeps a reference
-        to the arguments of the call, in evaluation mode too.
+        to the arguments of the call, in evaluation mode too. ``out`` and ``out_dtype`` are those of
+        `fastembed.gather`.
 
         Examples
         --------
@@ -122,18 +123,19 @@ class Embedding(OneTable, kernels.SingleLookup):
         >>> layer.grads()["weight"].ids
         array([3])
         """
-        return self._look_up(ids, out), self._handle(ids)
+        return self._look_up(ids, out, out_dtype), self._handle(ids)
 
-    def _look_up(self, ids: ArrayLike, out: Array | None) -> Array:
+    def _look_up(self, ids: ArrayLike, out: Array | None, out_dtype: DTypeLike | None) -> Array:
         weight = self.tables["weight"]
         if self._only_reads:
             self.storage.prefetch(ids, self._bounds)
-            return lookup.gather(weight, ids, out=out, bounds=self._bounds)
+            return lookup.gather(weight, ids, out=out, bounds=self._bounds, out_dtype=out_dtype)
         rows = lookup.resolve_ids(ids, len(weight), bounds=self._bounds)
         self.storage.prefetch(rows)
-        result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=weight, ids=ids)
+        to = _checks.result_dtype(out_dtype, weight.dtype)
+        result = _checks.output(out, (*rows.shape, self.embedding_dim), to, table=weight, ids=ids)
         with self.up_to_date({"weight": rows}):
-            lookup.gather(weight, rows, out=result, bounds=self._bounds)
+            lookup.gather(weight, rows, out=result, bounds=self._bounds, out_dtype=to)
             put_rescaled(result, rows, *self._apply_max_norm(rows))
             self._counter.add({"weight": rows})
         return result if out is None else out

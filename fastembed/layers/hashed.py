@@ -199,14 +199,15 @@ class HashEmbedding(OneTable):
         kernels.dropout(mask, self.dropout, self.dropout_seed, number)
         return mask
 
-    def __call__(self, ids: Any, *, out: Array | None = None) -> Array:
+    def __call__(self, ids: Any, *, out: Array | None = None, out_dtype: DTypeLike | None = None) -> Array:
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
-        return self.call(ids, out=out)[0]
+        return self.call(ids, out=out, out_dtype=out_dtype)[0]
 
-    def call(self, ids: Any, *, out: Array | None = None) -> tuple[Array, CallHandle]:
+    def call(self, ids: Any, *, out: Array | None = None, out_dtype: DTypeLike | None = None) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight, rows = self.tables["weight"], self.rows_of(ids)
-        result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), self.dtype, table=weight, ids=ids)
+        to = _checks.result_dtype(out_dtype, self.dtype)
+        result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), to, table=weight, ids=ids)
         with lookup.matrix_buffer(result) as sums, own_floats():
             with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)

@@ -5,7 +5,7 @@ V: rows of the table; D: columns; T: tokens of a sequence; W: rows of a token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -16,16 +16,19 @@ from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.batch import batch_of
 from ..functional.ngram.hash import NgramHash
+from ..functional.ngram.sequences import sequences_of
+from ..tables.packed import PackedRows
 from ..tables.storage import Storage
 from .one_table import OneTable
 
 if TYPE_CHECKING:
+    from .._kernels.packing import Packing
     from .._typing import Array, ArrayLike, DTypeLike, Rng
     from ..tables.vocabulary import Vocabulary
     from .differentiable import CallHandle
 
 
-class PackedTable(Protocol):
+class RowTable(Protocol):
     """A table that gives rows as floats, such as `fastembed.QuantizedEmbedding`."""
 
     @property
@@ -160,19 +163,18 @@ class NgramEmbedding(OneTable):
         out: Array | None = None,
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
-        weight = self.tables["weight"]
-        mixes = self._hash.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
-        shape = *mixes.shape[:-1], self._hash.width, self.embedding_dim
-        result, by_row = _output(out, shape, self.dtype, table=weight, ids=ids, history=history)
-        if self._fast_path and _checks.is_readable_in_place(weight, self.dtype):
-            kernels.ngram_gather(weight, mixes, self._hash.heads, by_row)
-        else:
-            self._look_up_rows(mixes, by_row)
-        return result if out is None else out, self._handle(ids, history, lengths, cu_seqlens)
+        (result,) = look_up([self], ids, history, lengths, cu_seqlens, [out])
+        return result, self._handle(ids, history, lengths, cu_seqlens)
 
-    def _look_up_rows(self, mixes: Array, by_row: Array) -> None:
-        """A look-up by numbers of rows, which pending updates, counts and prefetches need."""
-        rows = kernels.ngram_rows(mixes, self._hash.heads)
+    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
+        return _checks.output(out, shape, self.dtype, table=self.tables["weight"], **read)
+
+    def _table_in_place(self) -> tuple[Array, Packing | None] | None:
+        """The table, for kernels; None where pending updates, counts or a mapped file need rows."""
+        weight = self.tables["weight"]
+        return (weight, None) if self._fast_path and _checks.is_readable_in_place(weight, self.dtype) else None
+
+    def _look_up_rows(self, rows: Array, by_row: Array) -> None:
         self.storage.prefetch(rows)
         with self.up_to_date({"weight": rows}):
             lookup.gather(self.tables["weight"], rows, out=by_row)
@@ -208,9 +210,28 @@ class NgramEmbedding(OneTable):
 
     @staticmethod
     def look_up_layers(
-        layers: Iterable[NgramEmbedding | PackedNgramEmbedding], ids: ArrayLike, history: ArrayLike | None = None, **options: Any
+        layers: Iterable[NgramEmbedding | PackedNgramEmbedding],
+        ids: ArrayLike,
+        history: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        cu_seqlens: ArrayLike | None = None,
+        outs: Iterable[Array | None] | None = None,
     ) -> list[Array]:
-        """What each of several layers returns for the same tokens; ``options`` as in a call.
+        """What each of several layers returns for the same tokens, in one call.
+
+        Parameters
+        ----------
+        layers : iterable of NgramEmbedding and PackedNgramEmbedding
+        ids, history, lengths, cu_seqlens
+            As in a call of one layer.
+        outs : iterable of ndarray or None, optional
+            The array for the result of each layer.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            As in a call of one layer. Nothing is written.
 
         Examples
         --------
@@ -220,7 +241,17 @@ class NgramEmbedding(OneTable):
         >>> [x.shape for x in fe.NgramEmbedding.look_up_layers(layers, [1, 2, 3])]
         [(3, 8), (3, 8)]
         """
-        return [layer(ids, history, **options) for layer in layers]
+        every = list(layers)
+        for layer in every:
+            if not isinstance(layer, NgramEmbedding | PackedNgramEmbedding):
+                raise TypeError(f"layers must be NgramEmbedding or PackedNgramEmbedding, got {_checks.shown(layer)}")
+        given = [None] * len(every) if outs is None else list(outs)
+        if len(given) != len(every):
+            raise ValueError(f"outs must be {len(every)} arrays, one for each layer, got {len(given)}")
+        results = look_up(every, ids, history, lengths, cu_seqlens, given)
+        for layer in every:
+            layer._handle(ids, history, lengths, cu_seqlens)
+        return results
 
     def _resize(self, name: str, n: int, new_rows: ArrayLike | None, vocabulary: Vocabulary | None) -> None:
         """Unsupported below the rows of the hash; a table may have more."""
@@ -238,8 +269,10 @@ class PackedNgramEmbedding:
     Parameters
     ----------
     hash : NgramHash
-    table : QuantizedEmbedding, or another layer that returns rows of float32 for ids
-        At least ``hash.n_rows`` rows.
+    table : PackedTable, QuantizedEmbedding, DiskTable, or another layer that returns rows for ids
+        At least ``hash.n_rows`` rows, of float32 unless its ``dtype`` says otherwise. Rows of the
+        first two are decoded while the rows of further tokens are computed; of others the numbers
+        of rows are computed first.
 
     Examples
     --------
@@ -250,11 +283,16 @@ class PackedNgramEmbedding:
     (1, 3, 8)
     """
 
-    def __init__(self, hash: NgramHash, table: PackedTable) -> None:
+    def __init__(self, hash: NgramHash, table: RowTable) -> None:
         for name in ("num_embeddings", "embedding_dim", "__call__"):
             if not hasattr(table, name):
                 raise TypeError(f"table must be a layer that returns rows for ids, got {_checks.shown(table)}, without {name}")
         self.hash, self.table = _checked_hash(hash, table.num_embeddings), table
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the number of elements of a row."""
+        return self.table.embedding_dim
 
     def __call__(
         self,
@@ -265,18 +303,98 @@ class PackedNgramEmbedding:
         cu_seqlens: ArrayLike | None = None,
         out: Array | None = None,
     ) -> Array:
-        """The rows of each token side by side, float32 of shape (..., T, W D)."""
-        mixes = self.hash.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
-        shape = *mixes.shape[:-1], self.hash.width, self.table.embedding_dim
-        result, by_row = _output(out, shape, np.dtype(np.float32), ids=ids, history=history)
-        self.table(kernels.ngram_rows(mixes, self.hash.heads), out=by_row)
-        return result if out is None else out
+        """The rows of each token side by side, shape (..., T, W D).
+
+        Parameters
+        ----------
+        ids, history, lengths, cu_seqlens
+            As in a call of `NgramHash`.
+        out : ndarray of shape (..., T, W D), optional
+            The array for the result, of the dtype of the table's results. With a `PackedTable` or a
+            `QuantizedEmbedding` also of float16 or bfloat16, to which rows are then rounded.
+
+        Returns
+        -------
+        ndarray
+            ``out`` if it was given, else an array of the dtype of the table's results.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            As in a call of `NgramEmbedding`. Nothing is written.
+        """
+        return look_up([self], ids, history, lengths, cu_seqlens, [out])[0]
+
+    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
+        if isinstance(self.table, PackedRows):
+            return self.table.output(out, shape, **read)
+        return _checks.output(out, shape, np.dtype(getattr(self.table, "dtype", np.float32)), **read)
+
+    def _table_in_place(self) -> tuple[Array, Packing | None] | None:
+        return self.table.rows_in_place if isinstance(self.table, PackedRows) else None
+
+    def _look_up_rows(self, rows: Array, by_row: Array) -> None:
+        self.table(rows, out=by_row)
+
+    def _handle(self, *arguments: Any) -> None:
+        """Nothing is kept of a call: there is no backward."""
+
+    def prefetch(
+        self,
+        ids: ArrayLike,
+        history: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        cu_seqlens: ArrayLike | None = None,
+    ) -> None:
+        """Begin to read the rows of tokens, and return at once: see `fastembed.DiskTable.prefetch`.
+
+        Parameters
+        ----------
+        ids, history, lengths, cu_seqlens
+            As in a call.
+
+        Raises
+        ------
+        TypeError
+            The table is in memory, and nothing can be read ahead.
+        IndexError, ValueError
+            As in a call.
+        """
+        if not hasattr(self.table, "prefetch"):
+            raise TypeError(f"table must be a DiskTable for rows to be read ahead, got {_checks.shown(self.table)}")
+        self.table.prefetch(self.hash(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens))
 
     def __repr__(self) -> str:
         return f"PackedNgramEmbedding({self.hash!r}, {self.table!r})"
 
 
-def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], **read: Any) -> tuple[Array, Array]:
-    """The array for a result, rows of a token side by side; and its view of ``shape``, by rows."""
-    result = _checks.output(out, (*shape[:-2], shape[-2] * shape[-1]), dtype, **read)
-    return result, result.reshape(shape)
+def look_up(
+    layers: Sequence[NgramEmbedding | PackedNgramEmbedding],
+    ids: ArrayLike,
+    history: ArrayLike | None,
+    lengths: ArrayLike | None,
+    cu_seqlens: ArrayLike | None,
+    outs: Sequence[Array | None],
+) -> list[Array]:
+    """The result of each layer. All arguments and tokens are checked before one is written."""
+    if not layers:
+        return []
+    sequences = sequences_of(ids, layers[0].hash.n_tokens, lengths, cu_seqlens)
+    results: list[Array] = []
+    in_place, by_number = [], []
+    for layer, out in zip(layers, outs, strict=True):
+        hash, n_cols = layer.hash, layer.embedding_dim
+        before = sequences.history(history, hash.n, hash.n_tokens)
+        others = {f"the result of layer {k}": result for k, result in enumerate(results)}
+        results.append(layer._output(out, (*sequences.tokens.shape, hash.width * n_cols), ids=ids, history=history, **others))
+        by_row = results[-1].reshape(*sequences.tokens.shape, hash.width, n_cols)
+        table = layer._table_in_place()
+        if table is None:
+            by_number.append((layer, hash.rows_of(sequences, before), by_row))
+        else:
+            in_place.append((hash.arguments, hash.heads, before, *table, by_row))
+    kernels.ngram_gather(in_place, sequences.tokens, sequences.starts)
+    for layer, rows, by_row in by_number:
+        layer._look_up_rows(rows, by_row)
+    return results

@@ -20,12 +20,13 @@ from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
 from ..tables.storage import Storage
 from .base import Layer
+from .shareable import Shareable
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike, Rng
 
 
-class OneTable(Layer):
+class OneTable(Shareable):
     """A layer with one table, ``weight``, and PyTorch's options for its rows."""
 
     _options: ClassVar[tuple[str, ...]] = (
@@ -352,6 +353,7 @@ class OneTable(Layer):
         rows_above, values = self._rows_above_max_norm(rows)
         if self._max_norm_in_place and len(rows_above):
             self._write_rows(rows_above, values)
+            values = self.tables["weight"][rows_above]  # as they were rounded
         return rows_above, values
 
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:

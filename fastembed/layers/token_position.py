@@ -129,7 +129,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         first = _checks.table("wte", wte)
         others = {"wpe": _checks.table("wpe", wpe)} | ({} if wtype is None else {"wtype": _checks.table("wtype", wtype)})
         for name, table in others.items():
-            if first.dtype.newbyteorder("=") != table.dtype.newbyteorder("="):
+            if _checks.native(first.dtype) != _checks.native(table.dtype):
                 raise TypeError(f"{name} must have the dtype of wte, {first.dtype}, got {table.dtype}")
             if first.shape[1] != table.shape[1]:
                 raise ValueError(f"{name} must have shape (rows, {first.shape[1]}), got {table.shape}")
@@ -148,7 +148,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         dtype: DTypeLike | None = None,
         **options: Any,
     ) -> Self:
-        """A layer with the tables of a checkpoint, such as GPT-2's ``model.safetensors``.
+        """A layer with the tables of a checkpoint, such as GPT-2's; or a CheckpointError.
 
         Parameters
         ----------
@@ -162,11 +162,6 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
             By default that of the file.
         **options
             As in `from_arrays`.
-
-        Raises
-        ------
-        OSError, CheckpointError
-            The file cannot be read, or holds no such tables.
 
         Examples
         --------
@@ -262,15 +257,17 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         mask: ArrayLike | None = None,
         type_ids: ArrayLike | None = None,
         out: Array | None = None,
+        out_dtype: DTypeLike | None = None,
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         call = Call(start, lengths, mask, type_ids, self._n_calls + 1 if self.training and self.dropout else 0)
         if not self._changes_result() and lengths is None and mask is None and type_ids is None:
-            result = self._look_up(token_ids, position_ids, start, out)
+            result = self._look_up(token_ids, position_ids, start, out, out_dtype)
         else:
             rows = self._rows(token_ids, position_ids, call)
             given = {"token_ids": token_ids, "position_ids": position_ids, "lengths": lengths, "mask": mask, "type_ids": type_ids}
-            result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
+            to = _checks.result_dtype(out_dtype, self.dtype)
+            result = _checks.output(out, (*rows["wte"].shape, self.n_embd), to, **self.tables, **given)
             with lookup.matrix_buffer(result) as x:
                 with self.up_to_date(rows):
                     self._sum(rows, x)
@@ -280,16 +277,19 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         self._n_calls += self.training
         return result, self._handle(token_ids, position_ids, call)
 
-    def _look_up(self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None) -> Array:
+    def _look_up(
+        self, token_ids: ArrayLike, position_ids: ArrayLike | None, start: int, out: Array | None, out_dtype: DTypeLike | None
+    ) -> Array:
         wte, wpe, bounds = self.tables["wte"], self.tables["wpe"], self._bounds
         if self._only_reads:
-            return lookup.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out, bounds=bounds)
+            return lookup.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out, bounds=bounds, out_dtype=out_dtype)
         resolved = lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
         rows = dict(zip(("wte", "wpe"), resolved, strict=True))
         given = {"token_ids": token_ids, "position_ids": position_ids}
-        result = _checks.output(out, (*rows["wte"].shape, self.n_embd), self.dtype, **self.tables, **given)
+        to = _checks.result_dtype(out_dtype, self.dtype)
+        result = _checks.output(out, (*rows["wte"].shape, self.n_embd), to, **self.tables, **given)
         with self.up_to_date(rows):
-            lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result, bounds=bounds)
+            lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result, bounds=bounds, out_dtype=to)
             self._counter.add(rows)
         return result if out is None else out
 

@@ -88,6 +88,16 @@ class Tokenizer:
         characters = document if n is None else document[: max(n - 1, 0)]
         return [self.bos, *(self._ids[c] for c in characters), self.bos][:n]
 
+    def prompt(self, text: str, block_size: int) -> list[int]:
+        """The ids of characters that a sample begins with; a ValueError names what is wrong."""
+        for position, c in enumerate(text):
+            if c not in self._ids:
+                known = _checks.first_few([*map(repr, self.characters)])
+                raise ValueError(f"character {c!r} at position {position} of prompt is not one of {known}")
+        if len(text) >= block_size:
+            raise ValueError(f"prompt must have fewer characters than the {block_size} positions, got {len(text)}")
+        return [self._ids[c] for c in text]
+
     def name(self, token_id: int) -> str:
         """The token as text: its character, or BOS_NAME."""
         return BOS_NAME if token_id == self.bos else self.characters[token_id]
@@ -263,22 +273,25 @@ class GPT:
             dh += dprojected @ weight.data
         return dy + rmsnorm_backward(dh, x, h_scale)
 
-    def sample(self, tokenizer: Tokenizer, rng: random.Random, temperature: float = 0.5) -> str:
+    def sample(self, tokenizer: Tokenizer, rng: random.Random, temperature: float = 0.5, prompt: str = "") -> str:
         """One document: characters drawn with ``rng.choices`` until BOS, or block_size of them.
 
-        A temperature of 0, or so near to it that the dtype cannot divide by it, gives the token
-        with the highest score each time.
+        It begins with the prompt, which has fewer characters than block_size. A temperature of 0,
+        or so near to it that the dtype cannot divide by it, gives the token with the highest score
+        each time.
 
         Raises
         ------
         ValueError
-            The temperature is negative or not finite, or a score is not finite.
+            The temperature is negative or not finite, the prompt is too long or has an unknown
+            character, or a score is not finite.
         """
+        given = tokenizer.prompt(prompt, self.emb.block_size)
         temperature = _checks.number("temperature", temperature, 0.0, sys.float_info.max)
         was_training = self.emb.training
         try:
             self.emb.eval()
-            tokens = [tokenizer.bos]
+            tokens = [tokenizer.bos, *given]
             while len(tokens) <= self.emb.block_size:
                 weights = self._next_probabilities(tokens, temperature)
                 token = rng.choices(range(tokenizer.vocab_size), weights=weights.tolist())[0]

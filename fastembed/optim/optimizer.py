@@ -92,6 +92,11 @@ class Optimizer(Stateful):
 
     # ---- tables with their state ----
 
+    @property
+    def rounds_at_random(self) -> bool:
+        """Whether rows of half precision are rounded at random."""
+        return self._seed is not None
+
     def _tables_of(self, k: int, options: Options) -> dict[str, list[LazyTable]]:
         """The lazy tables of item k, made again if its state has changed."""
         if set(self._state_kinds(k, options)) - set(self._state[k]):  # a changed option needs more state
@@ -175,14 +180,20 @@ class Optimizer(Stateful):
         moved = [(k, item) for k, item in enumerate(self.items) if self._steps_without_grad or item.has_grad]
         _apply_all([(self, k, self._prepare(k, item.batches())) for k, item in moved])
 
-    def train(self, layer: Trainable, batches: dict[str, Batch]) -> None:
+    def train(self, layer: Trainable, batches: dict[str, Batch], commit: kernels.Commit | None = None) -> None:
         """Take one step of one layer with the gradients of one backward pass."""
-        self.train_together([(layer, batches)])
+        self.train_together([(layer, batches)], (), commit)
 
-    def train_together(self, given: Sequence[tuple[Trainable, dict[str, Batch]]], others: Sequence[Optimizer] = ()) -> None:
+    def train_together(
+        self,
+        given: Sequence[tuple[Trainable, dict[str, Batch]]],
+        others: Sequence[Optimizer] = (),
+        commit: kernels.Commit | None = None,
+    ) -> None:
         """Take one step of each of several layers: all of them, or none.
 
-        A layer is trained by this optimiser, or by that of the ``others`` that holds it.
+        A layer is trained by this optimiser, or by that of the ``others`` that holds it. What a
+        commit has already is written together with the steps.
         """
         holders = {id(item): (optimizer, k) for optimizer in (self, *others) for k, item in enumerate(optimizer.items)}
         for layer, _ in given:
@@ -195,7 +206,7 @@ class Optimizer(Stateful):
             for layer, batches in given:
                 optimizer, k = holders[id(layer)]
                 steps.append((optimizer, k, optimizer._prepare(k, {name: [batch] for name, batch in batches.items()})))
-            _apply_all(steps)
+            _apply_all(steps, commit)
 
     @own_floats()
     def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
@@ -232,13 +243,15 @@ class Optimizer(Stateful):
         return f"{type(self).__name__}({len(self.items)} items, {options})"
 
 
-def _apply_all(steps: list[tuple[Optimizer, int, Step]]) -> None:
+def _apply_all(steps: list[tuple[Optimizer, int, Step]], commit: kernels.Commit | None = None) -> None:
     """Take prepared steps of some items, each of an optimiser: all of them together, or none.
+
+    What a commit has already is written together with them.
 
     The locks of the items are acquired in one order, so that two optimisers do not wait for each
     other.
     """
-    commit = kernels.Commit()
+    commit = kernels.Commit() if commit is None else commit
     with contextlib.ExitStack() as held:
         for optimizer, k, step in sorted(steps, key=lambda of_step: id(of_step[0].items[of_step[1]])):
             if step.parts:

@@ -53,7 +53,7 @@ class Parameter(Trainable):
 
     def __init__(self, array: ArrayLike) -> None:
         given = array if isinstance(array, np.ndarray) else np.array(_checks.as_array("array", array))
-        if given.dtype.newbyteorder("=") not in _checks.DTYPES:
+        if _checks.native(given.dtype) not in _checks.DTYPES:
             raise TypeError(f"array must be float32 or float64, got {_checks.shown(given.dtype, str)}")
         super().__init__({"data": _checks.writable("array", given)})
         self.grad: Array | None = None

@@ -274,6 +274,8 @@ class Stateful:
         for item in trained:
             item.storage.begin_write(None)
         commit.run()
+        for item in trained:
+            item.storage.end_write()
 
     def add_resized(self, commit: kernels.Commit, item: Trainable, name: str, n_rows: int, stored: Mapping[str, Array]) -> None:
         """Let the commit put the state of a resized table in the place of the old one.
@@ -282,7 +284,7 @@ class Stateful:
         """
         (k,) = (k for k, known in enumerate(self.items) if known is item)
         options, table = self._options_of(k), item.tables[name]
-        shape, dtype = (n_rows, *table.shape[1:]), table.dtype.newbyteorder("=")
+        shape, dtype = (n_rows, *table.shape[1:]), _checks.native(table.dtype)
         for kind, arrays in self._state[k].items():
             spec = self._spec(kind, options, shape, dtype)
             commit.set_item(arrays, name, stored[kind] if kind in stored else spec.resized(arrays[name]))

@@ -263,7 +263,8 @@ class Layer:
         state = {name: table for name, table in state.items() if name != "dropout_calls"}
         missing, unexpected = ([name for name in a if name not in b] for a, b in ((self.tables, state), (state, self.tables)))
         if strict and (missing or unexpected):
-            raise KeyError(f"missing names {missing}, unexpected names {listed(unexpected)}; expected {list(self.tables)}")
+            parts = map(listed, (missing, unexpected, self.tables))
+            raise KeyError("missing names {}, unexpected names {}; expected {}".format(*parts))
         known = {name: state[name] for name in self.tables if name in state}
         for name, table in known.items():
             if shape(table) != shape(self.tables[name]):

@@ -36,3 +36,4 @@ class TableAttribute:
     def __set__(self, holder: Trainable, value: Array) -> None:
         _checks.in_place(self._name, value, holder.tables[self._name])
         holder.storage.mark_written(None)
+        holder.storage.end_write()

@@ -27,7 +27,8 @@ _FP8, _HALVES = ("float8_e4m3fn", "float8_e5m2"), ("float16", "bfloat16")
 FORMATS = (*_FP8, *_HALVES, "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k")
 _SCALES = {"ue8m0": "float8_e8m0fnu", "float32": "float32"}  # the dtype of each, beside uint8
 _FLOAT32 = np.dtype(np.float32)
-_KIND = "PackedTable"  # in the description of a checkpoint
+_KIND = "PackedTable"  # in the description of a checkpoint, with these options:
+_OPTIONS = ("embedding_dim", "format", "dtype", "block_size", "scale_format")
 
 
 class PackedRows(Searchable):
@@ -57,9 +58,8 @@ class PackedRows(Searchable):
         """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
         bounds = _checks.bounds(bounds)
         ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
-        result = self._output(out, ids.shape, ids=ids)
-        with lookup.packed_buffer(result, self._packing) as buffer:
-            kernels.gather(self._packed, ids, buffer, bounds, self._packing)
+        result = self.output(out, (*ids.shape, self._embedding_dim), ids=ids)
+        kernels.gather(self._packed, ids, result, bounds, self._packing)
         return result if out is None else out
 
     def gather_add(
@@ -100,14 +100,21 @@ class PackedRows(Searchable):
             include_last_offset=include_last_offset,
             bounds=bounds,
         )
-        result = self._output(out, (len(bags.offsets) - 1,), ids=bags.ids, per_sample_weights=bags.weights)
-        bag_ops.look_up(self._packed, bags, result, self._packing)
+        result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
+        bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
 
-    def _output(self, out: Array | None, shape: tuple[int, ...], **read: Array | None) -> Array:
-        """The array for a result: ``out``, checked, or a new one."""
-        read |= {"packed": self._packed, "scales": self._packing.scales}
-        return _checks.output(out, (*shape, self._embedding_dim), self._dtype, **read)
+    @property
+    def rows_in_place(self) -> tuple[Array, Packing]:
+        """For kernels: the bytes of the rows, and what they mean."""
+        return self._packed, self._packing
+
+    def output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
+        """The array for a result: ``out``, checked, of float32 or halves; or a new one."""
+        dtypes = (_FLOAT32, np.dtype(np.float16))
+        is_other = isinstance(out, np.ndarray) and (out.dtype in dtypes or out.dtype.name == "bfloat16")
+        to = out.dtype if out is not None and is_other else self._dtype
+        return _checks.output(out, shape, to, packed=self._packed, scales=self._packing.scales, **read)
 
     def _float_rows(self, first: int, end: int) -> Array:
         """Rows ``first`` to ``end - 1`` as float32, contiguous."""
@@ -181,9 +188,9 @@ class PackedTable(PackedRows):
         scale_format: str | None = None,
         dtype: DTypeLike = "float32",
     ) -> None:
-        self._embedding_dim = _up_to_limit("embedding_dim", embedding_dim)
-        self._dtype = _result_dtype(dtype)
-        self._packing = _packing(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
+        self._embedding_dim = columns("embedding_dim", embedding_dim)
+        self._dtype = packed_dtype(dtype)
+        self._packing = packing_of(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
         sizes = kernels.packed_size(self._packing, self._embedding_dim)
         if sizes is None:
             raise ValueError(f"embedding_dim must be a multiple of the block of {format}, got {self._embedding_dim}")
@@ -233,10 +240,18 @@ class PackedTable(PackedRows):
         """The bytes of the rows, uint8."""
         return self._packed
 
+    @packed.setter
+    def packed(self, value: Array) -> None:
+        _checks.in_place("packed", value, self._packed)
+
     @property
     def scales(self) -> Array | None:
         """The bytes of the scales, uint8 of shape (V, bytes); None if they are in the rows."""
         return self._packing.scales
+
+    @scales.setter
+    def scales(self, value: Array | None) -> None:
+        _checks.in_place("scales", value, self._packing.scales)
 
     @property
     def format(self) -> str:
@@ -264,9 +279,11 @@ class PackedTable(PackedRows):
         is_ours = isinstance(description, dict) and description.get("kind") == _KIND
         if not is_ours or not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
-        arguments: dict[str, Any] = {**tensors, **description}
+        options = {name: value for name, value in description.items() if name != "kind"}
         try:
-            return cls(**{name: value for name, value in arguments.items() if name != "kind"})
+            _checks.known_options(_KIND, options, _OPTIONS)
+            arguments: dict[str, Any] = {**tensors, **options}
+            return cls(**arguments)
         except (TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
 
@@ -283,28 +300,28 @@ class PackedTable(PackedRows):
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, {options})"
 
 
-def _up_to_limit(name: str, value: Any) -> int:
+def columns(name: str, value: Any) -> int:
     n = _checks.size(name, value)
     if n > _MOST_COLS:
         raise ValueError(f"{name} must be at most {_MOST_COLS}, got {n}")
     return n
 
 
-def _result_dtype(value: Any) -> np.dtype[Any]:
+def packed_dtype(value: Any) -> np.dtype[Any]:
     dtype = _checks.dtype(value)
     if dtype.itemsize > _FLOAT32.itemsize:
         raise TypeError(f"dtype must be float32, float16 or bfloat16, got {dtype}")
     return dtype
 
 
-def _packing(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
+def packing_of(format: str, scales: Any, block_size: Any, scale_format: Any) -> Packing:
     """The packing that the arguments of a table say, its scales as bytes."""
     if format not in _FP8:
         for name, value in (("scales", scales), ("block_size", block_size), ("scale_format", scale_format)):
             if value is not None:
                 raise ValueError(f"{name} belong to FP8, and rows of {format} have none")
         return Packing(format)
-    n_block = _up_to_limit("block_size", _BLOCK_SIZE if block_size is None else block_size)
+    n_block = columns("block_size", _BLOCK_SIZE if block_size is None else block_size)
     if n_block == 0:
         raise ValueError("block_size must be at least 1, got 0")
     array = None if scales is None else _checks.as_array("scales", scales)

@@ -68,12 +68,13 @@ def match_names(state: Mapping[str, Any], tables: Mapping[str, Array], aliases: 
         if name not in tables and found is not n_calls:
             unexpected.append(key)
         elif name in found:
-            raise KeyError(f"{name} is there twice in {_checks.listed(sorted(state))}")
+            raise KeyError(f"{_checks.shown(name, str)} is there twice in {_checks.listed(sorted(state))}")
         else:
             found[name] = value
     missing = [name for name in tables if name not in known]
     if strict and (missing or unexpected):
-        raise KeyError(f"missing names {missing}, unexpected names {_checks.listed(unexpected)}; expected {list(tables)}")
+        parts = map(_checks.listed, (missing, unexpected, tables))
+        raise KeyError("missing names {}, unexpected names {}; expected {}".format(*parts))
     return Matched(known, counted, n_calls, IncompatibleKeys(missing, unexpected))
 
 

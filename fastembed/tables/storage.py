@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..functional.search.index import Indexed, SearchIndex
+from .. import _checks
+from ..functional.watched import Watched, Watcher
 
 if TYPE_CHECKING:
     from .._kernels.backend import kernels
     from .._typing import Array
+    from ..functional.search.index import SearchIndex
 
 State = dict[str, dict[str, "Array"]]  # the state arrays of an optimiser by kind, then by table name
 
@@ -53,6 +55,7 @@ class Storage(Protocol):
     is_mapped: bool
     is_closed: bool
     step: int  # the steps that the optimiser of the stored state has taken
+    publisher: Watcher | None  # who shares the table with other processes
 
     def check_open(self) -> None:
         """ValueError if the storage is closed."""
@@ -79,7 +82,10 @@ class Storage(Protocol):
         """Tell an index from now on which rows change."""
 
     def mark_written(self, rows: Array | None) -> None:
-        """Tell the indexes that rows (int64; None: all) change."""
+        """Tell the indexes, and who shares the table, that rows (int64; None: all) change."""
+
+    def end_write(self) -> None:
+        """Let the rows be published that `begin_write` has announced, and that have changed."""
 
     def zeros(self, n: int, dtype: np.dtype[Any]) -> Array:
         """A new array of n zeros in memory, for one number per row."""
@@ -104,7 +110,7 @@ class Storage(Protocol):
         """Release the storage; changes since the last flush are lost."""
 
 
-class InMemory(Indexed):
+class InMemory(Watched):
     """Arrays in memory: nothing to prefetch, to record or to write back."""
 
     is_mapped = False
@@ -136,7 +142,7 @@ class InMemory(Indexed):
     def track(self, optimizer: Any, steps: Array, options: Mapping[str, Any]) -> None: ...
 
     def resized(self, commit: kernels.Commit, table: Array, n_rows: int, added: Array | None) -> tuple[Array, dict[str, Array]]:
-        new, n_kept = empty_table((n_rows, table.shape[1]), table.dtype.newbyteorder("=")), min(n_rows, len(table))
+        new, n_kept = empty_table((n_rows, table.shape[1]), _checks.native(table.dtype)), min(n_rows, len(table))
         new[:n_kept], new[n_kept:] = table[:n_kept], 0 if added is None else added
         return new, {}
 
@@ -145,7 +151,7 @@ class InMemory(Indexed):
     def close(self) -> None: ...
 
     def __reduce__(self) -> tuple[type[InMemory], tuple[()]]:
-        return InMemory, ()  # a copy has no indexes
+        return InMemory, ()  # a copy has no indexes and is not shared
 
 
 _CACHE_LINE = 64  # bytes

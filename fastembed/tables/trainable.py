@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .._memory import memory_errors
 from .storage import InMemory, Storage
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Trainable:
     def _init_unshared(self) -> None:
         """Set the attributes that a copy does not share: lock, optimisers, pending updates."""
         self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.lock = threading.RLock()
+        with memory_errors():
+            self.lock = threading.RLock()
         self._lazy_tables: dict[str, list[LazyTable]] = {}
         self._has_pending = False
         _instances.add(self)
@@ -132,6 +134,7 @@ class Trainable:
                 yield
             finally:
                 self._set_pending(any(table.has_pending for parts in tables.values() for table in parts))
+            self.storage.end_write()
 
     @contextlib.contextmanager
     def up_to_date(self, rows_by_name: dict[str, Array]) -> Iterator[None]:
@@ -141,6 +144,7 @@ class Trainable:
                 for table in parts:
                     table.apply_pending(rows_by_name[name])
             yield
+            self.storage.end_write()
 
     def apply_pending(self) -> None:
         """Apply all pending updates, in memory."""
@@ -151,6 +155,7 @@ class Trainable:
                     for table in parts:
                         table.apply_all()
                 self._set_pending(False)
+                self.storage.end_write()
 
     def _set_pending(self, has_pending: bool) -> None:
         self._has_pending = has_pending

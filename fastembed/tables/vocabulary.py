@@ -149,4 +149,4 @@ def mean_row(table: Array, padding_idx: int | None) -> Array:
             targets[padding_idx - first] = -1
         lookup.scatter_add(total, targets, rows, bounds="zero")
     mean = total / max(len(table) - (padding_idx is not None), 1)
-    return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(table.dtype.newbyteorder("="))
+    return mean.astype(_checks.arithmetic_dtype(table.dtype)).astype(_checks.native(table.dtype))

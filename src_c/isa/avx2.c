@@ -17,7 +17,7 @@
 #define FE_WIDEN_BYTES(from) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from)))
 #define FE_WIDEN_NIBBLES(from) widen_nibbles(from)
 #define FE_F16_TO_FLOAT(half) _cvtsh_ss(half)
-#define FE_WIDEN_TO_HALVES(bytes) ((wide_half_vec)_mm256_cvtepu8_epi16((__m128i)(bytes)))
+#define FE_WIDEN_TO_HALVES(bytes) _mm256_cvtepi8_epi16((__m128i)(bytes))
 #define FE_FMA(x, y, z) ((float_vec)_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(z)))
 #define FE_CODE_PRODUCTS(codes, query)                                                                                           \
     _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(codes))),                                           \

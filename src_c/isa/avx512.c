@@ -18,6 +18,7 @@
 #define FE_NARROW_F16(x) _mm512_cvtps_ph((__m512)(x), _MM_FROUND_TO_NEAREST_INT)
 #define FE_WIDEN_BYTES(from) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(from)))
 #define FE_PICK_NIBBLES(levels, from) _mm512_permutexvar_ps(nibbles(from), (__m512)(levels))
+#define FE_WIDEN_TO_HALVES(bytes) _mm512_cvtepi8_epi16((__m256i)(bytes))
 #define FE_F16_TO_FLOAT(half) _cvtsh_ss(half)
 #define FE_FMA(x, y, z) ((float_vec)_mm512_fmadd_ps((__m512)(x), (__m512)(y), (__m512)(z)))
 #define FE_SOME_KERNELS

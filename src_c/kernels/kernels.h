@@ -59,6 +59,10 @@ typedef fe_gather_add_kernel fe_gather_add_stream_kernel;
 typedef void fe_gather_halves_kernel(const fe_table *wte, const int64_t *token_rows, const fe_table *wpe,
                                      const int64_t *position_rows, fe_run out, fe_dtype out_dtype, bool stream);
 
+/* for i: out[i] = row rows[i] of halves or of a packed table, decoded into float32 and rounded to
+ * out_dtype; zeros for no row. With `stream` past the cache. */
+typedef void fe_decode_kernel(const fe_table *table, const int64_t *rows, fe_run out, fe_dtype out_dtype, bool stream);
+
 /* for d: out[d] = a[d] + b[d]: one row */
 typedef void fe_add_row_kernel(char *out, const char *a, const char *b, int64_t n_cols);
 
@@ -87,6 +91,10 @@ typedef void fe_add_rows_kernel(const fe_table *sums, const fe_batch *batch, int
 /* ---- bags ---- */
 
 #define FE_BAG_PREFETCH_DISTANCE 32 /* items */
+
+/* How a bag is reduced: any mode, with or without factors; or as a sum of all its rows, of a table
+ * whose rows are prefetched or are in the cache. */
+typedef enum { ANY_BAG, PLAIN_SUM, CACHED_SUM } bag_way;
 
 /* Some items of one bag. */
 typedef struct {
@@ -137,6 +145,7 @@ typedef void fe_code_bounds_kernel(const fe_codes *codes, const fe_code_query *q
     EACH(gather_add, FE_N_DTYPES)                                                                                                \
     EACH(gather_add_stream, FE_N_DTYPES)                                                                                         \
     ONE(gather_halves)                                                                                                           \
+    ONE(decode)                                                                                                                  \
     EACH(add_row, FE_N_READ_DTYPES)                                                                                              \
     EACH(scatter_add, FE_N_DTYPES)                                                                                               \
     EACH(scatter_add_pair, FE_N_DTYPES)                                                                                          \

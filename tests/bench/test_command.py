@@ -82,7 +82,7 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
         (("one-token", "--json", "no/where"), "--json: cannot write no/where"),
         (("one-token", "--json", "."), "--json: . is not a regular file"),
         (("one-token", "--plot", "a.svg"), "--plot must name a .png file, got 'a.svg'"),
-        (("one-token", "--plot", "a.png"), "--plot needs matplotlib: pip install matplotlib"),
+        (("one-token", "--plot", "a.png"), "fastembed.plots needs matplotlib: pip install 'microgpt-fastembed[plot]'"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path, arguments, text):

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from common import needs_c
-from sharing import processes, soak, threads
+from sharing import processes, shared_tables, soak, threads
 
 pytestmark = [needs_c, pytest.mark.uninstrumented]
 
@@ -48,3 +48,20 @@ def test_memory_that_grows_is_seen(tmp_path, capsys, monkeypatch):
 def test_a_round_of_the_soak(tmp_path):
     made = soak.seeds.make(tmp_path / "seeds")
     soak.work(0, 0, tmp_path, made)
+
+
+def test_a_shared_table_with_kills():
+    n_read, n_kills, faults = shared_tables.run(300_000, 2, 5, 0.5)
+    assert not faults
+    assert n_read >= 300_000
+    assert n_kills > 0
+
+
+def test_a_torn_row_of_a_shared_table_is_seen():
+    assert "a torn row" in shared_tables.run(1 << 60, 1, 6, 0.2, "write_halves")[2][0]
+
+
+def test_memory_of_processes_that_read_a_shared_table():
+    n_bytes = 64 << 20
+    for added, _ in shared_tables.memory(n_bytes, 2):
+        assert added * 1024 < n_bytes // 10  # small buffers, and code that is loaded by the first call

@@ -1,5 +1,6 @@
 """Messages are short, whatever they are about; an error is one of the documented kinds."""
 
+import calls_of_models
 import numpy as np
 import pytest
 from common import outcome
@@ -165,6 +166,7 @@ def calls():
             lambda value, given=given, name=name: sgd.load_torch_state_dict({**given, name: value}),
             {"value": given[name]},
         )
+    yield from calls_of_models.calls()
 
 
 NAMES = [name for name, _, _ in calls()]
@@ -189,6 +191,14 @@ def test_messages_are_short(name):
 def test_the_calls_themselves_are_right(name):
     _, call, arguments = next(found for found in calls() if found[0] == name)
     call(**arguments)
+
+
+def test_many_features_of_long_names():
+    for k, call in enumerate(calls_of_models.of_long_names()):
+        found = outcome(call)
+        assert found[0] == "raised", k
+        assert issubclass(found[1], ERRORS), (k, found[1])
+        assert len(found[2]) <= 2 * LIMIT, (k, found[2][:2000])  # of two lists, of names and those expected
 
 
 def test_an_integer_without_a_text_is_out_of_range():

@@ -9,7 +9,8 @@ import pytest
 from running import run, status_of
 
 from fastembed import checkpoint
-from fastembed.cli.streams import MAX_LINE, printable
+from fastembed._messages import printable
+from fastembed.cli.streams import MAX_LINE
 from fastembed.io import checkpoint as io_checkpoint
 
 COMMAND = f"{sys.executable} -m fastembed"
@@ -157,13 +158,13 @@ def test_messages_are_bounded(folder, capsys):
 
 def test_progress_and_output_of_a_plain_run_are_whole(folder):
     result = run("train", "text", "--steps", 100, cwd=folder)
-    assert (result.returncode, result.stdout.count("sample ")) == (0, 20)
+    assert (result.returncode, result.stdout.count("\nsample ")) == (0, 20)
     assert result.stderr.startswith("step   100 / 100  loss ")
 
 
 @pytest.mark.parametrize(("action", "status"), [("always", 0), ("error", 2)])
 def test_warnings_are_lines_too(folder, capsys, monkeypatch, action, status):
-    def warning(path):
+    def warning(path, progress):
         warnings.warn(f"{path} is \x1b odd", UserWarning, stacklevel=1)
         return {}, None
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastembed as fe
 from fastembed import checkpoint
-from fastembed.io.errors import memory_errors
-from fastembed.io.mapped import journal
+from fastembed._memory import memory_errors
+from fastembed.io.mapped import journal, table
 
 pytestmark = pytest.mark.on_reference
 
@@ -44,6 +45,33 @@ def test_other_errors_stay(error):
     with pytest.raises(type(error)) as raised:
         raises()
     assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [SystemError("<ufunc 'add'> returned NULL without setting an exception"), KeyError("x")])
+def test_arithmetic_without_memory(monkeypatch, error):
+    def without_memory(*_):
+        raise error
+
+    layer = fe.Embedding(3, 2, rng=0)
+    monkeypatch.setattr(np, "lexsort", without_memory)
+    with pytest.raises(MemoryError if isinstance(error, SystemError) else KeyError) as raised:
+        layer.nearest([0], 1)
+    assert error in (raised.value, raised.value.__cause__)
+
+
+def test_a_table_that_is_opened_without_memory_is_unlocked(tmp_path, monkeypatch):
+    fe.Embedding.create(tmp_path / "t", (3, 2), init=0).close()
+
+    class Full:
+        def add(self, files):
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_open", Full())
+        with pytest.raises(MemoryError) as raised:  # which keeps the files from being collected
+            fe.Embedding.open(tmp_path / "t", "r+")
+    fe.Embedding.open(tmp_path / "t", "r+").close()
+    assert raised.value.__traceback__ is not None
 
 
 def test_a_path_of_the_wrong_type_is_a_type_error():

@@ -33,6 +33,17 @@ def test_operators_in_place():
     before = packed.packed.copy()
     packed.packed ^= 1
     assert (packed.packed == before ^ 1).all()
+    rows, scales = np.zeros((2, 4), np.uint8), np.full((2, 1), 127, np.uint8)
+    table = fe.PackedTable(rows, 4, format="float8_e4m3fn", scales=scales)
+    table.packed |= 0x38  # 1.0
+    table.scales += np.uint8(1)
+    assert table([1]).tolist() == [[2.0] * 4]
+    hashed = fe.NgramEmbedding(fe.NgramHash([3, 5], [[2, 3]], vocab_size=9, fill=0), np.ones((5, 2)))
+    hashed.weight *= 2
+    assert hashed([1]).tolist() == [[2.0] * 4]
+    group = fe.EmbeddingCollection({"a": np.ones((2, 1))})
+    group.tables["a"].weight += 1
+    assert group([0], lengths=[1]).tolist() == [[2.0]]
 
 
 def test_an_update_that_is_pending_comes_first():
@@ -64,8 +75,13 @@ def test_another_array_is_refused():
     with pytest.raises(AttributeError, match="wtype stays"):
         emb.wtype = emb.wte
     packed = fe.QuantizedEmbedding.from_float(np.eye(3))
-    with pytest.raises(AttributeError, match="packed stays"):
-        packed.packed = packed.packed.copy()
+    table = fe.PackedTable(np.zeros((2, 4), np.uint8), 4, format="float8_e4m3fn", scales=np.zeros((2, 1), np.uint8))
+    for holder, name in ((packed, "packed"), (table, "packed"), (table, "scales")):
+        with pytest.raises(AttributeError, match=f"{name} stays"):
+            setattr(holder, name, getattr(holder, name).copy())
+    hash = fe.NgramHash([3, 5], [[2, 3]], vocab_size=9, fill=0)
+    with pytest.raises(ValueError, match="read-only"):  # what kernels go by
+        hash.heads[...] = 1
 
 
 @pytest.mark.parametrize("mode", ["r", "r+"])

@@ -182,6 +182,69 @@ def test_packed_tables(bits):
     assert repr(table) in repr(layer)
 
 
+def packed_table(rng, format, dtype="float32", n_rows=V, width=256):
+    """A table of any bytes but those of NaN, which have no one bit pattern in float16."""
+    size = fe.reference.formats.packed_size(format, 32 if format.startswith("float8") else 0, False, width)
+    rows = rng.integers(0, 256, (n_rows, sum(size)), np.uint8) & 0x77
+    return fe.PackedTable(rows, width, format=format, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", *HALVES])
+@pytest.mark.parametrize("format", ["float8_e4m3fn", "float8_e5m2", "bfloat16", "q4_k", "q8_0"])
+def test_tables_of_every_format_into_every_dtype(format, dtype):
+    (hash, _), rng = hashes(), np.random.default_rng(0)
+    table, ids, history = packed_table(rng, format), rng.integers(0, 20, (2, 5)), rng.integers(0, 20, (2, 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = plain(hash, table.dequantize(), ids, history=history).astype(dtype_of(dtype))
+    out = np.zeros((2, 5, W * 256 + 1), dtype_of(dtype))[..., 1:]
+    layer = fe.PackedNgramEmbedding(hash, table)
+    assert layer(ids, history, out=out) is out
+    assert same_bits(out, expected)
+    assert same_bits(fe.PackedNgramEmbedding(hash, packed_table(np.random.default_rng(0), format, dtype))(ids, history), expected)
+
+
+@needs_c
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_several_layers_in_one_call_on_every_number_of_threads(n_threads, isa):
+    rng = np.random.default_rng(0)
+    sizes = [[[997, 1009], [1019, 1021]], [[13], [17]]]
+    hashes = [
+        fe.NgramHash(rng.integers(0, 2**50, 3), heads, vocab_size=n, fill=0) for heads, n in zip(sizes, (1000, 900), strict=True)
+    ]
+    packed = [packed_table(rng, format, n_rows=h.n_rows) for h, format in zip(hashes, ("float8_e4m3fn", "q6_k"), strict=True)]
+    layers = [fe.PackedNgramEmbedding(h, table) for h, table in zip(hashes, packed, strict=True)]
+    layers.append(fe.NgramEmbedding(hashes[0], rng.standard_normal((hashes[0].n_rows, 3))))
+    layers.append(fe.PackedNgramEmbedding(hashes[0], fe.Embedding.from_pretrained(rng.standard_normal((5000, 2), "f4"))))
+    ids, history = rng.integers(0, 900, 3000), rng.integers(0, 900, (3, 2))
+    sequences = {"history": history, "lengths": [1000, 3, 1997]}
+    expected = [layer(ids, **sequences) for layer in layers]
+    outs = [np.zeros_like(x) for x in expected]
+    with fe.threads(n_threads):
+        results = fe.NgramEmbedding.look_up_layers(layers, ids, **sequences, outs=outs)
+        assert all(a is b for a, b in zip(results, outs, strict=True))
+        for x, like in zip(results, expected, strict=True):
+            assert same_bits(x, like)
+    assert same_bits(expected[0], plain(hashes[0], packed[0].dequantize(), ids, **sequences))
+    ids[2999] = 950  # a token of the first layer alone
+    before = [x.copy() for x in outs]
+    with pytest.raises(IndexError, match=r"token id 950 at position \(2999,\) is out of range for a vocabulary of 900 tokens"):
+        fe.NgramEmbedding.look_up_layers(layers, ids, **sequences, outs=outs)
+    for x, like in zip(outs, before, strict=True):
+        assert same_bits(x, like)
+
+
+def test_a_backward_after_a_call_of_several_layers():
+    (hash, _), rng = hashes(), np.random.default_rng(0)
+    layers, alone = [fe.NgramEmbedding.random(hash, D, rng=k) for k in range(2)], fe.NgramEmbedding.random(hash, D, rng=0)
+    ids = rng.integers(0, 20, (2, 7))
+    results = fe.NgramEmbedding.look_up_layers(layers, ids)
+    assert same_bits(results[0], alone(ids))
+    for layer in (layers[0], alone):
+        layer.backward(np.ones_like(results[0]))
+    assert same_bits(layers[0].grads()["weight"].rows, alone.grads()["weight"].rows)
+    assert fe.NgramEmbedding.look_up_layers([], ids) == []
+
+
 def test_what_is_refused():
     hash, _ = hashes()
     table = np.zeros((V, D))
@@ -196,6 +259,17 @@ def test_what_is_refused():
         (lambda: layer([1, 2], [1, 20], out=out), IndexError, "token id of the history 20 at position"),
         (lambda: layer([1], out=out), ValueError, r"out must have shape \(1, 12\), got \(2, 12\)"),
         (lambda: layer([1, 2], out=out.astype("f4")), TypeError, "out must be"),
+        (lambda: fe.NgramEmbedding.look_up_layers([layer, 5], [1]), TypeError, "layers must be NgramEmbedding or .*, got 5"),
+        (
+            lambda: fe.NgramEmbedding.look_up_layers([layer], [1], outs=[]),
+            ValueError,
+            "outs must be 1 arrays, one for each layer, got 0",
+        ),
+        (
+            lambda: fe.NgramEmbedding.look_up_layers([layer] * 2, [1, 2], outs=[out] * 2),
+            ValueError,
+            "out must not overlap the result of layer 0",
+        ),
         (lambda: layer.backward(np.ones((2, 5)), [1, 2]), ValueError, r"dout must have shape \(2, 12\), got \(2, 5\)"),
         (lambda: layer.backward(np.ones((2, 12))), RuntimeError, "backward needs ids"),
         (lambda: layer.resize(16), ValueError, "n must be at least 17, the rows that the hash selects; got 16"),
@@ -210,19 +284,32 @@ def test_what_is_refused():
 def test_the_kernels_refuse_arrays_that_do_not_match():
     from fastembed._kernels.backend import kernels
 
-    mixes, heads, table = np.zeros((2, 2), np.uint64), np.ones((4, 3), np.uint64), np.zeros((5, 3), "f4")
-    out = np.zeros((2, 4, 3), "f4")
-    kernels.ngram_gather(table, mixes, heads, out)
-    for changed in ({"heads": heads[:3]}, {"heads": heads[:0]}, {"mixes": mixes[:, :0]}, {"mixes": np.zeros((), np.uint64)}):
+    heads, table, packing = np.ones((4, 3), np.uint64), np.zeros((5, 3), "f4"), None
+    hash, history, out = (np.ones(3, np.uint64), None, 5, 0, np.zeros(0, np.int64), False), None, np.zeros((2, 4, 3), "f4")
+    layer = {"hash": hash, "heads": heads, "history": history, "table": table, "packing": packing, "out": out}
+    tokens, starts = np.arange(2), np.array([0, 2])
+    kernels.ngram_gather([tuple(layer.values())] * 2, tokens, starts)
+    kernels.ngram_gather([], tokens, starts)
+    for changed, text in (
+        ({"heads": heads[:3]}, "as many heads for each mix are needed"),
+        ({"heads": heads[:0]}, "as many heads for each mix are needed"),
+        ({"heads": heads * np.array([1, 1, 5], np.uint64)}, "a table has fewer rows than its heads select"),
+        ({"heads": heads * np.array([6, 1, 0], np.uint64)}, "a table has fewer rows than its heads select"),
+        ({"history": np.array([[1, 5]])}, "a token of the history outside"),
+        ({"table": np.zeros((5, 6), "f4")[:, ::2]}, "elements of a row side by side"),
+        ({"out": out[:, :2]}, "shape of the result does not match"),
+        ({"out": out[:1]}, "shape of the result does not match"),
+        ({"out": np.zeros(3, "f4")}, "shape of the result does not match"),
+        ({"out": out[..., :2]}, "does not match"),
+        ({"out": out.astype("f2")}, "does not match"),
+        ({"hash": (np.ones(1, np.uint64), *hash[1:])}, "2 to 64 tokens"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            kernels.ngram_gather([tuple((layer | changed).values())], tokens, starts)
+    mixes = np.zeros((2, 2), np.uint64)
+    for pair in ((mixes[:, :0], heads), (np.zeros((), np.uint64), heads), (mixes, heads[:3])):
         with pytest.raises(ValueError, match="as many heads for each mix are needed"):
-            kernels.ngram_gather(**({"table": table, "mixes": mixes, "heads": heads, "out": out} | changed))
-    with pytest.raises(ValueError, match="does not match"):
-        kernels.ngram_gather(table, mixes, heads, out[:, :2])
-    with pytest.raises(ValueError, match="elements of a row side by side"):
-        kernels.ngram_gather(np.zeros((5, 6), "f4")[:, ::2], mixes, heads, out)
-    far = heads * np.array([1, 1, 9], np.uint64)
-    with pytest.raises(IndexError, match=r"row 9 at position \(0, 0\) is out of range for a table of 5 rows"):
-        kernels.ngram_gather(table, mixes, far, out)
+            kernels.ngram_rows(*pair)
     tokens = {"starts": np.array([0, 2]), "history": None, "multipliers": np.ones(2, np.uint64), "token_map": None,
               "n_tokens": 5, "fill": 0, "cuts": np.zeros(0, np.int64), "cuts_itself": False}  # fmt: skip
     assert kernels.ngram_mixes(np.arange(2), **tokens).tolist() == [[0], [1]]

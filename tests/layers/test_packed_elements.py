@@ -2,9 +2,10 @@
 
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
-from common import ISAS
+from common import ISAS, needs_c, same_bits
 
 import fastembed as fe
 
@@ -40,3 +41,40 @@ def test_an_element_is_rounded_once(select_isa):
         layer = fe.QuantizedEmbedding.from_packed(packed, 256)
         assert np.array_equal(layer.dequantize(), expected), isa
         assert np.array_equal(layer.bag(np.arange(40)[:, None], mode="sum"), expected), isa
+
+
+@needs_c
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("format", ["float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("is_float", [False, True])
+def test_rows_of_blocks_of_32_with_and_without_something_rare(format, dtype, is_float, select_isa):
+    """NaN, scales at all limits, results below the normal ones: each in a row of its own."""
+    rng, to = np.random.default_rng(0), np.dtype(getattr(ml_dtypes, dtype, dtype))
+    elements = rng.integers(0, 256, (600, 256), np.uint8)
+    elements[(elements & 0x7F) >= 0x7C] -= 8  # no NaN and no infinity
+    elements[np.arange(50), rng.integers(0, 256, 50)] = rng.choice([0x7F, 0xFF, 0x7C, 0x7D, 0x7E], 50)
+    scales = rng.integers(110, 135, (600, 8), np.uint8)
+    scales[50:400, rng.integers(0, 8)] = np.arange(350) % 256
+    scales[400:500] = rng.integers(0, 24, (100, 8), np.uint8)
+    wide = scales.view("float8_e8m0fnu").astype("f4")
+    if is_float:
+        wide = (wide * rng.standard_normal(wide.shape)).astype("f4").clip(-3e38, 3e38)
+        wide[500:530, 3] = rng.choice(np.array([0, -0.0, np.inf, np.nan, 2.0**119, -(2.0**119), 1e-45], "f4"), 30)
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = elements.view(format).astype("f4") * np.repeat(wide, 32, axis=1)
+        expected = floats.astype(to)
+    ids = np.concatenate([rng.permutation(600), rng.integers(0, 600, 9000)])  # results of more than 8 MB go past the cache
+    given = {"format": format, "scales": wide if is_float else scales}
+    for isa in ISAS:
+        select_isa(isa)
+        table = fe.PackedTable(elements, 256, dtype=dtype, **given)
+        for some in (ids[:600], np.resize(ids, 20_000)):
+            assert_equal_but_nan(table(some), expected[some])
+    assert same_bits(table(ids[:40], out=np.empty((40, 256), "f4")), fe.PackedTable(elements, 256, **given)(ids[:40]))
+
+
+def assert_equal_but_nan(got, expected):
+    is_nan = np.isnan(expected)
+    assert np.array_equal(np.isnan(got), is_nan)
+    unsigned = f"u{got.itemsize}"
+    assert np.array_equal(got.view(unsigned)[~is_nan], expected.view(unsigned)[~is_nan])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -35,17 +36,42 @@ def _gradient(dout: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, optio
         return ops.dense_gradient(dout, ids, len(weight), options)
     if options.scale_grad_by_freq or ids.ndim == 0 or dout.dtype not in _EXACT:
         return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
-    # The sum is left to who reads it. By then, a `dout` that others have too may have changed.
-    rows = dout.clone() if owned_rows(weight) and _is_held_by_others(dout) else dout
-    return _pytorchs_gradient(rows, ids, weight, options, sparse=True)
+    # The sum is left to who reads it, if those rows stay as they are until then. Else they are
+    # copied, or summed where that moves fewer bytes.
+    if owned_rows(weight) and (_is_held_by_others(dout) or not dout.is_contiguous()):
+        if dout.numel() > _LARGE:
+            return ops.as_sparse(ops.row_gradient(dout, ids, len(weight), options), dout.dtype)
+        dout = dout.clone(memory_format=torch.contiguous_format)
+    return _pytorchs_gradient(dout, ids, weight, options, sparse=True)
 
 
 def _is_held_by_others(dout: torch.Tensor) -> bool:
-    """Whether the argument of a backward, or its memory, is referred to from elsewhere."""
-    storage = dout.untyped_storage()  # the second reference to its memory, beside that of `dout`
-    return dout._use_count() > 1 or torch._C._storage_Use_Count(storage._cdata) > 2
+    """Whether the argument of a backward, or its memory, is referred to from elsewhere.
+
+    A view, as a reshape in a model makes one of its own gradient, holds the tensor it is of.
+    """
+    base = dout._base
+    if base is not None and _n_holders(base) > _N_HOLDERS_OF_BASE:
+        return True
+    storage = dout.untyped_storage()  # a reference to the memory, beside those of `dout` and of its base
+    return dout._use_count() > 1 or torch._C._storage_Use_Count(storage._cdata) > (2 if base is None else 3)
 
 
+def _n_holders(tensor: torch.Tensor) -> int:
+    """The number of references to a tensor, in C++ and in Python."""
+    return tensor._use_count() + sys.getrefcount(tensor)
+
+
+def _n_holders_of_base() -> int:
+    """That of the base of a view which nothing else refers to; it depends on PyTorch's version."""
+    with torch.inference_mode(False):
+        view = torch.empty(1).view(1)
+    base = view._base
+    return _n_holders(base)
+
+
+_N_HOLDERS_OF_BASE = _n_holders_of_base()
+_LARGE = 1 << 16  # elements: copying fewer is cheaper than the fixed cost of summing
 _EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32
 
 

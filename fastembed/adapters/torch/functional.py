@@ -18,8 +18,9 @@ from .tables import FLOATS, bring_up_to_date, is_plain
 IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 # A look-up of at most so many elements is PyTorch's own op, which has the same bits and the same
-# gradient. A Python function in the autograd graph costs 10 microseconds, and two threads
-# gain less than that on rows of up to this size.
+# gradient; bags without offsets, of which PyTorch checks all, are too. A Python function in the
+# autograd graph costs 10 microseconds, and two threads gain less than that on rows of up to this
+# size.
 SMALL = 1 << 21
 _EXACT = {torch.float32, torch.float64}  # whose gradients PyTorch sums in their own dtype
 
@@ -136,6 +137,14 @@ def embedding_bag(
     tensor([[4., 6.],
             [3., 4.]])
     """
+    if offsets is None and max_norm is None and not (scale_grad_by_freq or torch.compiler.is_compiling()):
+        try:
+            if _is_small(input, weight):
+                return F.embedding_bag(
+                    input, weight, mode=mode, sparse=sparse, per_sample_weights=per_sample_weights, padding_idx=padding_idx
+                )
+        except (IndexError, RuntimeError, ValueError):
+            pass  # as in `embedding`
     ids, table, options = input, weight, ops.BagOptions(mode, include_last_offset and input.ndim == 1, None, scale_grad_by_freq)
     weights = () if per_sample_weights is None else (per_sample_weights,)
     is_compiling = torch.compiler.is_compiling()

@@ -9,11 +9,16 @@ import torch
 from torch import nn
 
 from .functional import embedding, embedding_bag
-from .tables import bring_up_to_date
+from .tables import bring_up_to_date, in_large_pages
 
 
 class _OverTable(nn.Module):
     """A module whose weight may have rows with pending updates: readers see it up to date."""
+
+    def reset_parameters(self) -> None:
+        """Draw the rows anew; the memory of a new layer is in large pages from the start."""
+        in_large_pages(self._stored_weight())
+        super().reset_parameters()
 
     def __getattr__(self, name: str) -> Any:
         value = super().__getattr__(name)
@@ -110,8 +115,9 @@ _CLASSES = {nn.Embedding: Embedding, nn.EmbeddingBag: EmbeddingBag}
 def convert(module: nn.Module) -> nn.Module:
     """Make every nn.Embedding and nn.EmbeddingBag in a module one of fastembed, in place.
 
-    Each stays the same object, with its weight, hooks and state: only its class changes. Modules of
-    classes derived from the two are left as they are.
+    Each stays the same object, with its weight, hooks and state: only its class changes, and the
+    memory of its table is moved into large pages where the system can
+    (`fastembed.use_large_pages`). Modules of classes derived from the two are left as they are.
 
     Returns
     -------
@@ -128,6 +134,10 @@ def convert(module: nn.Module) -> nn.Module:
     >>> type(revert(model)[0]).__module__
     'torch.nn.modules.sparse'
     """
+    for part in module.modules():
+        weight = part._parameters.get("weight") if type(part) in _CLASSES else None
+        if weight is not None:
+            in_large_pages(weight)
     return _with_classes(module, _CLASSES)
 
 

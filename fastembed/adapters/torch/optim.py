@@ -22,6 +22,7 @@ from .tables import own_rows
 # Where a group has one of these, PyTorch's own update is used, with a dense gradient.
 _DENSE_OPTIONS = ("amsgrad", "capturable", "differentiable")
 _SMALLEST_EPS = float(np.finfo(np.float32).tiny)
+_FEW = 1 << 15  # elements of gradients, whose sparse step by PyTorch takes less than the fixed cost of one by rows
 
 
 class RowSteps(torch.optim.Optimizer):
@@ -29,6 +30,10 @@ class RowSteps(torch.optim.Optimizer):
 
     _kind: ClassVar[type[Any]]  # the optimiser of fastembed
     _table_steps: dict[torch.Tensor, TableSteps]
+
+    # A table of at most so many elements has dense gradients, unless its layer makes sparse ones:
+    # PyTorch's step of the whole table takes less than the fixed cost of one by rows.
+    _small: ClassVar[int] = 1 << 19
 
     # A gradient scaler is to unscale the gradients itself, those of rows too.
     _step_supports_amp_scaling = property(lambda self: False, lambda self, value: None)
@@ -41,7 +46,7 @@ class RowSteps(torch.optim.Optimizer):
 
     def _own(self, group: dict[str, Any]) -> None:
         for weight in group["params"]:
-            if self._can_take(group, weight):
+            if weight.numel() > self._small and self._can_take(group, weight):
                 own_rows(weight, self)
 
     def _kind_of(self, group: dict[str, Any]) -> type[Any]:
@@ -57,6 +62,15 @@ class RowSteps(torch.optim.Optimizer):
         is_table = weight.ndim == 2 and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
         has_rows = is_table and weight.layout is torch.strided and weight.numel() > 0 and weight.stride(1) == 1
         return has_rows and group.get("eps", 1.0) >= _SMALLEST_EPS and not any(group.get(name) for name in _DENSE_OPTIONS)
+
+    def _takes_sparse(self, group: dict[str, Any]) -> bool:
+        """Whether PyTorch's optimiser takes sparse gradients of such a group."""
+        return False
+
+    def _is_short(self, group: dict[str, Any], weight: torch.Tensor, grad: torch.Tensor) -> bool:
+        """Whether PyTorch's own step with a few sparse rows of a small table takes less."""
+        is_few = weight.numel() <= self._small and grad._values().numel() <= _FEW
+        return is_few and self._takes_sparse(group) and not any(group.get(name) for name in ("foreach", "fused", "maximize"))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -80,13 +94,15 @@ class RowSteps(torch.optim.Optimizer):
             for group in self.param_groups:
                 for weight in group["params"]:
                     grad = weight.grad
-                    if _is_by_rows(grad) and self._can_take(group, weight):
+                    is_by_rows = _is_by_rows(grad) and self._can_take(group, weight)
+                    is_short = is_by_rows and self._is_short(group, weight, grad)
+                    if is_by_rows and not is_short:
                         by_rows.append((group, weight, grad))
                         replaced.append((weight, grad))
                         weight.grad = None
                     elif grad is not None:
                         self._steps_of(weight).stop()
-                        if grad.layout is torch.sparse_coo and self._kind is not optim.SparseAdam:
+                        if grad.layout is torch.sparse_coo and not (is_short or self._kind is optim.SparseAdam):
                             replaced.append((weight, grad))
                             weight.grad = grad.to_dense()
             self._step_dense()
@@ -166,6 +182,9 @@ class SGD(RowSteps, torch.optim.SGD):
 
     _kind = optim.SGD
 
+    def _takes_sparse(self, group: dict[str, Any]) -> bool:
+        return group["momentum"] == 0 == group["weight_decay"]
+
     def _start(self) -> dict[str, Any]:
         return {}
 
@@ -186,6 +205,9 @@ class Adagrad(RowSteps, torch.optim.Adagrad):
     """
 
     _kind = optim.Adagrad
+
+    def _takes_sparse(self, group: dict[str, Any]) -> bool:
+        return group["weight_decay"] == 0
 
 
 class RowWiseAdagrad(RowSteps):
@@ -219,6 +241,7 @@ class RowWiseAdagrad(RowSteps):
     """
 
     _kind = optim.RowWiseAdagrad
+    _small = 0  # PyTorch has no such optimiser
 
     def __init__(
         self,
@@ -301,6 +324,9 @@ class SparseAdam(RowSteps, torch.optim.SparseAdam):
     """
 
     _kind = optim.SparseAdam
+
+    def _takes_sparse(self, group: dict[str, Any]) -> bool:
+        return True
 
     def _start(self) -> dict[str, Any]:
         return {"step": 0}

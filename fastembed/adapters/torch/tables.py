@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ... import Embedding
+from ... import Embedding, use_large_pages
 
 # The dtypes of tables, and the NumPy dtype that reads each one's bytes.
 FLOATS = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16, torch.bfloat16: None}
@@ -135,8 +135,16 @@ def bring_up_to_date(weight: torch.Tensor) -> None:
         table.flush()
 
 
+def in_large_pages(weight: torch.Tensor) -> None:
+    """Ask the system for large pages for a table's memory, for which PyTorch does not ask."""
+    is_real = type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.device.type == "cpu"
+    if is_real and weight.layout is torch.strided and weight.is_contiguous() and not torch._C._len_torch_dispatch_stack():
+        use_large_pages(weight.detach().view(torch.uint8).numpy())
+
+
 def own_rows(weight: torch.Tensor, optimizer: object) -> None:
     """Mark a parameter: as long as that optimiser lives, backwards give row-sparse gradients."""
+    in_large_pages(weight)
     weight._fastembed_rows = _Owner(optimizer)
 
 

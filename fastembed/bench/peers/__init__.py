@@ -16,7 +16,7 @@ from .half import (
     half_step_answer,
 )
 from .hashed import HASHED, hash_answer
-from .mapped import MAPPED, mapped_answer
+from .mapped import MAPPED, SHARED, SHARED_BESIDE, mapped_answer
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
@@ -48,6 +48,8 @@ __all__ = [
     "POSITION",
     "QUANTIZED",
     "READ",
+    "SHARED",
+    "SHARED_BESIDE",
     "STEP",
     "TOKEN",
     "Contender",

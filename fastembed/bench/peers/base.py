@@ -28,7 +28,7 @@ PEERS = {
     "thinc": ("thinc", "thinc"),
     "numba": ("numba", "numba"),
     "faiss": ("faiss", "faiss-cpu"),
-    "itself": ("fastembed", "microgpt-fastembed"),  # with one thread
+    "itself": ("fastembed", "microgpt-fastembed"),  # with one thread, or with a private table
 }
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from ... import _checks
 from ..._kernels.backend import kernels
 from . import layouts
+from .sequences import sequences_of
 
 if TYPE_CHECKING:
     from ..._typing import Array, ArrayLike
+    from .sequences import Sequences
 
 _INT64_MAX = _checks.INT64_MAX
 
@@ -153,6 +155,7 @@ class NgramHash:
         >>> hash.head_sizes.tolist(), hash.n_rows
         ([[1009, 1013], [1019, 1021]], 4062)
         """
+        _checks.known_options("NgramHash.engram", options, ("cut", "cut_own"))
         last = vocab_size if token_map is None else int(layouts.token_map(token_map).max()) + 1
         if last is None:
             raise ValueError("engram requires token_map or vocab_size: its multipliers depend on the number of tokens")
@@ -285,8 +288,14 @@ class NgramHash:
 
     @property
     def heads(self) -> Array:
-        """For kernels: size, reciprocal and offset of each head, uint64 of shape (W, 3)."""
+        """For kernels: size, reciprocal and offset of each head, read-only uint64 (W, 3)."""
         return self._heads
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """For kernels: what makes mixes of tokens, as `ngram_mixes` takes it."""
+        fill = self._fill if self._token_map is None else int(self._token_map[self._fill])
+        return self._multipliers, self._token_map, self._n_tokens, fill, self._cut, self._cut_own
 
     def __repr__(self) -> str:
         return f"NgramHash(n={self.n}, n_heads={self.n_heads}, n_rows={self.n_rows}, n_tokens={self.n_tokens})"
@@ -327,8 +336,8 @@ class NgramHash:
         TypeError, ValueError
             An argument has an invalid dtype or shape.
         """
-        mixes = self.mix(ids, history=history, lengths=lengths, cu_seqlens=cu_seqlens)
-        return kernels.ngram_rows(mixes, self._heads)
+        sequences = sequences_of(ids, self._n_tokens, lengths, cu_seqlens)
+        return self.rows_of(sequences, sequences.history(history, self.n, self._n_tokens))
 
     def mix(
         self,
@@ -342,18 +351,16 @@ class NgramHash:
 
         Parameters as in a call.
         """
-        tokens = _checks.token_ids("token id", ids, self._n_tokens)
-        starts = _checks.sequence_starts(tokens.shape, lengths, cu_seqlens)
-        before = self._history(history, tokens, starts, lengths is cu_seqlens)
-        fill = self._fill if self._token_map is None else int(self._token_map[self._fill])
-        hash = (self._multipliers, self._token_map, self._n_tokens, fill, self._cut, self._cut_own)
-        return kernels.ngram_mixes(tokens, starts, before, *hash).reshape(*tokens.shape, self.n - 1)
+        sequences = sequences_of(ids, self._n_tokens, lengths, cu_seqlens)
+        return self._mixes_of(sequences, sequences.history(history, self.n, self._n_tokens))
 
-    def _history(self, history: Any, tokens: Array, starts: Array, is_by_axis: bool) -> Array | None:
-        """The history of each sequence, shape (sequences, N - 1); or None."""
-        shape = tokens.shape[:-1] if is_by_axis else (len(starts) - 1,)
-        before = _checks.token_history(history, (*shape, self.n - 1), self._n_tokens)
-        return None if before is None else before.reshape(len(starts) - 1, self.n - 1)
+    def _mixes_of(self, sequences: Sequences, history: Array | None) -> Array:
+        mixes = kernels.ngram_mixes(sequences.tokens, sequences.starts, history, *self.arguments)
+        return mixes.reshape(*sequences.tokens.shape, self.n - 1)
+
+    def rows_of(self, sequences: Sequences, history: Array | None) -> Array:
+        """For layers: the rows of checked sequences."""
+        return kernels.ngram_rows(self._mixes_of(sequences, history), self._heads)
 
     def next_history(
         self,
@@ -383,15 +390,5 @@ class NgramHash:
         >>> hash.next_history([4, 8, 15], lengths=[1, 2], history=[[1, 2], [3, 3]]).tolist()
         [[2, 4], [8, 15]]
         """
-        tokens = _checks.token_ids("token id", ids, self._n_tokens)
-        starts = _checks.sequence_starts(tokens.shape, lengths, cu_seqlens)
-        is_by_axis, n_before = lengths is cu_seqlens, self.n - 1
-        before = self._history(history, tokens, starts, is_by_axis)
-        if before is None:
-            before = np.full((len(starts) - 1, n_before), self._fill)
-        places = starts[1:, None] - n_before + np.arange(n_before)
-        in_sequence = places - starts[:-1, None]
-        last = np.where(in_sequence < 0, np.take_along_axis(before, in_sequence % n_before, 1), 0)
-        own = in_sequence >= 0
-        last[own] = tokens.reshape(-1)[places[own]]
-        return last.reshape(*tokens.shape[:-1], n_before) if is_by_axis else last
+        sequences = sequences_of(ids, self._n_tokens, lengths, cu_seqlens)
+        return sequences.next_history(sequences.history(history, self.n, self._n_tokens), self.n, self._fill)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _INT64_MAX = _checks.INT64_MAX
 _MASK64 = 2**64 - 1
+_MOST_CHARACTERS = 80  # of an architecture, which is part of names in messages
 _LAYER_SEED = 10007  # what seeds of two layers that follow one another differ by
 _GAMMA = 0x9E3779B97F4A7C15  # of SplitMix64
 # Strong probable primes to these bases are primes below 2**64 (Sinclair, 2011).
@@ -74,7 +75,9 @@ def heads(head_sizes: Any, offsets: Any, n: int) -> tuple[Array, tuple[int, ...]
     if n_rows > _INT64_MAX:
         raise ValueError(f"offsets and head_sizes must add up to at most {_INT64_MAX} rows, got {n_rows}")
     of_heads = [[size, (2**64 - 1) // size, offset] for size, offset in zip(sizes.flat, first.flat, strict=True)]
-    return np.array(of_heads, np.uint64), sizes.shape, n_rows
+    result = np.array(of_heads, np.uint64)
+    result.flags.writeable = False
+    return result, sizes.shape, n_rows
 
 
 def _needed(mapping: Mapping[str, Any], *names: str) -> Any:
@@ -90,9 +93,8 @@ def _index(layer: Any, layers: Any, name: str) -> int:
     numbers = integers(name, layers, 1, 0, _INT64_MAX).tolist()
     number = _checks.integer("layer", layer)
     if number not in numbers:
-        raise ValueError(
-            f"layer must be one of {_checks.first_few(list(map(str, numbers)))}, the {name}; got {_checks.shown(number)}"
-        )
+        known = _checks.first_few(list(map(_checks.shown, numbers)))
+        raise ValueError(f"layer must be one of {known}, the {name}; got {_checks.shown(number)}")
     return int(numbers.index(number))
 
 
@@ -224,6 +226,10 @@ def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, A
 def of_gguf(metadata: Mapping[str, Any], layer: Any, cut: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from the metadata of a GGUF file."""
     architecture = _needed(metadata, "general.architecture")
+    if not isinstance(architecture, str) or len(architecture) > _MOST_CHARACTERS:
+        raise ValueError(
+            f"general.architecture must be a name of at most {_MOST_CHARACTERS} characters, got {_checks.shown(architecture)}"
+        )
     for family, key in (("engram", "layer_ids"), ("ple", "layers")):
         prefix = f"{architecture}.{family}."
         if prefix + key in metadata:
@@ -246,7 +252,7 @@ def _ple_ends_of(metadata: Mapping[str, Any], prefix: str, cut: Any) -> dict[str
 def _of_arrays(metadata: Mapping[str, Any], prefix: str, layers: Array, layer: Any) -> dict[str, Any]:
     """Arrays that hold the numbers of all layers, one layer after the other."""
     if layer is None and len(layers) != 1:
-        raise ValueError(f"layer must be given, one of {_checks.first_few(list(map(str, layers.tolist())))}")
+        raise ValueError(f"layer must be given, one of {_checks.first_few(list(map(_checks.shown, layers.tolist())))}")
     index = 0 if layer is None else _index(layer, layers, prefix + "layers")
 
     def part(*names: str) -> Array:

@@ -51,22 +51,6 @@ def kth_smallest(numbers: Array, k: int) -> Array:
     return np.partition(numbers, k - 1, axis=-1)[..., k - 1]
 
 
-class Indexed:
-    """What is searched with indexes: they are told which rows change."""
-
-    def __init__(self) -> None:
-        self._indexes: weakref.WeakSet[SearchIndex] = weakref.WeakSet()
-
-    def watch(self, index: SearchIndex) -> None:
-        """Tell an index from now on which rows change, as long as it is in use."""
-        self._indexes.add(index)
-
-    def mark_written(self, rows: Array | None) -> None:
-        """Tell the indexes that rows (int64; None: all) change."""
-        for index in self._indexes:
-            index.mark(rows)
-
-
 class SearchIndex:
     """Codes of 8 bits of the rows of a table, for `nearest`; made by ``layer.build_index``.
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ... import _checks
+from ..._memory import memory_errors
 from ..._messages import shown
 from ...reference.formats.gguf import LAYOUTS
-from ..errors import CheckpointError, memory_errors, need_regular_file, tensor_of
+from ..errors import CheckpointError, need_regular_file, tensor_of
 
 if TYPE_CHECKING:
     from ..._typing import Array

@@ -53,6 +53,11 @@ class Tensor(NamedTuple):
     start: int
     size: int
 
+    @property
+    def dtype_name(self) -> str:
+        """The name of its dtype in NumPy or ml_dtypes; that in the file if they have none."""
+        return _DTYPES.get(self.dtype, (self.dtype, 0))[0]
+
     def numpy_dtype(self) -> np.dtype[Any] | None:
         """The dtype of its array, or None if NumPy and ml_dtypes have no such dtype."""
         name, _ = _DTYPES.get(self.dtype, ("", 0))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._memory import memory_errors
 from ..._messages import first_few, shown
-from ..errors import CheckpointError, memory_errors, need_regular_file, tensor_of
+from ..errors import CheckpointError, need_regular_file, tensor_of
 from . import safetensors_file
 from .safetensors_file import Tensor
 

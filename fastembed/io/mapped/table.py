@@ -19,10 +19,11 @@ import numpy as np
 
 from ... import _checks
 from ..._kernels.backend import kernels
+from ..._memory import memory_errors
 from ...functional import lookup
-from ...functional.search.index import Indexed
+from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
-from ..errors import CheckpointError, memory_errors
+from ..errors import CheckpointError
 from ..formats import safetensors_file, tensor_file
 from ..formats.tensor_file import Fill, Place, fill_from, fill_with, new_file
 from . import journal, mapping
@@ -38,7 +39,7 @@ _MIN_PREFETCH = 8  # fewer rows are not worth a prefetch
 _open: weakref.WeakSet[MappedFiles] = weakref.WeakSet()
 
 
-class MappedFiles(Indexed):
+class MappedFiles(Watched):
     """The open files of one mapped table: a `fastembed.tables.storage.Storage`.
 
     Parameters
@@ -75,11 +76,12 @@ class MappedFiles(Indexed):
         try:
             with no_flush(self.path) if is_snapshot else contextlib.nullcontext():
                 self._load(name, mapping.in_memory if is_snapshot else mapping.mapped)
+            self.is_closed = False
+            _open.add(self)
         except BaseException:
+            self.is_closed = True
             self._locks.close()
             raise
-        self.is_closed = False
-        _open.add(self)
 
     def _load(self, name: str | None, array_of: Callable[[Path, Place], Array]) -> None:
         """Map the table as of the last flush, and read the record of its optimiser."""

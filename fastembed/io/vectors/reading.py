@@ -16,9 +16,10 @@ import numpy as np
 
 from ... import _checks
 from ..._kernels.floats import own_floats
+from ..._memory import memory_errors
 from ..._messages import shown
 from ..atomic import replacing
-from ..errors import CheckpointError, memory_errors, need_regular_file
+from ..errors import CheckpointError, need_regular_file
 from . import arrays, arrow, binary, folders, formats, text
 from .blocks import Faults, Names, Progress, Vectors
 from .table_file import TableFile

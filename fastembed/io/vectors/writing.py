@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ..._memory import memory_errors
 from ..atomic import replacing, writable_path
-from ..errors import memory_errors
 from . import arrays, arrow, binary, formats, text
 from .blocks import Progress
 from .names import packed

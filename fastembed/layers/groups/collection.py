@@ -98,9 +98,8 @@ class EmbeddingCollection(TableGroup):
         self._features = {name: name for name in tables} if features is None else dict(features)
         for feature, table in self._features.items():
             if table not in tables:
-                raise KeyError(
-                    f"feature {_checks.shown(feature, str)} must be of one of {list(tables)}, got {_checks.shown(table)}"
-                )
+                shown = _checks.shown(feature, str)
+                raise KeyError(f"feature {shown} must be of one of {_checks.listed(tables)}, got {_checks.shown(table)}")
         generator = _checks.generator(rng)
         self._version = Version()
         self.tables = {name: self._made(name, table, _of_table(dtype, name), std, generator) for name, table in tables.items()}
@@ -117,10 +116,11 @@ class EmbeddingCollection(TableGroup):
         """The layer of a table that is given as a shape, an array or a packed layer."""
         if isinstance(given, QuantizedEmbedding):
             return given
+        shown = _checks.shown(name, str)
         if isinstance(given, tuple) and len(given) == 2 and not any(np.ndim(length) for length in given):
-            shape = _checks.size(f"{name}[0]", given[0]), _checks.size(f"{name}[1]", given[1])
+            shape = _checks.size(f"{shown}[0]", given[0]), _checks.size(f"{shown}[1]", given[1])
             given = normal(shape, std, rng, _checks.dtype(dtype))
-        layer = GroupedBag.from_pretrained(_checks.table(name, given), mode=self._mode, bounds=self._bounds)
+        layer = GroupedBag.from_pretrained(_checks.table(shown, given), mode=self._mode, bounds=self._bounds)
         layer._version = self._version
         return layer
 
@@ -304,8 +304,9 @@ class EmbeddingCollection(TableGroup):
             found = {name: self._gradient_of(name, batch, gradients) for name in self._places}
             of_weights = {tuple(self._places[name]): grad for name, (_, grad) in found.items() if grad is not None}
             weights_grad = batch.in_order(of_weights, gradients.dtype) if of_weights else None
-            self._accumulate_or_step({name: rows for name, (rows, _) in found.items()}, optimizer)
-            self.per_sample_weights_grad = weights_grad
+            commit = kernels.Commit()
+            commit.set_attribute(self, "per_sample_weights_grad", weights_grad)
+            self._accumulate_or_step({name: rows for name, (rows, _) in found.items()}, optimizer, commit)
 
     def _checked_dout(self, dout: Any, n_rows: int) -> Array:
         """The gradient of the result, of which parts can be given by feature."""
@@ -313,9 +314,9 @@ class EmbeddingCollection(TableGroup):
         if not isinstance(dout, Mapping):
             return _checks.rows("dout", dout, (n_rows, self._width), dtype)
         if set(dout) != set(self._features):
-            raise KeyError(f"dout must have the features {list(self._features)}, got {_checks.listed(dout)}")
+            raise KeyError(f"dout must have the features {_checks.listed(self._features)}, got {_checks.listed(dout)}")
         parts = [
-            _checks.rows(f"dout of {name}", dout[name], (n_rows, columns.stop - columns.start), dtype)
+            _checks.rows(f"dout of {_checks.shown(name, str)}", dout[name], (n_rows, columns.stop - columns.start), dtype)
             for name, columns in self._columns.items()
         ]
         return np.concatenate(parts, axis=1)
@@ -334,11 +335,13 @@ class EmbeddingCollection(TableGroup):
                 of_weights = bag_ops.weights_backward(gradients, layer.tables["weight"], bags, rows)
         return bag_ops.batch_backward(gradients, bags, rows, layer.num_embeddings, False), of_weights
 
-    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any) -> None:
-        """Add batches to the gradients of their tables, or let optimisers step; all or none."""
+    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any, commit: kernels.Commit) -> None:
+        """Add batches to the gradients of their tables, or let optimisers step; all or none.
+
+        What the commit has already is written together with that.
+        """
         layers = self._trained()
         if optimizer is None:
-            commit = kernels.Commit()
             for name, batch in batches.items():
                 commit.set_attribute(layers[name], "_grads", {"weight": layers[name].grads()["weight"].accumulate(batch)})
             commit.run()
@@ -350,7 +353,7 @@ class EmbeddingCollection(TableGroup):
         if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
         given = [(layers[name], {"weight": batch}) for name, batch in batches.items()]
-        optimizers[0].train_together(given, optimizers[1:])
+        optimizers[0].train_together(given, optimizers[1:], commit)
 
     # ---- features ----
 

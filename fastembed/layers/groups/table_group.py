@@ -48,11 +48,17 @@ class GroupedBag(EmbeddingBag):
         if self._version is not None:
             self._version.change()
 
-    def _resize(self, *arguments: Any) -> None:
-        try:
-            super()._resize(*arguments)
-        finally:
-            self._choose_path()
+    def _add_tables(self, commit: kernels.Commit, tables: dict[str, Array]) -> None:
+        super()._add_tables(commit, tables)
+        self._add_change(commit)
+
+    def _add_counts(self, commit: kernels.Commit, counts: dict[str, Array]) -> None:
+        super()._add_counts(commit, counts)
+        self._add_change(commit)
+
+    def _add_change(self, commit: kernels.Commit) -> None:
+        if self._version is not None:
+            commit.set_attribute(self._version, "number", object())
 
 
 class Prepared(NamedTuple):
@@ -141,12 +147,14 @@ class TableGroup(Remembering):
         pairs = []
         for key, value in known.items():
             name, kind = key.rsplit(".", 1)
-            layer = self.tables[name]
+            layer, prefix = self.tables[name], f"{_checks.shown(name, str)}."
             if isinstance(layer, QuantizedEmbedding):
-                pairs.append((_writable_packed(key, layer.packed), _packed_of(key, value, layer.packed)))
+                packed = _writable_packed(prefix + kind, layer.packed)
+                pairs.append((packed, _packed_of(prefix + kind, value, packed)))
             else:
-                pairs += layer._to_load({kind: value}, f"{name}.")
-        counts = {key: _checks.counts(key + LOOKUPS, value, len(arrays[key])) for key, value in counted.items()}
+                pairs += layer._to_load({kind: value}, prefix)
+        shown = _checks.shown
+        counts = {key: _checks.counts(shown(key, str) + LOOKUPS, value, len(arrays[key])) for key, value in counted.items()}
         with self._locked():
             self._apply_pending()
             commit = kernels.Commit()
@@ -157,6 +165,7 @@ class TableGroup(Remembering):
             commit.run()
             for layer in self:
                 layer._choose_path()
+                layer.storage.end_write()
         return left_out
 
     # ---- gradients ----

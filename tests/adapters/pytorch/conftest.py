@@ -1,5 +1,7 @@
 """What the tests of the layers over PyTorch share."""
 
+import importlib.util
+
 import pytest
 
 
@@ -21,3 +23,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def rows_of_small_tables(monkeypatch):
+    """The optimisers take small tables by rows too, as they take large ones."""
+    if importlib.util.find_spec("torch") is not None:
+        monkeypatch.setattr("fastembed.adapters.torch.optim.RowSteps._small", 0)

@@ -244,7 +244,7 @@ def test_a_second_derivative():
 def test_a_second_derivative_of_bags_is_an_error():
     bag = ft.EmbeddingBag(7, 5)
     (grad,) = torch.autograd.grad(bag(IDS).pow(3).sum(), bag.weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match=r"once_differentiable|is not implemented"):  # the latter by PyTorch
         grad.sum().backward()
 
 
@@ -263,7 +263,7 @@ def test_derivatives_are_those_of_finite_differences():
 
 def test_maxima_of_a_table_that_has_changed_have_no_gradient():
     bag = ft.EmbeddingBag(7, 5, mode="max")
-    result = bag(IDS)
+    result = bag(IDS.reshape(-1), torch.tensor([0, 4]))
     with torch.no_grad():
         bag.weight.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

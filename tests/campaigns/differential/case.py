@@ -14,7 +14,8 @@ REFUSALS = ("read-only", "aligned", "native byte order", "contiguous rows", "ove
 
 
 class Case(NamedTuple):
-    """Two calls that must do the same: of the package on arrays, of the reference on lists.
+    """Two calls that must do the same: of the package on arrays, of the reference on lists. The
+    first can be made again and again, and does the same each time.
 
     Both return a list of pairs: what it is, and its value (arrays here, nested lists there).
     """
@@ -64,6 +65,17 @@ def difference(case: Case, got: tuple[Any, ...], expected: tuple[Any, ...]) -> s
         if like is None or not same_bits(value, like):
             return f"{name} ({value.dtype}) is {_short(value.tolist())}, of the reference {_short(theirs[name])}"
     return None
+
+
+def as_bytes(got: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a call of the package did, to be compared with what it does in other surroundings."""
+    if got[0] == "raised":
+        return got
+    values = [(name, value) for name, value in got[1]]
+    return tuple(
+        (name, value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else (name, repr(value))
+        for name, value in values
+    )
 
 
 def _short(value: Any) -> str:

@@ -40,6 +40,32 @@ def _pool(kind: str, dtype: str) -> np.ndarray[Any, Any]:
         return values.astype(DTYPES[dtype])
 
 
+class Output:
+    """An array for a result, or None: the same for each call of a case."""
+
+    def __init__(self, array: np.ndarray[Any, Any] | None) -> None:
+        self._array = array
+
+    def filled(self) -> np.ndarray[Any, Any] | None:
+        """The array, with nothing left in it of the call before."""
+        if self._array is not None:
+            self._array[...] = 7
+        return self._array
+
+
+class Written:
+    """An array that a call writes, in a layout, and its content before."""
+
+    def __init__(self, before: np.ndarray[Any, Any], array: np.ndarray[Any, Any]) -> None:
+        self._before, self._array = before, array
+
+    def restored(self) -> np.ndarray[Any, Any]:
+        """The array as it was before any call."""
+        if self._array.flags.writeable:
+            self._array[...] = self._before
+        return self._array
+
+
 class Draw(random.Random):
     """The generator of one case: the same seed and number give the same case."""
 
@@ -85,11 +111,13 @@ class Draw(random.Random):
         with np.errstate(all="ignore"):
             return self.laid(wide + wide * 2.0**-27)
 
-    def written(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def written(self, array: np.ndarray[Any, Any]) -> Written:
         """The array in a layout for an argument that is written; sometimes in one that is not."""
-        if self.maybe(0.04):
-            return self.laid(array)
-        return relaid(array, self.choice(WRITE_LAYOUTS))
+        return Written(array, self.laid(array) if self.maybe(0.04) else relaid(array, self.choice(WRITE_LAYOUTS)))
+
+    def output(self, shape: tuple[int, ...], dtype: str) -> Output:
+        """What is given as ``out``, mostly nothing."""
+        return Output(None if self.maybe(0.7) else relaid(np.empty(shape, DTYPES[dtype]), self.choice(WRITE_LAYOUTS)))
 
     def bounds(self) -> str:
         return self.choice(BOUNDS)

@@ -6,34 +6,26 @@ import math
 from typing import Any
 
 import numpy as np
-from common import relaid
 
 import fastembed as fe
 from fastembed import reference
 
 from .case import Case, copies
-from .draws import ARITHMETIC, DTYPES, Draw, lists
+from .draws import ARITHMETIC, Draw, lists
 
 
 def _table(draw: Draw, dtype: str, width: int, most: int = 9) -> np.ndarray[Any, Any]:
     return draw.numbers((0 if draw.maybe(0.03) else draw.randint(1, most), width), dtype)
 
 
-def _out(draw: Draw, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any] | None:
-    if draw.maybe(0.7):
-        return None
-    out = np.full(shape, 7, DTYPES[dtype])
-    return relaid(out, draw.choice(("plain", "rows-apart")))
-
-
 def gather(draw: Draw) -> Case:
     dtype, shape, bounds = draw.dtype(), draw.shape(), draw.bounds()
     table = _table(draw, dtype, draw.width())
     ids, given = draw.ids(shape, len(table)), draw.laid(table)
-    out = _out(draw, (*shape, table.shape[1]), dtype)
+    out = draw.output((*shape, table.shape[1]), dtype)
     return Case(
         f"gather {dtype} {table.shape} ids {shape} {bounds}",
-        lambda: [("rows", fe.gather(given, ids, bounds=bounds, out=out))],
+        lambda: [("rows", fe.gather(given, ids, bounds=bounds, out=out.filled()))],
         lambda: [("rows", reference.gather(lists(table), lists(ids), bounds=bounds, dtype=dtype))],
         {"rows": dtype},
         copies(table=given, ids=ids),
@@ -50,12 +42,12 @@ def gather_add(draw: Draw) -> Case:
     dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
     wte, wpe = _table(draw, dtype, width), _table(draw, dtype, width)
     ids, positions = draw.ids(shape, len(wte)), _positions(draw, shape, len(wpe))
-    given, given_wpe, out = draw.laid(wte), draw.laid(wpe), _out(draw, (*shape, width), dtype)
+    given, given_wpe, out = draw.laid(wte), draw.laid(wpe), draw.output((*shape, width), dtype)
     if not (len(wte) and len(wpe)):  # lists do not say how wide a table without rows is
         return gather(draw)
     return Case(
         f"gather_add {dtype} {wte.shape} {wpe.shape} ids {shape} {bounds} {sorted(positions)}",
-        lambda: [("rows", fe.gather_add(given, ids, given_wpe, bounds=bounds, out=out, **positions))],
+        lambda: [("rows", fe.gather_add(given, ids, given_wpe, bounds=bounds, out=out.filled(), **positions))],
         lambda: [("rows", reference.gather_add(
             lists(wte), lists(ids), lists(wpe), bounds=bounds, dtype=dtype, **{k: lists(v) for k, v in positions.items()}
         ))],
@@ -75,8 +67,9 @@ def scatter_add(draw: Draw) -> Case:
     given, given_values = draw.written(table), draw.wider(values)
 
     def ours() -> list[tuple[str, Any]]:
-        fe.scatter_add(given, ids, given_values, bounds=bounds)
-        return [("table", given)]
+        rows = given.restored()
+        fe.scatter_add(rows, ids, given_values, bounds=bounds)
+        return [("table", rows)]
 
     def like() -> list[tuple[str, Any]]:
         rows = lists(table)
@@ -98,8 +91,9 @@ def gather_add_backward(draw: Draw) -> Case:
     given, given_wpe, given_dout = draw.written(dwte), draw.written(dwpe), draw.wider(dout)
 
     def ours() -> list[tuple[str, Any]]:
-        fe.gather_add_backward(given_dout, ids, given, given_wpe, bounds=bounds, **positions)
-        return [("dwte", given), ("dwpe", given_wpe)]
+        of_wte, of_wpe = given.restored(), given_wpe.restored()
+        fe.gather_add_backward(given_dout, ids, of_wte, of_wpe, bounds=bounds, **positions)
+        return [("dwte", of_wte), ("dwpe", of_wpe)]
 
     def like() -> list[tuple[str, Any]]:
         of_wte, of_wpe, places = lists(dwte), lists(dwpe), {k: lists(v) for k, v in positions.items()}
@@ -134,10 +128,10 @@ def embedding_bag(draw: Draw) -> Case:
     ids, offsets, n_bags, shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
     weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
     given, given_weights = draw.laid(table), None if weights is None else draw.wider(weights)
-    out = _out(draw, (n_bags, table.shape[1]), dtype)
+    out = draw.output((n_bags, table.shape[1]), dtype)
     return Case(
         f"embedding_bag {dtype} {table.shape} ids {shape} {bags}",
-        lambda: [("rows", fe.embedding_bag(given, ids, offsets, per_sample_weights=given_weights, out=out, **bags))],
+        lambda: [("rows", fe.embedding_bag(given, ids, offsets, per_sample_weights=given_weights, out=out.filled(), **bags))],
         lambda: [("rows", reference.embedding_bag(
             lists(table), lists(ids), lists(offsets), per_sample_weights=lists(weights), dtype=dtype, **bags
         ))],
@@ -158,10 +152,11 @@ def embedding_bag_backward(draw: Draw) -> Case:
     with_table = bags["mode"] == "max" or draw.maybe(0.7)
 
     def ours() -> list[tuple[str, Any]]:
+        rows = written.restored()
         of_weights = fe.embedding_bag_backward(
-            given_dout, ids, written, offsets, per_sample_weights=weights, table=given if with_table else None, **bags
+            given_dout, ids, rows, offsets, per_sample_weights=weights, table=given if with_table else None, **bags
         )
-        return [("dtable", written), *([] if of_weights is None else [("dweights", of_weights)])]
+        return [("dtable", rows), *([] if of_weights is None else [("dweights", of_weights)])]
 
     def like() -> list[tuple[str, Any]]:
         rows = lists(dtable)

@@ -166,7 +166,6 @@ def layer(draw: Draw) -> Case:
     if dtype in ("float16", "bfloat16"):
         rows |= draw.choice(({}, {"master_rows": True}, {"stochastic_rounding": draw.randrange(2**40)}))
     steps = _steps(draw, kind, sizes, width, dtype, include_last)
-    given = [table.copy() for table in tables]
 
     def made(side: int, arrays: list[Any], **more: Any) -> tuple[Any, Any]:
         maker = _MAKERS[kind][side]
@@ -176,7 +175,7 @@ def layer(draw: Draw) -> Case:
         return of_layer, getattr(module, name)(of_layer, **settings, **rows, **more)
 
     def ours() -> list[tuple[str, Any]]:
-        of_layer, optimizer = made(0, given)
+        of_layer, optimizer = made(0, [table.copy() for table in tables])
         results = _play(of_layer, optimizer, steps, lambda value: value)
         return [*results, *_state(of_layer, optimizer)]
 

@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import functools
 import platform
+import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def surrounded(by: Surroundings) -> Iterator[None]:
         yield
 
 
-def draw_from(rng: object, states: tuple[str, ...]) -> Surroundings:
-    choice = rng.choice  # type: ignore[attr-defined]
-    return Surroundings(choice(ISAS) if ISAS else None, choice((1, 1, 2, 3, 4, 8)), choice(states))
+def draw_from(rng: random.Random, states: tuple[str, ...], n: int) -> list[Surroundings]:
+    """Some surroundings for one case, each instruction set as often as another."""
+    isas = rng.sample(ISAS, len(ISAS)) if ISAS else [None]
+    return [Surroundings(isas[k % len(isas)], rng.choice((1, 1, 2, 3, 4, 8)), rng.choice(states)) for k in range(n)]

@@ -81,13 +81,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int64_t i = 0; i < n; i++)
         is_valid = is_valid && resolved(&ids, i, table.n_rows, bounds) != -2;
 
-    REQUIRE((fe_embedding_bag(&table, &ids, bounds, &bags, &out, NULL, NULL).code == FE_OK) == is_valid);
+    const bool is_new = pick(&in, 0, 1);
+    REQUIRE((fe_embedding_bag(&table, &ids, bounds, &bags, &out, NULL, is_new, NULL).code == FE_OK) == is_valid);
     if (is_valid)
         check_bags(&table, &ids, bounds, &bags, data_out);
     if (is_valid && bags.mode == FE_BAG_MAX) {
         int64_t *winners = (int64_t *)memory(&in, (size_t)(bags.n_bags * n_cols) * 8, 0);
         memset(winners, 0xFF, (size_t)(bags.n_bags * n_cols) * 8);
-        REQUIRE(fe_embedding_bag(&table, &ids, bounds, &bags, &out, winners, NULL).code == FE_OK);
+        REQUIRE(fe_embedding_bag(&table, &ids, bounds, &bags, &out, winners, false, NULL).code == FE_OK);
         for (int64_t k = 0; k < bags.n_bags * n_cols; k++) {
             const int64_t b = k / n_cols, winner = winners[k];
             REQUIRE(winner == -1 || (winner >= offsets[b] && winner < offsets[b + 1]));

@@ -18,7 +18,10 @@ _VALUES: tuple[Any, ...] = (
 
 def mutated(rng: random.Random, kind: str, content: bytes) -> bytes:
     """The content of a file of that kind, changed."""
-    by_kind = {"npy": _npy, "half_npy": _npy, "record": _record, "journal": _journal}
+    by_kind = {
+        "npy": _npy, "half_npy": _npy, "record": _record, "journal": _journal, "index": _record, "gguf": _gguf,
+        "split_gguf": _gguf,
+    }  # fmt: skip
     structured = by_kind.get(kind, _safetensors)
     if rng.random() < 0.7:
         content = structured(rng, content)
@@ -140,3 +143,52 @@ def _journal(rng: random.Random, content: bytes) -> bytes:
         rest = rest[: rng.randrange(len(rest))]
     body = struct.pack("<Q", len(head) if rng.random() < 0.95 else rng.choice((0, 2**62, len(head) + 8))) + head + rest
     return content[:8] + body + struct.pack("<Q", zlib.crc32(body))
+
+
+def _gguf(rng: random.Random, content: bytes) -> bytes:
+    """One or two of the numbers of the header changed: lengths, counts, types, axes, places."""
+    data, places = bytearray(content), _gguf_numbers(content)
+    for _ in range(rng.choice((1, 1, 2))):
+        at, size = rng.choice(places)
+        value = int.from_bytes(data[at : at + size], "little")
+        value = rng.choice((0, 1, 2, 7, 8, 9, 30, 99, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1, value + 1, value - 1, value * 2))
+        data[at : at + size] = (value % 256**size).to_bytes(size, "little")
+    return bytes(data)
+
+
+def _gguf_numbers(content: bytes) -> list[tuple[int, int]]:
+    """The place and size of each number in the header of a GGUF file."""
+    found, at = [(4, 4), (8, 8), (16, 8)], 24
+
+    def number(size: int) -> int:
+        nonlocal at
+        found.append((at, size))
+        at += size
+        return int.from_bytes(content[at - size : at], "little")
+
+    def text() -> None:
+        nonlocal at
+        length = number(8)
+        at += length
+
+    def value(kind: int) -> None:
+        if kind == 8:
+            text()
+        elif kind == 9:
+            of_items = number(4)
+            for _ in range(number(8)):
+                value(of_items)
+        else:
+            number({0: 1, 1: 1, 2: 2, 3: 2, 7: 1, 10: 8, 11: 8, 12: 8}.get(kind, 4))
+
+    n_tensors, n_keys = struct.unpack("<QQ", content[8:24])
+    for _ in range(n_keys):
+        text()
+        value(number(4))
+    for _ in range(n_tensors):
+        text()
+        for _ in range(number(4)):
+            number(8)
+        number(4)
+        number(8)
+    return found

@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,36 @@ def _statistics(path: Path) -> None:
 def _quantized(path: Path) -> None:
     layer = fe.QuantizedEmbedding.load(path)
     layer(np.arange(layer.num_embeddings))
+
+
+def _packed(path: Path) -> None:
+    table = fe.PackedTable.load(path)
+    if table.embedding_dim < 1000:
+        table(np.arange(table.num_embeddings))
+
+
+def _arrays(file: Any) -> None:
+    """Every tensor of a file lies within it, and can be read."""
+    for name in file.tensors:
+        with contextlib.suppress(TypeError):  # of a dtype or type that is not read
+            file.array(name).tobytes()
+
+
+def _shards(path: Path) -> None:
+    _arrays(fe.open_shards(path))
+
+
+def _gguf(path: Path) -> None:
+    """Tensors as arrays and as tables, and the hash that the metadata describe."""
+    file = fe.open_gguf(path)
+    _arrays(file)
+    for name in file.tensors:
+        with contextlib.suppress(TypeError, ValueError):  # of another format, or not of two axes
+            table = fe.PackedTable.from_gguf(file, name)
+            if table.num_embeddings and table.embedding_dim < 1000:
+                table([0, table.num_embeddings - 1])
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # there is none, or it is invalid
+        fe.NgramHash.from_gguf(file.metadata, 4)([0])
 
 
 def _open(path: Path) -> None:
@@ -89,6 +120,11 @@ OF_KIND: dict[str, tuple[Callable[[Path], None], ...]] = {
     "half_npy": (_open_alone, _train),
     "record": (_train, _open_alone),
     "journal": (_open_alone, _train),
+    "packed": (_packed, _load, _info),
+    "index": (_shards,),
+    "shard": (_shards,),
+    "gguf": (_gguf, _info),
+    "split_gguf": (_gguf,),
 }
 
 

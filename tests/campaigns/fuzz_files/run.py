@@ -21,11 +21,12 @@ import numpy as np
 
 from . import mutate, readers, seeds
 
-LIMIT = 30  # seconds that a reader may take
+LIMIT = 30  # seconds of processor time that a reader may take
+LONGEST = 600  # seconds by the clock, for one that only waits
 
 
 class Hang(BaseException):
-    """A reader took longer than `LIMIT`."""
+    """A reader took longer than `LIMIT` or `LONGEST`."""
 
 
 def _hang(*_: object) -> None:
@@ -34,13 +35,15 @@ def _hang(*_: object) -> None:
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(LIMIT)
-    try:
+    with contextlib.ExitStack() as after:
+        for timer, number, seconds in (
+            (signal.ITIMER_PROF, signal.SIGPROF, LIMIT),
+            (signal.ITIMER_REAL, signal.SIGALRM, LONGEST),
+        ):
+            after.callback(signal.signal, number, signal.signal(number, _hang))
+            signal.setitimer(timer, seconds)
+            after.callback(signal.setitimer, timer, 0)
         yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def inputs(seed: int, number: int, made: list[seeds.Seed]) -> tuple[seeds.Seed, bytes]:
@@ -56,7 +59,7 @@ def check(chosen: seeds.Seed, content: bytes, work: Path) -> Iterator[tuple[str,
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(chosen.folder, work)
         (work / chosen.name).write_bytes(content)
-        path = work / (chosen.name if chosen.kind not in ("record", "journal") else "t")
+        path = work / (chosen.given or chosen.name)
         try:
             with _limited():
                 fault: BaseException | None = readers.fault_of(reader, path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from gguf_files import header, padded, string
 
 import fastembed as fe
 from fastembed import checkpoint
@@ -17,11 +20,13 @@ from fastembed.microgpt.training import Options, Run
 
 
 class Seed(NamedTuple):
-    """A folder with the files that belong together, and the one of them that is mutated."""
+    """A folder with the files that belong together, the one of them that is mutated, and the one
+    that readers are given, if that is another."""
 
     kind: str
     folder: Path
     name: str
+    given: str | None = None
 
 
 def _plain(folder: Path) -> str:
@@ -88,13 +93,66 @@ def _journal(folder: Path) -> str:
     return "t.journal"
 
 
+def _packed(folder: Path) -> str:
+    rows = np.arange(3 * 40, dtype=np.uint8).reshape(3, 40)
+    fe.PackedTable(rows[:, :36], 36, format="float8_e4m3fn", scales=rows[:, 36:38]).save(folder / "t")
+    return "t"
+
+
+def _index(folder: Path) -> str:
+    checkpoint.save(folder / "1.safetensors", {"a": np.ones((3, 2), "f4"), "b": np.arange(4)})
+    checkpoint.save(folder / "2.safetensors", {"c": np.ones(2, ml_dtypes.float8_e4m3fn)})
+    places = {"a": "1.safetensors", "b": "1.safetensors", "c": "2.safetensors"}
+    (folder / "t.index.json").write_text(json.dumps({"metadata": {"total_size": 58}, "weight_map": places}))
+    return "t.index.json"
+
+
+def _shard(folder: Path) -> str:
+    _index(folder)
+    return "1.safetensors"
+
+
+def _gguf(folder: Path, name: str = "t.gguf", of_part: Any = ()) -> str:
+    """Tables of three formats, the numbers of a hash, and a value of each type."""
+
+    def numbers(code: int, letter: str, *values: int) -> bytes:
+        return struct.pack(f"<IQ{len(values)}{letter}", code, len(values), *values)
+
+    keys = (
+        ("general.architecture", 8, string("x")), ("general.alignment", 4, struct.pack("<I", 64)),
+        ("x.engram.layer_ids", 9, numbers(5, "i", 1, 4)), ("x.engram.multipliers", 9, numbers(10, "Q", 3, 5, 7, 9)),
+        ("x.engram.primes", 9, numbers(4, "I", 7, 11, 13, 17)), ("x.engram.token_map", 9, numbers(5, "i", 0, 1, 1, 2)),
+        ("x.engram.pad_id", 4, struct.pack("<I", 2)), ("names", 9, struct.pack("<IQ", 8, 2) + string("a") + string("")),
+        ("flags", 9, numbers(7, "B", 0, 1)), ("nested", 9, struct.pack("<IQ", 9, 1) + numbers(0, "B", 1, 2)),
+        ("float", 12, struct.pack("<d", 0.5)), *of_part,
+    )  # fmt: skip
+    places = (("floats", (4, 3), 0, 0), ("blocks", (32, 3), 8, 64), ("halves", (3, 2), 1, 192), ("other", (2,), 99, 256))
+    tensors = tuple((f"{name}{key}", axes, kind, at) for key, axes, kind, at in places)
+    data = np.arange(48 + 16 + 102 + 26 + 12 + 52, dtype=np.uint8).tobytes()
+    (folder / name).write_bytes(padded(padded(header(keys, tensors), multiple=64) + data, multiple=64))
+    return name
+
+
+def _split_gguf(folder: Path) -> str:
+    names = [f"t-0000{k + 1}-of-00002.gguf" for k in range(2)]
+    for k, name in enumerate(names):
+        _gguf(folder, name, (("split.no", 2, struct.pack("<H", k)), ("split.count", 2, struct.pack("<H", 2))))
+    return names[1]
+
+
+MAKERS = (
+    _plain, _state, _quantized, _run, _table, _npy, _half_npy, _record, _journal, _packed, _index, _shard, _gguf, _split_gguf,
+)  # fmt: skip
+GIVEN = {"record": "t", "journal": "t", "shard": "t.index.json"}  # where it is not the file that is mutated
+
+
 def make(root: Path) -> list[Seed]:
     """The seeds, each in a folder of its own below ``root``."""
     seeds = []
-    for kind in (_plain, _state, _quantized, _run, _table, _npy, _half_npy, _record, _journal):
+    for kind in MAKERS:
         name = kind.__name__.removeprefix("_")
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(root / name)
         (root / name).mkdir(parents=True)
-        seeds.append(Seed(name, root / name, kind(root / name)))
+        seeds.append(Seed(name, root / name, kind(root / name), GIVEN.get(name)))
     return seeds

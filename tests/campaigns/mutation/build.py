@@ -30,7 +30,7 @@ class Build:
         self.library = self.package / "_kernels" / f"_core{suffix}"
         generated = ROOT / "build" / "cython" / "fastembed" / "_kernels" / "_core.c"
         self._compile(generated, self.objects / "_core.o")
-        for source in [*self.sources.glob("*.c"), *self.sources.glob("isa/*.c")]:
+        for source in [*self.sources.glob("*.c"), *self.sources.glob("isa/*.c"), *self.sources.glob("disk/*.c")]:
             self._compile(source, self._object_of(source))
         self._link()
 

@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 
 from .interrupts import Twin, fault_of, made
-from .subjects import CALLS, cases
+from .subjects import CALLS, OF_FILES, cases
 
 SOURCE = Path(__file__).with_name("failing_malloc.c")
 LIBRARY = Path("build/failing_malloc.so").resolve()
@@ -46,7 +46,7 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
     the number of the one that fails.
     """
     name, kind, optimizer = place
-    is_of_files = name == "layer.flush"  # then there is no excuse for another error
+    is_of_files = kind == "mapped" and name in OF_FILES  # then there is no excuse for another error
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None  # of generators that are closed without memory
     gc.disable()  # a collection in the middle makes other allocations
@@ -76,12 +76,12 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
             fault = _wrong_error(error)
             if fault and not is_of_files and _is_of_others(error):
                 fault, not_ours = None, not_ours + 1
+            error = None  # its traceback holds what the call had made so far
             fault = fault or fault_of((name, kind, optimizer), twin, subject, prepared)
             if fault is not None:
                 faults[fault] += 1
                 examples.setdefault(fault, n)
             subject.close()
-            del error
             n += 1
         if shared is not None:
             shared.close()

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastembed as fe
+from fastembed import checkpoint
+from fastembed._memory import memory_errors
 
 V, D, P = 12, 5, 6
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -21,7 +23,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "AdamW": {"lr": 0.1, "weight_decay": 0.1},
     "SparseAdam": {"lr": 0.1},
 }
-LAYERS = ("Embedding", "EmbeddingBag", "TokenPositionEmbedding", "HashEmbedding", "half", "max_norm", "mapped")
+LAYERS = (
+    "Embedding", "EmbeddingBag", "TokenPositionEmbedding", "HashEmbedding", "NgramEmbedding", "EmbeddingCollection",
+    "half", "max_norm", "mapped",
+)  # fmt: skip
 
 
 class Subject:
@@ -29,50 +34,64 @@ class Subject:
 
     def __init__(self, kind: str, optimizer: str, folder: Path | None = None) -> None:
         self.kind, self.path = kind, None if folder is None else folder / "table.safetensors"
-        self.layer = self._layer()
-        self.layer.vocabulary = [f"w{i}" for i in range(V)]
+        self.layer = self.new_layer(self.path)
+        if kind != "EmbeddingCollection":
+            self.layer.vocabulary = [f"w{i}" for i in range(V)]
         self.optimizer = getattr(fe.optim, optimizer)(self.layer, **OPTIMIZERS[optimizer])
         self.parameter = fe.Parameter(np.linspace(-1.0, 1.0, 7))
         self.clock = itertools.count()
         self.array = np.linspace(-3.0, 3.0, V * D).reshape(V, D)
+        self.result: Any = None  # of a call that makes something, as bytes and texts
         for _ in range(2):
             self.fused()
 
-    def _layer(self) -> Any:
+    def new_layer(self, path: Path | None) -> Any:
         if self.kind == "mapped":
-            return fe.Embedding.create(self.path, (V, D), rng=1)
+            return fe.Embedding.create(path, (V, D), rng=1)
         if self.kind == "TokenPositionEmbedding":
             return fe.TokenPositionEmbedding(V, P, D, rng=1, norm="rms", dropout=0.1)
         if self.kind == "half":
             return fe.Embedding(V, D, dtype="float16", rng=1)
         if self.kind == "max_norm":
             return fe.Embedding(V, D, max_norm=1.0, rng=1)
+        if self.kind == "NgramEmbedding":
+            hash = fe.NgramHash([3, 5, 9], [[3], [4]], vocab_size=V, fill=0)
+            return fe.NgramEmbedding(hash, np.linspace(-1.0, 1.0, V * D, dtype="f4").reshape(V, D))
+        if self.kind == "EmbeddingCollection":
+            features = {"one": "a", "two": "b", "three": "a"}
+            return fe.EmbeddingCollection({"a": (V, D), "b": (V, 2)}, features, rng=1)
         return getattr(fe, self.kind)(V, D, rng=1)
 
-    def batch(self) -> tuple[Any, Any]:
-        """The ids and gradients of the next step."""
+    def called(self) -> Any:
+        """The next call: the gradient of its result."""
         rng = np.random.default_rng(next(self.clock))
-        shape = (2, 3)
-        rows = (2,) if self.kind == "EmbeddingBag" else shape
-        return rng.integers(0, V - 4, shape), rng.standard_normal((*rows, D)).astype(np.float32)
+        ids, weights = rng.integers(0, V - 4, (2, 3)), rng.standard_normal((2, 3))
+        arguments: tuple[Any, ...] = (ids,)
+        if self.kind == "EmbeddingBag":
+            arguments = ids, None, weights
+        elif self.kind == "EmbeddingCollection":
+            arguments = (dict.fromkeys(self.layer.features, ids), None, None, dict.fromkeys(self.layer.features, weights))
+        return rng.standard_normal(self.layer(*arguments).shape).astype(np.float32)
 
     def fused(self) -> None:
-        ids, dout = self.batch()
-        self.layer(ids)
-        self.layer.backward(dout, optimizer=self.optimizer)
+        self.layer.backward(self.called(), optimizer=self.optimizer)
 
     def held(self) -> dict[str, Any]:
         """All that the layer and the optimiser hold, up to date, as bytes and texts."""
         state = self.optimizer.state_dict()
-        found: dict[str, Any] = {name: _bytes(table) for name, table in self.layer.state_dict().items()}
+        found: dict[str, Any] = {name: _bytes(table) for name, table in self.layer.state_dict(lookups=True).items()}
         for name, grad in self.layer.grads().items():
             found |= {f"ids {name}": _bytes(grad.ids), f"gradient {name}": _bytes(grad.rows), f"shape {name}": grad.shape}
         for k, item in enumerate(state.pop("items")):
             found[f"step {k}"] = item.pop("step")
             for kind, arrays in item.items():
                 found |= {f"{kind} {name} {k}": _bytes(array) for name, array in arrays.items()}
-        found["names"] = list(self.layer.vocabulary)
-        return found | {"options": repr(state), "array": _bytes(self.array), "parameter": _bytes(self.parameter.data)}
+        of_weights = getattr(self.layer, "per_sample_weights_grad", None)
+        if self.path is not None and self.beside("saved").exists():
+            found["saved"] = self.beside("saved").read_bytes()
+        found |= {"names": list(getattr(self.layer, "vocabulary", ())), "result": self.result}
+        found |= {"array": _bytes(self.array), "parameter": _bytes(self.parameter.data)}
+        return found | {"options": repr(state), "of weights": None if of_weights is None else _bytes(of_weights)}
 
     def on_disk(self) -> dict[str, Any]:
         """What is found in the files of a mapped table, as they are now."""
@@ -86,7 +105,13 @@ class Subject:
             shutil.rmtree(copy)
 
     def close(self) -> None:
-        self.layer.storage.close()
+        if self.path is not None:
+            self.layer.storage.close()
+
+    def beside(self, name: str) -> Path:
+        """The path of another file in the folder of a mapped table."""
+        assert self.path is not None
+        return self.path.with_name(name)
 
 
 def _bytes(array: Any) -> tuple[str, bytes]:
@@ -102,15 +127,7 @@ class Call(NamedTuple):
 
 
 def _accumulated(subject: Subject) -> None:
-    ids, dout = subject.batch()
-    subject.layer(ids)
-    subject.layer.backward(dout)
-
-
-def _called(subject: Subject) -> Any:
-    ids, dout = subject.batch()
-    subject.layer(ids)
-    return dout
+    subject.layer.backward(subject.called())
 
 
 def _clip(subject: Subject, _: Any) -> None:
@@ -144,10 +161,78 @@ def _bag_backward(subject: Subject, dout: Any) -> None:
     fe.embedding_bag_backward(dout, [[0, 1, 1], [2, 3, 0]], subject.array, mode="mean", table=subject.array + 1)
 
 
-_GROWING = tuple(kind for kind in LAYERS if kind != "HashEmbedding")
+def _construct(subject: Subject, _: Any) -> None:
+    """A layer, and for a mapped table the file."""
+    path = subject.path and subject.beside("made")
+    if path is not None:
+        with memory_errors():
+            path.unlink(missing_ok=True)
+    made = subject.new_layer(path)
+    held = {name: _bytes(table) for name, table in made.state_dict().items()}
+    if path is not None:
+        made.storage.close()
+    subject.result = held
+
+
+def _open(subject: Subject, path: Path) -> None:
+    """The table and its optimiser; a layer that cannot be flushed stays open."""
+    layer, name = fe.Embedding.open(path, "r+"), type(subject.optimizer).__name__
+    try:
+        optimizer = getattr(fe.optim, name)(layer, **OPTIMIZERS[name])
+        held = _bytes(layer.weight), repr(optimizer.step_counts)
+        layer.flush()
+    finally:
+        layer.storage.close()
+    subject.result = held
+
+
+def _copied(subject: Subject) -> Path:
+    """The files of the table in another folder, as of their last flush."""
+    assert subject.path is not None
+    subject.layer.flush()
+    copy = subject.path.parent.with_name(f"{subject.path.parent.name}-opened")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(subject.path.parent, copy)
+    return copy / subject.path.name
+
+
+def _saved(subject: Subject) -> Path:
+    path = subject.beside("saved")
+    checkpoint.save(path, {"a": np.arange(300.0)}, {"is": "old"})
+    return path
+
+
+def _save(subject: Subject, path: Path) -> None:
+    """Over an older checkpoint, which is there as long as the new one is not."""
+    checkpoint.save_state(path, {"table": subject.array, "text": "new"})
+
+
+def _load(subject: Subject, path: Path) -> None:
+    tensors, description = checkpoint.load(path)
+    subject.result = _bytes(tensors["a"]), repr(description)
+
+
+def _search(subject: Subject, _: Any) -> None:
+    index = subject.layer.build_index()
+    found = [subject.layer.nearest([1, 2], 3, metric, index=index) for metric in ("cosine", "dot", "l2")]
+    subject.result = [(_bytes(ids), _bytes(scores)) for ids, scores in found]
+
+
+def _pack(subject: Subject, _: Any) -> None:
+    """Packed tables of two formats: rows, bags, rows plus positions."""
+    rows = np.arange(12 * 34, dtype=np.uint8).reshape(12, 34)
+    packed = fe.PackedTable(rows, 32, format="q8_0", dtype="float16")
+    scaled = fe.PackedTable(rows[:, :32], 32, format="float8_e4m3fn", scales=rows[:, 32:33])
+    quantized = fe.QuantizedEmbedding.from_float(subject.array)
+    results = packed([3, 1]), scaled.bag([[1, 2], [3, 3]]), quantized([0, 5]), quantized.dequantize()
+    subject.result = list(map(_bytes, results))
+
+
+_ONE_TABLE = tuple(kind for kind in LAYERS if kind not in ("EmbeddingCollection", "TokenPositionEmbedding"))
+_GROWING = tuple(kind for kind in LAYERS if kind not in ("EmbeddingCollection", "HashEmbedding"))
 CALLS = {
-    "fused": Call(_called, lambda s, dout: s.layer.backward(dout, optimizer=s.optimizer)),
-    "backward": Call(_called, lambda s, dout: s.layer.backward(dout)),
+    "fused": Call(Subject.called, lambda s, dout: s.layer.backward(dout, optimizer=s.optimizer)),
+    "backward": Call(Subject.called, lambda s, dout: s.layer.backward(dout)),
     "step": Call(_accumulated, _step),
     "optimizer.flush": Call(_nothing, lambda s, _: s.optimizer.flush()),
     "layer.flush": Call(_nothing, lambda s, _: s.layer.flush()),
@@ -157,10 +242,26 @@ CALLS = {
     "optimizer.load_state_dict": Call(_optimizer_state, lambda s, state: s.optimizer.load_state_dict(state)),
     "shrink": Call(_accumulated, lambda s, _: s.layer.resize(V - 2), _GROWING),
     "add_tokens": Call(_accumulated, lambda s, _: s.layer.add_tokens(["x", "y"]), _GROWING),
-    "set_rows": Call(_nothing, lambda s, _: s.layer.set_rows([1, 7], 2.5), tuple(k for k in LAYERS if "Token" not in k)),
+    "resize of a group": Call(_accumulated, lambda s, _: s.layer.tables["b"].resize(V + 3), ("EmbeddingCollection",)),
+    "count_lookups of a group": Call(_nothing, lambda s, _: s.layer.tables["a"].count_lookups(), ("EmbeddingCollection",)),
+    "count_lookups": Call(_nothing, lambda s, _: s.layer.count_lookups(), _GROWING),
+    "set_rows": Call(_nothing, lambda s, _: s.layer.set_rows([1, 7], 2.5), _ONE_TABLE),
     "scatter_add": Call(_nothing, lambda s, _: fe.scatter_add(s.array, [1, 2, 1], np.ones((3, D))), ("Embedding",)),
     "embedding_bag_backward": Call(lambda s: np.ones((2, D)), _bag_backward, ("EmbeddingBag",)),
+    "construct": Call(_nothing, _construct),
+    "build_index": Call(_nothing, _search, ("Embedding", "TokenPositionEmbedding", "half", "mapped")),
+    "pack": Call(_nothing, _pack, ("Embedding",)),
+    "open": Call(_copied, _open, ("mapped",)),
+    "checkpoint.save": Call(_saved, _save, ("mapped",)),
+    "checkpoint.load": Call(_saved, _load, ("mapped",)),
 }
+_WITHOUT_OPTIMIZER = {
+    "scatter_add", "embedding_bag_backward", "call", "backward", "clip_grad_norm", "set_rows", "count_lookups",
+    "count_lookups of a group", "construct",
+    "build_index", "pack", "checkpoint.save", "checkpoint.load",
+}  # fmt: skip
+# Of mapped tables and of files: there MemoryErrors are not lost.
+OF_FILES = {"layer.flush", "open", "checkpoint.save", "checkpoint.load", "construct", "shrink", "add_tokens"}
 
 
 def cases(names: str = "", optimizers: str = "") -> list[tuple[str, str, str]]:
@@ -169,9 +270,8 @@ def cases(names: str = "", optimizers: str = "") -> list[tuple[str, str, str]]:
     for name, call in CALLS.items():
         if names and name not in names.split(","):
             continue
-        uses_optimizer = name not in ("scatter_add", "embedding_bag_backward", "call", "backward", "clip_grad_norm", "set_rows")
         for kind in call.kinds:
-            for optimizer in OPTIMIZERS if uses_optimizer else ("Adam",):
+            for optimizer in ("Adam",) if name in _WITHOUT_OPTIMIZER else OPTIMIZERS:
                 if not optimizers or optimizer in optimizers.split(","):
                     found.append((name, kind, optimizer))
     return found

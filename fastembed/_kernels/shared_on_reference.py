@@ -1,0 +1,114 @@
+"""What `on_reference` answers of shared tables: the protocol of docs/shared.md, step by step.
+
+Python has no fences, so across processes this is right only where the machine keeps the order of
+stores and of loads, as x86-64 does.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+
+from .. import reference
+
+Array = np.ndarray[Any, Any]
+_FILLING, _WRITING, _NEXT = 1, 2, 4
+
+
+class SharedMemory(mmap.mmap):
+    """A file, mapped from its beginning."""
+
+    def __new__(cls, file: int, size: int, is_writable: bool) -> SharedMemory:
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if is_writable else 0)
+        return super().__new__(cls, file, size, mmap.MAP_SHARED, protection)
+
+    def use_large_pages(self, size: int) -> None:
+        """The reference is not made for speed."""
+
+    def discard(self, first: int) -> None:
+        """Memory of a journal is given back with the table."""
+
+
+class SharedRows:
+    """A shared table in a mapping of its memory."""
+
+    def __init__(
+        self,
+        rows: Array,
+        sequence: Array,
+        replaced: Array,
+        versions: Array,
+        journal_size: Array,
+        journal_rows: Array,
+        journal: Array,
+    ) -> None:
+        self.rows, self._sequence, self._replaced, self._versions = rows, sequence, replaced, versions
+        self._journal_size, self._journal_rows, self._journal = journal_size, journal_rows, journal
+        self._seen = int(replaced[0])
+
+    @property
+    def is_replaced(self) -> bool:
+        return self._seen % 2 == 1 or int(self._replaced[0]) != self._seen
+
+    def set_replaced(self, is_done: bool) -> None:
+        self._replaced[0] = int(self._replaced[0]) // 2 * 2 + (2 if is_done else 1)
+
+    def gather(self, ids: Array, out: Array, bounds: str) -> bool:
+        if int(self._replaced[0]) != self._seen:
+            return False
+        rows = reference.resolve_ids(ids.tolist(), len(self.rows), bounds, "id")
+        found = np.zeros((len(rows), self.rows.shape[1]), self.rows.dtype)
+        for i, row in enumerate(rows):
+            if row is not None:
+                found[i] = self._row(row)
+        out[...] = found.reshape(out.shape)
+        return True
+
+    def _row(self, row: int) -> Array:
+        found = None
+        while found is None:
+            found = self._unwritten(row)
+            found = self._beside_writer(row) if found is None else found
+        return found
+
+    def _unwritten(self, row: int) -> Array | None:
+        """A row whose version stays as it is, and is even."""
+        version = row % len(self._versions)
+        before, found = int(self._versions[version]), self.rows[row].copy()
+        return found if before % 2 == 0 and int(self._versions[version]) == before else None
+
+    def _journal_length(self) -> int:
+        return min(max(int(self._journal_size[0]), 0), len(self.rows))
+
+    def _beside_writer(self, row: int) -> Array | None:
+        """A row that may be being written: from the journal, or from its place."""
+        before = int(self._sequence[0])
+        listed = self._journal_rows[: self._journal_length()] if before % _NEXT == _WRITING else self._journal_rows[:0]
+        places = np.flatnonzero(listed == row)
+        found = (self._journal[places[0]] if len(places) else self.rows[row]).copy()
+        return found if int(self._sequence[0]) // 2 == before // 2 else None
+
+    def read_at_once(self, rows: Array | None, out: Array) -> bool:
+        before = int(self._sequence[0])
+        numbers = np.arange(len(self.rows)) if rows is None else rows
+        out[...] = self.rows[numbers]
+        if before % _NEXT == _WRITING:
+            for k in range(self._journal_length()):
+                out[numbers == self._journal_rows[k]] = self._journal[k]
+        return int(self._sequence[0]) // 2 == before // 2
+
+    def publish(self, source: Array, rows: Array) -> None:
+        distinct = np.unique(rows[rows >= 0])
+        before = int(self._sequence[0])
+        self._sequence[0] = before + _FILLING
+        self._journal_rows[: len(distinct)], self._journal[: len(distinct)] = distinct, source[distinct]
+        self._journal_size[0] = len(distinct)
+        self._sequence[0] = before + _WRITING
+        for k, row in enumerate(distinct.tolist()):
+            version = row % len(self._versions)
+            self._versions[version] += 1
+            self.rows[row] = self._journal[k]
+            self._versions[version] += 1
+        self._sequence[0] = before + _NEXT

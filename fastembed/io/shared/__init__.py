@@ -1,0 +1,1 @@
+"""Tables in memory that several processes share: one writes them, any number reads them."""

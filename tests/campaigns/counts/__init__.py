@@ -1,0 +1,1 @@
+"""Instructions of short calls and of one piece of each kernel, counted by callgrind."""

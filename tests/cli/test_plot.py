@@ -1,0 +1,93 @@
+"""``plot``: which table is drawn, into which file, and what is refused."""
+
+import numpy as np
+import pytest
+from running import status_of
+
+from fastembed import checkpoint, plots
+from fastembed.cli.table_file import TableFile
+
+PNG = b"\x89PNG"
+
+
+def test_which_table_is_meant_and_its_names(folder):
+    tables = TableFile("model")
+    assert tables.token_table(None) == "wte"
+    assert tables.position_table() == "wpe"
+    assert tables.row_names("wte", None) == ["a", "b", "c", "d", "<BOS>"]
+    assert tables.row_names("wpe", None) is None
+    checkpoint.save("gpt2", {"h.0.c_attn.weight": np.zeros((3, 3)), "transformer.wte.weight": np.ones((5, 3)), "n": np.zeros(3)})
+    assert TableFile("gpt2").token_table(None) == "transformer.wte.weight"
+    checkpoint.save("two", {"a": np.zeros((3, 3)), "b": np.zeros((3, 3))})
+    with pytest.raises(ValueError, match="two has a, b: give --table"):
+        TableFile("two").token_table(None)
+    with pytest.raises(ValueError, match="--table 'c' is not in two, which has a, b"):
+        TableFile("two").token_table("c")
+    checkpoint.save("counted", {"t": np.zeros((3, 2)), "t.lookups": np.array([4, 0, 1])})
+    assert TableFile("counted").lookups("t").tolist() == [4, 0, 1]
+    np.save("table.npy", np.eye(3))
+    tables = TableFile("table.npy")
+    assert tables.tables == {"": (3, 3)}
+    (folder / "names").write_text("one\ntwo\nthree\n")
+    assert tables.row_names("", "names") == ["one", "two", "three"]
+    with tables.open("") as layer:
+        assert layer.num_embeddings == 3
+    (folder / "table.npy.names.txt").write_text("x\ny\nz\n")
+    assert tables.row_names("", None) == ["x", "y", "z"]
+    (folder / "words.vec").write_text("2 3\nking 1 2 3\nqueen 4 5 6\n")
+    tables = TableFile("words.vec")
+    assert tables.token_table(None) == ""
+    with tables.open("") as layer:
+        assert plots.Source.of(layer, tables.row_names("", None)).names == ["king", "queen"]
+
+
+@pytest.mark.parametrize("kind", ["overview", "rows", "positions", "norms"])
+def test_a_checkpoint_is_drawn(folder, capsys, kind):
+    pytest.importorskip("matplotlib")
+    assert status_of(["plot", "model", "--kind", kind]) == 0
+    assert capsys.readouterr().out == "picture: model.png\n"
+    assert (folder / "model.png").read_bytes().startswith(PNG)
+    assert status_of(["plot", "model"]) == 2
+    assert "model.png is there already" in capsys.readouterr().err
+    assert status_of(["plot", "model", "--force", "--dark"]) == 0
+    assert capsys.readouterr().out.startswith("model.png was there: the old file is ")
+
+
+def test_other_files_are_drawn(folder):
+    pytest.importorskip("matplotlib")
+    (folder / "losses.txt").write_text("3.5\n2.25\n")
+    checkpoint.save("counted", {"t": np.eye(3), "t.lookups": np.array([4, 0, 1])})
+    np.save("table.npy", np.eye(3))
+    for command in (
+        ["plot", "losses.txt", "--kind", "losses"],
+        ["plot", "model", "--losses", "losses.txt", "--out", "a.svg"],
+        ["plot", "counted", "--kind", "lookups"],
+        ["plot", "counted", "--out", "b.png"],
+        ["plot", "table.npy", "--kind", "rows", "--labels", "2"],
+    ):
+        assert status_of(command) == 0
+    assert {"losses.png", "a.svg", "counted.png", "b.png", "table.png"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["model", "--out", "x.jpeg"], "--out must name a .png or .svg or .pdf file, got 'x.jpeg'"),
+        (["missing"], "No such file or directory: 'missing'"),
+        (["text"], "text is not a safetensors file, or is damaged"),
+        (["text", "--kind", "losses"], "line 1 of text must be a loss, got 'abc'"),
+        (["empty", "--kind", "losses"], "empty has no losses"),
+        (["model", "--kind", "lookups"], "there are no counts of look-ups"),
+        (["model", "--names", "text"], "--names: text has 3 lines, and model has 5 rows"),
+        (["model", "--table", "x"], "--table 'x' is not in model"),
+        ([".", "--out", "x.png"], "'.' is not a regular file, but a directory"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(folder, capsys, arguments, text):
+    pytest.importorskip("matplotlib")
+    (folder / "empty").write_text("")
+    before = sorted(path.name for path in folder.iterdir())
+    assert status_of(["plot", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
+    assert sorted(path.name for path in folder.iterdir()) == before

@@ -1,0 +1,87 @@
+"""Ranks as processes: Open MPI, MPICH (of `make test-mpi`) and gloo, each if it is there."""
+
+import signal
+
+import pytest
+import ranks
+from runs import local_state, table, train_lookups
+
+import fastembed as fe
+
+TRANSPORTS = ("openmpi", "mpich", "gloo")
+
+
+def run(transport, size, *job):
+    if ranks.python_of(transport) is None:
+        pytest.skip(f"{transport} is not installed: make test-mpi, or PyTorch")
+    return ranks.run(transport, size, *job)
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """The digests of the whole run, by one process with a local layer."""
+    layer = fe.Embedding.from_pretrained(table())
+    opt = fe.optim.AdamW(layer, lr=0.01, weight_decay=0.1)
+    train_lookups(layer, opt, range(200))
+    return ranks.digests(local_state(layer, opt))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_two_hundred_steps_of_adamw(transport, size, undisturbed):
+    ended = run(transport, size, "train", 200)
+    assert ended.status == 0, ended.others
+    assert ended.said == [{"rank": rank, **undisturbed} for rank in range(size)]
+
+
+each_message = pytest.mark.parametrize("exchange", range(5))  # call: agreement, ids, rows; backward: agreement, gradients
+
+
+@pytest.mark.long
+@each_message
+def test_a_kill_over_gloo(exchange, tmp_path):
+    """The others say so at once; a run of another number of ranks goes on."""
+    ended = run("gloo", 3, "resumed", tmp_path / "saves", 25, 2, exchange, int(signal.SIGKILL))
+    assert ended.status != 0
+    assert [line["rank"] for line in ended.said] == [0, 1], ended.others
+    for line in ended.said:
+        assert "of ShardedEmbedding(53, 5" in line["error"]
+        assert line["seconds"] < ranks.DEADLINE + 1
+    assert any(line["peers"] == [2] for line in ended.said), ended.said
+    assert_goes_on("gloo", tmp_path / "saves")
+
+
+@pytest.mark.long
+@each_message
+@pytest.mark.parametrize("transport", ["openmpi", "mpich"])
+def test_a_kill_over_mpi(transport, exchange, tmp_path):
+    """Its mpiexec ends the others."""
+    ended = run(transport, 3, "resumed", tmp_path / "saves", 25, 2, exchange, int(signal.SIGKILL))
+    assert ended.status != 0
+    assert ended.seconds < 30
+    assert ended.said == []
+    assert "signal 9" in ended.others.lower() or "signal: 9" in ended.others.lower()
+    assert_goes_on(transport, tmp_path / "saves")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_rank_that_stands_still(transport, tmp_path):
+    """As behind a cut link: nobody is told. MPI ends it with the others."""
+    ended = run(transport, 3, "resumed", tmp_path / "saves", 25, 1, 1, int(signal.SIGSTOP))
+    assert ended.status != 0
+    assert [line["rank"] for line in ended.said] == [0, 2], ended.others
+    assert any(1 in line["peers"] for line in ended.said), ended.said
+    assert all(line["seconds"] < ranks.DEADLINE + 1 for line in ended.said)
+    assert_goes_on(transport, tmp_path / "saves")
+
+
+def assert_goes_on(transport, folder):
+    """Two ranks end with the bits of a run that nothing disturbed."""
+    layer = fe.Embedding.from_pretrained(table())
+    opt = fe.optim.AdamW(layer, lr=0.01, weight_decay=0.1)
+    train_lookups(layer, opt, range(25))
+    ended = run(transport, 2, "resumed", folder, 25)
+    expected = {"first": 10, **ranks.digests(local_state(layer, opt))}
+    assert ended.said == [{"rank": rank, **expected} for rank in range(2)], ended.others

@@ -1,0 +1,127 @@
+"""The page in a headless Chromium: what it shows is right, and labels do not overlap."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import fastembed as fe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+    pytest.mark.uninstrumented,
+    pytest.mark.fork,
+]
+SCRIPT = """<script>requestAnimationFrame(() => setTimeout(() => {
+  let found;
+  try { found = (() => { %s })(); } catch (error) { found = `error: ${error.stack}`; }
+  const place = document.createElement("pre");
+  place.id = "found";
+  place.textContent = JSON.stringify(found);
+  document.body.append(place);
+}))</script></body>"""
+KEYS = "const press = (key, target = document.body) => target.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));"
+
+
+def run_in(path, script, fragment="", size="1200,800"):
+    """What a script returns that runs in a page when it has been drawn."""
+    page = path.with_name(f"{path.stem}-test.html")
+    page.write_text(path.read_text(encoding="utf-8").replace("</body>", SCRIPT % script), encoding="utf-8")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}", "--virtual-time-budget=5000"]
+    profile = f"--user-data-dir={path.parent / 'profile'}"
+    command = [CHROMIUM, *options, profile, "--dump-dom", f"{page.as_uri()}{fragment}"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    (found,) = re.findall(r'<pre id="found">(.*?)</pre>', shown, re.DOTALL)
+    return json.loads(found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    letters = fe.Embedding(27, 16, rng=0).count_lookups()
+    letters.vocabulary = [*"abcdefghijklmnopqrstuvwxyz", "<BOS>"]
+    letters(np.arange(27).repeat(np.arange(27)))
+    fe.explorer.save(folder / "letters.html", letters)
+    crowd = fe.Embedding(3000, 40, rng=1)
+    crowd.vocabulary = [f"word {k}" for k in range(3000)]
+    fe.explorer.save(folder / "crowd.html", crowd)
+    return {"letters": (folder / "letters.html", letters), "crowd": (folder / "crowd.html", crowd)}
+
+
+@pytest.mark.parametrize(("name", "fragment", "least"), [("letters", "", 25), ("crowd", "#7", 60)])
+def test_nearest_rows_labels_and_list(pages, name, fragment, least):
+    path, layer = pages[name]
+    script = """
+      explorer.map.draw();
+      const boxes = explorer.map.labels.map(label => label.box), overlaps = [];
+      for (const [k, a] of boxes.entries())
+        for (const b of boxes.slice(k + 1))
+          if (a[2] > b[0] && a[0] < b[2] && a[3] > b[1] && a[1] < b[3]) overlaps.push([a, b]);
+      const outside = boxes.filter(b => b[0] < 0 || b[1] < 0 || b[2] > explorer.map.width || b[3] > explorer.map.height);
+      explorer.choose(7);
+      const texts = [...document.querySelectorAll('#chosen ol .text')].map(e => e.textContent);
+      const scores = [...document.querySelectorAll('#chosen ol .number')].map(e => Number(e.textContent));
+      explorer.list.sort(explorer.list.columns[2]);
+      const first = document.querySelector('.line .text').textContent;
+      const colours = ['page', 'ink'].map(name => explorer.map.colours[name].trim());
+      return {n: boxes.length, overlaps, outside, texts, scores, first, hash: location.hash, colours,
+        lines: document.querySelectorAll('.line').length};
+    """
+    found = run_in(path, script, fragment)
+    assert isinstance(found, dict), found
+    assert found["n"] >= least
+    assert found["overlaps"] == found["outside"] == []
+    near = layer.nearest(7, 12, exclude_queries=True)
+    np.testing.assert_allclose(found["scores"], near.scores, atol=1.5e-3)
+    assert found["texts"][:3] == layer.vocabulary.names(near.ids[:3])
+    assert found["first"] == layer.vocabulary.names(int(np.linalg.norm(layer.weight, axis=1).argmax()))
+    assert found["hash"] == "#7"
+    assert found["colours"] == ["#ffffff", "#1b1f24"]
+    assert found["lines"] < 60
+
+
+def test_keys_search_zoom_and_theme(pages):
+    path, _ = pages["letters"]
+    script = f"""{KEYS}
+      const map = explorer.map, search = document.getElementById('search'), seen = {{}};
+      const scale = map.scale;
+      press('+'); seen.zoomed = Math.round(1000 * map.scale / scale) / 1000;
+      const middle = map.middle[0];
+      press('ArrowRight'); seen.moved = map.middle[0] > middle;
+      press('0'); seen.all = map.scale === scale;
+      press('/'); seen.focus = document.activeElement === search;
+      search.value = 'B'; explorer.showMatches();
+      seen.matches = [...document.querySelectorAll('#matches li')].map(e => e.textContent);
+      press('ArrowDown', search); press('Enter', search); seen.taken = explorer.table.names[map.chosen];
+      press('n'); seen.next = map.chosen !== 26 && map.chosen >= 0;
+      press('Escape'); seen.none = map.chosen;
+      search.value = 'zzz'; explorer.showMatches(); seen.nothing = document.querySelector('#matches').textContent;
+      press('t'); seen.dark = getComputedStyle(document.body).backgroundColor;
+      for (const kind of ['norm', 'count', 'none']) {{ explorer.colour.value = kind; explorer.shade(); map.draw(); }}
+      explorer.choose(3);
+      explorer.colour.value = 'cosine'; explorer.shade(); seen.shade = [map.shade[3], Math.max(...map.shade)];
+      explorer.hover(map.x(5), map.y(5)); seen.tip = document.getElementById('tip').textContent;
+      return seen;
+    """
+    found = run_in(path, script)
+    assert isinstance(found, dict), found
+    tip = found.pop("tip")
+    assert re.fullmatch(r"f\nrow 5, norm 0\.\d+|f\nrow 5, norm \d\.\d+, 5 look-ups, cosine -?0\.\d{3}", tip), tip
+    assert found == {
+        "zoomed": 1.5, "moved": True, "all": True, "focus": True, "matches": ["b", "<BOS>"], "taken": "<BOS>", "next": True,
+        "none": -1, "nothing": "No row has this in its name.", "dark": "rgb(20, 23, 28)", "shade": [1, 1],
+    }  # fmt: skip
+
+
+def test_a_small_window_and_an_empty_table(pages, tmp_path):
+    path, _ = pages["letters"]
+    found = run_in(path, "return [explorer.map.width, explorer.map.labels.length, document.body.scrollWidth]", size="520,700")
+    assert found[0] == found[2] <= 520
+    assert found[1] >= 20
+    for shape in ((0, 3), (3, 0)):
+        fe.explorer.save(tmp_path / "x.html", np.ones(shape))
+        assert run_in(tmp_path / "x.html", "return explorer.table.n") == shape[0]

@@ -1,0 +1,221 @@
+"""Rows of files below the tables: reads that fail or hang, signals, forks, what is refused."""
+
+import ctypes
+import mmap
+import os
+import time
+
+import numpy as np
+import pytest
+from common import needs_c, outcome
+from shared_look_up import output_of
+
+from fastembed._kernels.backend import kernels
+
+pytestmark = [needs_c, pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs Linux")]
+
+PAGE = mmap.PAGESIZE
+ENGINES = pytest.mark.parametrize("may_use_uring", [True, False], ids=["io_uring", "pread"])
+
+
+def hold(rows, *numbers):
+    slots = np.empty(len(numbers), np.int32)
+    return rows.hold(np.array(numbers, np.int64), slots), slots
+
+
+@pytest.fixture
+def half_readable():
+    """A file and a place in it where one page can be read, and the next is an error (EIO)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, *[ctypes.c_size_t] * 5]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    start = libc.mmap(None, 4 * PAGE, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1 % 2**64, 0)
+    libc.munmap(start + 2 * PAGE, PAGE)
+    ctypes.memset(start, 5, 2 * PAGE)
+    file = os.open("/proc/self/mem", os.O_RDONLY)
+    yield file, start
+    os.close(file)
+    libc.munmap(start, 2 * PAGE)
+    libc.munmap(start + 3 * PAGE, PAGE)
+
+
+@ENGINES
+def test_an_error_is_that_of_the_row_alone(half_readable, may_use_uring):
+    """Rows of half a page: four can be read, two cannot, in one read of neighbouring pages."""
+    file, start = half_readable
+    cache = np.zeros((64, PAGE // 2), np.uint8)
+    rows = kernels.DiskRows(cache, [(PAGE // 2, [(file, start, 6)])], 8, may_use_uring)
+    for _ in range(2):
+        assert hold(rows, 0, -1, 5, 3, 4, 5)[0] == (5, 2)  # EIO of item 2
+    assert rows.statistics()["failed"] == 4
+    failed, slots = hold(rows, 0, -1, 3, 0)
+    assert failed is None
+    assert (cache[slots[[0, 2, 3]]] == 5).all()
+    assert slots[1] == -1
+    rows.release(slots)
+    rows.prefetch(np.array([4, 5]))
+    while rows.statistics()["failed"] < 6:
+        time.sleep(0.001)
+    assert hold(rows, 4)[0] == (5, 0)
+    rows.close()
+
+
+@ENGINES
+def test_rows_of_two_parts_fail_by_either(half_readable, may_use_uring):
+    file, start = half_readable
+    parts = [(4, [(file, start, 8)]), (PAGE, [(file, start, 1), (file, start + PAGE, 7)])]
+    cache = np.zeros((64, PAGE + 4), np.uint8)
+    rows = kernels.DiskRows(cache, parts, 8, may_use_uring)
+    assert hold(rows, 1, 2)[0] == (5, 1)
+    failed, slots = hold(rows, 1, 0)
+    assert failed is None
+    assert (cache[slots] == 5).all()
+    rows.close()
+
+
+def on_pipe(body):
+    """What a script prints in which reads hang until something is written into a pipe."""
+    return output_of(f"""
+import os, signal, threading, time
+import numpy as np
+from fastembed._kernels.backend import kernels
+out, into = os.pipe()
+rows = kernels.DiskRows(np.zeros((64, 4096), np.uint8), [(4096, [(out, 0, 10)])], 8, True)
+assert rows.statistics()["engine"] == "io_uring", "none here"
+slots = np.empty(2, np.int32)
+def later(seconds, call, *arguments):
+    threading.Timer(seconds, call, arguments).start()
+{body}
+""")
+
+
+@pytest.fixture
+def needs_uring():
+    rows = kernels.DiskRows(np.zeros((64, 4), np.uint8), [(4, [(0, 0, 10)])], 8, True)
+    if rows.statistics()["engine"] != "io_uring":
+        pytest.skip("the kernel does not allow io_uring")
+
+
+def test_a_signal_ends_a_look_up_that_hangs(needs_uring):
+    body = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+later(0.1, os.kill, os.getpid(), signal.SIGINT)
+began = time.perf_counter()
+try:
+    rows.hold(np.array([1, 3]), slots)
+except KeyboardInterrupt:
+    print("interrupted", time.perf_counter() - began < 2)
+later(0.1, os.write, into, b"x" * 8192)
+rows.close()
+print("closed")
+"""
+    assert on_pipe(body) == "interrupted True\nclosed\n"
+
+
+def test_closing_ends_look_ups_of_other_threads(needs_uring):
+    body = """
+def look_up():
+    try:
+        rows.hold(np.array([1, 3]), slots)
+    except ValueError as error:
+        print(error)
+thread = threading.Thread(target=look_up)
+thread.start()
+time.sleep(0.1)
+later(0.1, os.write, into, b"x" * 8192)
+rows.close()
+thread.join(10)
+print(thread.is_alive())
+"""
+    assert on_pipe(body) == "the table is closed\nFalse\n"
+
+
+def test_an_interpreter_ends_while_reads_hang(needs_uring):
+    assert on_pipe("rows.prefetch(np.array([1, 3]))\ntime.sleep(0.05)\nprint('end', flush=True)\nos._exit(0)") == "end\n"
+
+
+def test_a_ring_that_somebody_closes_is_replaced(needs_uring, tmp_path):
+    script = f"""
+import os
+import numpy as np
+from fastembed._kernels.backend import kernels
+data = np.arange(100_000, dtype=np.int64).reshape(-1, 10)
+data.tofile({str(tmp_path / "f")!r})
+file = os.open({str(tmp_path / "f")!r}, os.O_RDONLY)
+cache = np.zeros((64, 80), np.uint8)
+rows = kernels.DiskRows(cache, [(80, [(file, 0, 10_000)])], 8, True)
+slots = np.empty(16, np.int32)
+for k in range(2):
+    numbers = np.arange(16) * 300 + k
+    assert rows.hold(numbers, slots) is None
+    assert np.array_equal(cache[slots].view(np.int64), data[numbers])
+    rows.release(slots)
+    os.closerange(file + 1, 100)
+print(rows.statistics()["engine"])
+"""
+    assert output_of(script) == "pread\n"
+
+
+@pytest.mark.fork
+@ENGINES
+def test_forks_while_rows_are_read(may_use_uring, tmp_path):
+    script = f"""
+import os, threading
+import numpy as np
+from fastembed._kernels.backend import kernels
+data = np.random.default_rng(0).integers(0, 256, (20_000, 300), np.uint8)
+data.tofile({str(tmp_path / "f")!r})
+file = os.open({str(tmp_path / "f")!r}, os.O_RDONLY)
+cache = np.zeros((2000, 300), np.uint8)
+rows = kernels.DiskRows(cache, [(300, [(file, 0, 20_000)])], 16, {may_use_uring})
+stop = threading.Event()
+def look_up(seed):
+    numbers, slots = np.random.default_rng(seed).integers(0, 20_000, 200), np.empty(200, np.int32)
+    assert rows.hold(numbers, slots) is None
+    same = np.array_equal(cache[slots], data[numbers])
+    rows.release(slots)
+    return same
+def work(seed):
+    while not stop.is_set():
+        assert look_up(seed)
+        rows.prefetch(np.random.default_rng(seed).integers(0, 20_000, 300))
+        seed += 7
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+[thread.start() for thread in threads]
+for k in range(10):
+    pid = os.fork()
+    if pid == 0:
+        good = look_up(k) and look_up(k + 100) and look_up(k)
+        rows.prefetch(np.arange(100))
+        rows.close()
+        os._exit(0 if good else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+[thread.join() for thread in threads]
+print("done")
+"""
+    assert output_of(script, "-W", "ignore") == "done\n"
+
+
+def test_what_is_refused():
+    cache = np.zeros((64, 8), np.uint8)
+    good = [(8, [(0, 0, 10)])]
+    for arguments, text in (
+        ((cache, [], 8), "at least one part"),
+        ((cache, good, 0), "at least one part"),
+        ((cache[:3], good, 8), "four slots"),
+        ((cache, [(7, [(0, 0, 10)])], 8), "the parts make a row"),
+        ((cache, [(9, [(0, 0, 10)])], 8), "fits into the cache"),
+        ((cache, [(8, [])], 8), "has segments"),
+        ((cache, [(8, [(0, -1, 10)])], 8), "within what a file can hold"),
+        ((cache, [(8, [(0, 0, 0)])], 8), "within what a file can hold"),
+        ((cache[:, ::2], [(4, [(0, 0, 10)])], 8), "shape or dtype of cache"),
+        ((cache.view(np.int8), good, 8), "shape or dtype of cache"),
+    ):
+        kind, error, message = outcome(kernels.DiskRows, *arguments, True)
+        assert (kind, error) == ("raised", ValueError)
+        assert text in message
+    rows = kernels.DiskRows(cache, good, 8, True)
+    assert outcome(rows.hold, np.zeros(17, np.int64), np.zeros(17, np.int32))[2] == "a call holds a quarter of the slots at most"
+    assert "shape or dtype of slots" in outcome(rows.hold, np.zeros(2, np.int64), np.zeros(3, np.int32))[2]
+    assert "shape or dtype of rows" in outcome(rows.prefetch, np.zeros(2, np.int32))[2]
