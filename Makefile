@@ -201,8 +201,8 @@ concurrency: $(VENV)/.test
 soak: $(VENV)/.test
 	$(CAMPAIGN) sharing soak --minutes $(MINUTES) --seed $(SEED)
 
-# Instructions of short calls and of one piece of each kernel, under callgrind, against those kept in
-# tests/campaigns/counts/counts.txt; KEEP=1 keeps the new ones.
+# Instructions of short calls and of one piece of each kernel, under callgrind, against those kept
+# in tests/campaigns/counts/counts.txt; KEEP=1 keeps the new ones.
 bench-count: $(VENV)/.test
 	$(CAMPAIGN) counts $(if $(KEEP),--keep)
 

@@ -50,12 +50,24 @@ void fe_set_replaced(const fe_shared *shared, bool is_done)
 
 /* ---- writing ---- */
 
+enum { DISTANCE = 16 }; /* rows in advance, as in kernels/prefetch.inc */
+
+/* Fetches the beginning of a row of a list, if there is one: the processor goes on by itself. */
+static void prefetch_row(const fe_table *table, const int64_t *rows, int64_t i, int64_t n_rows, int64_t row_size)
+{
+    if (i >= n_rows || rows[i] < 0)
+        return;
+    for (int64_t b = 0; b < row_size && b < 4 * FE_CACHE_LINE; b += FE_CACHE_LINE)
+        __builtin_prefetch(fe_row(table, rows[i]) + b);
+}
+
 /* Copies distinct rows of the source into the journal; returns how many. */
 static int64_t fill_journal(const fe_shared *shared, const fe_table *source, const int64_t *rows, int64_t n_rows,
                             int64_t row_size)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < n_rows; i++) {
+        prefetch_row(source, rows, i + DISTANCE, n_rows, row_size);
         if (rows[i] < 0 || (n > 0 && rows[i] == shared->journal_rows[n - 1]))
             continue;
         shared->journal_rows[n] = rows[i];
@@ -77,6 +89,7 @@ void fe_publish_rows(const fe_table *table, const fe_table *source, const int64_
     store_sequence(shared, before + WRITING);
     for (int64_t k = 0; k < n; k++) {
         const int64_t row = shared->journal_rows[k];
+        prefetch_row(table, shared->journal_rows, k + DISTANCE, n, row_size);
         uint32_t *version = version_of(shared, row);
         const uint32_t even = load_version(shared, row);
         __atomic_store_n(version, even + 1, __ATOMIC_RELAXED);

@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version", "_messages", "_memory",
+    "_typing", "data", "_version", "_messages", "_html", "_memory",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",

@@ -1,4 +1,4 @@
-# The functional look-ups and scatter-adds, and pages: large ones, those of the rows of a mapped file.
+# The functional look-ups and scatter-adds; large pages, and those of the rows of a mapped file.
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 

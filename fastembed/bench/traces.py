@@ -1,16 +1,19 @@
-"""Cases as in recommenders: many tables, and ids that repeat as they do there.
+"""Cases as in recommenders and in text: ids that repeat as they do there.
 
 V: rows of a table; B: samples.
 """
 
 from __future__ import annotations
 
+import re
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from .cases import Case
-from .peers import N_COLS, Inputs
+from .peers import FP8_ROW, N_COLS, N_WORDS, WIDTH, Inputs
 from .timing import Array
 
 # MLPerf's DLRM-DCNv2 (training, reference implementation): rows of its 26 tables of 128 columns,
@@ -96,3 +99,30 @@ def mlperf_trained(scale: int) -> Callable[[bool], Iterator[Case]]:
         yield Case(label, _many(tables, MLPERF_IDS, n_samples, 6, 2))
 
     return cases
+
+
+def words_of_python(n_words: int) -> Array:
+    """A text that every Python ships: the words of its library, numbered as they first occur."""
+    numbers: dict[str, int] = {}
+    words: list[int] = []
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        found = re.findall(r"\w+|[^\w\s]|\n", path.read_text(encoding="utf-8", errors="replace"))
+        words += [numbers.setdefault(word, len(numbers)) for word in found]
+        if len(words) >= n_words:
+            break
+    return np.resize(np.array(words, np.int64), n_words) % N_WORDS
+
+
+def ngrams(quick: bool) -> Iterator[Case]:
+    """Rows of FP8 that the words of a text select, a few and many at a time, in a table of 2 GB."""
+    n_rows, n_batches = (5_000, 4) if quick else (7_600_000, 100)
+    table = np.random.default_rng(0).integers(0, 256, (n_rows, FP8_ROW), np.uint8)
+    table[:, :256] &= 0xF7  # no NaN
+    table[:, 256:] &= 15
+    table[:, 256:] += 112
+    for n_tokens in (20,) if quick else (64, 2_048):
+        ids = words_of_python(n_batches * n_tokens).reshape(n_batches, n_tokens)
+        n_bytes = n_tokens * WIDTH * (FP8_ROW + 1_024)
+        yield Case(
+            f"V {n_rows:,}, 264 bytes a row, {n_tokens:,} tokens of text, 24 rows each", Inputs(wte=table, ids=list(ids)), n_bytes
+        )

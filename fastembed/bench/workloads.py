@@ -237,6 +237,14 @@ _ALL = (
         )
         for id, name in (("sgd", "SGD"), ("rowwise-adagrad", "RowWiseAdagrad"), ("adamw", "AdamW"))
     ),
+    Workload(
+        "ngram-fp8",
+        "hash the n-grams of a text, decode their rows of FP8, out=",
+        traces.ngrams,
+        peers.ngram_answer,
+        peers.NGRAM,
+        is_usual=False,
+    ),
     Workload("hash-embed", "hash each id, sum its four rows, out=", cases.hashed, peers.hash_answer, peers.HASHED),
     *(
         Workload(id, f"the ten rows of largest {name}", cases.searches, peers.nearest_answer(metric), peers.NEAREST[way])

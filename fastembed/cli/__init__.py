@@ -7,12 +7,13 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from . import shared, show
+from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
-from .explore import explore
-from .plot import plot
+from .ngram import ngram
+from .pictures.explore import explore
+from .pictures.plot import plot
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 from .train import train
@@ -23,7 +24,8 @@ _COMMANDS = {
     "convert": convert,
     "plot": plot,
     "explore": explore,
-    "shared": shared.shared,
+    "ngram": ngram,
+    "shared": show.shared,
     "bench": run_benchmarks,
     "info": show.info,
 }

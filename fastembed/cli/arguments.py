@@ -11,7 +11,7 @@ from .._messages import shown
 from ..io.vectors.formats import FORMATS, SUFFIXES
 from ..microgpt.training import Options
 from ..plots.source import MAX_ROWS
-from .plot import KINDS
+from .pictures.plot import KINDS
 from .streams import warn
 
 
@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("--summary", action="store_true", help="shapes and numbers of parameters; no tensor is read")
     info.add_argument("--json", action="store_true", help="write JSON")
     _add_shared(commands.add_parser("shared", help="the tables in shared memory: list them, or remove what nobody writes"))
+    _add_ngram(commands.add_parser("ngram", help="n-gram tables in files: what they are, how fast they are here"))
     return program
 
 
@@ -89,6 +90,26 @@ def _add_shared(shared: argparse.ArgumentParser) -> None:
     remove = actions.add_parser("remove", help="remove tables; processes that read them keep the last rows")
     remove.add_argument("names", nargs="*", metavar="NAME", help="names, or paths with a /")
     remove.add_argument("--all", action="store_true", help="all in shared memory that no process writes")
+
+
+def _add_ngram(ngram: argparse.ArgumentParser) -> None:
+    whats = ngram.add_subparsers(dest="what", required=True, metavar="WHAT")
+    info = whats.add_parser("info", help="the tables of a file, and its hash")
+    bench = whats.add_parser("bench", help="rows a second for a text: from the disk, read ahead, in memory")
+    for parser in (info, bench):
+        parser.add_argument("file", metavar="FILE", help="safetensors (or the index of several), GGUF or .npy")
+    bench.add_argument("text", metavar="TEXT", help="a file, whose bytes are the tokens")
+    bench.add_argument("--name", action="append", help="the tensor, or several, whose rows are the table's in turn")
+    bench.add_argument("--scales", action="append", metavar="NAME", help="the tensors of the scales of FP8")
+    bench.add_argument("--format", help="of rows of bytes: float8_e4m3fn, q8_0, ...")
+    bench.add_argument("--embedding-dim", type=_LENGTH, metavar="D", help="columns of rows of bytes")
+    bench.add_argument("--config", metavar="FILE", help="config.json of the model, for the hash; needs --layer")
+    bench.add_argument("--layer", type=int, help="whose table it is")
+    bench.add_argument("--cache-mb", type=_LENGTH, default=256, help="memory for rows (default: %(default)s)")
+    bench.add_argument("--engine", choices=("auto", "io_uring", "pread"), default="auto", help="(default: %(default)s)")
+    bench.add_argument("--buffered", action="store_true", help="through the system's page cache")
+    bench.add_argument("--tokens", type=_LENGTH, default=50_000, help="at most so many (default: %(default)s)")
+    bench.add_argument("--batch", type=_LENGTH, default=1024, help="tokens a call (default: %(default)s)")
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:

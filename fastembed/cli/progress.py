@@ -1,4 +1,4 @@
-"""The progress of training, and of files that are read and written, on standard error."""
+"""The progress of training, of measurements, and of files read and written, on standard error."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .._messages import printable
 from .streams import report, stderr_may_fail
+
+T = TypeVar("T")
 
 
 def with_progress(
@@ -60,6 +62,21 @@ def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         if bars and bars[0] is not None:
             with stderr_may_fail():
                 bars[0].close()
+
+
+def with_bar(items: Sequence[T], what: str) -> Generator[T, None, None]:
+    """Yield the items, with a progress bar on a terminal if tqdm is installed."""
+    bar = _bar(total=len(items), desc=what, unit="call")
+    try:
+        for item in items:
+            yield item
+            if bar is not None:
+                with stderr_may_fail():
+                    bar.update()
+    finally:
+        if bar is not None:
+            with stderr_may_fail():
+                bar.close()
 
 
 def _bar(**options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``sample``, ``neighbors`` and ``info``: what is in a model or in a file."""
+"""``sample``, ``neighbors``, ``info``, ``shared``: what is in a model, a file, shared memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import math
 import random
 import textwrap
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _runtime
 from .._messages import printable
 from ..io import checkpoint
 from ..microgpt.model import GPT, Tokenizer
 from ..microgpt.training import load_model
+from .outputs import UsageError
 from .progress import bytes_progress
 from .streams import Output
+
+if TYPE_CHECKING:
+    from ..io.shared import leftovers
 
 _OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")
 
@@ -108,3 +112,27 @@ class Summary(NamedTuple):
 def _plain(name: str) -> str:
     """A name from a file on one line, escaped and cut."""
     return textwrap.shorten(json.dumps(name)[1:-1], 80, placeholder="...")
+
+
+def shared(arguments: argparse.Namespace, out: Output) -> None:
+    from ..io.shared import leftovers  # for systems without shared memory
+
+    if arguments.action == "list":
+        for table in leftovers.tables():
+            out.show(_described(table))
+        return
+    if bool(arguments.names) == arguments.all:
+        raise UsageError("give the names of tables, or --all")
+    names = [table.name for table in leftovers.tables() if not table.is_written] if arguments.all else arguments.names
+    for name in names:
+        leftovers.remove(name)
+        out.show(f"removed {printable(name)}")
+
+
+def _described(table: leftovers.SharedTable) -> str:
+    layout = table.layout
+    what = "unfinished or not readable"
+    if layout is not None:
+        what = f"{layout.n_rows} x {layout.n_cols} {layout.dtype}, generation {layout.generation}"
+    who = "written by a running process" if table.is_written else "nobody writes it"
+    return f"{printable(table.name)}: {what}, {table.n_bytes / 2**20:.1f} MiB, {who}"

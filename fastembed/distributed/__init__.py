@@ -16,6 +16,7 @@ from .ranks.group import Group, local
 from .ranks.mpi import mpi
 from .replicated import ReplicatedEmbedding, ReplicatedTokenPositionEmbedding
 from .saves.checkpoints import Checkpoints
+from .together import backward_together, look_up_together
 
 __all__ = [
     "Checkpoints",
@@ -26,8 +27,10 @@ __all__ = [
     "ShardedEmbedding",
     "ShardedEmbeddingBag",
     "ShardedNgramEmbedding",
+    "backward_together",
     "clip_grad_norm",
     "gloo",
     "local",
+    "look_up_together",
     "mpi",
 ]

@@ -117,11 +117,15 @@ class ShardedEmbedding(Sharded):
     def call(self, ids: ArrayLike, *, out: Array | None = None) -> tuple[Array, CallHandle]:
         """What a call returns, and a handle of this call. See `fastembed.Embedding.call`."""
         with self.group.checking(self._step("look-up")):
-            rows = resolve_ids(ids, self.num_embeddings, bounds=self._bounds)
-            result = _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=self.tables["weight"], ids=ids)
+            rows, result = self.checked_call(ids, out)
         found, index = self._fetch(rows)
         gather(found, index, out=result, bounds="zero")
         return result if out is None else out, self._handle(ids)
+
+    def checked_call(self, ids: ArrayLike, out: Array | None = None) -> tuple[Array, Array]:
+        """The rows that a call looks up, and the array for its result."""
+        rows = resolve_ids(ids, self.num_embeddings, bounds=self._bounds)
+        return rows, _checks.output(out, (*rows.shape, self.embedding_dim), self.dtype, table=self.tables["weight"], ids=ids)
 
     def backward(
         self, dout: ArrayLike, ids: ArrayLike | None = None, *, call: CallHandle | None = None, optimizer: Any = None
@@ -143,12 +147,18 @@ class ShardedEmbedding(Sharded):
             As in a call.
         """
         with self.group.checking(self._step("backward"), 2):
-            (call_ids,) = self._call_arguments(call, ids)
-            rows = resolve_ids(call_ids, self.num_embeddings, bounds=self._bounds)
-            if self._padding_idx is not None:
-                rows[rows == self._padding_idx] = -1
-            gradients = self._check_dout(dout, (*rows.shape, self.embedding_dim), optimizer)
+            rows, gradients = self.checked_backward(dout, ids, call, optimizer)
         self._push(rows, gradients, None, None, optimizer)
+
+    def checked_backward(
+        self, dout: ArrayLike, ids: ArrayLike | None, call: CallHandle | None, optimizer: Any
+    ) -> tuple[Array, Array]:
+        """The rows of a call that have a gradient (-1 for none), and the gradients."""
+        (call_ids,) = self._call_arguments(call, ids)
+        rows = resolve_ids(call_ids, self.num_embeddings, bounds=self._bounds)
+        if self._padding_idx is not None:
+            rows[rows == self._padding_idx] = -1
+        return rows, self._check_dout(dout, (*rows.shape, self.embedding_dim), optimizer)
 
 
 class ShardedNgramEmbedding(Sharded):

@@ -136,15 +136,16 @@ class Outgoing(NamedTuple):
         return Outgoing(sums.ids, sums.rows)
 
 
-def push(group: Group, step: str, given: Sequence[tuple[Partition, Outgoing]], *, by_frequency: bool = False) -> list[Batch]:
+def push(group: Group, step: str, given: Sequence[tuple[Partition, Outgoing, bool]]) -> list[Batch]:
     """The gradients of all ranks for this rank's rows: of rank 0 first, each in its own order.
 
-    Given are the partition of each table, and what this rank has for it.
+    Given are the partition of each table, what this rank has for it, and whether each gradient is
+    divided by how often its row occurs.
 
     So the sums are those of one process that has looked up the ids of all ranks one after the
     other.
     """
-    sorted_ones = [_for_owners(outgoing, partition) for partition, outgoing in given]
+    sorted_ones = [_for_owners(outgoing, partition) for partition, outgoing, _ in given]
     counts = np.concatenate([np.stack([n_items, n_rows], axis=1) for _, _, n_items, n_rows in sorted_ones], axis=1)
     announced = group.agree(step, counts)
     items_in, rows_in = announced[:, ::2].T, announced[:, 1::2].T
@@ -156,7 +157,7 @@ def push(group: Group, step: str, given: Sequence[tuple[Partition, Outgoing]], *
     received = group.alltoallv(f"{step}: gradients", *of_items, *of_rows)
     batches = []
     with group.applying(step):
-        for k, (partition, _) in enumerate(given):
+        for k, (partition, _, by_frequency) in enumerate(given):
             n_owned = partition.n_owned(group.rank)
             items, gradients = received[k], received[len(given) + k]
             rows = items if items.dtype.names is None else np.ascontiguousarray(items["row"])

@@ -91,7 +91,7 @@ class Replicated(Differentiable):
     def _summed(self, step: str, given: Outgoing, table: Array, by_frequency: bool) -> Batch:
         """The sum of each row's gradients, by the rank that has the row to sum."""
         of = Ranges(len(table), self.group.size)
-        (own,) = push(self.group, f"{step}: to sum", [(of, given)], by_frequency=by_frequency)
+        (own,) = push(self.group, f"{step}: to sum", [(of, given, by_frequency)])
         owned = of.owned(self.group.rank)
         sums = RowGrad.zeros((len(owned), table.shape[1]), self._arithmetic).accumulate(own)
         n_rows = self.group.agree(f"{step}: sums", np.full((self.group.size, 1), len(sums)))[:, 0]

@@ -200,15 +200,20 @@ class Sharded(Differentiable):
         self._check_can_step(optimizer)
         return _checks.rows("dout", dout, shape, self._arithmetic)
 
-    @own_floats()
     def _push(self, rows: Array, gradients: Array, sources: Array | None, factors: Array | None, optimizer: Any) -> None:
         """Send the gradients of rows (-1 for none) to their owners; accumulate them, or step."""
         step = self._step("backward")
-        given = Outgoing(rows.reshape(-1), np.ascontiguousarray(gradients.reshape(-1, self.embedding_dim)), sources, factors)
-        outgoing = given.present() if self._exact else given.summed(self.num_embeddings)
-        (batch,) = push(self.group, step, [(self.partition, outgoing)], by_frequency=self._scale_grad_by_freq)
+        (batch,) = push(self.group, step, [self.outgoing(rows, gradients, sources, factors)])
         with self.group.applying(step):
             self._accumulate_or_step({"weight": batch}, optimizer)
+
+    @own_floats()
+    def outgoing(
+        self, rows: Array, gradients: Array, sources: Array | None = None, factors: Array | None = None
+    ) -> tuple[Partition, Outgoing, bool]:
+        """What `push` takes of this layer, for gradients of rows (-1 for none)."""
+        given = Outgoing(rows.reshape(-1), np.ascontiguousarray(gradients.reshape(-1, self.embedding_dim)), sources, factors)
+        return self.partition, given.present() if self._exact else given.summed(self.num_embeddings), self._scale_grad_by_freq
 
     def _options_repr(self) -> str:
         shown = {

@@ -17,6 +17,8 @@ from .batch import Batch, plain_batch
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
+_N_SHOWN = 5  # rows and columns in a notebook
+
 
 class RowGrad:
     """A row-sparse gradient: the rows that have one, each with its sum.
@@ -214,6 +216,15 @@ class RowGrad:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _repr_html_(self) -> str:
+        from .. import _html  # notebooks alone need it
+
+        ids, rows = self.parts()
+        first = zip(ids[:_N_SHOWN].tolist(), rows[:_N_SHOWN], strict=True)
+        lines = [(row, f"{norm_of([values]):.4g}", " ".join(f"{x:.3g}" for x in values[:_N_SHOWN])) for row, values in first]
+        more = [(f"{len(ids) - _N_SHOWN:,} more", "", "")] if len(ids) > _N_SHOWN else []
+        return _html.table(repr(self), [*lines, *more], ("row", "norm", "first columns"))
 
     def __repr__(self) -> str:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"

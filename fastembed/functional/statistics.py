@@ -67,6 +67,12 @@ class TableStatistics(NamedTuple):
     never_looked_up: int | None = None
     most_frequent: tuple[tuple[int, int], ...] | None = None
 
+    def _repr_html_(self) -> str:
+        from .. import _html  # notebooks alone need it
+
+        title, *lines = str(self).split("\n")
+        return _html.table(title, [part.split(": ", 1) for line in lines for part in line.split("; ")])
+
     def __str__(self) -> str:
         lines = [f"{self.rows:,} x {self.columns:,} {self.dtype}, {self.nbytes:,} bytes"]
         if self.mean_norm is not None:

@@ -345,6 +345,15 @@ class Layer(Searched):
             self.apply_pending()
             return {name: table_statistics(table, self._counter.counts.get(name)) for name, table in self.tables.items()}
 
+    # ---- notebooks ----
+
+    def _repr_html_(self) -> str:
+        from .. import _html  # notebooks alone need it
+
+        lines = [(name, f"{len(t):,} x {t.shape[1]:,}", t.dtype, _html.size(t.nbytes)) for name, t in self.tables.items()]
+        named = [] if self._vocabulary is None else [("names", f"{len(self._vocabulary):,} rows", "", "")]
+        return _html.table(repr(self), [*lines, *named], ("table", "shape", "dtype", "size"))
+
     # ---- copies ----
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -133,7 +133,8 @@ class _Screen:
         self._axis, loss_axis = self.picture.subplots(1, 2, width_ratios=(5, 3))
         draw_losses(losses, first=steps[0], ax=loss_axis)
         self._means = running_mean(losses)
-        (self._marker,) = loss_axis.plot([], [], "o", color=self.picture.theme.second, markersize=6)
+        ink, page = self.picture.theme.ink, self.picture.theme.page
+        (self._marker,) = loss_axis.plot([], [], "o", color=ink, markeredgecolor=page, markersize=8, zorder=5)
         set_limits(self._axis, self._points.reshape(-1, 2))
         self._shown: list[Any] = []
         self._choices: Array | None = None

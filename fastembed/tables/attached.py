@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
@@ -124,15 +125,21 @@ class AttachedTable(kernels.SingleLookup):
         self._take(found)
         return found
 
-    def call(self, ids: ArrayLike, *, out: Array | None = None) -> tuple[Array, None]:
+    def call(self, ids: ArrayLike, *, out: Array | None = None, out_dtype: DTypeLike | None = None) -> tuple[Array, None]:
         """What a call returns, and None; `SingleLookup` calls this where C cannot answer."""
+        to = _checks.result_dtype(out_dtype, self._dtype)
         while True:
             segment = self._current()
             rows = segment.looked_at() if segment.rows.is_replaced else segment.rows
             id_array = _checks.id_array("id", ids, segment.layout.n_rows, self._bounds)
-            result = _checks.output(out, (*id_array.shape, self._n_cols), self._dtype, table=rows.rows, ids=id_array)
-            if rows.gather(id_array, result, self._bounds):
-                return (result if out is None else out), None
+            result = _checks.output(out, (*id_array.shape, self._n_cols), to, table=rows.rows, ids=id_array)
+            stored = result if to == self._dtype else np.empty(result.shape, self._dtype)
+            if not rows.gather(id_array, stored, self._bounds):
+                continue
+            if stored is not result:
+                with own_floats():
+                    result[...] = stored
+            return (result if out is None else out), None
 
     def snapshot(self, ids: ArrayLike | None = None) -> Array:
         """Rows, or the whole table, copied as of one moment between two publications.

@@ -26,7 +26,8 @@ static void unlock_all(void)
 /* Threads, their reads and other callers are the parent's alone. */
 static void forget_others(fe_disk *disk)
 {
-    const bool is_at_rest = disk->n_workers == disk->n_idle && disk->n_held == 0;
+    const bool nothing_asked = disk->n_held == 0 && disk->urgent.first < 0 && disk->later.first < 0;
+    const bool is_at_rest = nothing_asked && disk->n_workers == disk->n_idle;
     for (int64_t number = 0; number < disk->cache.n_slots && !is_at_rest; number++) {
         fe_slot *slot = &disk->cache.slots[number];
         if (slot->n_holders != 0) /* a write would copy the page */

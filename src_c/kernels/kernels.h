@@ -92,9 +92,9 @@ typedef void fe_add_rows_kernel(const fe_table *sums, const fe_batch *batch, int
 
 #define FE_BAG_PREFETCH_DISTANCE 32 /* items */
 
-/* How a bag is reduced: any mode, with or without factors; or as a sum of all its rows, of a table
- * whose rows are prefetched or are in the cache. */
-typedef enum { ANY_BAG, PLAIN_SUM, CACHED_SUM } bag_way;
+/* How a bag is reduced: in any mode, with or without factors; or as a sum of all its rows, which
+ * come from memory or from the last cache. */
+typedef enum { ANY_BAG, SUM_FROM_MEMORY, SUM_FROM_CACHE } bag_way;
 
 /* Some items of one bag. */
 typedef struct {

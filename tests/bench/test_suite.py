@@ -29,7 +29,7 @@ def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):
 
 def test_what_runs_only_where_it_is_named():
     unusual = set(bench.WORKLOADS) - set(bench.USUAL)
-    large = {"long-run", "mlperf-int4-full", "mlperf-step-32"}
+    large = {"long-run", "mlperf-int4-full", "mlperf-step-32", "ngram-fp8"}
     assert all(name in large or name.startswith(("beside-", "second-core-")) for name in unusual)
     assert {"long-run", "beside-gpt2-backward-zipf", "second-core-gpt2-backward-zipf"} <= unusual
 

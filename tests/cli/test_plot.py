@@ -5,7 +5,7 @@ import pytest
 from running import status_of
 
 from fastembed import checkpoint, plots
-from fastembed.cli.table_file import TableFile
+from fastembed.cli.pictures.table_file import TableFile
 
 PNG = b"\x89PNG"
 

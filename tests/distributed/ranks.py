@@ -13,12 +13,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 4.0  # seconds, of the ranks
+DEADLINE = 8.0  # seconds, of the ranks
 LIMIT = 60.0  # seconds, of a run
 REST = 15.0  # seconds of the ranks that are left when one has ended
 
@@ -48,18 +49,19 @@ def python_of(transport: str) -> str | None:
     return str(python) if python.exists() else None
 
 
-def run(transport: str, size: int, *job: Any) -> Ended:
-    """Run a job in ``size`` ranks."""
+def run(transport: str, size: int, *job: Any, within: Sequence[Sequence[str]] = (), **variables: str) -> Ended:
+    """Run a job in ``size`` ranks; with gloo ``within`` are commands that start each one's."""
     python = python_of(transport)
     assert python is not None
     command = [python, __file__, transport, *map(str, job)]
     paths = [ROOT, ROOT / "tests/distributed"]
-    env = {**os.environ, **_AS_ROOT, "PYTHONPATH": os.pathsep.join(map(str, paths)), "FASTEMBED_NUM_THREADS": "1"}
+    env = {**os.environ, **_AS_ROOT, "PYTHONPATH": os.pathsep.join(map(str, paths)), "FASTEMBED_NUM_THREADS": "1", **variables}
     start = time.monotonic()
     if transport == "gloo":
         store = subprocess.run(["mktemp", "-u"], capture_output=True, text=True, check=True).stdout.strip()
         own = {"WORLD_SIZE": str(size), "STORE": store, "OMP_NUM_THREADS": "1"}
-        children = [_start(command, {**env, **own, "RANK": str(rank)}) for rank in range(size)]
+        starts = within or [[]] * size
+        children = [_start([*starts[rank], *command], {**env, **own, "RANK": str(rank)}) for rank in range(size)]
     else:
         launcher = Path(python).with_name("mpiexec")
         children = [_start([str(launcher), *_OPTIONS[transport], "-n", str(size), *command], env)]
@@ -119,14 +121,20 @@ def train(group: Any, steps: str) -> dict[str, Any]:
 
 
 def disturb(group: Any, victim: str, after: str, number: str) -> None:
-    """Let one rank get a signal in its exchange number ``after``, counted from now."""
+    """Let one rank get a signal in its exchange number ``after``, counted from now.
+
+    Without a number of a signal its link is cut.
+    """
     left = int(after)
     exchange = group._transport.exchange
 
     def counted(*arguments: Any) -> None:
         nonlocal left
         if group.rank == int(victim) and left == 0:
-            os.kill(os.getpid(), int(number))
+            if number:
+                os.kill(os.getpid(), int(number))
+            else:
+                subprocess.run(["ip", "link", "set", os.environ["GLOO_SOCKET_IFNAME"], "down"], check=True)
         left -= 1
         exchange(*arguments)
 

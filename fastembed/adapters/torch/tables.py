@@ -139,7 +139,7 @@ def in_large_pages(weight: torch.Tensor) -> None:
     """Ask the system for large pages for a table's memory, for which PyTorch does not ask."""
     is_real = type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.device.type == "cpu"
     if is_real and weight.layout is torch.strided and weight.is_contiguous() and not torch._C._len_torch_dispatch_stack():
-        use_large_pages(weight.detach().view(torch.uint8).numpy())
+        use_large_pages(weight.detach().reshape(-1).view(torch.uint8).numpy())
 
 
 def own_rows(weight: torch.Tensor, optimizer: object) -> None:

@@ -15,7 +15,7 @@ from .half import (
     half_lookup_answer,
     half_step_answer,
 )
-from .hashed import HASHED, hash_answer
+from .hashed import FP8_ROW, HASHED, N_WORDS, NGRAM, WIDTH, hash_answer, ngram_answer
 from .mapped import MAPPED, SHARED, SHARED_BESIDE, mapped_answer
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, quantized_answer, round_to_levels
@@ -27,6 +27,7 @@ __all__ = [
     "BACKWARD",
     "BAGS",
     "FORWARD",
+    "FP8_ROW",
     "FRESH",
     "HALF_BAG",
     "HALF_FORWARD",
@@ -39,8 +40,10 @@ __all__ = [
     "MANY_STEP",
     "MAPPED",
     "NEAREST",
+    "NGRAM",
     "NORM",
     "N_COLS",
+    "N_WORDS",
     "ONE_NAME",
     "ONE_TOKEN",
     "OURS",
@@ -52,6 +55,7 @@ __all__ = [
     "SHARED_BESIDE",
     "STEP",
     "TOKEN",
+    "WIDTH",
     "Contender",
     "Inputs",
     "add_in_order",
@@ -67,6 +71,7 @@ __all__ = [
     "many_step_answer",
     "mapped_answer",
     "nearest_answer",
+    "ngram_answer",
     "norm_answer",
     "quantized_answer",
     "round_to_levels",

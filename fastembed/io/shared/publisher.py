@@ -97,9 +97,9 @@ class Publisher:
         """
         if self._segment is not None:
             n_rows = self._segment.layout.n_rows
-            changed = np.arange(n_rows) if rows is None else np.union1d(self._changed, rows)
+            changed = np.arange(n_rows) if rows is None else np.sort(np.concatenate((self._changed, rows.reshape(-1))))
             self._segment.reserve(len(changed))
-            self._changed = changed
+            self._changed = changed if len(changed) <= n_rows else np.unique(changed)
 
     def publish_changes(self) -> None:
         """Publish the rows that have been marked, or the whole table if it is another array now."""

@@ -132,3 +132,16 @@ def test_rows_that_an_optimizer_owns_have_sparse_gradients(layer):
     assert torch.equal(layer.weight.grad.to_dense(), dense)
     (layer(ids).sum() + layer.weight.sum()).backward()
     assert torch.equal(layer.weight.grad, 2 * dense + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (5, 1), (1 << 12, 1 << 9)])
+def test_memory_that_goes_into_large_pages_stays_what_it_is(shape, dtype):
+    """Of any size, and where strides of axes of one element say nothing."""
+    weight = nn.Parameter(torch.randn(shape).to(dtype))
+    strided = torch.empty_strided(shape, (shape[1], 1 if shape[1] > 1 else 0), dtype=dtype).copy_(weight.detach())
+    place, values = weight.data_ptr(), weight.detach().clone()
+    for tensor in (weight, strided, weight[::2], torch.empty(shape, device="meta")):
+        tables.in_large_pages(tensor)
+    assert weight.data_ptr() == place
+    assert torch.equal(weight, values)

@@ -107,5 +107,5 @@ def _bags() -> Iterator[tuple[str, Call]]:
     yield "bags, 100 columns", partial(fe.embedding_bag, np.tile(table, 2)[:, :100].copy(), ids, mode="sum")
     for bits in (8, 4):
         yield f"bags, {bits} bits", partial(fe.QuantizedEmbedding.from_float(table, bits=bits).bag, ids, mode="sum")
-    large = np.zeros((70_000, D), np.float32)  # more than the cache is taken to hold
+    large = np.zeros((140_000, D), np.float32)  # more than the last cache is taken to hold
     yield "bags, large table", partial(fe.embedding_bag, large, ids, mode="sum")

@@ -26,6 +26,11 @@ def test_look_ups_of_every_dtype(name, dtype):
     assert same_bits(table.snapshot(ids), layer(ids))
     for id_dtype in ID_DTYPES:
         assert same_bits(table(ids.astype(id_dtype)), layer(ids))
+    wide = "float64" if dtype == "float64" else "float32"
+    assert same_bits(table(ids, out_dtype=wide), layer(ids, out_dtype=wide))
+    assert outcome(table, ids, out_dtype="float16" if wide == dtype else "float64") == outcome(
+        layer, ids, out_dtype="float16" if wide == dtype else "float64"
+    )
     out = np.zeros((V, D), layer.dtype)
     assert table(ids[0], out=out) is out
     assert same_bits(out, layer(ids[0]))

@@ -6,20 +6,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import _checks
-from .._messages import first_few, shown
-from ..functional.statistics import LOOKUPS
-from ..io import checkpoint
-from ..io.errors import CheckpointError
-from ..io.vectors import arrays, formats
-from ..layers.embedding import Embedding
-from ..layers.vectors import load_vectors
-from ..microgpt.model import BOS_NAME
-from .outputs import UsageError
-from .progress import bytes_progress
+from ... import _checks
+from ..._messages import first_few, shown
+from ...functional.statistics import LOOKUPS
+from ...io import checkpoint
+from ...io.errors import CheckpointError
+from ...io.vectors import arrays, formats
+from ...layers.embedding import Embedding
+from ...layers.vectors import load_vectors
+from ...microgpt.model import BOS_NAME
+from ..outputs import UsageError
+from ..progress import bytes_progress
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from ..._typing import Array
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _TOKENS = ("wte", "wte.weight", "weight", "word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "embeddings")

@@ -6,9 +6,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from .. import explorer
-from .outputs import UsageError, output_files
-from .streams import Output
+from ... import explorer
+from ..outputs import UsageError, output_files
+from ..streams import Output
 from .table_file import TableFile
 
 

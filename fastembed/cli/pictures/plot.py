@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import plots
-from .._messages import shown
-from .outputs import UsageError, output_files
-from .streams import Output
+from ... import plots
+from ..._messages import shown
+from ..outputs import UsageError, output_files
+from ..streams import Output
 from .table_file import TableFile
 
 KINDS = ("overview", "rows", "positions", "norms", "lookups", "losses")

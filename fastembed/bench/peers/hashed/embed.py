@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ... import HashEmbedding
-from ..timing import Answer, Array, Call
-from .base import OURS, Inputs, contender, sums_of_rows
+from .... import HashEmbedding
+from ...timing import Answer, Array, Call
+from ..base import OURS, Inputs, contender, sums_of_rows
 
 _SEED = 7
 

@@ -1,0 +1,1 @@
+"""``plot`` and ``explore``: pictures and pages about the tables of a file."""
