@@ -241,7 +241,8 @@ fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 
 # The same harnesses on arm64, in an emulator: N random inputs each, without libFuzzer.
 QEMU := qemu-aarch64
-build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campaigns/arm64/random_inputs.c $(C_FILES) | $(VENV)/.dev
+build/arm64/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h tests/campaigns/arm64/random_inputs.c $(C_FILES) \
+        | $(VENV)/.dev
 	@mkdir -p $(@D)
 	$(BIN)/python -m ziglang cc -target aarch64-linux-musl -std=gnu11 -O2 -fno-math-errno -ffp-contract=off -Isrc_c \
 	    $< tests/campaigns/arm64/random_inputs.c $(C_FILES) -o $@ -lm -lpthread

@@ -148,7 +148,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         dtype: DTypeLike | None = None,
         **options: Any,
     ) -> Self:
-        """A layer with the tables of a checkpoint, such as GPT-2's ``model.safetensors``.
+        """A layer with the tables of a checkpoint, such as GPT-2's; or a CheckpointError.
 
         Parameters
         ----------
@@ -162,11 +162,6 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
             By default that of the file.
         **options
             As in `from_arrays`.
-
-        Raises
-        ------
-        OSError, CheckpointError
-            The file cannot be read, or holds no such tables.
 
         Examples
         --------

@@ -267,8 +267,7 @@ class MappedFiles(Watched):
         if self._place.checksum_at is not None:
             safetensors_file.forget_checksum(self.path, self._place.checksum_at)
             self._place = self._place._replace(checksum_at=None)
-        renamed = self._check_files()
-        if renamed:
+        if renamed := self._check_files():
             self._locks.lock_next()
         rows, record = np.flatnonzero(self._changed_rows), self._current_record()
         pending = journal.write(self.path, self._files(), rows, self._record_to_write(), renamed)
@@ -310,8 +309,7 @@ class MappedFiles(Watched):
 
     def _replay_pending(self) -> None:
         """Replay the journal of a flush that failed, if there is one."""
-        pending = journal.read(self.path)
-        if pending is not None:
+        if (pending := journal.read(self.path)) is not None:
             with self._locks.writing():
                 pending.replay(self.path)
 
