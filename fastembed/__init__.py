@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .tables.attached import AttachedTable
     from .tables.disk import DiskTable
     from .tables.packed import PackedTable
+    from .tables.split import SplitTable
 
 __version__ = _version.VERSION
 
@@ -49,6 +50,7 @@ __all__ = [
     "Parameter",
     "QuantizedEmbedding",
     "RowGrad",
+    "SplitTable",
     "TableStatistics",
     "TokenPositionEmbedding",
     "Vocabulary",
@@ -91,6 +93,7 @@ _NAMES = {
     "PackedTable": "tables.packed",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",
+    "SplitTable": "tables.split",
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",

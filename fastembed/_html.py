@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
+from typing import Any
 
 from ._messages import printable
 
@@ -17,6 +19,12 @@ def table(title: str, lines: Iterable[Sequence[object]], heads: Sequence[str] = 
         parts.append("<tr>" + "".join(f'<th style="{_STYLE}">{_cell(head)}</th>' for head in heads) + "</tr>")
     parts += ["<tr>" + "".join(f'<td style="{_STYLE}">{_cell(cell)}</td>' for cell in line) + "</tr>" for line in lines]
     return "".join([*parts, "</table>"])
+
+
+def tables_of(title: str, arrays: Mapping[str, Any], more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Arrays by name with shape, dtype and size; and other lines."""
+    lines = [(name, " x ".join(f"{n:,}" for n in a.shape), a.dtype, size(a.nbytes)) for name, a in arrays.items()]
+    return table(title, [*lines, *((name, text, "", "") for name, text in more.items())], ("table", "shape", "dtype", "size"))
 
 
 def size(n_bytes: int) -> str:

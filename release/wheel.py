@@ -51,7 +51,19 @@ def build(folder, python):
         sdist.replace(folder / sdist.name)
         (wheel,) = built.glob("*.whl")
         add_sbom(wheel)
-        run(sys.executable, "-m", "auditwheel", "repair", "--plat", TAG, "--wheel-dir", built / "repaired", wheel, env=settings())
+        run(
+            sys.executable,
+            "-m",
+            "auditwheel",
+            "repair",
+            "--strip",
+            "--plat",
+            TAG,
+            "--wheel-dir",
+            built / "repaired",
+            wheel,
+            env=settings(),
+        )
         (repaired,) = (built / "repaired").glob("*.whl")
         return repaired.replace(folder / repaired.name)
 

@@ -5,6 +5,7 @@ V, P: rows of the tables; C: columns; B, T: the shape of a batch of ids.
 
 from __future__ import annotations
 
+import importlib.resources
 import importlib.util
 import os
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks
+from .. import NgramHash, _checks, checkpoint
 from . import peers
 from .peers import Inputs
 from .timing import Array
@@ -238,6 +239,24 @@ def shared(quick: bool) -> Iterator[Case]:
         for n_ids in (16, 256) if quick else (1, 256, 8_192):
             inputs = _inputs((n_ids,), n_rows, width)
             yield Case(f"V {n_rows:,}, C {width}, {n_ids:,} ids, float32", inputs, calls=max(8_192 // n_ids, 1))
+
+
+def ngram_disk(quick: bool) -> Iterator[Case]:
+    """FP8 rows in a file, which the names select as text: 24 n-grams of each letter."""
+    n_rows, n_tokens, n_batches = (20_000, 20, 4) if quick else (1_000_000, 256, 12)
+    hash = NgramHash([3, 40503, 9176263, 2654435761], [[n_rows // 24] * 8] * 3, vocab_size=256, fill=0)
+    text = np.frombuffer(importlib.resources.files("fastembed.data").joinpath("names.txt").read_bytes(), np.uint8)
+    ids = hash(text[: n_tokens * n_batches]).reshape(n_batches, -1)
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 0x7F, (n_rows, peers.FP8_ROW), np.uint8)  # no NaN
+    n_scales = peers.FP8_ROW // 33  # one for each 32 elements
+    table[:, -n_scales:] = rng.integers(120, 134, (n_rows, n_scales))
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/table.safetensors"
+        checkpoint.save(path, {"rows": table})
+        for is_cold in (False, True):
+            label = f"V {n_rows:,}, {peers.FP8_ROW} bytes a row, {ids.shape[1]:,} ids, {'cold' if is_cold else 'warm'}"
+            yield Case(label, Inputs(table, ids=list(ids), path=path, is_cold=is_cold))
 
 
 LONG_RUN_STEPS = 2_000

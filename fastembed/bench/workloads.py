@@ -264,6 +264,13 @@ _ALL = (
         peers.SHARED_BESIDE,
         False,
     ),
+    Workload(
+        "ngram-disk",
+        "FP8 rows of n-grams of text, in a file",
+        cases.ngram_disk,
+        peers.ngram_disk_answer,
+        peers.NGRAM_DISK,
+    ),
     Workload("import", "import after NumPy, in a fresh process", cases.no_tables, no_answer, peers.IMPORT, False),
     Workload(
         "growth",
@@ -311,7 +318,7 @@ _THREADED = [
     and workload.is_usual
     and workload.shows == "speed"
     and not workload.takes_minutes
-    and workload.id != "mapped-gather"
+    and workload.id not in ("mapped-gather", "ngram-disk")
 ]
 WORKLOADS = {
     workload.id: workload

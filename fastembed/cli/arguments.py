@@ -115,7 +115,7 @@ def _add_ngram(ngram: argparse.ArgumentParser) -> None:
 def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text (default: the embedded names)")
     for name, kind, text in (
-        ("steps", _LENGTH, "steps of training, one document each; more of them extend a run that is resumed"),
+        ("steps", _LENGTH, "steps of training; more of them extend a run that is resumed"),
         ("seed", int, "of the generator"),
         ("block-size", _LENGTH, "positions"),
         ("n-embd", _LENGTH, "width of the rows"),
@@ -123,10 +123,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         ("n-layer", _at_least(0, int), "transformer layers"),
         ("dtype", str, "float64 or float32"),
         ("lr", _at_least(0, float), "learning rate of the first step"),
+        ("batch", _LENGTH, "documents of a step"),
     ):
         default = getattr(Options, name.replace("-", "_"))
         choices = ("float64", "float32") if name == "dtype" else None
         train.add_argument(f"--{name}", type=kind, choices=choices, default=None, help=f"{text} (default: {default})")
+    train.add_argument("--mpi", action="store_true", help="share each batch among the ranks of mpiexec; needs mpi4py")
     train.add_argument("--stop-at", type=_LENGTH, metavar="N", help="stop after N of the steps, to resume later")
     train.add_argument("--save-every", type=_LENGTH, metavar="N", help="write the files after every N steps too")
     train.add_argument("--resume", metavar="CHECKPOINT", help="go on from a checkpoint, with its options and its data")

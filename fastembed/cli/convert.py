@@ -11,7 +11,7 @@ from ..io.atomic import temporary_folder
 from ..io.vectors import arrays, formats, writing
 from ..layers.vectors import load_vectors
 from .outputs import OutputFile, UsageError, is_same, output_files
-from .progress import bytes_progress
+from .progress import progress_of
 from .streams import Output
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def convert(arguments: argparse.Namespace, out: Output) -> None:
         files["TO"].write(lambda path: _shown(_loaded(arguments, path), target, out).close())
     else:
         with temporary_folder(target.absolute()) as folder, _loaded(arguments, folder / "table") as layer:
-            _write(layer, arguments.to or kind, target, files)
+            _write(layer, arguments.to or kind, target, files, quiet=arguments.quiet)
             _shown(layer, target, out)
     for file in files.values():
         for kept in file.kept:
@@ -39,7 +39,7 @@ def convert(arguments: argparse.Namespace, out: Output) -> None:
 def _loaded(arguments: argparse.Namespace, into: Path) -> Embedding:
     """The vectors of the source, in a new file."""
     options: dict[str, Any] = {name: getattr(arguments, name) for name in ("name", "dtype", "encoding", "numbers_in_names")}
-    with bytes_progress("read") as progress:
+    with progress_of("read", quiet=arguments.quiet) as progress:
         return load_vectors(
             arguments.source,
             format=arguments.format,
@@ -50,9 +50,9 @@ def _loaded(arguments: argparse.Namespace, into: Path) -> Embedding:
         )
 
 
-def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFile]) -> None:
+def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFile], *, quiet: bool) -> None:
     names = None if layer.vocabulary is None else list(layer.vocabulary)
-    with bytes_progress("write") as progress:
+    with progress_of("write", quiet=quiet) as progress:
         try:
             contents = writing.files(target, kind, writing.Table(layer.weight, names, progress))
         except TypeError as error:  # the format lacks the dtype

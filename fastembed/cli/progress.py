@@ -45,13 +45,13 @@ def with_progress(
 
 
 @contextlib.contextmanager
-def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_of(what: str, unit: str = "B", *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A function to call with the bytes that are done and all: a progress bar on a terminal."""
     bars: list[Any] = []
 
     def progress(n_done: int, n_all: int) -> None:
         if not bars:
-            bars.append(_bar(total=n_all, desc=what, unit="B", unit_scale=True))
+            bars.append(None if quiet else _bar(total=n_all, desc=what, unit=unit, unit_scale=True))
         if bars[0] is not None:
             with stderr_may_fail():
                 bars[0].update(n_done - bars[0].n)

@@ -16,7 +16,7 @@ from ..io import checkpoint
 from ..microgpt.model import GPT, Tokenizer
 from ..microgpt.training import load_model
 from .outputs import UsageError
-from .progress import bytes_progress
+from .progress import progress_of
 from .streams import Output
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def info(arguments: argparse.Namespace, out: Output) -> None:
         contents, description = checkpoint.contents(arguments.checkpoint)
         found = {name: Summary(shape, dtype) for name, (shape, dtype) in sorted(contents.items())}
     else:
-        with bytes_progress("read") as progress:
+        with progress_of("read") as progress:
             found, description = checkpoint.statistics(arguments.checkpoint, progress=progress)
     if arguments.json:
         tensors = {name: what if isinstance(what, str) else what._asdict() for name, what in found.items()}

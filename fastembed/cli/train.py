@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import plots
 from .._messages import shown
@@ -21,11 +22,45 @@ from .signals import Signals
 from .streams import Output, warn
 from .watch import Watch, about_documents, sparkline, what_next
 
+if TYPE_CHECKING:
+    from ..distributed import Group
+
+_BEGIN = "the beginning of train --mpi"
+
 
 def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
     """Train, save, and show samples and neighbours if the run is finished."""
-    run, files = _prepared(arguments)
-    stop_at = _last_step(arguments, run)
+    if not arguments.mpi:
+        _lead(arguments, out, signals, None)
+        return
+    from .. import distributed
+
+    group = distributed.mpi()
+    try:
+        if group.rank == 0:
+            _lead(arguments, out, signals, group)
+        else:
+            _follow(arguments, signals, group)
+    except distributed.PeerError as error:
+        raise OSError(str(error)) from error
+
+
+def _follow(arguments: argparse.Namespace, signals: Signals, group: Group) -> None:
+    """Take the steps of rank 0 with it; it does everything else."""
+    with group.all_or_none(_BEGIN):
+        given = _given(arguments)
+        run = _run(arguments, given, _saved(arguments, given), group)
+        stop_at = _last_step(arguments, run)
+    with signals.deferred():
+        for _ in run.train(stop_at):
+            pass
+
+
+def _lead(arguments: argparse.Namespace, out: Output, signals: Signals, group: Group | None) -> None:
+    """What `train` does, with the steps of other ranks, if there are any."""
+    with contextlib.nullcontext() if group is None else group.all_or_none(_BEGIN):
+        run, files = _prepared(arguments, group)
+        stop_at = _last_step(arguments, run)
     watch = Watch(run, stop_at, with_film=arguments.plot is not None)
     out.say(about_documents(run))
     files["--out"].try_out(run.save)  # as large as the one to come: a disk that is full is found now
@@ -40,7 +75,7 @@ def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
     if signals.received is not None:
         warn(f"fastembed train: {signals}")
     elif arguments.plot is not None and losses:
-        watch.draw(files["--plot"], losses)
+        watch.draw(files["--plot"], losses, quiet=arguments.quiet)
     _show_end(run, losses, files, arguments, out)
     if run.step == run.options.steps and signals.received is None:
         _show_model(run, arguments, out)
@@ -50,11 +85,27 @@ def train(arguments: argparse.Namespace, out: Output, signals: Signals) -> None:
         out.show(f"picture: {arguments.plot}")
 
 
-def _prepared(arguments: argparse.Namespace) -> tuple[Run, dict[str, OutputFile]]:
-    """The run and the files to write, which are checked before the run is made."""
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the run that are given."""
     given = {field.name: getattr(arguments, field.name) for field in fields(Options)}
-    given = {name: value for name, value in given.items() if value is not None}
-    saved = None if arguments.resume is None else _matching(Saved(arguments.resume), given)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _saved(arguments: argparse.Namespace, given: dict[str, Any]) -> Saved | None:
+    """The run to resume."""
+    return None if arguments.resume is None else _matching(Saved(arguments.resume), given)
+
+
+def _run(arguments: argparse.Namespace, given: dict[str, Any], saved: Saved | None, group: Group | None) -> Run:
+    if saved is None:
+        return Run(Options(**given), arguments.file, group)
+    return saved.run(arguments.file, given.get("steps"), group)
+
+
+def _prepared(arguments: argparse.Namespace, group: Group | None) -> tuple[Run, dict[str, OutputFile]]:
+    """The run and the files to write, which are checked before the run is made."""
+    given = _given(arguments)
+    saved = _saved(arguments, given)
     if arguments.plot is not None:
         plots.check_path("--plot", arguments.plot, (".gif", ".png", ".svg", ".pdf"))
     files = output_files(
@@ -63,7 +114,7 @@ def _prepared(arguments: argparse.Namespace) -> tuple[Run, dict[str, OutputFile]
         force=arguments.force,
         resumed=arguments.resume,
     )
-    return Run(Options(**given), arguments.file) if saved is None else saved.run(arguments.file, given.get("steps")), files
+    return _run(arguments, given, saved, group), files
 
 
 def _matching(saved: Saved, given: dict[str, object]) -> Saved:
@@ -90,7 +141,7 @@ def _take_steps(
     losses: list[float] = []
     save_every, steps = arguments.save_every, run.train(stop_at)
     progress = with_progress(steps, run.step, run.options.steps, lambda: watch.latest, quiet=arguments.quiet)
-    with closing(progress):
+    with contextlib.closing(steps), contextlib.closing(progress):
         for loss in progress:
             losses.append(loss)
             watch.after_step()

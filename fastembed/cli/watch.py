@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .. import plots
 from .._messages import shown
 from ..microgpt.training import Run
+from .progress import progress_of
 
 if TYPE_CHECKING:
     from .outputs import OutputFile
@@ -63,13 +64,14 @@ class Watch:
         if self.film is not None:
             self.film.add(self._run.step, self._run.model.emb.wte)
 
-    def draw(self, file: OutputFile, losses: Sequence[float]) -> None:
+    def draw(self, file: OutputFile, losses: Sequence[float], *, quiet: bool) -> None:
         """Write the picture of the run so far."""
         film, format = self.film, file.path.rpartition(".")[2].lower()
         if film is not None:
             if self._run.step != film.last_step:
                 self._keep()
-            file.write(lambda path: film.save(path, losses, format=format))
+            with progress_of("draw", "frame", quiet=quiet) as progress:
+                file.write(lambda path: film.save(path, losses, format=format, progress=progress))
 
 
 def about_documents(run: Run) -> str:

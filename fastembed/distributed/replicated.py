@@ -5,6 +5,7 @@ V: rows of a table; D: columns; N: ranks.
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import TYPE_CHECKING, Any, Self
 
@@ -81,7 +82,8 @@ class Replicated(Differentiable):
 
     def _outgoing(self, batch: Batch, n_rows: int) -> Outgoing:
         """This rank's gradients, each with its row, in an order that keeps that of equal rows."""
-        gradients = batch.gradients.reshape(-1, batch.gradients.shape[-1])
+        *shape, n_cols = batch.gradients.shape
+        gradients = batch.gradients.reshape(math.prod(shape), n_cols)
         order = np.arange(len(batch.rows)) if batch.order is None else batch.order
         expanded = _checks.rounded(gather(gradients, order), self._arithmetic)
         sources = None if batch.factors is None else np.arange(len(batch.rows))

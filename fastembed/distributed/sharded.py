@@ -74,7 +74,7 @@ class Sharded(Differentiable):
             raise ValueError("scale_grad_by_freq requires exact=True: sums of one rank do not say how often a row occurs")
         own = None if trainable_rows is None else _checks.row_mask("trainable_rows", trainable_rows, n_rows)[self.rows]
         storage = ShardStorage(len(weight))
-        self.changed = storage.changed
+        self.changed = storage.changed  # the same array
         super().__init__({"weight": weight}, not _checks.flag("freeze", freeze), own, storage)
 
     def _init_rows(
@@ -212,7 +212,9 @@ class Sharded(Differentiable):
         self, rows: Array, gradients: Array, sources: Array | None = None, factors: Array | None = None
     ) -> tuple[Partition, Outgoing, bool]:
         """What `push` takes of this layer, for gradients of rows (-1 for none)."""
-        given = Outgoing(rows.reshape(-1), np.ascontiguousarray(gradients.reshape(-1, self.embedding_dim)), sources, factors)
+        n_gradients = rows.size if sources is None else len(gradients)
+        by_row = np.ascontiguousarray(gradients.reshape(n_gradients, self.embedding_dim))
+        given = Outgoing(rows.reshape(-1), by_row, sources, factors)
         return self.partition, given.present() if self._exact else given.summed(self.num_embeddings), self._scale_grad_by_freq
 
     def _options_repr(self) -> str:
@@ -225,6 +227,9 @@ class Sharded(Differentiable):
         }
         options = "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
         return f"dtype={self.dtype}, partition={self.partition.kind}, exact={self._exact}{options}"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled: Checkpoints saves its rows")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, {self._options_repr()})"

@@ -39,6 +39,3 @@ class ShardStorage(InMemory):
     def mark_written(self, rows: Array | None) -> None:
         super().mark_written(rows)
         self.changed[slice(None) if rows is None else rows] = True
-
-    def __reduce__(self) -> Any:
-        return ShardStorage, (len(self.changed),)

@@ -1,7 +1,7 @@
 // The map: rows as points on a canvas that is moved and zoomed.
 
 const LABEL_FONT = '12px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif';
-const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [238, 172, 32]];
 const CANDIDATES = 6000, MAX_LABEL = 28;
 
 function scaleColour(part) {

@@ -350,9 +350,8 @@ class Layer(Searched):
     def _repr_html_(self) -> str:
         from .. import _html  # notebooks alone need it
 
-        lines = [(name, f"{len(t):,} x {t.shape[1]:,}", t.dtype, _html.size(t.nbytes)) for name, t in self.tables.items()]
-        named = [] if self._vocabulary is None else [("names", f"{len(self._vocabulary):,} rows", "", "")]
-        return _html.table(repr(self), [*lines, *named], ("table", "shape", "dtype", "size"))
+        named = {} if self._vocabulary is None else {"names": f"{len(self._vocabulary):,} rows"}
+        return _html.tables_of(repr(self), self.tables, named)
 
     # ---- copies ----
 

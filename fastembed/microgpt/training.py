@@ -6,18 +6,22 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .. import _checks
 from ..io import checkpoint
 from ..io.checkpoint import CheckpointError
 from ..optim import Adam
+from .batches import batch_gradient
 from .model import GPT, Tokenizer, read_documents, shapes
 
 if TYPE_CHECKING:
     from .._typing import Array
+    from ..distributed import Group
 
 MAX_PARAMETERS = 100_000_000  # drawing them one by one, as microgpt's script does, takes minutes
 
@@ -40,9 +44,10 @@ class Options:
     n_layer: int = 1
     dtype: str = "float64"
     lr: float = 0.01
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "block_size", "n_embd", "n_head", "n_layer"):
+        for name in ("steps", "block_size", "n_embd", "n_head", "n_layer", "batch"):
             low = 0 if name == "n_layer" else 1
             if not low <= _checks.integer(name, getattr(self, name)) <= MAX_PARAMETERS:
                 raise ValueError(f"{name} must be from {low} to {MAX_PARAMETERS}, got {_checks.shown(getattr(self, name))}")
@@ -74,6 +79,9 @@ class Run:
     options : Options
     data : str or None
         The text file; None for the names in the package.
+    group : distributed.Group, optional
+        The ranks that take the steps together, each with documents of every batch. Rank 0 says when
+        to stop.
 
     Attributes
     ----------
@@ -83,8 +91,8 @@ class Run:
         It has shuffled the documents and drawn the parameters; samples are drawn from it next.
     """
 
-    def __init__(self, options: Options, data: str | None = None) -> None:
-        self.options = options
+    def __init__(self, options: Options, data: str | None = None, group: Group | None = None) -> None:
+        self.options, self.group = options, group
         self.data = None if data is None else os.path.abspath(data)
         documents = read_documents(data)
         self.data_hash = hashlib.sha256("\n".join(documents).encode()).hexdigest()
@@ -100,7 +108,7 @@ class Run:
         """Steps taken so far. The optimiser counts them, in one commit with what a step changes."""
         return self.optimizer.step_counts[0]
 
-    def train(self, stop_at: int) -> Iterator[float]:
+    def train(self, stop_at: int) -> Generator[float, None, None]:
         """Take steps until ``stop_at`` are done, yielding the loss of each.
 
         A step is taken completely or not at all, also when it is interrupted: going on gives the
@@ -114,17 +122,36 @@ class Run:
         """
         if stop_at > self.options.steps:
             raise ValueError(f"stop_at must be at most the {self.options.steps} steps of the run, got {_checks.shown(stop_at)}")
-        while self.step < stop_at:
-            document = self.documents[self.step % len(self.documents)]
-            self.optimizer.zero_grad()
-            loss = self.model.loss(self.tokenizer.encode(document, self.model.emb.block_size + 1))
+        while self.step < stop_at and self._all_go_on(True):
+            loss = self._gradient()
             if not math.isfinite(loss):
                 raise ValueError(
                     f"the loss became {loss} at step {self.step}: the learning rate {self.options.lr} may be too large"
                 )
             self.optimizer.lr = self.options.lr * (1 - self.step / self.options.steps)
             self.optimizer.step()
-            yield loss
+            try:
+                yield loss
+            except GeneratorExit:
+                if self.step < stop_at:
+                    self._all_go_on(False)
+                raise
+
+    def _gradient(self) -> float:
+        """Give the model the gradient of the next step; the loss."""
+        self.optimizer.zero_grad()
+        first, length = self.step * self.options.batch, self.model.emb.block_size + 1
+        numbers = [k % len(self.documents) for k in range(first, first + self.options.batch)]
+        batch = [self.tokenizer.encode(self.documents[k], length) for k in numbers]
+        return (
+            self.model.loss(batch[0]) if len(batch) == 1 and self.group is None else batch_gradient(self.model, batch, self.group)
+        )
+
+    def _all_go_on(self, is_wanted: bool) -> bool:
+        """Whether rank 0 wants another step; without other ranks, whether this one does."""
+        if self.group is None:
+            return is_wanted
+        return bool(self.group.agree("step of the names model", np.full((self.group.size, 1), is_wanted, np.int64))[0, 0])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything that a later `resume` needs."""
@@ -211,7 +238,7 @@ class Saved:
         self.path = path
         self.tensors, description = checkpoint.load(path)
         try:
-            given = description["options"]
+            given = {"batch": Options.batch} | description["options"]  # which earlier files lack
             options = {field.name: type(getattr(Options, field.name))(given[field.name]) for field in fields(Options)}
             self.options = Options(**options)
             self.step, self.data_hash = _checks.size("step", description["step"]), str(description["data_sha256"])
@@ -236,7 +263,7 @@ class Saved:
         }
         checkpoint.check(path, self.tensors, expected, _checks.dtype(self.options.dtype))
 
-    def run(self, data: str | None = None, steps: int | None = None) -> Run:
+    def run(self, data: str | None = None, steps: int | None = None, group: Group | None = None) -> Run:
         """The run itself; `Run.resume` describes the parameters."""
         options = self.options if steps is None else replace(self.options, steps=steps)
         if options.steps < self.options.steps:
@@ -244,7 +271,7 @@ class Saved:
         if data is None and self.data is not None and not os.path.isfile(self.data):
             text = _checks.shown(self.data)
             raise CheckpointError(f"the text that {self.path} was trained on, {text}, is not there any more; name it")
-        run = Run(options, data if data is not None else self.data)
+        run = Run(options, data if data is not None else self.data, group)
         if (run.data_hash, run.tokenizer.characters) != (self.data_hash, self.characters):
             text = run.data or "the embedded names"
             raise CheckpointError(f"the text of {text} is not the one that {self.path} was trained on")

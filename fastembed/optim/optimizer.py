@@ -11,6 +11,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .._memory import memory_errors
 from ..functional.batch import Batch
 from ..tables.lazy_table import LazyTable
 from ..tables.trainable import Trainable, read_only_copy
@@ -165,6 +166,7 @@ class Optimizer(Stateful):
         for item in self.items:
             item.zero_grad()
 
+    @memory_errors()
     def step(self) -> None:
         """Take one step with the accumulated gradients.
 

@@ -72,7 +72,7 @@ class Film:
         *,
         format: str | None = None,
         dark: bool = False,
-        on_frame: Callable[[], object] = lambda: None,
+        progress: Callable[[int, int], object] = lambda n_done, n_all: None,
     ) -> None:
         """Write a .gif, which moves; or a .png, .svg or .pdf with the path of each row.
 
@@ -84,8 +84,8 @@ class Film:
         format : {"gif", "png", "svg", "pdf"}, optional
             By default as the name's suffix says.
         dark : bool
-        on_frame : callable
-            Is called after each frame of a .gif.
+        progress : callable
+            Called as ``progress(n_done, n_all)`` after each frame of a .gif.
 
         Raises
         ------
@@ -105,9 +105,9 @@ class Film:
             figure.save(screen.picture, path, format)
             return
         screen.picture.set_dpi(_DPI)
-        self._save_gif(screen, path, on_frame)
+        self._save_gif(screen, path, progress)
 
-    def _save_gif(self, screen: _Screen, path: str | os.PathLike[str], on_frame: Callable[[], object]) -> None:
+    def _save_gif(self, screen: _Screen, path: str | os.PathLike[str], progress: Callable[[int, int], object]) -> None:
         """All frames with the colours of the last one."""
         from PIL import Image
 
@@ -115,7 +115,7 @@ class Film:
         for k in range(len(self._copies)):
             screen.show(k)
             frames.append(Image.fromarray(screen.pixels()))
-            on_frame()
+            progress(k + 1, len(self._copies))
         colours = frames[-1].quantize(128)
         frames = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
         durations = [*[_FRAME] * (len(frames) - 1), _LAST]

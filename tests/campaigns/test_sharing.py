@@ -51,14 +51,15 @@ def test_a_round_of_the_soak(tmp_path):
 
 
 def test_a_shared_table_with_kills():
-    n_read, n_kills, faults = shared_tables.run(300_000, 2, 5, 0.5)
+    n_read, n_steps, n_kills, faults = shared_tables.run(400_000, 2, 5, 100_000)
     assert not faults
     assert n_read >= 300_000
+    assert n_steps > 0
     assert n_kills > 0
 
 
 def test_a_torn_row_of_a_shared_table_is_seen():
-    assert "a torn row" in shared_tables.run(1 << 60, 1, 6, 0.2, "write_halves")[2][0]
+    assert "a torn row" in shared_tables.run(1 << 60, 1, 6, 1, "write_halves")[3][0]
 
 
 def test_memory_of_processes_that_read_a_shared_table():

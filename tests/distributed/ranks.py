@@ -49,6 +49,15 @@ def python_of(transport: str) -> str | None:
     return str(python) if python.exists() else None
 
 
+def mpiexec(transport: str, size: int, *command: str) -> subprocess.CompletedProcess[str]:
+    """``mpiexec -n size python command``."""
+    python = python_of(transport)
+    assert python is not None
+    start = [str(Path(python).with_name("mpiexec")), *_OPTIONS[transport], "-n", str(size), python]
+    env = {**os.environ, **_AS_ROOT, "PYTHONPATH": str(ROOT), "FASTEMBED_NUM_THREADS": "1"}
+    return subprocess.run([*start, *command], env=env, capture_output=True, text=True, timeout=LIMIT)
+
+
 def run(transport: str, size: int, *job: Any, within: Sequence[Sequence[str]] = (), **variables: str) -> Ended:
     """Run a job in ``size`` ranks; with gloo ``within`` are commands that start each one's."""
     python = python_of(transport)

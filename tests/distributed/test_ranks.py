@@ -4,12 +4,15 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 import ranks
+from common import same_bits
 from runs import local_state, table, train_lookups
 
 import fastembed as fe
+from fastembed import checkpoint
 
 TRANSPORTS = ("openmpi", "mpich", "gloo")
 
@@ -132,3 +135,24 @@ def assert_goes_on(transport, folder):
     ended = run(transport, 2, "resumed", folder, 25)
     expected = {"first": 10, **ranks.digests(local_state(layer, opt))}
     assert ended.said == [{"rank": rank, **expected} for rank in range(2)], ended.others
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("transport", ["openmpi", "mpich"])
+def test_train_of_the_command_line(transport, tmp_path):
+    """Three ranks write the files of one process; an error of one ends all at once."""
+    if ranks.python_of(transport) is None:
+        pytest.skip(f"{transport} is not installed: make test-mpi")
+    given = ["-m", "fastembed", "train", "--steps", "12", "--batch", "4", "--quiet"]
+    files = ["--out", str(tmp_path / "three.safetensors"), "--losses", str(tmp_path / "three.txt")]
+    three = ranks.mpiexec(transport, 3, *given, "--mpi", *files)
+    assert three.returncode == 0, three.stderr
+    alone = [*given, "--out", str(tmp_path / "one.safetensors"), "--losses", str(tmp_path / "one.txt")]
+    subprocess.run([sys.executable, *alone], check=True, cwd=ranks.ROOT)
+    assert (tmp_path / "three.txt").read_text() == (tmp_path / "one.txt").read_text()
+    found, expected = (checkpoint.load(tmp_path / f"{name}.safetensors")[0] for name in ("three", "one"))
+    assert all(same_bits(found[name], array) for name, array in expected.items())
+    again = ranks.mpiexec(transport, 3, *given, "--mpi", *files)
+    assert again.returncode != 0
+    assert "three.safetensors" in again.stderr
+    assert "rank 0: refused" in again.stderr

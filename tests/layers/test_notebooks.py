@@ -32,6 +32,12 @@ def test_names_and_several_tables():
     assert found[5::4] == ["3 x 4", "2 x 4", "3 rows"]
 
 
+def test_collections():
+    layer = fe.EmbeddingCollection({"a": np.ones((3, 2)), "b": np.ones((1, 4))})
+    found = cells(layer._repr_html_())
+    assert found[4:] == ["a.weight", "3 x 2", "float64", "48 bytes", "b.weight", "1 x 4", "float64", "32 bytes"]
+
+
 def test_statistics_and_gradients():
     layer = fe.Embedding(9, 7, dtype="float64", rng=0).count_lookups()
     layer([[3, 1], [3, 3]])

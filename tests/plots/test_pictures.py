@@ -103,8 +103,8 @@ def test_a_film_moves(tmp_path):
         film.add(10 * k, table)
         table = table + 0.3 * rng.normal(size=table.shape)
     losses = np.linspace(3, 2, 30)
-    film.save(tmp_path / "x.gif", losses, on_frame=lambda: frames.append(0))
-    assert len(frames) == 4
+    film.save(tmp_path / "x.gif", losses, progress=lambda *done: frames.append(done))
+    assert frames == [(1, 4), (2, 4), (3, 4), (4, 4)]
     with Image.open(tmp_path / "x.gif") as image:
         assert (image.format, image.n_frames) == ("GIF", 4)
         shown = []

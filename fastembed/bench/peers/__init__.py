@@ -16,7 +16,7 @@ from .half import (
     half_step_answer,
 )
 from .hashed import FP8_ROW, HASHED, N_WORDS, NGRAM, WIDTH, hash_answer, ngram_answer
-from .mapped import MAPPED, SHARED, SHARED_BESIDE, mapped_answer
+from .mapped import MAPPED, NGRAM_DISK, SHARED, SHARED_BESIDE, mapped_answer, ngram_disk_answer
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
@@ -41,6 +41,7 @@ __all__ = [
     "MAPPED",
     "NEAREST",
     "NGRAM",
+    "NGRAM_DISK",
     "NORM",
     "N_COLS",
     "N_WORDS",
@@ -72,6 +73,7 @@ __all__ = [
     "mapped_answer",
     "nearest_answer",
     "ngram_answer",
+    "ngram_disk_answer",
     "norm_answer",
     "quantized_answer",
     "round_to_levels",

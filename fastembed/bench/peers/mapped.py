@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import itertools
 import mmap
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ... import Embedding
+from ... import DiskTable, Embedding, open_shards, reference
 from ..timing import Array, Call, Ready, ready_call
 from .base import OURS, Contender, Inputs
+from .hashed.ngram import FP8_ROW, N_BLOCK, N_COLS
 
 LookUp = Callable[[Array], Array]
 
@@ -34,6 +36,8 @@ def _ready(map_file: Callable[[str], LookUp], inputs: Inputs) -> Ready:
     path, ids = inputs.path, inputs.ids
     if not inputs.is_cold:
         look_up = map_file(path)
+        for batch in ids:  # what is kept in memory, is
+            look_up(batch)
         return ready_call(lambda k: look_up(ids[k]))
 
     def seconds(batches: Sequence[int]) -> float:
@@ -68,6 +72,85 @@ MAPPED = (
 )
 
 
+# ---- FP8 rows in a safetensors file: elements, then a scale for each 32 of them ----
+
+
+@functools.cache
+def _values() -> Array:
+    """What each byte of float8_e4m3fn stands for, by the reference."""
+    rows = [[byte, 127] for byte in range(256)]
+    return np.array(reference.formats.decode(rows, None, "float8_e4m3fn", 1, False, 1), np.float32).reshape(-1)
+
+
+def _decoded(rows: Array) -> Array:
+    scales = np.ldexp(np.float32(1), rows[..., N_COLS:].astype(np.int32) - 127)
+    return _values()[rows[..., :N_COLS]] * np.repeat(scales, N_BLOCK, -1)
+
+
+def _disk_table(path: str, engine: str = "auto") -> LookUp:
+    return DiskTable(path, embedding_dim=N_COLS, format="float8_e4m3fn", cache_bytes=64 << 20, engine=engine)
+
+
+def _place(path: str) -> tuple[int, tuple[int, ...]]:
+    tensor = open_shards(path).tensors["rows"]
+    return tensor.start, tensor.shape
+
+
+def _numpy_rows(path: str) -> LookUp:
+    start, shape = _place(path)
+    table = np.memmap(path, np.uint8, "c", start, shape)
+    table._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    return lambda ids: _decoded(np.take(table, ids, axis=0))
+
+
+def _torch_rows(path: str) -> LookUp:
+    import torch
+
+    start, shape = _place(path)
+    mapped = np.memmap(path, np.uint8, "c", start, shape)
+    mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    table = torch.from_numpy(mapped)
+
+    def look_up(ids: Array) -> Array:
+        rows = table.index_select(0, torch.from_numpy(ids))
+        elements = rows[:, :N_COLS].view(torch.float8_e4m3fn).to(torch.float32)
+        scales = torch.exp2(rows[:, N_COLS:].to(torch.float32) - 127)
+        blocks = elements.view(len(ids), -1, N_BLOCK) * scales[:, :, None]
+        return blocks.view(len(ids), -1).numpy()
+
+    return look_up
+
+
+def _pread_rows(path: str, n_threads: int = 16) -> LookUp:
+    """One pread for each distinct row, by threads of Python."""
+    start, _ = _place(path)
+    file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is open as long as the look-up is there
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+    pool = concurrent.futures.ThreadPoolExecutor(n_threads)
+
+    def look_up(ids: Array) -> Array:
+        distinct, places = np.unique(ids, return_inverse=True)
+        offsets = (distinct * FP8_ROW + start).tolist()
+        read = b"".join(pool.map(lambda at: os.pread(file.fileno(), FP8_ROW, at), offsets, chunksize=64))
+        return _decoded(np.frombuffer(read, np.uint8).reshape(-1, FP8_ROW))[places]
+
+    return look_up
+
+
+NGRAM_DISK = (
+    Contender(OURS, "DiskTable", functools.partial(_ready, _disk_table)),
+    Contender(OURS, "DiskTable, threads of pread", functools.partial(_ready, functools.partial(_disk_table, engine="pread"))),
+    Contender("numpy", "take of a memmap, decoded", functools.partial(_ready, _numpy_rows)),
+    Contender("torch", "index_select of mapped bytes, decoded", functools.partial(_ready, _torch_rows)),
+    Contender("python", "os.pread in 16 threads, decoded by NumPy", functools.partial(_ready, _pread_rows)),
+)
+
+
+def ngram_disk_answer(inputs: Inputs) -> tuple[Array]:
+    """Rows of the table that was written to the file, decoded by NumPy."""
+    return (_decoded(inputs.wte[inputs.ids[0]]),)
+
+
 def mapped_answer(inputs: Inputs) -> tuple[Array]:
     """Rows of the table that was written to the file."""
     return (inputs.wte[inputs.ids[0]],)
@@ -92,7 +175,8 @@ _numbers = itertools.count()
 
 
 def _private(inputs: Inputs) -> Call:
-    layer = Embedding.from_pretrained(inputs.wte).eval()
+    layer = Embedding(*inputs.wte.shape, dtype=str(inputs.wte.dtype), std=0.0).eval()  # its memory is what layers have
+    layer.set_rows(np.arange(len(inputs.wte)), inputs.wte)
     return lambda k: layer(inputs.ids[k])
 
 

@@ -20,7 +20,7 @@ def explore(arguments: argparse.Namespace, out: Output) -> None:
         path = f"{Path(arguments.file).stem}.html"
     outputs = {"--out": path, "--tsv": arguments.tsv, "--metadata": arguments.metadata}
     files = output_files(outputs, {"FILE": arguments.file, "--names": arguments.names}, force=arguments.force)
-    tables = TableFile(arguments.file)
+    tables = TableFile(arguments.file, quiet=arguments.quiet)
     name = tables.token_table(arguments.table)
     names, counts = tables.row_names(name, arguments.names), tables.lookups(name)
     title = f"{Path(arguments.file).name}{name and f': {name}'}"

@@ -32,7 +32,7 @@ def plot(arguments: argparse.Namespace, out: Output) -> None:
 def _picture(arguments: argparse.Namespace) -> Any:
     if arguments.kind == "losses":
         return plots.losses(read_losses(arguments.losses or arguments.file), dark=arguments.dark)
-    tables = TableFile(arguments.file)
+    tables = TableFile(arguments.file, quiet=arguments.quiet)
     positions = tables.position_table() if arguments.table is None else arguments.table
     if arguments.kind == "positions":
         with tables.open(tables.token_table(positions)) as layer:

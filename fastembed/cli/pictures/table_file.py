@@ -16,7 +16,7 @@ from ...layers.embedding import Embedding
 from ...layers.vectors import load_vectors
 from ...microgpt.model import BOS_NAME
 from ..outputs import UsageError
-from ..progress import bytes_progress
+from ..progress import progress_of
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -36,7 +36,7 @@ class TableFile:
     tables : dict of name to shape
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, quiet: bool = False) -> None:
         self._path = path
         self._description: Any = None
         self._counts: dict[str, tuple[int, ...]] = {}
@@ -44,7 +44,7 @@ class TableFile:
         kind = _kind(path)
         if kind != "safetensors":
             if kind != "npy":
-                with bytes_progress("read") as progress:
+                with progress_of("read", quiet=quiet) as progress:
                     self._layer = load_vectors(path, progress=progress)
             with self.open("") as layer:
                 self.tables = {"": (layer.num_embeddings, layer.embedding_dim)}

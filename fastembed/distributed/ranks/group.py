@@ -108,6 +108,13 @@ class Group:
         """
         return self._say(step, _AGREED, counts, "")
 
+    @contextlib.contextmanager
+    def all_or_none(self, step: str) -> Iterator[None]:
+        """A context after which all ranks go on; if one of them raises here, all do."""
+        with self.checking(step):
+            yield
+        self.agree(step, np.zeros((self.size, 1), np.int64))
+
     def _say(self, step: str, status: int, counts: Array, text: str) -> Array:
         tag = zlib.crc32(f"{self.n_agreements} {step}".encode())
         self.n_agreements += 1

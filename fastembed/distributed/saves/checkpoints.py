@@ -127,20 +127,18 @@ class Checkpoints:
             number = self._begin() if group.rank == 0 else 0
         number = int(group.agree(step, np.full((group.size, 1), number))[0, 0])
         folder = manifests.folder_of(self._folder, number, is_partial=True)
-        with group.checking(f"{step}: files"):
+        with group.all_or_none(f"{step}: files"):
             self._flush()
             taken = {name: np.flatnonzero(layer.changed) for name, layer in self._sharded.items()} if delta else None
             digests = self._write_rows(folder, taken)
-        group.agree(f"{step}: files", np.zeros((group.size, 1), np.int64))
         of_rank = json.dumps([digests, self._spans(taken)]).encode()
         lengths = group.allgather(f"{step}: digests", np.array([len(of_rank)]))[:, 0]
         texts = group.allgatherv(f"{step}: digests", np.frombuffer(of_rank, np.uint8), lengths)
-        with group.checking(f"{step}: manifest"):
+        with group.all_or_none(f"{step}: manifest"):
             if group.rank == 0:
                 parts = np.split(texts, np.cumsum(lengths)[:-1])
                 files = [json.loads(bytes(part)) for part in parts]
                 self._finish(folder, number, self._last if delta else None, files, description)
-        group.agree(f"{step}: manifest", np.zeros((group.size, 1), np.int64))
         self._set_last(number)
         return number
 
@@ -252,12 +250,11 @@ class Checkpoints:
                     raise FileNotFoundError(f"no checkpoint {'' if number is None else shown(number)} in {self._folder}")
                 chosen = numbers[-1] if number is None else number
         chosen = int(group.agree(step, np.full((group.size, 1), chosen))[0, 0])
-        with group.checking(f"{step}: files"):
+        with group.all_or_none(f"{step}: files"):
             chain = manifests.chain(self._folder, chosen)
             found = self._read(chain)
             state = self._optimizer_state(chain[-1], found)
             pairs = self._tables_to_load(found)
-        group.agree(f"{step}: files", np.zeros((group.size, 1), np.int64))
         with group.applying(step):
             self._flush()
             if self._optimizer is not None and state is not None:

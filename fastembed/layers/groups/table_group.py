@@ -103,6 +103,11 @@ class TableGroup(Remembering):
             for name, layer in self.tables.items()
         }
 
+    def _repr_html_(self) -> str:
+        from ... import _html  # notebooks alone need it
+
+        return _html.tables_of(repr(self), self._arrays())
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """A context in which no other thread changes tables of floats."""

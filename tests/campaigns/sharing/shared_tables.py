@@ -15,7 +15,9 @@ import numpy as np
 import fastembed as fe
 from fastembed.io.shared import leftovers
 
-N_ROWS, N_COLS, N_GROUP, N_CALL = 512, 96, 8, 2048
+N_ROWS, N_COLS, N_GROUP, N_CALL = 512, 32, 8, 4096
+_N_STEPS = 20  # at least, between two kills
+_WAIT = 0.05  # seconds between two looks at the processes
 _LONGEST = 600  # seconds without a row read, after which a reader is taken to hang
 
 
@@ -72,8 +74,11 @@ def read(name: str, seed: int, counts: str, place: int) -> None:
         n_read[place] += len(ids)
 
 
-def run(n: int, n_readers: int, seed: int, pause: float, writer: str = "train") -> tuple[int, int, list[str]]:
-    """Read n rows beside a trainer, with kills after pauses; (rows read, kills, faults)."""
+def run(n: int, n_readers: int, seed: int, n_per_kill: int, writer: str = "train") -> tuple[int, int, int, list[str]]:
+    """Read n rows beside a trainer, with a kill after up to that many, and after some steps.
+
+    (rows read, steps, kills, faults)
+    """
     rng, name, faults = random.Random(seed), f"campaign-{os.getpid()}-{seed}", []
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts"
@@ -84,20 +89,23 @@ def run(n: int, n_readers: int, seed: int, pause: float, writer: str = "train") 
         try:
             _wait_for(name, processes[0])
             processes += [_start(call.format(rng.randrange(1 << 30))) for call in calls[1:]]
-            progress = time.monotonic(), 0
+            progress, table = (time.monotonic(), 0), fe.Embedding.attach(name)
+            next_kill, next_step = 0, _N_STEPS
             while n_read.sum() < n and not faults:
-                time.sleep(rng.uniform(0.1, pause))
+                time.sleep(_WAIT)
                 faults += [_fault_of(process) for process in processes if process.poll() is not None]
                 if n_read.sum() > progress[1]:
                     progress = time.monotonic(), int(n_read.sum())
                 elif time.monotonic() - progress[0] > _LONGEST:
                     faults.append(f"no row was read for {_LONGEST} seconds")
-                if writer == "train" and not faults:
+                step = int(table(0)[0])
+                if writer == "train" and not faults and n_read.sum() > next_kill and step > next_step:
+                    next_kill, next_step = int(n_read.sum()) + rng.randrange(n_per_kill), step + _N_STEPS
                     k = rng.choice((0, 0, rng.randrange(len(calls))))
                     _kill(processes[k])
                     time.sleep(rng.choice((0, 0.3)))  # readers without a trainer
                     processes[k], n_kills = _start(calls[k].format(rng.randrange(1 << 30))), n_kills + 1
-            return int(n_read.sum()), n_kills, faults
+            return int(n_read.sum()), step, n_kills, faults
         finally:
             for process in processes:
                 _kill(process)
@@ -166,10 +174,10 @@ def memory(n_bytes: int, n_processes: int) -> list[tuple[int, int]]:
 
 def main(n: int, seed: int) -> int:
     start = time.monotonic()
-    n_read, n_kills, faults = run(n, 2, seed, 1.5)
+    n_read, n_steps, n_kills, faults = run(n, 2, seed, 5_000_000)
     for fault in faults:
         print(f"seed {seed}: {fault}")
-    print(f"{n_read} rows read in {time.monotonic() - start:.0f} s, {n_kills} kills: {len(faults)} faults")
+    print(f"{n_read} rows read in {time.monotonic() - start:.0f} s, {n_steps} steps, {n_kills} kills: {len(faults)} faults")
     return min(len(faults), 1)
 
 

@@ -107,19 +107,21 @@ def _torch(inputs: Inputs) -> Call:
     return call
 
 
+def _look_up(table: Array, rows: Array, levels: Array, powers: Array, out: Array) -> None:
+    """A loop that numba compiles, as an engine in C has it."""
+    for i in range(len(rows)):
+        row = table[rows[i]]
+        for block in range(N_COLS // N_BLOCK):
+            scale = powers[row[N_COLS + block]]
+            for d in range(block * N_BLOCK, (block + 1) * N_BLOCK):
+                out[i, d] = levels[row[d]] * scale
+
+
 @contender("numba", "one loop, a row after the other")
 def _numba(inputs: Inputs) -> Call:
     import numba
 
-    @numba.njit  # type: ignore[misc, untyped-decorator, unused-ignore]
-    def look_up(table: Array, rows: Array, levels: Array, powers: Array, out: Array) -> None:
-        for i in range(len(rows)):
-            row = table[rows[i]]
-            for block in range(N_COLS // N_BLOCK):
-                scale = powers[row[N_COLS + block]]
-                for d in range(block * N_BLOCK, (block + 1) * N_BLOCK):
-                    out[i, d] = levels[row[d]] * scale
-
+    look_up = numba.njit(_look_up)
     table, ids, levels, powers = inputs.wte, inputs.ids, _levels(), _powers()
     out = np.full((len(ids[0]) * WIDTH, N_COLS), 0.0, np.float32)
 
