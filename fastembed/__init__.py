@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from .io.formats.gguf_file import open_gguf
     from .io.formats.shards import open_shards
     from .layers.bag import EmbeddingBag
+    from .layers.files.saved import load
+    from .layers.files.vectors import load_vectors
     from .layers.groups.collection import EmbeddingCollection
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
-    from .layers.vectors import load_vectors
     from .optim import Parameter
     from .tables.attached import AttachedTable
     from .tables.disk import DiskTable
@@ -62,6 +63,7 @@ __all__ = [
     "gather_add_backward",
     "get_num_threads",
     "hash_ids",
+    "load",
     "load_vectors",
     "murmur_hash",
     "open_gguf",
@@ -97,7 +99,8 @@ _NAMES = {
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",
     "hash_ids": "layers.hashed",
-    "load_vectors": "layers.vectors",
+    "load": "layers.files.saved",
+    "load_vectors": "layers.files.vectors",
     "murmur_hash": "layers.hashed",
     "open_gguf": "io.formats.gguf_file",
     "open_shards": "io.formats.shards",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._messages import printable
 from ..io.atomic import temporary_folder
 from ..io.vectors import arrays, formats, writing
-from ..layers.vectors import load_vectors
+from ..layers.files.vectors import load_vectors
 from .outputs import OutputFile, UsageError, is_same, output_files
 from .progress import progress_of
 from .streams import Output

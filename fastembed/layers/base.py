@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -253,60 +252,6 @@ class Layer(Searched):
             if new:
                 self._resize(name, len(grown), rows, grown)
             return np.arange(len(table), len(table) + len(new))
-
-    def save_vectors(
-        self,
-        path: str | os.PathLike[str],
-        format: str | None = None,
-        *,
-        table: str | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Write a table and the names of its rows to a file for other programs.
-
-        `fastembed.load_vectors` reads it back to the bit. The file is complete, or as it was.
-
-        Parameters
-        ----------
-        path : path-like
-        format : str, optional
-            One of those of `fastembed.load_vectors`. By default the suffix says it: .txt and .vec
-            (word2vec), .bin (word2vec-binary), .glove, .npy, .npz, .safetensors, .parquet, .arrow;
-            and .gz after the first four.
-        table : str, optional
-            Its name, as in `state_dict`; by default the first, whose rows the vocabulary names.
-        progress : callable, optional
-            Called as ``progress(n_done, n_all)`` with bytes of the table after each block.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written.
-        ValueError, TypeError
-            The format is unknown, or cannot hold the names or the dtype; no file is changed.
-        ImportError
-            The format needs a package that is not installed.
-
-        Examples
-        --------
-        >>> import pathlib, tempfile, fastembed as fe
-        >>> layer = fe.Embedding.from_pretrained([[0.5, -1.0], [0.25, 0.0]])
-        >>> layer.vocabulary = ["king", "queen"]
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     layer.save_vectors(f"{folder}/words.vec")
-        ...     print(pathlib.Path(folder, "words.vec").read_text())
-        2 2
-        king 0.5 -1.0
-        queen 0.25 0.0
-        """
-        from ..io.vectors import writing
-
-        name = self._table_name(table)
-        with self.lock:
-            self.apply_pending()
-            has_names = self._vocabulary is not None and name == next(iter(self.tables))
-            names = list(self._vocabulary or ()) if has_names else None
-            writing.save(path, format, writing.Table(self.storage.view(self.tables[name]), names, progress))
 
     # ---- counts ----
 

@@ -88,6 +88,8 @@ class OneTable(Shareable):
         layer._set_up(_checks.table("array", array), freeze, trainable_rows, **options)
         return layer
 
+    _of_tables = from_pretrained
+
     @classmethod
     def _check_options(cls, options: dict[str, Any]) -> None:
         _checks.known_options(cls.__name__, options, ("freeze", "trainable_rows", *cls._options))

@@ -139,16 +139,16 @@ class QuantizedEmbedding(PackedRows):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file of `save`; `fastembed.checkpoint.CheckpointError` for any other."""
-        from ..io import checkpoint
+        from .files.saved import load_kind
 
-        tensors, description = checkpoint.load(path)
-        if not isinstance(description, dict) or description.get("kind") != _KIND or tensors.keys() != {"packed"}:
-            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
-        shape: dict[str, Any] = {name: description.get(name) for name in ("embedding_dim", "bits")}
-        try:
-            return cls(tensors["packed"], **shape)
-        except (TypeError, ValueError) as error:
-            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
+        return load_kind(path, cls)
+
+    @classmethod
+    def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
+        """The layer of a file; KeyError, TypeError or ValueError if that has no such layer."""
+        if tensors.keys() != {"packed"}:
+            raise ValueError(f"the one tensor must be packed, got {_checks.first_few(sorted(tensors))}")
+        return cls(tensors["packed"], description["embedding_dim"], bits=description["bits"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, bits={self.bits})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .base import Layer
+from .files.saving import Saving
 
 if TYPE_CHECKING:
     from .._typing import DTypeLike
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..tables.attached import AttachedTable
 
 
-class Shareable(Layer):
+class Shareable(Saving):
     """A layer with one table, ``weight``, that can be shared."""
 
     def share(self, name: str | os.PathLike[str], *, replace: bool = False, permissions: int = 0o600) -> Publisher:

@@ -13,12 +13,13 @@ from .. import _checks
 from .._kernels.floats import own_floats
 from ..functional.row_grad import RowGrad
 from .base import Layer
+from .files.saving import Saving
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
-class TiedHead(Layer):
+class TiedHead(Saving):
     """A layer with a token table, ``wte``, that also turns hidden states into logits."""
 
     _hidden: Any = None  # the argument of the last call of logits in train mode

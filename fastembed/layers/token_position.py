@@ -88,6 +88,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     """
 
     _aliases: ClassVar[dict[str, str]] = {"wte.weight": "wte", "wpe.weight": "wpe", "wtype.weight": "wtype"}
+    _table_names = ("wte", "wpe", "wtype")
     _options = ("token_scale", "norm", "norm_eps", "dropout", "dropout_seed", "bounds")
 
     def __init__(
@@ -136,6 +137,8 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         layer = cls.__new__(cls)
         layer._set_up(first, others["wpe"], others.get("wtype"), trainable_rows, **options)
         return layer
+
+    _of_tables = from_arrays
 
     @classmethod
     def from_file(
@@ -214,7 +217,6 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
     norm_eps: Any = property(operator.attrgetter("_norm_eps"), doc="The number added to the mean of the squares.")
     dropout: Any = property(operator.attrgetter("_dropout"), doc="The probability that an element is 0, in train mode.")
     dropout_seed: Any = property(operator.attrgetter("_dropout_seed"), doc="The seed of dropout masks.")
-
     bounds: Any = property(operator.attrgetter("_bounds"), doc="The meaning of an id outside its table.")
 
     wte = TableAttribute("The token table itself, shape (V, D), up to date; writable.")
@@ -285,9 +287,8 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
             return lookup.gather_add(wte, token_ids, wpe, position_ids, start=start, out=out, bounds=bounds, out_dtype=out_dtype)
         resolved = lookup.resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
         rows = dict(zip(("wte", "wpe"), resolved, strict=True))
-        given = {"token_ids": token_ids, "position_ids": position_ids}
-        to = _checks.result_dtype(out_dtype, self.dtype)
-        result = _checks.output(out, (*rows["wte"].shape, self.n_embd), to, **self.tables, **given)
+        to, shape = _checks.result_dtype(out_dtype, self.dtype), (*rows["wte"].shape, self.n_embd)
+        result = _checks.output(out, shape, to, **self.tables, token_ids=token_ids, position_ids=position_ids)
         with self.up_to_date(rows):
             lookup.gather_add(wte, rows["wte"], wpe, rows["wpe"], out=result, bounds=bounds, out_dtype=to)
             self._counter.add(rows)

@@ -13,7 +13,7 @@ from ...io import checkpoint
 from ...io.errors import CheckpointError
 from ...io.vectors import arrays, formats
 from ...layers.embedding import Embedding
-from ...layers.vectors import load_vectors
+from ...layers.files.vectors import load_vectors
 from ...microgpt.model import BOS_NAME
 from ..outputs import UsageError
 from ..progress import progress_of

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 NAMES, ENDS = ".names", ".names.ends"  # after the name of the table: bytes, and an int64 for each row
 
 
+def keys_of(table: str) -> tuple[str, str]:
+    """The names of the two tensors of the names of a table's rows."""
+    return table + NAMES, table + ENDS
+
+
 def packed(table: str, names: Iterable[str]) -> dict[str, Array]:
     """The tensors of the names of a table's rows; ValueError if one is not Unicode."""
     encoded = [*map(_encoded, names)]
@@ -36,7 +41,7 @@ def _encoded(name: str) -> bytes:
 
 def unpacked(table: str, tensors: Mapping[str, Array]) -> list[str] | None:
     """The names of a table's rows among tensors, or None; ValueError if they are no names."""
-    text, ends = tensors.get(table + NAMES), tensors.get(table + ENDS)
+    text, ends = (tensors.get(key) for key in keys_of(table))
     if text is None or ends is None:
         return None
     if text.dtype != np.uint8 or text.ndim != 1 or ends.dtype != np.int64 or ends.ndim != 1:
@@ -53,7 +58,7 @@ def unpacked(table: str, tensors: Mapping[str, Array]) -> list[str] | None:
 def read(file: BinaryIO, tensors: Mapping[str, Tensor], table: str) -> list[str] | None:
     """The names of a table's rows in a safetensors file, or None; or a ValueError."""
     found: dict[str, Any] = {}
-    for key in (table + NAMES, table + ENDS):
+    for key in keys_of(table):
         dtype = tensors[key].numpy_dtype() if key in tensors else None
         if dtype is not None:
             found[key] = safetensors_file.read_rows(file, key, tensors[key], dtype)

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..io.atomic import writable_path
-from ..io.vectors import reading
-from ..tables.vocabulary import Vocabulary
-from .embedding import Embedding
+from ...io.atomic import writable_path
+from ...io.vectors import reading
+from ...tables.vocabulary import Vocabulary
+from ..embedding import Embedding
 
 if TYPE_CHECKING:
-    from .._typing import DTypeLike
+    from ..._typing import DTypeLike
 
 
 def load_vectors(

@@ -1,0 +1,194 @@
+"""Layers that are saved and loaded: class, bits, options, names and counts stay; or an error."""
+
+import contextlib
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+import fastembed as fe
+from fastembed import checkpoint
+
+pytestmark = pytest.mark.on_reference
+
+HASH = fe.NgramHash([3, 5, 9], [[7, 11], [13, 17]], vocab_size=100, fill=0)
+TYPES = {"n_types": 2, "token_scale": 3.0, "norm": "rms", "norm_eps": 1e-4, "dropout": 0.5, "dropout_seed": 7, "bounds": "clip"}
+
+
+def length(text):
+    return len(text)
+
+
+def layers():
+    of_rows = {"max_norm": 1.5, "max_norm_in_place": False, "norm_type": np.inf, "scale_grad_by_freq": True, "bounds": "wrap"}
+    yield fe.Embedding(5, 3, rng=0), None
+    yield fe.Embedding(5, 3, rng=0, padding_idx=-1, dtype="float64", **of_rows), None
+    yield fe.Embedding(5, 0, rng=0, dtype="float16", trainable_rows=[0, 3]), None
+    yield fe.Embedding.from_pretrained(np.ones((5, 2)), freeze=True), None
+    yield fe.EmbeddingBag(5, 3, rng=0, mode="sqrtn", include_last_offset=True, **of_rows), None
+    yield fe.TokenPositionEmbedding(5, 4, 3, rng=0), None
+    yield fe.TokenPositionEmbedding(5, 4, 3, rng=0, trainable_rows={"wpe": [1]}, **TYPES), None
+    yield fe.HashEmbedding(5, 3, rng=0, seed=3, dropout=0.25, dropout_seed=5), None
+    yield fe.HashEmbedding(5, 3, rng=0, hash=length), length
+    yield fe.NgramEmbedding.random(HASH, 2, rng=0), HASH
+
+
+def options_of(layer):
+    return {name: getattr(layer, "_" + name) for name in layer._options}
+
+
+@pytest.mark.parametrize("case", range(10))
+def test_a_saved_layer_is_loaded_as_it_was(case, tmp_path):
+    layer, hash = [*layers()][case]
+    layer.count_lookups()
+    ids = np.array([[1, 2, 2], [4, 0, 1]])
+    layer(ids)
+    if case % 2 and not isinstance(layer, fe.HashEmbedding):
+        layer.vocabulary = fe.Vocabulary([f"ä{i}" for i in range(len(layer.parameters()[0]))], unk="ä1")
+    path = tmp_path / "layer.safetensors"
+    layer.save(path)
+    again = fe.load(path, hash=hash)
+    assert (type(again), repr(again), options_of(again)) == (type(layer), repr(layer), options_of(layer))
+    assert (again.trainable, again.training, again.vocabulary) == (layer.trainable, True, layer.vocabulary)
+    states = layer.state_dict(lookups=True), again.state_dict(lookups=True)
+    assert {name: (value.dtype, value.tobytes()) for name, value in states[0].items()} == {
+        name: (value.dtype, value.tobytes()) for name, value in states[1].items()
+    }
+    assert again._row_masks().keys() == layer._row_masks().keys()
+    assert all(np.array_equal(mask, layer._row_masks()[name]) for name, mask in again._row_masks().items())
+    x, y = layer(ids), again(ids)  # with dropout, the masks of the same call
+    assert x.tobytes() == y.tobytes()
+    again.save(tmp_path / "again.safetensors")
+    layer.save(path)
+    assert checkpoint.contents(tmp_path / "again.safetensors") == checkpoint.contents(path)
+
+
+def test_pending_updates_are_in_the_file_and_the_loaded_layer_is_trained(tmp_path):
+    layer = fe.Embedding(6, 2, rng=0, dtype="float64", trainable_rows=[0, 1, 2])
+    optimizer = fe.optim.Adam(layer, lr=0.1)
+    for ids in ([0], [1], [5]):
+        layer.backward(np.ones((1, 2)), ids, optimizer=optimizer)
+    layer.save(tmp_path / "a")
+    again = fe.load(tmp_path / "a")
+    assert again.weight.tobytes() == layer.weight.tobytes()
+    again.backward(np.ones((2, 2)), [0, 5], optimizer=fe.optim.SGD(again, lr=1.0))
+    assert (again.weight != layer.weight).any(axis=1).tolist() == [True, False, False, False, False, False]
+
+
+def test_the_file_is_one_that_others_read(tmp_path):
+    layer = fe.Embedding(3, 2, rng=0)
+    layer.vocabulary = ["a", "b", "c"]
+    path = tmp_path / "words.safetensors"
+    layer.save(path)
+    for other in (fe.load_vectors(path), fe.Embedding.open(path)):
+        assert (other.weight.tobytes(), other.vocabulary) == (layer.weight.tobytes(), layer.vocabulary)
+        other.close()
+    with fe.Embedding.open(path, "r+") as mapped:  # a mapped table is saved from where it is
+        mapped.set_rows([1], 7.0)
+        mapped.save(tmp_path / "copy")
+    assert fe.load(tmp_path / "copy")(1).tolist() == [7.0, 7.0]
+    quantized = fe.QuantizedEmbedding.from_float(layer, bits=4)
+    quantized.save(tmp_path / "quantized")
+    again = fe.load(tmp_path / "quantized")
+    assert (repr(again), again.packed.tobytes()) == (repr(quantized), quantized.packed.tobytes())
+
+
+def test_a_hash_is_given_where_a_file_has_none(tmp_path):
+    fe.HashEmbedding(5, 3, rng=0, hash=length).save(tmp_path / "hashed")
+    with pytest.raises(TypeError, match=r"the HashEmbedding of .*hashed was made with a hash of its own.*give hash="):
+        fe.load(tmp_path / "hashed")
+    fe.Embedding(5, 3, rng=0).save(tmp_path / "plain")
+    with pytest.raises(TypeError, match=r"the Embedding of .*plain takes no hash="):
+        fe.load(tmp_path / "plain", hash=length)
+    fe.NgramEmbedding.random(HASH, 2, rng=0).save(tmp_path / "ngram")
+    larger = fe.NgramHash([3, 5], [[97, 101]], vocab_size=100, fill=0)
+    with pytest.raises(checkpoint.CheckpointError, match="the table must have the 198 rows that hash selects, got 48"):
+        fe.load(tmp_path / "ngram", hash=larger)
+
+
+def test_classes_that_are_not_known_are_not_saved(tmp_path):
+    class Mine(fe.Embedding):
+        pass
+
+    with pytest.raises(TypeError, match=r"a layer of one of Embedding, .*, not .*test_classes.*: save its state_dict"):
+        Mine(3, 2).save(tmp_path / "mine")
+    assert not os.listdir(tmp_path)
+
+
+def changed(path, tensors=(), **parts):
+    """A file of save with other parts of its description, or tensors (None: without it)."""
+    found, description = checkpoint.load(path)
+    found = {name: value for name, value in {**found, **dict(tensors)}.items() if value is not None}
+    checkpoint.save(path, found, {name: value for name, value in {**description, **parts}.items() if value is not ...})
+
+
+CHANGES = [
+    ({"kind": "Parameter"}, "holds a layer 'Parameter' that is not known"),
+    ({"kind": ["Embedding"]}, "holds a layer .* that is not known"),
+    ({"kind": ...}, "holds no layer of save"),
+    ({"options": {"colour": 1}}, "does not hold a Embedding: Embedding has no option colour"),
+    ({"options": {"padding_idx": 9}}, "does not hold a Embedding: padding_idx"),
+    ({"options": {"padding_idx": "1"}}, "does not hold a Embedding: padding_idx"),
+    ({"options": {"max_norm": "large"}}, "does not hold a Embedding: max_norm"),
+    ({"options": None}, "does not hold a Embedding: options must be a mapping, got None"),
+    ({"options": ...}, "does not hold a Embedding: options must be a mapping, got None"),
+    ({"freeze": 3}, "does not hold a Embedding: freeze"),
+    ({"unk": "z"}, "does not hold a Embedding: unk must be one of the 3 names, got 'z'"),
+    ({"tensors": {"weight": None}}, "does not hold a Embedding: the tensor weight is missing"),
+    ({"tensors": {"weight": np.zeros(3)}}, "does not hold a Embedding: array must have"),
+    ({"tensors": {"bias": np.zeros(3)}}, "does not hold a Embedding: unexpected tensors bias"),
+    ({"tensors": {"weight": np.zeros((2, 2))}}, "does not hold a Embedding: vocabulary must have a name for each of the 2 rows"),
+    ({"tensors": {"weight.trainable_rows": np.zeros(3)}}, "weight.trainable_rows must be a mask, got an array of float64"),
+    ({"tensors": {"weight.trainable_rows": np.zeros(2, bool)}}, "weight.trainable_rows must be a mask of shape"),
+    ({"tensors": {"weight.lookups": np.array([1, 2, -3])}}, "does not hold a Embedding: weight.lookups"),
+    ({"tensors": {"weight.names": np.frombuffer(b"\xff\xfe\xfd", np.uint8)}}, "does not hold a Embedding: .*utf-8"),
+    ({"tensors": {"weight.names": np.frombuffer(b"aab", np.uint8)}}, "does not hold a Embedding: names must be distinct"),
+    ({"tensors": {"weight.names.ends": np.array([1, 2])}}, "does not hold a Embedding: ends of the names"),
+]
+
+
+@pytest.mark.parametrize(("parts", "message"), CHANGES, ids=range(len(CHANGES)))
+def test_files_of_others_and_damaged_values_are_named(parts, message, tmp_path):
+    layer = fe.Embedding(3, 2, rng=0)
+    layer.vocabulary = ["a", "b", "c"]
+    layer.save(tmp_path / "layer")
+    assert fe.load(tmp_path / "layer")["b"].tobytes() == layer["b"].tobytes()
+    changed(tmp_path / "layer", **parts)
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        fe.load(tmp_path / "layer")
+
+
+def test_other_files_are_no_layers(tmp_path):
+    fe.TokenPositionEmbedding(3, 2, 2, n_types=2, rng=0).save(tmp_path / "three")
+    changed(tmp_path / "three", {"wpe": None})
+    with pytest.raises(checkpoint.CheckpointError, match=r"does not hold a TokenPositionEmbedding"):
+        fe.load(tmp_path / "three")
+    (tmp_path / "pickle").write_bytes(pickle.dumps(fe.Embedding(3, 2)))
+    with pytest.raises(checkpoint.CheckpointError, match="is not a safetensors file"):
+        fe.load(tmp_path / "pickle")
+    for description in (None, [], "text", 3):
+        checkpoint.save(tmp_path / "plain", {"weight": np.zeros((3, 2))}, description)
+        with pytest.raises(checkpoint.CheckpointError, match="plain holds no layer of save"):
+            fe.load(tmp_path / "plain")
+    with pytest.raises(FileNotFoundError):
+        fe.load(tmp_path / "absent")
+
+
+def test_a_changed_byte_is_found_and_a_failed_save_leaves_the_old_file(tmp_path):
+    layer, path = fe.Embedding(3, 2, rng=0), tmp_path / "layer"
+    layer.save(path)
+    data, unseen = path.read_bytes(), []
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with contextlib.suppress(checkpoint.CheckpointError):
+            unseen.append(fe.load(path).weight.tobytes() == layer.weight.tobytes())
+    assert all(unseen)  # a checksum by another name, or that is no number, is none: all else is found
+    assert len(unseen) <= len("fastembed_crc32") + 8
+    path.write_bytes(data)
+    layer.vocabulary = ["a", "b", "\ud800"]
+    with pytest.raises(ValueError, match="holds a surrogate"):
+        layer.save(path)
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (data, ["layer"])
+    assert json.loads(json.dumps(checkpoint.contents(path)[1]))["kind"] == "Embedding"
