@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import explorer as explorer
     from . import optim
     from . import plots as plots
+    from . import schedule as schedule
     from .functional.bags import embedding_bag, embedding_bag_backward
     from .functional.large_pages import use_large_pages
     from .functional.ngram.hash import NgramHash
@@ -82,7 +83,7 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "search", "training")
+_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "schedule", "search", "training")
 _NAMES = {
     "AttachedTable": "tables.attached",
     "DiskTable": "tables.disk",

@@ -17,6 +17,7 @@ CHAIN = (
     "io",
     "tables",
     "layers",
+    "schedule",
     "optim",
     "distributed",
     "microgpt",

@@ -101,6 +101,11 @@ def non_negative(name: str, value: Any) -> float:
     return number(name, value, 0.0, _FLOAT32_MAX)
 
 
+def learning_rate(name: str, value: Any) -> Any:
+    """A number that is not negative, or a function, which returns one for each step."""
+    return value if callable(value) else non_negative(name, value)
+
+
 def eps(name: str, value: Any) -> float:
     """An epsilon, above 0 in every dtype: 0 would give 0 / 0 for a row without a gradient yet."""
     return number(name, value, _FLOAT32_TINY, _FLOAT32_MAX)

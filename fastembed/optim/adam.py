@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _checks
 from .optimizer import Optimizer, scalars
-from .state import Checks, Options
+from .state import Checks, Options, Rate
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -51,7 +51,7 @@ class Adam(Optimizer):
     rule = "adam"
     state_names = ("exp_avg", "exp_avg_sq")
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
+        "lr": _checks.learning_rate,
         "betas": _checks.betas,
         "eps": _checks.eps,
         "weight_decay": _checks.non_negative,
@@ -62,7 +62,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         layers_and_parameters: Any,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -124,7 +124,7 @@ class AdamW(Adam):
     def __init__(
         self,
         layers_and_parameters: Any,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
@@ -167,7 +167,7 @@ class SparseAdam(Optimizer):
     rule = "sparse_adam"
     state_names = ("exp_avg", "exp_avg_sq")
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
+        "lr": _checks.learning_rate,
         "betas": _checks.betas,
         "eps": _checks.eps,
         "maximize": _checks.flag,
@@ -177,7 +177,7 @@ class SparseAdam(Optimizer):
     def __init__(
         self,
         layers_and_parameters: Any,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         maximize: bool = False,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _checks
 from .optimizer import Optimizer, scalars
-from .state import Checks, Options
+from .state import Checks, Options, Rate
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -25,9 +25,10 @@ class SGD(Optimizer):
     ----------
     layers_and_parameters : layer, Parameter, or iterable of them, or of parameter groups
         A group is a mapping with ``"params"``, its items, and the options that differ for it.
-    lr : float
-        The learning rate. Like every option it can be changed at any time, as an attribute or in a
-        group of ``param_groups`` (docs/training.md).
+    lr : float, or function of int that returns float
+        The learning rate, or that of each step: of an item that has taken n steps the next one has
+        ``lr(n)``, as with `fastembed.schedule`. Like every option it can be changed at any time, as
+        an attribute or in a group of ``param_groups`` (docs/training.md).
     momentum : float
     weight_decay : float
         L2 decay: weight_decay times the element is added to its gradient.
@@ -78,7 +79,7 @@ class SGD(Optimizer):
     rule = "sgd"
     state_names = optional_state = ("momentum_buffer",)
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
+        "lr": _checks.learning_rate,
         "momentum": _checks.non_negative,
         "weight_decay": _checks.non_negative,
         "nesterov": _checks.flag,
@@ -89,7 +90,7 @@ class SGD(Optimizer):
     def __init__(
         self,
         layers_and_parameters: Any,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
@@ -160,7 +161,7 @@ class Adagrad(Optimizer):
     rule = "adagrad"
     state_names = ("sum",)
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
+        "lr": _checks.learning_rate,
         "lr_decay": _checks.non_negative,
         "weight_decay": _checks.non_negative,
         "initial_accumulator_value": _checks.non_negative,
@@ -171,7 +172,7 @@ class Adagrad(Optimizer):
     def __init__(
         self,
         layers_and_parameters: Any,
-        lr: float = 1e-2,
+        lr: Rate = 1e-2,
         lr_decay: float = 0.0,
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
@@ -233,7 +234,7 @@ class RowWiseAdagrad(Optimizer):
     rule = "row_wise_adagrad"
     state_names = ("sum",)
     options: ClassVar[Checks] = {
-        "lr": _checks.non_negative,
+        "lr": _checks.learning_rate,
         "eps": _checks.eps,
         "weight_decay": _checks.non_negative,
         "weight_decay_mode": _checks.weight_decay_mode,
@@ -243,7 +244,7 @@ class RowWiseAdagrad(Optimizer):
     def __init__(
         self,
         layers_and_parameters: Any,
-        lr: float = 1e-2,
+        lr: Rate = 1e-2,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         weight_decay_mode: str = "l2",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._typing import Array
 
 Options = dict[str, Any]
+Rate = float | Callable[[int], float]  # a learning rate, or a function of the step
 Checks = dict[str, Callable[[str, Any], Any]]
 ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 MASTER = "master"
@@ -36,7 +37,7 @@ class Stateful:
     state_names: ClassVar[tuple[str, ...]]
     optional_state: ClassVar[tuple[str, ...]] = ()  # a state to load may lack these, which are then zeros
     is_decoupled: ClassVar[bool] = False  # whether weight decay is decoupled
-    lr: float
+    lr: Rate
     trainable_rows = ReadOnlyCopy()
     lr_multipliers = ReadOnlyCopy()
 
@@ -49,11 +50,15 @@ class Stateful:
         _check_no_overlap(self.items)
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
         self._has_masters = has_masters
+        self._steps = self._stored_steps()
         self._state = [self._new_state(k, self._options_of(k)) for k in range(len(self.items))]
-        self._steps = np.array([item.storage.step if item.trainable else 0 for item in self.items], np.int64)
+        self._steps = self._stored_steps()  # those of another optimiser are not counted
         self._tables: list[dict[str, list[LazyTable]] | None] = [None] * len(self.items)  # None: not made yet
         self._row_options: list[Any] = [None] * len(self.items)
         self._attach()
+
+    def _stored_steps(self) -> Array:
+        return np.array([item.storage.step if item.trainable else 0 for item in self.items], np.int64)
 
     def _attach(self) -> None:
         """Let the items know this optimiser, so that it resizes its state with them."""
@@ -80,7 +85,13 @@ class Stateful:
         return {name: check(name, group[name]) for name, check in self.options.items()}
 
     def _options_of(self, k: int) -> Options:
-        return self._checked(self._group_of[k])
+        """The options of the next step of item k."""
+        return _at_step(self._checked(self._group_of[k]), int(self._steps[k]))
+
+    def _options_of_group(self, group: Mapping[str, Any]) -> Options:
+        """The options of the next step of the first item in a group."""
+        first = next((k for k, own in enumerate(self._group_of) if own is group), None)
+        return _at_step(self._checked(group), 0) if first is None else self._options_of(first)
 
     def _row_options_of(self, k: int) -> tuple[Any, ...]:
         """The row options of item k: of the layer itself, then those of its group."""
@@ -156,14 +167,15 @@ class Stateful:
         Returns
         -------
         dict
-            ``"optimizer"``, the name of its class; each option by name; ``"groups"``, for each
+            ``"optimizer"``, the name of its class; each option by name, of an ``lr`` that is a
+            function its value in the next step; ``"groups"``, for each
             parameter group the options that differ; and ``"items"``, a list of ``{"step": int,
             state: {name: ndarray}}``.
         """
         self.flush()
         items = [{"step": step, **self._state_views(k)} for k, step in enumerate(self.step_counts)]
-        options = {name: check(name, getattr(self, name)) for name, check in self.options.items()}
-        groups = [dict(self._checked(group).items() - options.items()) for group in self.param_groups]
+        options = _at_step(self._checked({name: getattr(self, name) for name in self.options}), max(self.step_counts, default=0))
+        groups = [dict(self._options_of_group(group).items() - options.items()) for group in self.param_groups]
         return {"optimizer": type(self).__name__} | options | {"groups": groups, "items": items}
 
     def _state_views(self, k: int) -> State:
@@ -173,6 +185,8 @@ class Stateful:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy a state from `state_dict` into this optimiser.
+
+        Where ``lr`` is a function here, it stays, and goes on from the step that is loaded.
 
         Raises
         ------
@@ -236,7 +250,8 @@ class Stateful:
 
     def _state_to_load(self, k: int, groups: list[Options], given: Any) -> State:
         """The state arrays of item k, with new ones if the options or state to load need them."""
-        options = next(new for group, new in zip(self.param_groups, groups, strict=True) if group is self._group_of[k])
+        new_options = next(new for group, new in zip(self.param_groups, groups, strict=True) if group is self._group_of[k])
+        options = _at_step(new_options, int(self._steps[k]))
         own = self._state[k]
         return own if set(self._state_kinds(k, options, given)) <= set(own) else self._new_state(k, options, given) | own
 
@@ -265,11 +280,11 @@ class Stateful:
         for target, source in _checks.sources_for(loaded):
             commit.add_copy(target, source)
         commit.add_copy(self._steps, np.array(steps, np.int64))
-        commit.set_attribute(self, "_defaults", dict(options))
+        commit.set_attribute(self, "_defaults", _with_function(options, self._defaults))
         commit.set_attribute(self, "_tables", tables)
         commit.set_attribute(self, "_state", states)
         for group, new in zip(self.param_groups, groups, strict=True):
-            for name, value in new.items():
+            for name, value in _with_function(new, group).items():
                 commit.set_item(group, name, value)
         for item in trained:
             item.storage.begin_write(None)
@@ -299,6 +314,17 @@ class Stateful:
         for name in ROW_OPTIONS:  # copying lost the read-only flag of arrays
             setattr(self, name, state[name])
         self._attach()
+
+
+def _at_step(options: Options, step: int) -> Options:
+    """The options with a learning rate that is a function replaced by its value, checked."""
+    lr = options["lr"]
+    return {**options, "lr": _checks.non_negative(f"lr({step})", lr(step))} if callable(lr) else options
+
+
+def _with_function(loaded: Options, own: Mapping[str, Any]) -> Options:
+    """Options that were loaded, but for a learning rate of one's own that is a function."""
+    return {**loaded, "lr": own["lr"]} if callable(own["lr"]) else loaded
 
 
 def _groups(given: Any) -> list[Mapping[str, Any]]:

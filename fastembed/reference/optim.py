@@ -91,7 +91,8 @@ class Optimizer:
         self._states: list[dict[str, list[list[Row]]]] = [{} for _ in self.items]
 
     def _option(self, k: int, name: str) -> Any:
-        return self._group_of[k].get(name, getattr(self, name))
+        value = self._group_of[k].get(name, getattr(self, name))
+        return value(self.steps[k]) if name == "lr" and callable(value) else value
 
     def scalars(self, k: int, t: int) -> Scalars:
         """The scalars of step t (from 1) of item k."""
@@ -148,8 +149,8 @@ class Optimizer:
     def _step_item(self, k: int) -> None:
         """One step of item k with its gradients."""
         self._check_rates(k)
+        item, s, r = self.items[k], self.scalars(k, self.steps[k] + 1), rounding(arithmetic(self._dtype(k)))
         self.steps[k] += 1
-        item, s, r = self.items[k], self.scalars(k, self.steps[k]), rounding(arithmetic(self._dtype(k)))
         if isinstance(item, Parameter):
             data = item.data if shape(item.data) else [item.data]
             grads = None if item.grad is None else _rows(item.grad if shape(item.grad) else [item.grad])
