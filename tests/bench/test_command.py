@@ -47,7 +47,7 @@ def test_quick_runs_everything_where_only_numpy_is(tmp_path):
     result = run("--quick", "--json", "out.json", cwd=tmp_path, **environment)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.split("\n")
-    assert len(lines) <= 45
+    assert len(lines) <= 50  # a screen
     (absent,) = (line for line in lines if line.startswith("absent: "))
     assert "torch" in absent
     assert "LOSES" not in result.stdout
