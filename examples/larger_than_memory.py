@@ -50,5 +50,6 @@ def main(size: int | None = None, steps: int = 200) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, help="bytes of the table (default: twice the memory)")
+    parser.add_argument("--steps", type=int, default=200, help="(default: %(default)s)")
     arguments = parser.parse_args()
-    main(arguments.size)
+    main(arguments.size, arguments.steps)

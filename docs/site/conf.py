@@ -28,7 +28,7 @@ myst_heading_anchors = 4
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-autodoc_mock_imports = ["torch", "jax", "thinc", "sklearn"]
+autodoc_mock_imports = ["torch", "jax", "thinc", "sklearn", "matplotlib", "PIL", "mpi4py"]
 autodoc_typehints = "none"
 autosummary_generate = True
 numpydoc_show_class_members = False

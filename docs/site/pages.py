@@ -19,9 +19,20 @@ OTHERS = {
     "fastembed/data/NOTICE.md": "notice.md",
 }
 
-# The public modules, in the order of the reference. Frameworks of adapters need not be installed.
-MODULES = ("fastembed", "fastembed.optim", "fastembed.checkpoint", "fastembed.search", "fastembed.microgpt", "fastembed.training")
-ADAPTERS = {
+# The public modules, in the order of the reference; and those that need a library which need not be
+# installed, with their names.
+MODULES = (
+    "fastembed",
+    "fastembed.optim",
+    "fastembed.checkpoint",
+    "fastembed.search",
+    "fastembed.explorer",
+    "fastembed.distributed",
+    "fastembed.microgpt",
+    "fastembed.training",
+)
+OPTIONAL = {
+    "fastembed.plots": ["Film", "losses", "lookups", "norms", "overview", "positions", "rows", "save"],
     "fastembed.adapters.torch": ["Embedding", "EmbeddingBag", "convert", "revert"],
     "fastembed.adapters.jax": ["take", "embedding", "embedding_bag"],
     "fastembed.adapters.thinc": ["FastEmbedOps", "Embed", "HashEmbed"],
@@ -75,7 +86,7 @@ def _reference():
         module: [name for name in importlib.import_module(module).__all__ if _is_documented(module, name)] for module in MODULES
     }
     parts = ["# API reference\n"]
-    for module, listed in {**names, **ADAPTERS}.items():
+    for module, listed in {**names, **OPTIONAL}.items():
         parts.append(f"## {module}\n\n```{{eval-rst}}\n.. currentmodule:: {module}\n\n.. autosummary::\n   :toctree: api\n")
         parts += [f"   {name}" for name in listed]
         parts.append("```\n")

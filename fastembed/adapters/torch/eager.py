@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -51,7 +52,7 @@ def _is_held_by_others(dout: torch.Tensor) -> bool:
     A view, as a reshape in a model makes one of its own gradient, holds the tensor it is of.
     """
     base = dout._base
-    if base is not None and _n_holders(base) > _N_HOLDERS_OF_BASE:
+    if base is not None and _n_holders(base) > _n_holders_of_base():
         return True
     storage = dout.untyped_storage()  # a reference to the memory, beside those of `dout` and of its base
     return dout._use_count() > 1 or torch._C._storage_Use_Count(storage._cdata) > (2 if base is None else 3)
@@ -62,6 +63,7 @@ def _n_holders(tensor: torch.Tensor) -> int:
     return tensor._use_count() + sys.getrefcount(tensor)
 
 
+@functools.cache
 def _n_holders_of_base() -> int:
     """That of the base of a view which nothing else refers to; it depends on PyTorch's version."""
     with torch.inference_mode(False):
@@ -70,7 +72,6 @@ def _n_holders_of_base() -> int:
     return _n_holders(base)
 
 
-_N_HOLDERS_OF_BASE = _n_holders_of_base()
 _LARGE = 1 << 16  # elements: copying fewer is cheaper than the fixed cost of summing
 _EXACT = {torch.float32, torch.float64}  # rows of half precision are summed in float32
 
