@@ -24,14 +24,6 @@ def trained_tokenizer(texts, vocab_size):
     return tokenizer
 
 
-def encode(bag, tokenizer, texts):
-    """Vectors of length 1, shape (texts, columns)."""
-    ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-    offsets = np.cumsum([0, *map(len, ids[:-1])])
-    means = bag(np.concatenate(ids), offsets)
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
-
-
 def main(vocab_size: int = 4000) -> float:
     halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in documents() if len(text.split()) >= 60]
     firsts, seconds = zip(*halves, strict=True)
@@ -42,8 +34,9 @@ def main(vocab_size: int = 4000) -> float:
     rarity = np.log(2 * len(halves) / np.maximum(seen, 1))
     table = np.random.default_rng(0).normal(size=(len(seen), 256)) * rarity[:, None]
     bag = fe.EmbeddingBag.from_pretrained(table.astype(np.float32), mode="mean").eval()
+    encoder = fe.SentenceEncoder(tokenizer, bag)
     began = time.perf_counter()
-    of_first, of_second = encode(bag, tokenizer, firsts), encode(bag, tokenizer, seconds)
+    of_first, of_second = encoder.encode(firsts), encoder.encode(seconds)
     seconds_taken = time.perf_counter() - began
     rows = bag.weight[tokenizer.encode(firsts[0]).ids]
     np.testing.assert_allclose(of_first[0], rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0)), rtol=1e-4, atol=1e-6)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .layers.hashed import HashEmbedding, hash_ids, murmur_hash
     from .layers.ngram import NgramEmbedding, PackedNgramEmbedding
     from .layers.quantized import QuantizedEmbedding
+    from .layers.sentences import SentenceEncoder
     from .optim import Parameter
     from .tables.attached import AttachedTable
     from .tables.disk import DiskTable
@@ -52,6 +53,7 @@ __all__ = [
     "Parameter",
     "QuantizedEmbedding",
     "RowGrad",
+    "SentenceEncoder",
     "SplitTable",
     "TableStatistics",
     "TokenPositionEmbedding",
@@ -96,6 +98,7 @@ _NAMES = {
     "PackedTable": "tables.packed",
     "Parameter": "optim",
     "QuantizedEmbedding": "layers.quantized",
+    "SentenceEncoder": "layers.sentences",
     "SplitTable": "tables.split",
     "embedding_bag": "functional.bags",
     "embedding_bag_backward": "functional.bags",

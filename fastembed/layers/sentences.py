@@ -1,0 +1,163 @@
+"""SentenceEncoder: vectors of texts, the means of the rows of their tokens.
+
+N: texts; D: columns of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _checks
+from .._kernels.floats import own_floats
+from ..functional import lookup
+from ..functional.bags import embedding_bag
+from ..functional.max_norm import norms
+from ..tables.packed import PackedRows
+from .bag import EmbeddingBag
+from .base import Layer
+from .embedding import Embedding
+
+if TYPE_CHECKING:
+    from .._typing import Array, ArrayLike
+
+Rows = Embedding | EmbeddingBag | PackedRows
+
+
+class SentenceEncoder:
+    """Vectors of texts without a network: the mean of the rows of a text's tokens, of length 1.
+
+    Parameters
+    ----------
+    tokenizer : callable, or object with ``encode_batch`` or ``encode``
+        A tokenizer of tokenizers, tiktoken or transformers, or any function of a text to its ids: a
+        list or an array of integers, or what those libraries return. Padding (``attention_mask``
+        0) is left out; tokens that the tokenizer adds are not.
+    table : Embedding, EmbeddingBag, QuantizedEmbedding, PackedTable or array_like of shape (V, D)
+        The rows, as they are when `encode` is called. A padding row of a layer is skipped.
+    normalize : bool
+        Whether vectors are divided by their length; one of length 0 stays as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is none of these.
+
+    Notes
+    -----
+    As model2vec's StaticModel. The mean is that of `fastembed.embedding_bag`; its length is
+    computed in float64, and quotients are rounded once.
+
+    Examples
+    --------
+    >>> import fastembed as fe
+    >>> words = fe.Vocabulary(["the", "cat", "sat"])
+    >>> table = [[0.0, 0.0], [3.0, 0.0], [3.0, 8.0]]
+    >>> encoder = fe.SentenceEncoder(lambda text: words.ids(text.split()), table)
+    >>> encoder.encode(["cat sat", "the"])
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    >>> encoder.encode("cat")
+    array([1., 0.])
+    """
+
+    def __init__(self, tokenizer: Any, table: Rows | ArrayLike, *, normalize: bool = True) -> None:
+        self._encode = _function_of(tokenizer)
+        self._normalize = _checks.flag("normalize", normalize)
+        is_layer = isinstance(table, Rows)
+        if isinstance(table, Layer) and not is_layer:
+            raise TypeError(f"table must have a row for each token, got a layer of another kind, {type(table).__name__}")
+        self._table: Any = table if is_layer else _checks.table("table", table)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the length of a vector."""
+        return int(self._table.shape[1] if isinstance(self._table, np.ndarray) else self._table.embedding_dim)
+
+    @own_floats()
+    def encode(self, texts: str | Iterable[str]) -> Array:
+        """The vector of each text.
+
+        Parameters
+        ----------
+        texts : str, or iterable of str
+
+        Returns
+        -------
+        ndarray of shape (D,) for one text, else (N, D)
+            Of the dtype of the table, for half precision of float32; zeros for a text without
+            tokens.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A text is not a string, or the tokenizer returns something else than its ids.
+        IndexError
+            A token has no row; the text is named by its number.
+        """
+        is_one = isinstance(texts, str)
+        given: list[Any] = [texts] if is_one else list(_iterable(texts))
+        _checks.strings("texts", _objects(given))
+        encoded = self._encode(given)
+        if len(encoded) != len(given):
+            raise ValueError(f"tokenizer must return the ids of {len(given)} texts, got those of {len(encoded)}")
+        n_rows = len(self._table) if isinstance(self._table, np.ndarray) else self._table.num_embeddings
+        ids = [_ids_of(k, one, n_rows) for k, one in enumerate(encoded)]
+        vectors = self._means(np.concatenate([np.empty(0, np.int64), *ids]), np.cumsum([0, *map(len, ids)]))
+        if self._normalize:
+            lengths = norms(vectors, 2)[:, None]
+            vectors = (vectors / np.where(lengths == 0, 1.0, lengths)).astype(vectors.dtype)
+        return vectors[0] if is_one else vectors
+
+    def _means(self, ids: Array, offsets: Array) -> Array:
+        table, padding = self._table, None
+        if isinstance(table, PackedRows):
+            return table.bag(ids, offsets, include_last_offset=True)
+        if not isinstance(table, np.ndarray):
+            table, padding = table.weight, table.padding_idx
+        to = _checks.arithmetic_dtype(table.dtype)
+        return embedding_bag(table, ids, offsets, padding_idx=padding, include_last_offset=True, out_dtype=to)
+
+    def __repr__(self) -> str:
+        of = "an array" if isinstance(self._table, np.ndarray) else repr(self._table)
+        return f"SentenceEncoder({of}, normalize={self._normalize})"
+
+
+def _function_of(tokenizer: Any) -> Callable[[list[str]], Sequence[Any]]:
+    """The function of texts to what the tokenizer returns for each."""
+    encode = tokenizer if callable(tokenizer) else getattr(tokenizer, "encode", None)
+    batch = None if callable(tokenizer) else getattr(tokenizer, "encode_batch", None)
+    if batch is not None:
+        return batch
+    if encode is None or isinstance(tokenizer, str):
+        raise TypeError(f"tokenizer must be a function, or have encode_batch or encode, got {_checks.shown(tokenizer)}")
+    return lambda texts: [encode(text) for text in texts]
+
+
+def _iterable(texts: Any) -> Iterable[str]:
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes):
+        raise TypeError(f"texts must be strings, got {_checks.shown(texts)}")
+    return texts
+
+
+def _objects(values: list[Any]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _ids_of(number: int, encoded: Any, n_rows: int) -> Array:
+    """The rows of the tokens of one text, int64, without padding."""
+    names = ("input_ids", "ids", "attention_mask")
+    parts = encoded if isinstance(encoded, Mapping) else {name: getattr(encoded, name, None) for name in names}
+    found: Any = next((parts[name] for name in names[:2] if parts.get(name) is not None), encoded)
+    try:
+        ids = lookup.resolve_ids(found, n_rows)
+    except (IndexError, TypeError, ValueError) as error:
+        raise type(error)(f"the tokens of text {number}: {error}") from error
+    if ids.ndim != 1:
+        raise ValueError(f"the tokens of text {number} must have 1 axis, got shape {ids.shape}")
+    mask = parts.get("attention_mask")
+    return ids if mask is None else ids[_checks.as_array("attention_mask", mask) != 0]
