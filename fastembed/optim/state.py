@@ -22,7 +22,24 @@ Rate = float | Callable[[int], float]  # a learning rate, or a function of the s
 Checks = dict[str, Callable[[str, Any], Any]]
 ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 MASTER = "master"
+_FIXED = ("param_groups", "items")  # what an optimiser gets when it is made
 _LATER_OPTIONS = {"maximize": False, "dampening": 0.0}  # which states saved by earlier versions lack
+
+
+class Fixed(list[Any]):
+    """The groups of an optimiser, or the items of a group: a list that stays as it was made."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise TypeError("an optimiser keeps the groups and items that it was made with: make one of all of them")
+
+    append = extend = insert = pop = remove = clear = reverse = __delitem__ = __iadd__ = _refuse
+
+    def __setitem__(self, k: Any, value: Any) -> None:
+        if self[k] is not value:  # as in groups[0] |= options
+            self._refuse()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fixed, (list(self),)
 
 
 class Stateful:
@@ -44,7 +61,7 @@ class Stateful:
     def __init__(self, layers_and_parameters: Any, options: Options, has_masters: bool) -> None:
         self._defaults = {name: check(name, options[name]) for name, check in self.options.items()}
         groups = _groups(layers_and_parameters)
-        self.param_groups = [self._group(group) for group in groups]
+        self.param_groups = Fixed(self._group(group) for group in groups)
         self._given_names = [set(group) for group in groups]  # the options that each group was given
         self.items: list[Trainable] = [item for group in self.param_groups for item in group["params"]]
         _check_no_overlap(self.items)
@@ -75,10 +92,11 @@ class Stateful:
         items = [params] if isinstance(params, Trainable) else list(params)
         for k, item in enumerate(items):
             if not isinstance(item, Trainable):
-                raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
+                instead = ": give the layer, not its parameters(), or Parameter(array)" if isinstance(item, np.ndarray) else ""
+                raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}{instead}")
             item.storage.check_can_train(f"item {k}")
         rows = {name: read_only_copy(given[name]) for name in ROW_OPTIONS if name in given}
-        return {"params": items, **self._checked({**self._defaults, **given}), **rows}
+        return {"params": Fixed(items), **self._checked({**self._defaults, **given}), **rows}
 
     def _checked(self, group: Mapping[str, Any]) -> Options:
         """The options of a group, checked."""
@@ -104,6 +122,8 @@ class Stateful:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.options:
+            if not (name.startswith("_") or name in ROW_OPTIONS or (name in _FIXED and name not in self.__dict__)):
+                raise AttributeError(f"{self._missing(name)}, and {' and '.join(_FIXED)} are fixed")
             object.__setattr__(self, name, value)
             return
         self._defaults[name] = value = self.options[name](name, value)
@@ -112,8 +132,12 @@ class Stateful:
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.options:
-            raise AttributeError(f"{type(self).__name__} has no {name}")
+            raise AttributeError(self._missing(name))
         return next((group[name] for group in self._groups_without_own(name)), self._defaults[name])
+
+    def _missing(self, name: str) -> str:
+        known = ", ".join((*self.options, *ROW_OPTIONS))
+        return f"{type(self).__name__} has no option {_checks.shown(name, str)}; it has {known}"
 
     def flush(self) -> None:
         """Apply the pending updates of all rows, and of their state."""

@@ -1,6 +1,8 @@
 """Options of groups, learning rates at their limits, and options that change in a run."""
 
 import copy
+import operator
+import pickle
 
 import numpy as np
 import pytest
@@ -65,7 +67,7 @@ def test_every_group_has_every_option():
     groups[0]["lr"] = "fast"
     with pytest.raises(TypeError, match="lr must be a number, got 'fast'"):
         opt.step()
-    with pytest.raises(AttributeError, match="no learning_rate"):
+    with pytest.raises(AttributeError, match="no option learning_rate"):
         opt.learning_rate  # noqa: B018
 
 
@@ -173,3 +175,48 @@ def test_options_tables_and_owners_that_change_in_mid_run(name, dtype, masters):
         train(layer, opt, [(ids, dout)], fused=step % 3 != 0)
         like.backward(*lists(dout, ids), optimizer=like_opt)
     assert same_bits(layer.weight, np.array(like.weight).astype(layer.dtype))
+
+
+def test_names_typed_wrong_are_errors():
+    opt = fe.optim.Adam(fe.Embedding(3, 2, rng=0))
+    known = "Adam has no option learning_rate; it has lr, betas, eps, weight_decay, maximize, trainable_rows, lr_multipliers"
+    with pytest.raises(AttributeError, match=known):
+        opt.learning_rate = 0.1
+    with pytest.raises(AttributeError, match=known):
+        opt.learning_rate  # noqa: B018
+    with pytest.raises(AttributeError, match="SGD has no option betas; it has lr, momentum"):
+        fe.optim.SGD(fe.Embedding(3, 2)).betas = (0.9, 0.99)
+    opt.lr, opt.trainable_rows = 0.5, [1]
+    assert (opt.lr, opt.trainable_rows) == (0.5, (1,))
+
+
+def test_groups_are_fixed():
+    a, b = fe.Embedding(3, 2, rng=0), fe.Embedding(3, 2, rng=0)
+    opt = fe.optim.Adam([{"params": a}])
+    for fixed, new in ((opt.param_groups, {"params": b}), (opt.param_groups[0]["params"], b)):
+        for change in (
+            lambda of=fixed, x=new: of.append(x),
+            lambda of=fixed, x=new: of.extend([x]),
+            lambda of=fixed, x=new: operator.iadd(of, [x]),
+            lambda of=fixed, x=new: operator.setitem(of, 0, x),
+            lambda of=fixed: of.pop(),
+        ):
+            with pytest.raises(TypeError, match="an optimiser keeps the groups and items that it was made with: make one of all"):
+                change()
+    assert (opt.items, len(opt.param_groups), opt.param_groups[0]["params"]) == ([a], 1, [a])
+    for name in ("param_groups", "items"):
+        with pytest.raises(AttributeError, match="param_groups and items are fixed"):
+            setattr(opt, name, [])
+    for again in (copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))):
+        assert again.param_groups[0]["lr"] == 1e-3
+        again.lr = 0.5
+        assert again.param_groups[0]["lr"] == again._options_of(0)["lr"] == 0.5
+
+
+def test_arrays_are_no_items():
+    layer = fe.Embedding(3, 2, rng=0)
+    for given in (layer.parameters(), [layer.weight], [{"params": layer.parameters()}]):
+        with pytest.raises(TypeError, match=r"item 0 must be .* ndarray: give the layer, not its parameters\(\), or Parameter"):
+            fe.optim.Adam(given)
+    with pytest.raises(TypeError, match=r"item 0 must be a layer or a Parameter, got str$"):
+        fe.optim.Adam(["layer"])
