@@ -375,4 +375,8 @@ class OneTable(Shareable):
             "scale_grad_by_freq": (self._scale_grad_by_freq, False),
             "bounds": (self._bounds, "raise"),
         }
-        return "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
+        options = "".join(f", {name}={value}" for name, (value, default) in shown.items() if value != default)
+        if not self.storage.is_mapped:
+            return options
+        files: Any = self.storage  # those of io.mapped
+        return f"{options}, path={str(files.path)!r}, mode={files.mode!r}{', closed' if files.is_closed else ''}"

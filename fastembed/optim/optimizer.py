@@ -14,7 +14,7 @@ from .._kernels.floats import own_floats
 from .._memory import memory_errors
 from ..functional.batch import Batch
 from ..tables.lazy_table import LazyTable
-from ..tables.trainable import Trainable, read_only_copy
+from ..tables.trainable import Trainable, read_only_copy, without_internals
 from .parameter import matrices
 from .state import ROW_OPTIONS, Options, Stateful
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _SCALARS = ("lr", "beta1", "alpha1", "beta2", "alpha2", "correction", "eps", "l2", "decay", "nesterov", "number")
 _STREAMS = 16  # random streams of one item, one for each of its tables
+
+
+# What steps, layers and subclasses use of an optimiser, and users do not.
+_INTERNAL = {
+    "add_resized", "is_decoupled", "moves_without_gradient", "needs_state", "optional_state", "options", "rounds_at_random",
+    "rule", "scalars", "state_names", "state_shape", "state_start", "train", "train_together",
+}  # fmt: skip
 
 
 def scalars(**values: float) -> Array:
@@ -240,9 +247,14 @@ class Optimizer(Stateful):
                 for table in tables:
                     table.apply_all()
 
+    def __dir__(self) -> list[str]:
+        return [*without_internals(super().__dir__(), _INTERNAL), *self.options]
+
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)}" for name in self.options)
-        return f"{type(self).__name__}({len(self.items)} items, {options})"
+        own = [{name: group[name] for name in self.options if group[name] != getattr(self, name)} for group in self.param_groups]
+        groups = f", groups={_checks.listed(own)}" if len(own) > 1 else ""
+        return f"{type(self).__name__}({len(self.items)} items, {options}{groups})"
 
 
 def _apply_all(steps: list[tuple[Optimizer, int, Step]], commit: kernels.Commit | None = None) -> None:

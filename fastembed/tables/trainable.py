@@ -7,7 +7,7 @@ import copy
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -43,6 +43,18 @@ class ReadOnlyCopy:
 
     def __set__(self, holder: Any, value: Any) -> None:
         holder.__dict__[self._name] = read_only_copy(value)
+
+
+# What optimisers, kernels and storages ask of a layer or a Parameter, and users do not.
+_INTERNAL = {
+    "add_scaled", "apply_pending", "batches", "by_rows", "gradient_arrays", "lock", "moved_tables", "optimizers", "storage",
+    "tables", "up_to_date", "updating",
+}  # fmt: skip
+
+
+def without_internals(names: Iterable[str], internal: Collection[str]) -> list[str]:
+    """The names that completion offers: neither internal ones, nor those with one underscore."""
+    return [name for name in names if name not in internal and (name.startswith("__") or not name.startswith("_"))]
 
 
 class Trainable:
@@ -82,6 +94,9 @@ class Trainable:
         self._lazy_tables: dict[str, list[LazyTable]] = {}
         self._has_pending = False
         _instances.add(self)
+
+    def __dir__(self) -> list[str]:
+        return without_internals(super().__dir__(), _INTERNAL)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("optimizers", "lock", "_lazy_tables")}

@@ -1,0 +1,50 @@
+"""What completion and reprs show: what users use, the groups of optimisers, where a table lies."""
+
+import numpy as np
+import pytest
+
+import fastembed as fe
+
+pytestmark = pytest.mark.on_reference
+
+INTERNAL = {"lock", "storage", "tables", "optimizers", "updating", "up_to_date", "batches", "moved_tables", "add_scaled"}
+
+
+def test_the_package_shows_its_public_names():
+    public = [name for name in dir(fe) if not name.startswith("_")]
+    assert set(public) == {*fe.__all__, *fe._MODULES} - {"__version__"}
+    assert all(getattr(fe, name) is not None for name in public if name not in ("distributed", "plots"))
+
+
+@pytest.mark.parametrize(
+    "made", [fe.Embedding(3, 2), fe.EmbeddingBag(3, 2), fe.TokenPositionEmbedding(3, 2, 2), fe.Parameter(np.ones(2))]
+)
+def test_layers_show_what_users_use(made):
+    names = dir(made)
+    assert not INTERNAL & set(names)
+    assert not [name for name in names if name.startswith("_") and not name.startswith("__")]
+    assert {"zero_grad", "trainable_rows"} <= set(names)
+    if not isinstance(made, fe.Parameter):
+        assert {"backward", "save", "nearest", "state_dict", "vocabulary", "resize", "training"} <= set(names)
+    assert all(hasattr(made, name) for name in names if name != "__abstractmethods__")
+
+
+def test_optimizers_show_their_options_and_groups():
+    a, b = fe.Embedding(3, 2), fe.Embedding(3, 2)
+    opt = fe.optim.SGD([{"params": a}, {"params": b, "lr": 0.5}], lr=0.1)
+    assert {"lr", "momentum", "step", "zero_grad", "param_groups", "state_dict", "trainable_rows"} <= set(dir(opt))
+    assert not {"scalars", "rule", "add_resized", "_state", "train_together"} & set(dir(opt))
+    assert repr(opt).startswith("SGD(2 items, lr=0.1, momentum=0.0,")
+    assert repr(opt).endswith("maximize=False, groups=[{}, {'lr': 0.5}])")
+    assert "groups" not in repr(fe.optim.SGD([a]))
+
+
+def test_mapped_tables_show_their_file(tmp_path):
+    path = tmp_path / "table.npy"
+    np.save(path, np.ones((3, 2)))
+    for kind in (fe.Embedding, fe.EmbeddingBag):
+        with kind.open(path, "r+") as layer:
+            shown = repr(layer)
+            assert shown.endswith(f"path={str(path)!r}, mode='r+')")
+        assert repr(layer) == f"{shown[:-1]}, closed)"
+    assert "path" not in repr(fe.Embedding(3, 2))
