@@ -343,7 +343,10 @@ def row_factors(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
 def generator(value: Any) -> np.random.Generator:
     """A random generator from a generator, a seed, or None for fresh entropy."""
     if isinstance(value, list | tuple | np.ndarray):
-        value = as_array("rng", value)  # NumPy recurses without end on a numpy.matrix, which crashes
+        # NumPy before 2.5 goes through nested seeds without end if one is a numpy.matrix, which
+        # crashes; later versions refuse them.
+        value = as_array("rng", value)
+        value = value.reshape(-1) if value.ndim > 1 else value
     try:
         with memory_errors():
             return np.random.default_rng(value)

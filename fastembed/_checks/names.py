@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,11 @@ def _strings(value: Any) -> np.ndarray[Any, Any] | None:
 
 
 def distinct_names(name: str, value: Any) -> list[str]:
-    """A list of distinct strings."""
+    """A list of distinct strings; of a mapping of names to ids, in the order of the ids."""
+    if isinstance(value, Mapping):
+        return _names_by_id(name, value)
+    if isinstance(value, set | frozenset):
+        raise TypeError(f"{name} must have an order, and a set has none, got {shown(value)}")
     if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
         raise TypeError(f"{name} must be an iterable of strings, got {shown(value)}")
     names = list(value)
@@ -78,6 +82,13 @@ def distinct_names(name: str, value: Any) -> list[str]:
             raise ValueError(f"{name} must be distinct, got {shown(given)} again at position {position}")
         seen.add(given)
     return names
+
+
+def _names_by_id(name: str, value: Mapping[Any, Any]) -> list[str]:
+    ids = list(value.values())
+    if not all(isinstance(i, int | np.integer) for i in ids) or sorted(ids) != list(range(len(ids))):
+        raise ValueError(f"{name} must have the ids 0 to {len(ids) - 1}, each once, as a mapping, got {shown(ids)}")
+    return distinct_names(name, sorted(value, key=value.__getitem__))
 
 
 def nested_names(name: str, value: Any) -> np.ndarray[Any, Any] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.floats import own_floats
+from ..io.atomic import replacing
 from ..plots.source import MAX_ROWS, Source
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def save(
         raise ValueError(f"max_rows must be at most {MAX_ROWS}, got {_checks.shown(max_rows)}")
     shown = Source.of(source, names, table=table, lookups=lookups, max_rows=n)
     text = page(shown, title or "fastembed explorer")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def page(shown: Source, title: str) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from ..io.atomic import replacing
 from ..plots.source import Source
 
 _ALL_ROWS = 2**62
@@ -35,7 +36,7 @@ def save_vectors(path: str | os.PathLike[str], source: Any, *, table: str | None
     ['1.5', '2.0', '0.1', '3.0']
     """
     shown = Source.of(source, table=table, max_rows=_ALL_ROWS)
-    with open(path, "w", encoding="ascii", newline="\n") as file:
+    with replacing(path) as new, open(new, "w", encoding="ascii", newline="\n") as file:
         file.writelines("\t".join(map(repr, row)) + "\n" for row in shown.rows.tolist())
 
 
@@ -75,5 +76,5 @@ def save_metadata(
     lines = [name.encode("utf-8", "backslashreplace").decode().translate(_ESCAPES) for name in shown.names]
     if shown.counts is not None:
         lines = ["name\tlookups", *(f"{name}\t{count}" for name, count in zip(lines, shown.counts.tolist(), strict=True))]
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as new, open(new, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)

@@ -21,6 +21,7 @@ except ImportError as error:
 
 from .. import _checks
 from .._messages import first_few, printable
+from ..io.atomic import replacing
 from .paths import check_path
 
 __all__ = ["FONTS", "Picture", "glyphs_warned_of_once", "label", "picture_of", "save", "withStroke"]
@@ -136,8 +137,8 @@ def save(figure: Any, path: str | os.PathLike[str], format: str | None = None) -
     if format is None:
         check_path("path", os.fspath(path))
         format = Path(path).suffix[1:].lower()
-    with glyphs_warned_of_once():
-        figure.savefig(path, format=format, facecolor=figure.get_facecolor())
+    with glyphs_warned_of_once(), replacing(path) as new:
+        figure.savefig(new, format=format, facecolor=figure.get_facecolor())
 
 
 @contextlib.contextmanager

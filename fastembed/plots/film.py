@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _checks
 from ..functional.components import principal_components
+from ..io.atomic import replacing
 from . import figure, labels
 from .figure import Picture
 from .paths import SUFFIXES, check_path
@@ -119,7 +120,8 @@ class Film:
         colours = frames[-1].quantize(128)
         frames = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
         durations = [*[_FRAME] * (len(frames) - 1), _LAST]
-        frames[0].save(path, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+        with replacing(path) as new:
+            frames[0].save(new, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 class _Screen:

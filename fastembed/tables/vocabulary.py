@@ -22,7 +22,8 @@ class Vocabulary:
 
     Parameters
     ----------
-    names : iterable of str
+    names : iterable of str, or mapping of str to int
+        A mapping gives each name its id, as tokenizers do.
     unk : str, optional
         One of the names: that of the row which stands for every name that is not there.
 

@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +100,24 @@ def test_tsv_files(tmp_path):
     np.testing.assert_array_equal(read.astype(np.float32), table)
     fe.explorer.save_metadata(tmp_path / "m.tsv", table, ["a\tb\n", "caf\u00e9"])
     assert (tmp_path / "m.tsv").read_text(encoding="utf-8") == "a\\tb\\n\ncaf\u00e9\n"
+
+
+def test_a_page_is_whole_or_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+
+    def full(file, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        fe.explorer.save(path, np.ones((3, 2)))
+    assert path.read_text() == "old"
+    assert [kept.name for kept in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_the_command_writes_pages_as_html_files(tmp_path):
+    np.save(tmp_path / "t.npy", np.ones((3, 2)))
+    command = [sys.executable, "-m", "fastembed", "explore", "t.npy", "--out", "t.png"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, "fastembed explore: error: --out must name an .html file, got t.png\n")

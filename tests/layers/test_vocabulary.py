@@ -64,6 +64,15 @@ def test_what_names_cannot_be(error, text, call):
         call(fe.Vocabulary(["a", "b"]))
 
 
+def test_names_of_a_mapping_are_in_the_order_of_its_ids():
+    assert list(fe.Vocabulary({"d": 3, "a": 0, "c": 2, "b": np.int64(1)})) == ["a", "b", "c", "d"]
+    for ids in ([0, 2], [1, 1], [0, 1.0], [0, -1], [0, "1"]):
+        with pytest.raises(ValueError, match=r"^names must have the ids 0 to 1, each once, as a mapping, got \["):
+            fe.Vocabulary(dict(zip("ab", ids, strict=True)))
+    with pytest.raises(TypeError, match=r"^names must have an order, and a set has none, got \{'a'\}"):
+        fe.Vocabulary({"a"})
+
+
 def test_a_layer_has_a_name_for_each_row_or_none():
     layer = fe.Embedding(6, 2, rng=0)
     assert layer.vocabulary is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 
 import ml_dtypes
@@ -241,6 +242,14 @@ def test_missing_and_damaged_files(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="does not end where the file does"):
         fe.DiskTable(path)
+
+
+def test_byte_swapped_rows_are_refused(tmp_path):
+    np.save(tmp_path / "t.npy", np.ones((4, 3), np.float32).astype(">f4" if sys.byteorder == "little" else "<f4"))
+    with pytest.raises(
+        CheckpointError, match=r"t\.npy: rows on disk are read as they are, and these are byte-swapped \([<>]f4\)$"
+    ):
+        fe.DiskTable(tmp_path / "t.npy")
 
 
 def test_a_file_that_becomes_shorter_fails_the_rows_that_it_lacks(way, tmp_path):

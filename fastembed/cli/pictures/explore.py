@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ... import explorer
+from ..._messages import shown
 from ..outputs import UsageError, output_files
 from ..streams import Output
 from .table_file import TableFile
@@ -18,6 +19,8 @@ def explore(arguments: argparse.Namespace, out: Output) -> None:
     path = arguments.out
     if path is None and arguments.tsv is None:
         path = f"{Path(arguments.file).stem}.html"
+    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out must name an .html file, got {shown(path, str)}")
     outputs = {"--out": path, "--tsv": arguments.tsv, "--metadata": arguments.metadata}
     files = output_files(outputs, {"FILE": arguments.file, "--names": arguments.names}, force=arguments.force)
     tables = TableFile(arguments.file, quiet=arguments.quiet)

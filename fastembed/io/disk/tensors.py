@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._messages import first_few, shown
-from ..errors import tensor_of
+from ..errors import CheckpointError, tensor_of
 from ..formats import tensor_file
 from ..formats.gguf_file import open_gguf
 from ..formats.shards import open_shards
@@ -58,8 +58,10 @@ def tensors_in(path: Path) -> dict[str, DiskTensor]:
         return {name: DiskTensor(name, t.format, t.shape, t.path, t.start, t.size) for name, t in open_gguf(path).tensors.items()}
     if head == _NPY:
         place = tensor_file.find(path)
+        if not place.dtype.isnative:
+            raise CheckpointError(f"{path}: rows on disk are read as they are, and these are byte-swapped ({place.dtype.str})")
         size = place.shape[0] * place.row_size
-        return {"": DiskTensor("", place.dtype.newbyteorder("=").name, place.shape, path, place.start, size)}
+        return {"": DiskTensor("", place.dtype.name, place.shape, path, place.start, size)}
     shards = open_shards(path)
     return {
         name: DiskTensor(name, t.dtype_name, t.shape, shards.paths[name], t.start, t.size) for name, t in shards.tensors.items()

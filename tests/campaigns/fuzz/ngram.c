@@ -1,5 +1,6 @@
 /* fe_ngram_mix, and fe_resolve_ids and fe_gather of rows of n-grams, against plain loops. */
 #include "input.h"
+#include "ngram.h"
 
 enum { MOST_N = 6, MOST_MIXES = 5, MOST_HEADS = 15 };
 
@@ -91,7 +92,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         first_bad = tokens[t] < 0 ? t : first_bad;
     }
     uint64_t *mixes = (uint64_t *)memory(&in, (size_t)(n_tokens * n_mixes) * 8, 0);
-    const fe_status status = fe_ngram_mix(&hash, &ids, starts, n_sequences, history, mixes, NULL);
+    const fe_ngram_tokens all = {&ids, starts, n_sequences};
+    const fe_status status = fe_ngram_mix(&hash, &all, history, mixes, NULL);
     REQUIRE(first_bad < n_tokens ? status.code == FE_BAD_ID && status.index == first_bad : status.code == FE_OK);
     for (int64_t s = 0; s < n_sequences && status.code == FE_OK; s++)
         for (int64_t t = starts[s]; t < starts[s + 1]; t++) {

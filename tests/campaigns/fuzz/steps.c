@@ -21,6 +21,12 @@ static fe_step step_of(input *in, fe_rule rule, int number)
     return step;
 }
 
+/* As the optimisers say which steps are recorded: other rows than the batch's stay as they are. */
+static bool moves_without_gradient(fe_rule rule, const fe_step *step)
+{
+    return rule == FE_ADAM || (rule == FE_SGD && step->beta1 != 0) || ((rule == FE_SGD || rule == FE_ADAGRAD) && step->l2 != 0);
+}
+
 static fe_lazy_table lazy_of(input *in, fe_rule rule, fe_dtype dtype, int64_t n_rows, int64_t n_cols, fe_step *steps)
 {
     fe_lazy_table lazy = {.rule = rule, .steps = steps};
@@ -73,10 +79,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fe_step late_steps[MOST_STEPS], early_steps[MOST_STEPS];
     fe_lazy_table late = lazy_of(&in, rule, dtype, n_rows, n_cols, late_steps);
     fe_lazy_table early = copy_of(&in, &late, early_steps);
-    const bool is_recorded = rule != FE_ROWWISE_ADAGRAD && rule != FE_SPARSE_ADAM;
     const int n_steps = (int)pick(&in, 1, MOST_STEPS);
     for (int t = 1; t <= n_steps; t++) {
         const fe_step now = step_of(&in, rule, t);
+        const bool is_recorded = moves_without_gradient(rule, &now);
         const int64_t n = pick(&in, 0, 4), stride = n_cols * (int64_t)size_of(dtype);
         int64_t rows[4];
         fe_array grads;
