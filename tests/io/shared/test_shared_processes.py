@@ -35,6 +35,7 @@ def test_processes_that_get_a_table(name, method):
     context = multiprocessing.get_context(method)
     process = context.Process(target=look_up, args=(fe.Embedding.attach(name), its))
     process.start()
+    its.close()  # so that a child that ends gives an EOFError here
     assert mine.recv() == 8
     layer.set_rows([7], 2.0)
     mine.send(None)
