@@ -31,7 +31,7 @@ def run_in(path, script, fragment="", size="1200,800"):
     """What a script returns that runs in a page when it has been drawn."""
     page = path.with_name(f"{path.stem}-test.html")
     page.write_text(path.read_text(encoding="utf-8").replace("</body>", SCRIPT % script), encoding="utf-8")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}", "--virtual-time-budget=5000"]
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}", "--virtual-time-budget=60000"]
     profile = f"--user-data-dir={path.parent / 'profile'}"
     command = [CHROMIUM, *options, profile, "--dump-dom", f"{page.as_uri()}{fragment}"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
