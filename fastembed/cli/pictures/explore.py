@@ -19,10 +19,10 @@ def explore(arguments: argparse.Namespace, out: Output) -> None:
     path = arguments.out
     if path is None and arguments.tsv is None:
         path = f"{Path(arguments.file).stem}.html"
-    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--out must name an .html file, got {shown(path, str)}")
     outputs = {"--out": path, "--tsv": arguments.tsv, "--metadata": arguments.metadata}
     files = output_files(outputs, {"FILE": arguments.file, "--names": arguments.names}, force=arguments.force)
+    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out must name an .html file, got {shown(path, str)}")
     tables = TableFile(arguments.file, quiet=arguments.quiet)
     name = tables.token_table(arguments.table)
     names, counts = tables.row_names(name, arguments.names), tables.lookups(name)
