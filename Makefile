@@ -20,7 +20,7 @@ run: $(VENV)/.run
 T :=
 PARTS := test-c test-reference $(if $(T),,test-package)
 test: $(VENV)/.test
-	@echo '$(if $(T),The tests in tests/$(T).,All tests: about 3 minutes and 20 seconds on two idle cores.)'
+	@echo '$(if $(T),The tests in tests/$(T).,All tests: about five minutes on two idle cores.)'
 	@mkdir -p build && rm -f build/test-*.log
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(PARTS); status=$$?; echo; for part in $(PARTS); do \
 	    echo "$$part: $$(tail -n 1 build/$$part.log)"; grep -E '^(FAILED|ERROR) ' build/$$part.log; done; exit $$status
