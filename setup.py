@@ -31,7 +31,11 @@ HEADERS = sorted({*glob("src_c/**/*.*", recursive=True), *glob("fastembed/_kerne
 
 
 class BuildExt(build_ext):
-    """Leaves out the library paths of the machine that built Python."""
+    """Leaves out the library paths of the machine that built Python; compiles on all processors."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
         linker = self.compiler.linker_so
