@@ -19,6 +19,7 @@ from ..functional import lookup
 from ..io.disk.rows import CachedRows, CacheStatistics
 from ..io.disk.tensors import DiskTensor, rows_named, tensors_in
 from . import packed
+from .bag_calls import BagCalls
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -28,7 +29,7 @@ _SCALE_FORMATS = {"float32": "float32", "float8_e8m0fnu": "ue8m0", "uint8": "ue8
 _CACHE_BYTES = 256 << 20
 
 
-class DiskTable:
+class DiskTable(BagCalls):
     """A table in files, for look-ups: rows are read when they are needed, or before.
 
     Rows come in pages of 4 KiB, many at once, through io_uring where the system has it, and stay in
@@ -193,30 +194,7 @@ class DiskTable:
             kernels.gather(self._typed(table), places, buffer, "zero", self._packing)
         return result if out is None else out
 
-    def bag(
-        self,
-        ids: ArrayLike,
-        offsets: ArrayLike | None = None,
-        *,
-        mode: str = "mean",
-        per_sample_weights: ArrayLike | None = None,
-        padding_idx: int | None = None,
-        include_last_offset: bool = False,
-        out: Array | None = None,
-        bounds: str = "raise",
-    ) -> Array:
-        """One row for each bag of ids, shape (B, D). See `fastembed.embedding_bag`, and a call."""
-        bags = bag_ops.check_bags(
-            ids,
-            offsets,
-            per_sample_weights,
-            n_rows=self._num_embeddings,
-            dtype=_checks.arithmetic_dtype(self._dtype),
-            mode=mode,
-            padding_idx=padding_idx,
-            include_last_offset=include_last_offset,
-            bounds=bounds,
-        )
+    def _look_up_bags(self, bags: bag_ops.Bags, out: Array | None) -> Array:
         shape = len(bags.offsets) - 1, self._embedding_dim
         result = _checks.output(out, shape, self._dtype, ids=bags.ids, per_sample_weights=bags.weights)
         rows = bag_ops.rows_of(bags, self._num_embeddings).reshape(bags.ids.shape)

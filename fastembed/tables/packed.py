@@ -16,6 +16,7 @@ from .._kernels.packing import Packing
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.nearest import Searchable
+from .bag_calls import BagCalls
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -31,7 +32,7 @@ _KIND = "PackedTable"  # in the description of a checkpoint, with these options:
 _OPTIONS = ("embedding_dim", "format", "dtype", "block_size", "scale_format")
 
 
-class PackedRows(Searchable):
+class PackedRows(BagCalls, Searchable):
     """Look-ups in packed rows, which stay as they are: what `PackedTable` and others inherit."""
 
     _packed: Array
@@ -76,30 +77,7 @@ class PackedRows(Searchable):
         table = self._packed, self._embedding_dim, self._dtype
         return lookup.checked_gather_add(*table, token_ids, wpe, position_ids, start, out, bounds, self._packing)
 
-    def bag(
-        self,
-        ids: ArrayLike,
-        offsets: ArrayLike | None = None,
-        *,
-        mode: str = "mean",
-        per_sample_weights: ArrayLike | None = None,
-        padding_idx: int | None = None,
-        include_last_offset: bool = False,
-        out: Array | None = None,
-        bounds: str = "raise",
-    ) -> Array:
-        """One row of float32 for each bag of ids, shape (B, D). See `fastembed.embedding_bag`."""
-        bags = bag_ops.check_bags(
-            ids,
-            offsets,
-            per_sample_weights,
-            n_rows=self.num_embeddings,
-            dtype=_checks.arithmetic_dtype(self._dtype),
-            mode=mode,
-            padding_idx=padding_idx,
-            include_last_offset=include_last_offset,
-            bounds=bounds,
-        )
+    def _look_up_bags(self, bags: bag_ops.Bags, out: Array | None) -> Array:
         result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
