@@ -5,7 +5,7 @@ The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("flo
 `random.Random`. Everything else in the package is compared with this.
 """
 
-from . import formats, halves, hashed, norms, optim, quantized, rules, statistics
+from . import formats, halves, hashed, losses, norms, optim, quantized, rules, statistics
 from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, EmbeddingCollection, embedding_bag, embedding_bag_backward, embedding_bags
 from .hashed import HashEmbedding, NgramEmbedding, NgramHash, hash_ids, murmur_hash
@@ -37,6 +37,7 @@ __all__ = [
     "halves",
     "hash_ids",
     "hashed",
+    "losses",
     "murmur_hash",
     "nearest",
     "norms",
