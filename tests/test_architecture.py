@@ -17,6 +17,7 @@ CHAIN = (
     "io",
     "tables",
     "layers",
+    "losses",
     "schedule",
     "optim",
     "distributed",

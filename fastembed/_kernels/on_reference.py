@@ -17,6 +17,7 @@ from .. import _float_env, reference
 from .._float_env import enter_default_floats, restore_floats  # noqa: F401
 from .disk_on_reference import DiskRows, disk_slot_size  # noqa: F401
 from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
+from .losses_on_reference import cross_entropy, logistic  # noqa: F401
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
 from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401

@@ -7,7 +7,7 @@ floating-point environment, whatever its caller has set.
 """
 
 from .. import _float_env
-from . import formats, halves, hashed, norms, optim, quantized, rules, statistics
+from . import formats, halves, hashed, losses, norms, optim, quantized, rules, statistics
 from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, EmbeddingCollection, embedding_bag, embedding_bag_backward, embedding_bags
 from .hashed import HashEmbedding, NgramEmbedding, NgramHash, hash_ids, murmur_hash
@@ -39,6 +39,7 @@ __all__ = [
     "halves",
     "hash_ids",
     "hashed",
+    "losses",
     "murmur_hash",
     "nearest",
     "norms",
@@ -51,6 +52,6 @@ __all__ = [
     "statistics",
 ]
 
-for _module in (formats, halves, hashed, norms, optim, quantized, rules, statistics):
+for _module in (formats, halves, hashed, losses, norms, optim, quantized, rules, statistics):
     _float_env.protect(_module.__name__, _module.__name__)
 _float_env.protect(__name__, __name__)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from common import needs_c
 from running import run, status_of
 
 import fastembed as fe
@@ -221,3 +222,20 @@ def test_info_on_invalid_checkpoints(tmp_path, capsys):
 def test_info_without_a_checkpoint_is_about_the_machine(capsys):
     assert cli.main(["info"]) == 0
     assert f"backend: {backend.name}" in capsys.readouterr().out
+
+
+@needs_c
+@pytest.mark.parametrize("arguments", [["--help"], ["info"], ["shared", "list"], ["ngram", "bench", "--help"]])
+def test_a_command_loads_only_what_it_needs(arguments, tmp_path):
+    script = f"""
+import sys
+from fastembed import cli
+try:
+    cli.main({arguments})
+except SystemExit as left:
+    assert not left.code
+of_others = ("microgpt", "plots", "explorer", "optim", "bench", "io.vectors", "reference")
+sys.exit(", ".join(name for name in sys.modules if name.startswith(tuple(f"fastembed.{{other}}" for other in of_others))) or 0)
+"""
+    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
