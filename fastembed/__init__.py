@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import _version
+from . import _float_env, _version  # noqa: F401 (the first is imported before all others)
 from ._runtime import show_config, show_runtime
 from ._threads import get_num_threads, set_num_threads, threads
 from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
