@@ -143,7 +143,7 @@ def test_every_instruction_set_gives_the_reference(isa):
 
 @needs_c
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("dtype", ("float32", "float16", ml_dtypes.bfloat16))
+@pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16])
 def test_results_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, dtype):
     # from 8 MiB on results are collected in lines, from 512 bytes a row on
     rng, used, width = np.random.default_rng(8), backend.kernels.build_info()["isa"], 300
@@ -160,7 +160,9 @@ def test_results_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, 
             out = memory[start : start + 15_000 * (width + gap)].reshape(15_000, width + gap)
             table(ids, out=out[:, :width], bounds="zero")
             assert same_bits(out[:, :width], expected)
-            assert (out[:, width:] == 7).all() and (memory[:start] == 7).all() and (memory[start + out.size :] == 7).all()
+            assert (out[:, width:] == 7).all()
+            assert (memory[:start] == 7).all()
+            assert (memory[start + out.size :] == 7).all()
     finally:
         backend.kernels.select_isa(used)
 
