@@ -8,8 +8,6 @@
 #define FE_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,f16c,prfchw")))
 #define VEC_BYTES 64
 #define FE_STREAM(to, vector) _mm512_stream_si512((__m512i *)(to), (__m512i)(vector))
-#define FE_STREAM_HALVES(to, a, b)                                                                                               \
-    _mm512_stream_si512((__m512i *)(to), _mm512_inserti64x4(_mm512_castsi256_si512((__m256i)(a)), (__m256i)(b), 1))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_SQRT(x) sqrt_of_floats((__m512)(x))
 #define FE_WIDEN_U16(h) _mm512_cvtepu16_epi32((__m256i)(h))
