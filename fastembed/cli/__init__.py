@@ -11,6 +11,7 @@ from . import show
 from .arguments import parser
 from .benchmark import run_benchmarks
 from .convert import convert
+from .errors import in_words_of_commands
 from .ngram import ngram
 from .pictures.explore import explore
 from .pictures.plot import plot
@@ -73,7 +74,7 @@ def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
     except OutputError:
         pass
     except (OSError, ValueError, MemoryError, ImportError, Warning) as error:
-        warn(f"{command}: error: {str(error) or type(error).__name__}")
+        warn(f"{command}: error: {in_words_of_commands(error)}")
         return 2
     return signals.status or _status(out, command, signals.outcome)
 

@@ -66,10 +66,11 @@ def parser() -> argparse.ArgumentParser:
     _add_sampling(sample)
 
     near = commands.add_parser("neighbors", help="tokens with similar rows, by cosine")
-    near.add_argument("checkpoint", metavar="CHECKPOINT")
-    near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+    near.add_argument("checkpoint", metavar="FILE", help="a trained model, or vectors in any format that convert reads")
+    near.add_argument("token", nargs="?", metavar="TOKEN", help="the name of a row (default: every one, of at most 1,000)")
     near.add_argument("--json", action="store_true", help="write JSON: for each token a list of pairs")
     near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
+    _add_table(near)
 
     _add_convert(commands.add_parser("convert", help="vectors from one format to another"))
     _add_plot(commands.add_parser("plot", help="draw the tables of a file, or losses"))
