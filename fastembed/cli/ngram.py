@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._messages import printable
-from .outputs import UsageError
 from .progress import with_bar
-from .streams import Output
+from .streams import Output, UsageError
 
 if TYPE_CHECKING:
     from .._typing import Array

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from .. import plots
 from .._messages import shown
 from ..microgpt.training import Options, Run, Saved
-from .outputs import OutputFile, UsageError, output_files
+from .outputs import OutputFile, output_files
 from .progress import mean, with_progress
 from .show import names_of, show_neighbors, show_samples
 from .signals import Signals
-from .streams import Output, warn
+from .streams import Output, UsageError, warn
 from .watch import Watch, about_documents, sparkline, what_next
 
 if TYPE_CHECKING:

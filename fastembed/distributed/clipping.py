@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..functional.row_grad import clip_factor, norm_of_sums, sums_of_squares
 from ..tables.trainable import Trainable
 from .ranks.group import Group
@@ -46,6 +47,7 @@ def clip_grad_norm(
     return norm
 
 
+@own_floats()
 def _expansion(sums: list[float]) -> list[float]:
     """A few numbers with exactly the same sum."""
     total = norm_of_sums(sums)

@@ -74,10 +74,12 @@ class PackedRows(BagCalls, Searchable):
         bounds: str = "raise",
     ) -> Array:
         """Token rows plus rows of a float table ``wpe``, as float32. See `fastembed.gather_add`."""
-        table = self._packed, self._embedding_dim, self._dtype
-        return lookup.checked_gather_add(*table, token_ids, wpe, position_ids, start, out, bounds, self._packing)
+        shape, read = (self.num_embeddings, self._embedding_dim), {"packed": self._packed, "scales": self._packing.scales}
+        pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, bounds, **read)
+        lookup.add_pairs(self._packed, pairs, self._packing)
+        return pairs.result if out is None else out
 
-    def _look_up_bags(self, bags: bag_ops.Bags, out: Array | None) -> Array:
+    def _look_up_bags(self, source: Any, bags: bag_ops.Bags, out: Array | None) -> Array:
         result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out

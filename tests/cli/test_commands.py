@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from common import needs_c
 from running import run, status_of
 
 import fastembed as fe
@@ -263,3 +264,20 @@ def test_a_setting_that_is_wrong_is_one_line(variable, tmp_path):
     imported = subprocess.run(command, env={**os.environ, variable: "wrong"}, capture_output=True, text=True, check=False)
     assert imported.returncode == 1
     assert imported.stderr.startswith("Traceback")
+
+
+@needs_c
+@pytest.mark.parametrize("arguments", [["--help"], ["info"], ["shared", "list"], ["ngram", "bench", "--help"]])
+def test_a_command_loads_only_what_it_needs(arguments, tmp_path):
+    script = f"""
+import sys
+from fastembed import cli
+try:
+    cli.main({arguments})
+except SystemExit as left:
+    assert not left.code
+of_others = ("microgpt", "plots", "explorer", "optim", "bench", "io.vectors", "reference")
+sys.exit(", ".join(name for name in sys.modules if name.startswith(tuple(f"fastembed.{{other}}" for other in of_others))) or 0)
+"""
+    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (0, "")

@@ -15,8 +15,8 @@ from ...io.vectors import arrays, formats
 from ...layers.embedding import Embedding
 from ...layers.files.vectors import load_vectors
 from ...microgpt.model import BOS_NAME
-from ..outputs import UsageError
 from ..progress import progress_of
+from ..streams import UsageError
 
 if TYPE_CHECKING:
     from ..._typing import Array

@@ -23,7 +23,7 @@ import numpy as np
 
 from ... import _checks
 from ..._kernels.backend import kernels
-from ..atomic import beside
+from ..atomic import beside, inode_at
 from ..errors import CheckpointError, need_regular_file
 from ..mapped.file_lock import lock_file
 
@@ -185,6 +185,13 @@ class Segment:
         if self._n_reserved * self.layout.n_cols * self.layout.dtype.itemsize > _LARGE_JOURNAL:
             self._memory.discard(self.layout.journal_rows_at)
             self._n_reserved = 0
+
+    def remove(self) -> None:
+        """Remove the name, unless it stands for another table by now, and close."""
+        if inode_at(self.path) == self.inode:
+            self.path.unlink()
+        self.rows.set_replaced(False)
+        self.close()
 
     @property
     def patience(self) -> float:
