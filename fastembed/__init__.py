@@ -15,6 +15,7 @@ from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import explorer as explorer
+    from . import losses as losses
     from . import optim
     from . import plots as plots
     from . import schedule as schedule
@@ -85,7 +86,19 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "schedule", "search", "training")
+_MODULES = (
+    "checkpoint",
+    "distributed",
+    "explorer",
+    "losses",
+    "microgpt",
+    "optim",
+    "plots",
+    "reference",
+    "schedule",
+    "search",
+    "training",
+)
 _NAMES = {
     "AttachedTable": "tables.attached",
     "DiskTable": "tables.disk",

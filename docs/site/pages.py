@@ -24,6 +24,8 @@ OTHERS = {
 MODULES = (
     "fastembed",
     "fastembed.optim",
+    "fastembed.losses",
+    "fastembed.schedule",
     "fastembed.checkpoint",
     "fastembed.search",
     "fastembed.explorer",

@@ -48,6 +48,8 @@ def id_array(name: str, value: Any, n_rows: int, policy: str) -> np.ndarray[Any,
 
 def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
     """Ids as an array of a NumPy integer type, or of Python integers if no such type holds all."""
+    if type(value) is np.ndarray and value.dtype.kind in "iu":
+        return value
     array = as_array(f"{name}s", value)
     is_array = is_foreign(value) or _is_buffer(value)
     if array.dtype.kind in "iu":

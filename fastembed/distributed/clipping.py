@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .._kernels.floats import own_floats
 from ..functional.row_grad import clip_factor, norm_of_sums, sums_of_squares
 from ..optim.parameter import distinct_items, scale_gradients
 from ..tables.trainable import Trainable
@@ -41,6 +42,7 @@ def clip_grad_norm(
     return norm
 
 
+@own_floats()
 def _expansion(sums: list[float]) -> list[float]:
     """A few numbers with exactly the same sum."""
     total = norm_of_sums(sums)

@@ -10,7 +10,6 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from .._memory import memory_errors
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
@@ -124,7 +123,7 @@ class Layer(Searched):
 
     # ---- size and names ----
 
-    @memory_errors()
+    @own_floats()
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         """Give a table ``n`` rows. Rows that remain keep their values and their optimiser state.
 
@@ -203,7 +202,7 @@ class Layer(Searched):
                 raise ValueError(f"vocabulary must have a name for each of the {n_rows} rows, got {len(made)}")
             self._vocabulary = made
 
-    @memory_errors()
+    @own_floats()
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
         """Add named rows at the end of the first table; other rows keep values and optimiser state.
 

@@ -68,6 +68,7 @@ class Parameter(Trainable):
     def has_grad(self) -> bool:
         return self.grad is not None
 
+    @own_floats()
     def checked_grad(self) -> Array:
         """The gradient with the dtype and shape of ``data``, checked."""
         grad = np.zeros_like(self.data) if self.grad is None else self.grad

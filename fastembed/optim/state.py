@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..tables.lazy_table import LazyTable
 from ..tables.storage import State, StateSpec
 from ..tables.trainable import ReadOnlyCopy, Trainable, read_only_copy
@@ -279,6 +280,7 @@ class Stateful:
         own = self._state[k]
         return own if set(self._state_kinds(k, options, given)) <= set(own) else self._new_state(k, options, given) | own
 
+    @own_floats()
     def _load(self, items: list[Any], options: Options, groups: list[Options]) -> None:
         """Load items, options and those of each group; on an error nothing has changed."""
         for k, given in enumerate(items):

@@ -256,16 +256,22 @@ class PackedTable(PackedRows):
         from ..io import checkpoint
 
         tensors, description = checkpoint.load(path)
-        is_ours = isinstance(description, dict) and description.get("kind") == _KIND
-        if not is_ours or not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
+        if not isinstance(description, dict) or description.get("kind") != _KIND:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
-        options = {name: value for name, value in description.items() if name != "kind"}
         try:
-            _checks.known_options(_KIND, options, _OPTIONS)
-            arguments: dict[str, Any] = {**tensors, **options}
-            return cls(**arguments)
+            return cls._from_saved(tensors, description, None)
         except (TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
+
+    @classmethod
+    def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
+        """The table of a file; TypeError or ValueError if that has no such table."""
+        if not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
+            raise ValueError(f"the tensors must be rows, and scales or not, got {_checks.first_few(sorted(tensors))}")
+        options = {name: value for name, value in description.items() if name != "kind"}
+        _checks.known_options(_KIND, options, _OPTIONS)
+        arguments: dict[str, Any] = {**tensors, **options}
+        return cls(**arguments)
 
     def _options(self) -> dict[str, Any]:
         """The arguments beside the arrays, as JSON values."""

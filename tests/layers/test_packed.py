@@ -141,6 +141,32 @@ def test_every_instruction_set_gives_the_reference(isa):
         backend.kernels.select_isa(used)
 
 
+@needs_c
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16])
+def test_results_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, dtype):
+    # from 8 MiB on results are collected in lines, from 512 bytes a row on
+    rng, used, width = np.random.default_rng(8), backend.kernels.build_info()["isa"], 300
+    rows = rng.integers(0, 256, (9, width + 10), np.uint8)
+    rows[::2] &= 0x77  # without NaN, and with scales for the short way
+    table = fe.PackedTable(rows, width, format="float8_e4m3fn")
+    ids = rng.integers(-1, 9, 15_000)
+    expected = np.concatenate([table(part, out=np.empty((100, width), dtype), bounds="zero") for part in ids.reshape(-1, 100)])
+    backend.kernels.select_isa(isa)
+    try:
+        for gap, offset in ((0, 0), (0, 1), (0, 12), (1, 3), (20, 0)):
+            memory = np.full(15_000 * (width + gap) + 64, 7, dtype)
+            start = -memory.ctypes.data % 64 // memory.itemsize + offset
+            out = memory[start : start + 15_000 * (width + gap)].reshape(15_000, width + gap)
+            table(ids, out=out[:, :width], bounds="zero")
+            assert same_bits(out[:, :width], expected)
+            assert (out[:, width:] == 7).all()
+            assert (memory[:start] == 7).all()
+            assert (memory[start + out.size :] == 7).all()
+    finally:
+        backend.kernels.select_isa(used)
+
+
 def bytes_of(*row):
     return np.array([row], np.uint8)
 

@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 from torch.overrides import has_torch_function
 
 from . import compiled, eager, ops
-from .tables import FLOATS, bring_up_to_date, has_table_or_owner
+from .tables import FLOATS, bring_up_to_date, needs_own_look_up
 
 IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
@@ -73,7 +73,7 @@ def embedding(
         return _compiled_embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if max_norm is None and not scale_grad_by_freq and not (sparse and input.ndim == 0):
         try:
-            if _is_small(input, weight):
+            if _is_small(input, weight, sparse):
                 if padding_idx is None and not sparse:
                     return torch.embedding(weight, input)
                 return F.embedding(input, weight, padding_idx, sparse=sparse)
@@ -142,7 +142,7 @@ def embedding_bag(
     in_graph = is_compiling()
     if offsets is None and max_norm is None and not (scale_grad_by_freq or in_graph):
         try:
-            if _is_small(input, weight):
+            if _is_small(input, weight, sparse):
                 return F.embedding_bag(
                     input, weight, mode=mode, sparse=sparse, per_sample_weights=per_sample_weights, padding_idx=padding_idx
                 )
@@ -204,13 +204,13 @@ def _is_ours(ids: torch.Tensor, weight: torch.Tensor, *weights: torch.Tensor) ->
     return not (is_watched or torch._C._are_functorch_transforms_active()) and _is_table(weight, ids)
 
 
-def _is_small(ids: torch.Tensor, weight: torch.Tensor) -> bool:
+def _is_small(ids: torch.Tensor, weight: torch.Tensor, sparse: bool) -> bool:
     """Whether PyTorch's own op, if it takes the tensors, does the same: for few elements.
 
     A call of a few ids takes so little that the cheapest tests come first: 64 ids (of int64) are
     short enough however many columns there are.
     """
-    if has_table_or_owner(weight) or weight.dtype not in _EXACT or _is_tracing():
+    if needs_own_look_up(weight, sparse) or weight.dtype not in _EXACT or _is_tracing():
         return False
     return ids.nbytes <= SMALL >> 12 or ids.numel() * weight.shape[-1] <= SMALL
 

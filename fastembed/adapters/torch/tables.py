@@ -123,10 +123,10 @@ def current_table(weight: torch.Tensor) -> Embedding | None:
     return None
 
 
-def has_table_or_owner(weight: torch.Tensor) -> bool:
-    """Whether a tensor has a table or an optimiser of ours."""
+def needs_own_look_up(weight: torch.Tensor, sparse: bool) -> bool:
+    """Whether PyTorch's own look-up would not do: for pending updates, or a dense gradient."""
     attributes = weight.__dict__
-    return bool(attributes) and ("_fastembed_table" in attributes or "_fastembed_rows" in attributes)
+    return bool(attributes) and ("_fastembed_table" in attributes or (not sparse and "_fastembed_rows" in attributes))
 
 
 def bring_up_to_date(weight: torch.Tensor) -> None:

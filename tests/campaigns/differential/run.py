@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from common import outcome
 
-from . import functions, layers, models, quantized, threads
+from . import functions, layers, models, quantized, states, threads
 from .case import Case, as_bytes, difference
 from .draws import Draw
 from .surroundings import Surroundings, draw_from, fp_states, surrounded
@@ -31,6 +31,7 @@ OPS: dict[str, tuple[Callable[[Draw], Case], int]] = {
     "ngrams": (models.ngrams, 1),
     "packed": (models.packed, 2),
     "layer": (layers.layer, 3),
+    "states": (states.states, 1),
     "threads": (threads.many, 0),
 }
 CALLS = 6  # of each case, in other surroundings each: the reference takes longer than one of them
