@@ -7,6 +7,8 @@ tables of `docs/index.md` become the navigation, and pages of the public names a
 import importlib
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,8 @@ OTHERS = {
 MODULES = (
     "fastembed",
     "fastembed.optim",
+    "fastembed.losses",
+    "fastembed.schedule",
     "fastembed.checkpoint",
     "fastembed.search",
     "fastembed.explorer",
@@ -41,9 +45,10 @@ OPTIONAL = {
 
 
 def write(folder):
-    """The sources, in a folder that is made anew."""
+    """The sources, in a folder that is made anew, with the pictures that pages ask for."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    subprocess.run([sys.executable, Path(__file__).with_name("pictures.py"), folder / "pictures"], check=True)
     for path in sorted((ROOT / "docs").glob("*.md")):
         (folder / path.name).write_text(_linked(path.read_text()))
     sections = _sections((folder / "index.md").read_text())
@@ -57,10 +62,10 @@ def write(folder):
 
 
 def _linked(text):
-    """Links to files outside of `docs/`, as links to their pages."""
+    """Links to files outside of `docs/`, as links to their pages; pictures where one is named."""
     for name, page in OTHERS.items():
         text = re.sub(rf"\]\((\.\./)?{re.escape(name)}(#[\w-]+)?\)", rf"]({page}\2)", text)
-    return text
+    return re.sub(r"<!-- picture (\w+): (.*?) -->", r"![\2](pictures/\1.png)", text, flags=re.DOTALL)
 
 
 def _sections(index):

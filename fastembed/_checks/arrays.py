@@ -67,6 +67,8 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
 
     What offers its memory is not copied.
     """
+    if type(value) is np.ndarray:
+        return value
     refuse_masked(name, value)
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
@@ -287,6 +289,8 @@ def output(value: Any, shape: tuple[int, ...], to: np.dtype[Any], **read: Any) -
 
 def _overlaps_itself(array: np.ndarray[Any, Any]) -> bool:
     """Whether two elements may share memory: if a stride is below the span of the smaller ones."""
+    if array.flags.c_contiguous:
+        return False
     span = array.itemsize
     for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         if stride < span:

@@ -6,7 +6,7 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
-from common import BOUNDS, ISAS, assert_same, lists, needs_c, outcome, relaid, same_bits
+from common import BOUNDS, ISAS, assert_same, filled_places, lists, needs_c, outcome, relaid, same_bits
 from drawn_bags import MODES, draw_bags
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +137,27 @@ def test_every_instruction_set_gives_the_reference(isa):
                 assert same_bits(table.dequantize(), np.array(floats, "f4").reshape(9, width))
                 sums = fe.embedding_bag(np.array(floats, "f4").reshape(9, width), [0, 3, 8, 3], [0, 3], mode="sum")
                 assert same_bits(table.bag([0, 3, 8, 3], [0, 3], mode="sum"), sums)
+    finally:
+        backend.kernels.select_isa(used)
+
+
+@needs_c
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16])
+def test_results_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, dtype):
+    # from 8 MiB on results are collected in lines, from 512 bytes a row on
+    rng, used, width = np.random.default_rng(8), backend.kernels.build_info()["isa"], 300
+    rows = rng.integers(0, 256, (9, width + 10), np.uint8)
+    rows[::2] &= 0x77  # without NaN, and with scales for the short way
+    table = fe.PackedTable(rows, width, format="float8_e4m3fn")
+    ids = rng.integers(-1, 9, 15_000)
+    expected = np.concatenate([table(part, out=np.empty((100, width), dtype), bounds="zero") for part in ids.reshape(-1, 100)])
+    backend.kernels.select_isa(isa)
+    try:
+        for out, is_whole in filled_places(expected.shape, dtype):
+            table(ids, out=out, bounds="zero")
+            assert same_bits(out, expected)
+            assert is_whole()
     finally:
         backend.kernels.select_isa(used)
 
