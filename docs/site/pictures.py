@@ -1,10 +1,7 @@
-"""Draws the pictures of the site with the package itself: python docs/site/pictures.py FOLDER.
+"""Draws the pictures of the site with the package itself.
 
 A page has a picture where it says ``<!-- picture NAME: what it shows -->``.
 """
-
-import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +25,8 @@ def sums(emb, names):
     return figure
 
 
-def main(folder):
+def draw(folder):
+    """Draw each picture into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     run = training.Run(training.Options(steps=1000))  # microgpt's own
     for _ in run.train(1000):
@@ -40,7 +38,3 @@ def main(folder):
         "positions": fe.plots.positions(emb, table="wpe"),
     }.items():
         fe.plots.save(picture, folder / f"{name}.png")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -11,9 +11,8 @@ from .._messages import first_few, printable, shown
 from ..microgpt.model import GPT, Tokenizer
 from ..microgpt.training import load_model
 from ..tables.vocabulary import Vocabulary
-from .outputs import UsageError
 from .pictures.table_file import TableFile
-from .streams import Output
+from .streams import Output, UsageError
 
 if TYPE_CHECKING:
     from ..layers.searched import Searched
