@@ -57,8 +57,8 @@ FE_TARGET __attribute__((always_inline)) static inline __m512i nibbles(const cha
 /* 1, 3, ..., 63 */
 FE_TARGET __attribute__((always_inline)) static inline __m512i odd_words(void)
 {
-    const __m512i numbers = _mm512_cvtepu8_epi16(
-        _mm256_setr_epi64x(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110, 0x1f1e1d1c1b1a1918));
+    const __m512i numbers =
+        _mm512_cvtepu8_epi16(_mm256_setr_epi64x(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110, 0x1f1e1d1c1b1a1918));
     return _mm512_or_si512(_mm512_slli_epi16(numbers, 1), _mm512_set1_epi16(1));
 }
 
