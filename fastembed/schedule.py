@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import _checks
+from ._kernels.floats import own_floats
 
 __all__ = ["Decay", "Warmup", "cosine", "linear", "warmup"]
 
@@ -22,6 +23,7 @@ class Decay:
     steps: int
     end: float
 
+    @own_floats()
     def __call__(self, step: int) -> float:
         """The learning rate of a step, from 0."""
         x = min(_checks.size("step", step) / self.steps, 1.0)
@@ -39,6 +41,7 @@ class Warmup:
     lr: Rate
     steps: int
 
+    @own_floats()
     def __call__(self, step: int) -> float:
         """The learning rate of a step, from 0."""
         number = _checks.size("step", step)

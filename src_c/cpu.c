@@ -28,14 +28,21 @@ static bool has(uint32_t features, uint32_t saved)
     return (b & features) == features;
 }
 
+/* Asked once: cpuid leaves a virtual machine, which takes as long as a short look-up. */
 bool fe_cpu_has_avx2(void)
 {
-    return has(AVX2, SAVES_AVX);
+    static int known = -1;
+    if (known < 0)
+        known = has(AVX2, SAVES_AVX);
+    return known;
 }
 
 bool fe_cpu_has_avx512(void)
 {
-    return has(AVX512, SAVES_AVX512);
+    static int known = -1;
+    if (known < 0)
+        known = has(AVX512, SAVES_AVX512);
+    return known;
 }
 
 #else

@@ -294,6 +294,19 @@ void fe_sum_rows(const fe_table *sums, const fe_batch *batch);
  * 0 <= rows[i] < n_rows. rows and scratch, of n items, are overwritten. */
 void fe_sort_rows(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order, int32_t *scratch);
 
+/* ---- losses of logits, whose gradients are over a divisor ---- */
+
+/* for i, with p = 1 / (1 + e^-logits[i]): gradients[i] = (p - targets[i]) / divisor,
+ *        losses[i] = -targets[i] log(p) - (1 - targets[i]) log(1 - p)
+ * All arrays but losses are of that dtype, and side by side. */
+void fe_logistic(fe_dtype dtype, const char *logits, const char *targets, int64_t n_items, double divisor, char *gradients,
+                 double *losses);
+
+/* for i: p = softmax(row i of logits), losses[i] = -log(p[targets[i]]),
+ *        row i of gradients = (p, of which 1 is taken from p[targets[i]]) / divisor
+ * Where targets[i] is -1 all of these are 0. */
+void fe_cross_entropy(const fe_table *logits, const int64_t *targets, double divisor, const fe_table *gradients, double *losses);
+
 /* ---- dot products, each summed in 16 parts ---- */
 
 /* for i: dots[i] = row rows[i] times gradient grads[order[i]]; 0 for row -1. rows need not be

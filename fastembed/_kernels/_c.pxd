@@ -277,6 +277,10 @@ cdef extern from "functions.h":
         void (*discard_pages)(char *memory, int64_t size) noexcept nogil
         void (*norm_rows)(const fe_table *rows, const fe_table *grads, bint is_layer, double eps) noexcept nogil
         void (*dropout)(const fe_table *rows, double p, uint64_t seed, uint64_t call) noexcept nogil
+        void (*logistic)(fe_dtype dtype, const char *logits, const char *targets, int64_t n_items, double divisor,
+                         char *gradients, double *losses) noexcept nogil
+        void (*cross_entropy)(const fe_table *logits, const int64_t *targets, double divisor, const fe_table *gradients,
+                              double *losses) noexcept nogil
         void (*apply_pending)(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows) noexcept nogil
         void (*apply_step)(const fe_lazy_table *lazy, const fe_step *now, bint is_recorded, const fe_batch *batch) noexcept nogil
         void (*add_rows)(const fe_table *sums, const fe_batch *batch) noexcept nogil

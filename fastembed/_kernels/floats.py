@@ -19,8 +19,8 @@ class own_floats:
     """Round to nearest, keep subnormals and raise nothing, whatever the caller has set.
 
     Another library may have set another rounding mode or flush-to-zero, and `np.seterr` may turn
-    an overflow into an exception. The reference backend leaves the rounding mode as it is. Where
-    NumPy has no memory and says so by a SystemError, a MemoryError is raised.
+    an overflow into an exception. Where NumPy has no memory and says so by a SystemError, a
+    MemoryError is raised.
     """
 
     def __enter__(self) -> None:

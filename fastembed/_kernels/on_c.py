@@ -29,6 +29,7 @@ from ._gather import (
     use_large_pages,
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
+from ._losses import cross_entropy, logistic
 from ._ngram import ngram_gather, ngram_mixes, ngram_rows
 from ._shared import SharedMemory, SharedRows
 from ._text import hash_string, parse_lines
@@ -50,6 +51,7 @@ __all__ = [
     "below",
     "build_info",
     "code_bounds",
+    "cross_entropy",
     "disk_slot_size",
     "dots",
     "dropout",
@@ -66,6 +68,7 @@ __all__ = [
     "hash_rows",
     "hash_string",
     "hold",
+    "logistic",
     "ngram_gather",
     "ngram_mixes",
     "ngram_rows",

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
+from .. import _float_env, reference
+from .._float_env import enter_default_floats, restore_floats  # noqa: F401
 from .disk_on_reference import DiskRows, disk_slot_size  # noqa: F401
 from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
+from .losses_on_reference import cross_entropy, logistic  # noqa: F401
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
 from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401
@@ -26,15 +28,6 @@ Array = np.ndarray[Any, Any]
 
 def build_info() -> dict[str, Any]:
     return {"isa": None, "isa_available": [], "compiler": None}
-
-
-def enter_default_floats() -> int:
-    """The reference computes in the environment of its caller."""
-    return 0
-
-
-def restore_floats(before: int) -> None:
-    """As `enter_default_floats`."""
 
 
 _num_threads = 1
@@ -358,3 +351,6 @@ def ngram_gather(layers: list[tuple[Any, ...]], tokens: Array, starts: Array) ->
 
 def xla_handlers() -> dict[str, object]:
     return {}  # the reference is no compiled code
+
+
+_float_env.protect(__name__, __package__)

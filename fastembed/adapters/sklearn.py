@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import embedding_bag
+from .._kernels.floats import own_floats
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -204,6 +205,7 @@ def _check_range(ids: Array, offsets: Array, n_rows: int) -> None:
         )
 
 
+@own_floats()
 def _unit_rows(vectors: Array) -> Array:
     """The vectors divided by their norms; zeros stay as they are."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

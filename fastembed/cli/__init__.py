@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import warnings
 from collections.abc import Sequence
 
-from . import show
 from .arguments import parser
-from .benchmark import run_benchmarks
-from .convert import convert
-from .ngram import ngram
-from .pictures.explore import explore
-from .pictures.plot import plot
+from .errors import in_words_of_commands
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
-from .train import train
 
+# The module of each command, which is imported to run it, and its function there.
 _COMMANDS = {
-    "sample": show.sample,
-    "neighbors": show.neighbors,
-    "convert": convert,
-    "plot": plot,
-    "explore": explore,
-    "ngram": ngram,
-    "shared": show.shared,
-    "bench": run_benchmarks,
-    "info": show.info,
+    "train": ("train", "train"),
+    "sample": ("show", "sample"),
+    "neighbors": ("show", "neighbors"),
+    "convert": ("convert", "convert"),
+    "plot": ("pictures.plot", "plot"),
+    "explore": ("pictures.explore", "explore"),
+    "ngram": ("ngram", "ngram"),
+    "shared": ("about", "shared"),
+    "bench": ("benchmark", "run_benchmarks"),
+    "info": ("about", "info"),
 }
 
 
@@ -66,14 +63,13 @@ def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
     command = f"fastembed {arguments.command}"
     out.is_quiet = getattr(arguments, "quiet", False)
     try:
-        if arguments.command == "train":
-            train(arguments, out, signals)
-        else:
-            _COMMANDS[arguments.command](arguments, out)
+        module, function = _COMMANDS[arguments.command]
+        run = getattr(importlib.import_module(f".{module}", __name__), function)
+        run(arguments, out, *([signals] if arguments.command == "train" else []))
     except OutputError:
         pass
     except (OSError, ValueError, MemoryError, ImportError, Warning) as error:
-        warn(f"{command}: error: {str(error) or type(error).__name__}")
+        warn(f"{command}: error: {in_words_of_commands(error)}")
         return 2
     return signals.status or _status(out, command, signals.outcome)
 

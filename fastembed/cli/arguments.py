@@ -1,21 +1,32 @@
-"""The arguments of the commands."""
+"""The arguments of the commands: those of one are added when it is run, and its imports made."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .. import _version
 from .._messages import shown
-from ..io.vectors.formats import FORMATS, SUFFIXES
-from ..microgpt.training import Options
-from ..plots.source import MAX_ROWS
-from .pictures.plot import KINDS
 from .streams import warn
+
+_KINDS = ("overview", "rows", "positions", "norms", "lookups", "losses")  # of pictures
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser whose arguments a function adds when the first are to be parsed."""
+
+    def __init__(self, *arguments: Any, add: Callable[[argparse.ArgumentParser], None] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._add = add
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        add, self._add = self._add, None
+        if add is not None:
+            add(self)
+        return super().parse_known_args(*arguments, **options)
+
     def error(self, message: str) -> NoReturn:
         warn(f"{self.prog}: error: {message} (see {self.prog} --help)")
         self.exit(2)
@@ -56,32 +67,42 @@ def parser() -> argparse.ArgumentParser:
     program = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
     program.add_argument("--version", action="version", version=f"fastembed {_version.VERSION}")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_train(commands.add_parser("train", help="train the model on a text file, one document a line"))
+    for name, add, text in (
+        ("train", _add_train, "train the model on a text file, one document a line"),
+        ("sample", _add_sample, "draw documents from a trained model"),
+        ("neighbors", _add_neighbors, "tokens with similar rows, by cosine"),
+        ("convert", _add_convert, "vectors from one format to another"),
+        ("plot", _add_plot, "draw the tables of a file, or losses"),
+        ("explore", _add_explore, "write a page that shows a table in a browser"),
+        ("bench", _add_bench, "time fastembed against the peers that are installed"),
+        ("info", _add_info, "versions, backend, instruction set, threads; or what is in a checkpoint"),
+        ("shared", _add_shared, "the tables in shared memory: list them, or remove what nobody writes"),
+        ("ngram", _add_ngram, "n-gram tables in files: what they are, how fast they are here"),
+    ):
+        commands.add_parser(name, help=text, add=add)
+    return program
 
-    sample = commands.add_parser("sample", help="draw documents from a trained model")
+
+def _add_sample(sample: argparse.ArgumentParser) -> None:
     sample.add_argument("checkpoint", metavar="CHECKPOINT")
     sample.add_argument("--prompt", default="", metavar="TEXT", help="what each document begins with")
     sample.add_argument("--json", action="store_true", help="write a JSON list of the documents")
     sample.add_argument("--seed", type=int, help="of the generator (default: go on from where training left it)")
     _add_sampling(sample)
 
-    near = commands.add_parser("neighbors", help="tokens with similar rows, by cosine")
-    near.add_argument("checkpoint", metavar="CHECKPOINT")
-    near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+
+def _add_neighbors(near: argparse.ArgumentParser) -> None:
+    near.add_argument("checkpoint", metavar="FILE", help="a trained model, or vectors in any format that convert reads")
+    near.add_argument("token", nargs="?", metavar="TOKEN", help="the name of a row (default: every one, of at most 1,000)")
     near.add_argument("--json", action="store_true", help="write JSON: for each token a list of pairs")
     near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
+    _add_table(near)
 
-    _add_convert(commands.add_parser("convert", help="vectors from one format to another"))
-    _add_plot(commands.add_parser("plot", help="draw the tables of a file, or losses"))
-    _add_explore(commands.add_parser("explore", help="write a page that shows a table in a browser"))
-    _add_bench(commands.add_parser("bench", help="time fastembed against the peers that are installed"))
-    info = commands.add_parser("info", help="versions, backend, instruction set, threads; or what is in a checkpoint")
+
+def _add_info(info: argparse.ArgumentParser) -> None:
     info.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a safetensors file, of any origin")
     info.add_argument("--summary", action="store_true", help="shapes and numbers of parameters; no tensor is read")
     info.add_argument("--json", action="store_true", help="write JSON")
-    _add_shared(commands.add_parser("shared", help="the tables in shared memory: list them, or remove what nobody writes"))
-    _add_ngram(commands.add_parser("ngram", help="n-gram tables in files: what they are, how fast they are here"))
-    return program
 
 
 def _add_shared(shared: argparse.ArgumentParser) -> None:
@@ -113,6 +134,8 @@ def _add_ngram(ngram: argparse.ArgumentParser) -> None:
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
+    from ..microgpt.training import Options
+
     train.add_argument("file", nargs="?", metavar="FILE", help="UTF-8 text (default: the embedded names)")
     for name, kind, text in (
         ("steps", _LENGTH, "steps of training; more of them extend a run that is resumed"),
@@ -141,6 +164,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
 
 
 def _add_convert(convert: argparse.ArgumentParser) -> None:
+    from ..io.vectors.formats import FORMATS, SUFFIXES
+
     convert.add_argument("source", metavar="FROM", help="a file of vectors, or a folder of model2vec or transformers")
     convert.add_argument("target", metavar="TO", help=f"a file; its suffix, one of {', '.join(SUFFIXES)}, says the format")
     convert.add_argument("--format", choices=FORMATS, metavar="FORMAT", help="that of FROM (default: its content tells)")
@@ -179,7 +204,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 def _add_plot(plot: argparse.ArgumentParser) -> None:
     plot.add_argument("file", metavar="FILE", help="a safetensors or .npy file; with --kind losses, one of train --losses")
     plot.add_argument("--out", metavar="PATH", help="a .png, .svg or .pdf (default: FILE's name with .png, here)")
-    plot.add_argument("--kind", choices=KINDS, default="overview", help="what is drawn (default: %(default)s)")
+    plot.add_argument("--kind", choices=_KINDS, default="overview", help="what is drawn (default: %(default)s)")
     plot.add_argument("--losses", metavar="PATH", help="losses to add to the overview, one a line")
     plot.add_argument("--labels", type=_LENGTH, default=150, metavar="N", help="the most labels (default: %(default)s)")
     _add_table(plot)
@@ -189,6 +214,8 @@ def _add_plot(plot: argparse.ArgumentParser) -> None:
 
 
 def _add_explore(explore: argparse.ArgumentParser) -> None:
+    from ..plots.source import MAX_ROWS
+
     explore.add_argument("file", metavar="FILE", help="a safetensors or .npy file")
     explore.add_argument("--out", metavar="PATH", help="the page (default: FILE's name with .html, here)")
     explore.add_argument(

@@ -9,8 +9,8 @@ from functools import partial
 from .. import plots
 from .._messages import first_few, shown
 from .._threads import get_num_threads
-from .outputs import UsageError, output_files
-from .streams import Output, report
+from .outputs import output_files
+from .streams import Output, UsageError, report
 
 
 def run_benchmarks(arguments: argparse.Namespace, out: Output) -> None:

@@ -10,9 +10,9 @@ from .._messages import printable
 from ..io.atomic import temporary_folder
 from ..io.vectors import arrays, formats, writing
 from ..layers.files.vectors import load_vectors
-from .outputs import OutputFile, UsageError, is_same, output_files
+from .outputs import OutputFile, is_same, output_files
 from .progress import progress_of
-from .streams import Output
+from .streams import Output, UsageError
 
 if TYPE_CHECKING:
     from ..layers.embedding import Embedding

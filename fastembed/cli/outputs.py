@@ -14,12 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..io import checkpoint
+from .streams import UsageError
 
 _Identity = tuple[int, int, int, int]
-
-
-class UsageError(ValueError):
-    """The arguments of a command ask for something that cannot be done."""
 
 
 class OutputFile:

@@ -14,6 +14,10 @@ from .._messages import printable
 MAX_LINE = 400  # characters of an error
 
 
+class UsageError(ValueError):
+    """The arguments of a command ask for something that cannot be done."""
+
+
 class OutputError(Exception):
     """Standard output cannot be written."""
 

@@ -77,6 +77,7 @@ class Sharded(Differentiable):
         self.changed = storage.changed  # the same array
         super().__init__({"weight": weight}, not _checks.flag("freeze", freeze), own, storage)
 
+    @own_floats()
     def _init_rows(
         self,
         group: Group,
@@ -195,6 +196,7 @@ class Sharded(Differentiable):
         ((found, index),) = fetch(self.group, self._step("look-up"), [(self, rows)], is_call=is_call)
         return found, index
 
+    @own_floats()
     def _check_dout(self, dout: ArrayLike, shape: tuple[int, ...], optimizer: Any) -> Array:
         """The gradient of a result, checked like all that may fail before a backward."""
         self._check_can_step(optimizer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -227,13 +227,33 @@ def gather_add(
             return result
     wte = _checks.table("wte", wte)
     to = _checks.result_dtype(out_dtype, wte.dtype)
-    return checked_gather_add(wte, wte.shape[1], to, token_ids, wpe, position_ids, start, out, bounds)
+    pairs = check_pairs(wte.shape, to, token_ids, wpe, position_ids, start, out, bounds, wte=wte)
+    add_pairs(wte, pairs)
+    return pairs.result if out is None else out
+
+
+class Pairs(NamedTuple):
+    """The checked arguments of a look-up in two tables, and the array for its result."""
+
+    token_ids: Array
+    wpe: Array
+    position_ids: Array | None
+    start: int
+    bounds: str
+    result: Array
+
+    def rows(self, vocab_size: int) -> tuple[Array, Array]:
+        """The rows of the ids in each table, -1 for none."""
+        return resolve_pair(self.token_ids, vocab_size, self.position_ids, self.start, len(self.wpe), bounds=self.bounds)
+
+    def with_rows(self, token_rows: Array, position_rows: Array) -> Pairs:
+        """The same with rows, -1 for none, for ids."""
+        return self._replace(token_ids=token_rows, position_ids=position_rows, start=0, bounds="zero")
 
 
 @own_floats()
-def checked_gather_add(
-    wte: Array,
-    n_cols: int,
+def check_pairs(
+    shape: tuple[int, int],
     to: np.dtype[Any],
     token_ids: ArrayLike,
     wpe: ArrayLike,
@@ -241,25 +261,28 @@ def checked_gather_add(
     start: int,
     out: Array | None,
     bounds: str,
-    packing: Packing | None = None,
-) -> Array:
-    """`gather_add` for a token table that has been checked; ``packing`` says that it is packed."""
-    bounds, dtype, native = _checks.bounds(bounds), _checks.arithmetic_dtype(to), _checks.native(wte.dtype)
-    wpe = _checks.convertible_table("wpe", wpe, dtype, n_cols)
-    token_ids, position_ids, start = checked_ids(token_ids, len(wte), position_ids, start, len(wpe), bounds)
-    read: dict[str, Any] = {"packed" if packing else "wte": wte, "wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
-    if packing is not None:
-        read["scales"] = packing.scales
-    result = _checks.output(out, (*token_ids.shape, n_cols), to, **read)
+    **read: Any,
+) -> Pairs:
+    """Check the arguments of `gather_add`; ``shape`` and ``read`` are those of the token table."""
+    bounds = _checks.bounds(bounds)
+    wpe = _checks.convertible_table("wpe", wpe, _checks.arithmetic_dtype(to), shape[1])
+    token_ids, position_ids, start = checked_ids(token_ids, shape[0], position_ids, start, len(wpe), bounds)
+    read |= {"wpe": wpe, "token_ids": token_ids, "position_ids": position_ids}
+    return Pairs(token_ids, wpe, position_ids, start, bounds, _checks.output(out, (*token_ids.shape, shape[1]), to, **read))
+
+
+@own_floats()
+def add_pairs(wte: Array, pairs: Pairs, packing: Packing | None = None) -> None:
+    """Write the sums of rows into the result; ``packing`` says that the token table is packed."""
+    native, dtype, wpe = _checks.native(wte.dtype), _checks.arithmetic_dtype(pairs.result.dtype), pairs.wpe
     wpe_dtype = native if wpe.dtype == native and not packing else dtype
     if not ((packing or _checks.is_readable_in_place(wte, native)) and _checks.is_readable_in_place(wpe, wpe_dtype)):
-        token_rows, position_rows = resolve_pair(token_ids, len(wte), position_ids, start, len(wpe), bounds=bounds)
-        wte, token_ids = (wte, token_rows) if packing else compact_table(wte, token_rows, native)
-        wpe, position_ids = compact_table(wpe, position_rows, wpe_dtype)
-        start, bounds = 0, "zero"
-    with packed_buffer(result, packing) as buffer:
-        kernels.gather_add(wte, token_ids, wpe, position_ids, start, buffer, bounds, packing)
-    return result if out is None else out
+        token_rows, position_rows = pairs.rows(len(wte))
+        wte, token_rows = (wte, token_rows) if packing else compact_table(wte, token_rows, native)
+        wpe, position_rows = compact_table(wpe, position_rows, wpe_dtype)
+        pairs = pairs.with_rows(token_rows, position_rows)
+    with packed_buffer(pairs.result, packing) as buffer:
+        kernels.gather_add(wte, pairs.token_ids, wpe, pairs.position_ids, pairs.start, buffer, pairs.bounds, packing)
 
 
 @own_floats()

@@ -126,6 +126,7 @@ class RowGrad:
         dense[ids] = rows
         return dense
 
+    @own_floats()
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """`to_dense`, for functions of NumPy; ``copy=False`` is refused."""
         if copy is False:
@@ -256,6 +257,7 @@ def sums_of_squares(gradients: Iterable[Array]) -> list[float]:
     return sums
 
 
+@own_floats()
 def norm_of_sums(sums: list[float]) -> float:
     """The norm whose square is the exact sum of these."""
     try:

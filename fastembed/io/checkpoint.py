@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from .._memory import memory_errors
 from .._messages import first_few, shown
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
@@ -271,6 +272,7 @@ def _open_file(path: str | os.PathLike[str], is_read: bool = True) -> Iterator[t
             raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error
 
 
+@own_floats()  # in which Python reads the decimals of numbers
 def _description(header: safetensors_file.Header) -> Any:
     """What `save` was given; None if another program wrote a text of its own in its place."""
     try:

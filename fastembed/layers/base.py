@@ -10,11 +10,10 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from .._memory import memory_errors
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
-from ..tables.storage import Storage
+from ..tables.storage import Storage, check_memory
 from ..tables.vocabulary import Vocabulary, mean_row
 from .searched import Searched
 
@@ -124,7 +123,7 @@ class Layer(Searched):
 
     # ---- size and names ----
 
-    @memory_errors()
+    @own_floats()
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         """Give a table ``n`` rows. Rows that remain keep their values and their optimiser state.
 
@@ -168,6 +167,7 @@ class Layer(Searched):
         """Resize a table, set the vocabulary, flush; an error before the flush changes nothing."""
         self.apply_pending()
         old = self.tables[name]
+        check_memory((n, old.shape[1]), self.dtype)
         shape = max(n - len(old), 0), old.shape[1]
         added = _checks.rows("new_rows", 0.0 if new_rows is None else new_rows, shape, self.dtype, broadcast=True)
         commit = kernels.Commit()
@@ -203,7 +203,7 @@ class Layer(Searched):
                 raise ValueError(f"vocabulary must have a name for each of the {n_rows} rows, got {len(made)}")
             self._vocabulary = made
 
-    @memory_errors()
+    @own_floats()
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
         """Add named rows at the end of the first table; other rows keep values and optimiser state.
 

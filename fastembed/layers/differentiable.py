@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -208,3 +209,27 @@ class Differentiable(Remembering, Trainable):
             raise TypeError(f"optimizer must be one of fastembed.optim, got {type(optimizer).__name__}")
         if self.has_grad:
             raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
+
+
+def accumulate_or_step(
+    given: Sequence[tuple[Differentiable, dict[str, Batch]]], optimizer: Any, commit: kernels.Commit | None = None
+) -> None:
+    """Add batches to the gradients of several layers, or let optimisers step; all or none.
+
+    ``optimizer`` is one, a sequence of which one holds each layer, or None. What a commit has
+    already is written together with that.
+    """
+    commit = kernels.Commit() if commit is None else commit
+    if optimizer is None:
+        for layer, batches in given:
+            grads = {name: layer._grads[name].accumulate(batch) for name, batch in batches.items()}
+            commit.set_attribute(layer, "_grads", layer._grads | grads)
+        commit.run()
+        return
+    optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+    for one in optimizers or [None]:
+        if not callable(getattr(one, "train_together", None)):
+            raise TypeError(f"optimizer must be one of fastembed.optim, or a sequence of them, got {type(one).__name__}")
+    for layer, _ in given:
+        layer._check_can_step(optimizers[0])
+    optimizers[0].train_together(given, optimizers[1:], commit)

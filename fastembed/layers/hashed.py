@@ -230,8 +230,7 @@ class HashEmbedding(OneTable):
         rows = self.rows_of(call_ids)
         gradients = _checks.rows("dout", dout, (*rows.shape[:-1], self.embedding_dim), self._arithmetic)
         if number:
-            with own_floats():
-                gradients = gradients * self._mask(number)
+            gradients = gradients * self._mask(number)
         batch = bag_ops.batch_backward(gradients, self._bags(rows), rows, self.num_rows, False)
         self._accumulate_or_step({"weight": batch}, optimizer)
 

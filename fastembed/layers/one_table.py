@@ -16,6 +16,7 @@ from .. import _checks
 from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.max_norm import rescaled_rows
+from ..io.errors import ReplacedError
 from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
 from ..tables.storage import Storage
@@ -205,6 +206,7 @@ class OneTable(Shareable):
         number = None if init is None or callable(init) else _checks.number("init", init, -math.inf, math.inf)
         draw = init if callable(init) else normal_rows(n_cols, std, rng) if init is None else None
 
+        @own_floats()
         def fill(first: int, end: int) -> Array | None:
             if draw is None:
                 rows = None if str(number) == "0.0" else _checks.rounded(np.full((end - first, n_cols), number), to)
@@ -233,10 +235,20 @@ class OneTable(Shareable):
         return layer
 
     def close(self) -> None:
-        """Flush a mapped table and unlock its file; the layer is then unusable. No-op in memory."""
-        if not self.storage.is_closed:
+        """Flush a mapped table and unlock its file; the layer is then unusable. No-op in memory.
+
+        If the file is gone that is an OSError, and the layer still has its rows; a second call
+        closes it all the same.
+        """
+        if self.storage.is_closed:
+            return
+        try:
             self.flush()
-            self.storage.close()
+        except ReplacedError:
+            if not self.storage.is_lost:
+                self.storage.is_lost = True
+                raise
+        self.storage.close()
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +302,7 @@ class OneTable(Shareable):
 
     weight = TableAttribute("The table itself, shape (V, D), up to date; writable, unless it is mapped.")
 
+    @own_floats()
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """`weight`, for functions of NumPy and other libraries, without a copy where possible."""
         return np.array(self.weight, dtype, copy=copy)

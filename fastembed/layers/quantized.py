@@ -133,8 +133,14 @@ class QuantizedEmbedding(PackedRows):
         """Write the table to a safetensors file, atomically. See `fastembed.checkpoint.save`."""
         from ..io import checkpoint
 
-        description = {"kind": _KIND, "embedding_dim": self._embedding_dim, "bits": self._bits}
-        checkpoint.save(path, {"packed": self._packed}, description)
+        checkpoint.save(path, self._saved_tensors(), self._description())
+
+    def _saved_tensors(self) -> dict[str, Array]:
+        return {"packed": self._packed}
+
+    def _description(self) -> dict[str, Any]:
+        """What a file holds of the layer beside tensors, for JSON."""
+        return {"kind": _KIND, "embedding_dim": self._embedding_dim, "bits": self._bits}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

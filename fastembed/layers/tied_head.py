@@ -31,6 +31,7 @@ class TiedHead(Saving):
 
     train.__doc__ = Layer.train.__doc__
 
+    @own_floats()
     def logits(self, h: ArrayLike) -> Array:
         """``h @ wte.T``: one number for each token, with the token table as output weights.
 
@@ -48,9 +49,9 @@ class TiedHead(Saving):
         if self.training:
             self._hidden = h
         weight = self._output_weight()
-        with own_floats():
-            return np.matmul(hidden, weight.T)
+        return np.matmul(hidden, weight.T)
 
+    @own_floats()
     def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
         """Add the gradient of `logits` to that of ``wte``, all rows; return the gradient of ``h``.
 
@@ -66,9 +67,8 @@ class TiedHead(Saving):
         wte = self._output_weight()
         n_rows, width = wte.shape
         gradients = _checks.rows("dlogits", dlogits, (*hidden.shape[:-1], n_rows), self._arithmetic)
-        with own_floats():
-            dh = np.matmul(gradients, wte)
-            dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
+        dh = np.matmul(gradients, wte)
+        dwte = gradients.reshape(-1, n_rows).T @ hidden.reshape(-1, width)
         self._grads["wte"] = self._grads["wte"] + RowGrad(np.arange(n_rows), dwte, wte.shape)
         return dh
 

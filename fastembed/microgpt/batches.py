@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._kernels.floats import own_floats
 from .model import GPT
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..distributed import Group
 
 
-@np.errstate(all="ignore")
+@own_floats()
 def batch_gradient(model: GPT, batch: Sequence[list[int]], group: Group | None) -> float:
     """Give the model the mean gradient of some documents, given as tokens; their mean loss.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
+from .._kernels.floats import own_floats
 from ..layers.token_position import TokenPositionEmbedding
 from ..optim import Parameter
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 BOS_NAME = "<BOS>"
 MAX_TEXT = 1 << 30  # characters of a text file
-_QUIET = np.errstate(all="ignore")  # what is not finite is reported by whoever needs it finite
 
 
 def read_documents(path: str | None = None) -> list[str]:
@@ -156,6 +156,7 @@ class GPT:
         Everything but the two tables.
     """
 
+    @own_floats()
     def __init__(
         self, vocab_size: int, block_size: int, n_embd: int, n_head: int, n_layer: int, *, dtype: str, rng: random.Random
     ) -> None:
@@ -174,6 +175,7 @@ class GPT:
         """All parameters by name."""
         return self.emb.state_dict() | {name: weight.data for name, weight in self.weights.items()}
 
+    @own_floats()
     def load_state_dict(self, state: dict[str, Array]) -> None:
         """Copy parameters into this model, all or none; names and shapes are those of `state_dict`.
 
@@ -192,13 +194,13 @@ class GPT:
             commit.add_copy(target, source)
         commit.run()
 
-    @_QUIET
+    @own_floats()
     def logits(self, token_ids: Any) -> Array:
         """Scores of the next token after each of n tokens, shape (n, V)."""
         x, _, _ = self._forward(token_ids)
         return x @ self.weights["lm_head"].data.T
 
-    @_QUIET
+    @own_floats()
     def loss(self, tokens: list[int]) -> float:
         """Mean of -log p(next token) over at most block_size positions, and its backward.
 
@@ -273,6 +275,7 @@ class GPT:
             dh += dprojected @ weight.data
         return dy + rmsnorm_backward(dh, x, h_scale)
 
+    @own_floats()  # a temperature near 0 gives -inf
     def sample(self, tokenizer: Tokenizer, rng: random.Random, temperature: float = 0.5, prompt: str = "") -> str:
         """One document: characters drawn with ``rng.choices`` until BOS, or block_size of them.
 
@@ -302,7 +305,6 @@ class GPT:
             self.emb.train(was_training)
         return "".join(map(tokenizer.name, tokens[1:]))
 
-    @_QUIET  # a temperature near 0 gives -inf
     def _next_probabilities(self, tokens: list[int], temperature: float) -> Array:
         logits = self.logits(tokens)[-1]
         if not np.isfinite(logits).all():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.floats import own_floats
 from ..io import checkpoint
 from ..io.checkpoint import CheckpointError
 from ..optim import Adam
@@ -128,7 +129,7 @@ class Run:
                 raise ValueError(
                     f"the loss became {loss} at step {self.step}: the learning rate {self.options.lr} may be too large"
                 )
-            self.optimizer.lr = self.options.lr * (1 - self.step / self.options.steps)
+            self.optimizer.lr = self._rate()
             self.optimizer.step()
             try:
                 yield loss
@@ -136,6 +137,11 @@ class Run:
                 if self.step < stop_at:
                     self._all_go_on(False)
                 raise
+
+    @own_floats()
+    def _rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.options.lr * (1 - self.step / self.options.steps)
 
     def _gradient(self) -> float:
         """Give the model the gradient of the next step; the loss."""

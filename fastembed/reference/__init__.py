@@ -2,10 +2,12 @@
 
 The names are those of `fastembed`; arrays are nested lists, and ``dtype`` ("float64", "float32",
 "float16" or "bfloat16") says how each sum, product, quotient and root is rounded. Generators are
-`random.Random`. Everything else in the package is compared with this.
+`random.Random`. Everything else in the package is compared with this. It computes in the default
+floating-point environment, whatever its caller has set.
 """
 
-from . import formats, halves, hashed, norms, optim, quantized, rules, statistics
+from .. import _float_env
+from . import formats, halves, hashed, losses, norms, optim, quantized, rules, statistics
 from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, EmbeddingCollection, embedding_bag, embedding_bag_backward, embedding_bags
 from .hashed import HashEmbedding, NgramEmbedding, NgramHash, hash_ids, murmur_hash
@@ -37,6 +39,7 @@ __all__ = [
     "halves",
     "hash_ids",
     "hashed",
+    "losses",
     "murmur_hash",
     "nearest",
     "norms",
@@ -48,3 +51,7 @@ __all__ = [
     "scatter_add",
     "statistics",
 ]
+
+for _module in (formats, halves, hashed, losses, norms, optim, quantized, rules, statistics):
+    _float_env.protect(_module.__name__, _module.__name__)
+_float_env.protect(__name__, __name__)

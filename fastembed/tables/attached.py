@@ -17,13 +17,30 @@ from .._kernels.floats import own_floats
 from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from ..functional.search.index import arithmetic_rows
+from ..functional.search.nearest import Nearest, Searchable
+from .bag_calls import BagCalls
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
     from ..io.shared.segment import Segment
 
 
-class AttachedTable(kernels.SingleLookup):
+class _SegmentRows(Searchable):
+    """The rows of one segment, each whole, for a search."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment, self._rows = segment, segment.rows
+        self.num_embeddings, self.embedding_dim = segment.layout.n_rows, segment.layout.n_cols
+
+    def _float_rows(self, first: int, end: int) -> Array:
+        rows, ids = np.empty((end - first, self.embedding_dim), self._segment.layout.dtype), np.arange(first, end)
+        while not self._rows.gather(ids, rows, "raise"):  # a new generation: this call goes on with the old one
+            self._rows = self._segment.looked_at()
+        return arithmetic_rows(rows, slice(None))
+
+
+class AttachedTable(kernels.SingleLookup, BagCalls):
     """A table that another process shares by ``layer.share(name)``, for look-ups without a copy.
 
     Each row that a call returns is one that was published as a whole, and each call sees what had
@@ -189,37 +206,42 @@ class AttachedTable(kernels.SingleLookup):
         segment.read_at_once(distinct[n_missing:], table)
         return table, inverse.reshape(rows.shape) - n_missing
 
-    def bag(
-        self,
-        ids: ArrayLike,
-        offsets: ArrayLike | None = None,
-        *,
-        mode: str = "mean",
-        per_sample_weights: ArrayLike | None = None,
-        padding_idx: int | None = None,
-        include_last_offset: bool = False,
-        out: Array | None = None,
-    ) -> Array:
-        """One row for each bag of ids, shape (B, D), of rows as of one moment.
-
-        See `fastembed.embedding_bag`.
-        """
+    def _bag_source(self) -> tuple[Segment, int]:
         segment = self._current()
-        bags = bag_ops.check_bags(
-            ids,
-            offsets,
-            per_sample_weights,
-            n_rows=segment.layout.n_rows,
-            dtype=_checks.arithmetic_dtype(self._dtype),
-            mode=mode,
-            padding_idx=padding_idx,
-            include_last_offset=include_last_offset,
-            bounds=self._bounds,
-        )
-        result = bag_ops.output_for(segment.rows.rows, bags, out)
-        table, compact_ids = self._rows_at_once(segment, bag_ops.rows_of(bags, segment.layout.n_rows))
+        return segment, segment.layout.n_rows
+
+    def _look_up_bags(self, source: Segment, bags: bag_ops.Bags, out: Array | None) -> Array:
+        """The rows are as of one moment."""
+        result = bag_ops.output_for(source.rows.rows, bags, out)
+        table, compact_ids = self._rows_at_once(source, bag_ops.rows_of(bags, source.layout.n_rows))
         bag_ops.look_up(table, bags._replace(ids=compact_ids, padding_idx=None, bounds="zero"), result)
         return result if out is None else out
+
+    def nearest(self, queries: ArrayLike, k: int = 10, metric: str = "cosine", **options: Any) -> Nearest:
+        """The k rows that are nearest to each query: see `Embedding.nearest`.
+
+        Each row counts as it was at one moment during the call, and the whole call is about one
+        generation of the table. Of one moment in all is a search in `snapshot`.
+
+        Parameters
+        ----------
+        queries, k, metric, **options
+            As in `Embedding.nearest`: ``exclude_queries``, ``exclude``, ``bias``.
+
+        Examples
+        --------
+        >>> import os, fastembed as fe
+        >>> layer = fe.Embedding.from_pretrained([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0]])
+        >>> shared = layer.share(f"nearest-{os.getpid()}")
+        >>> fe.Embedding.attach(f"nearest-{os.getpid()}").nearest(0, 2, exclude_queries=True).ids
+        array([1, 2])
+        >>> shared.remove()
+        """
+        return _SegmentRows(self._current()).nearest(queries, k, metric, **options)
+
+    def analogy(self, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", **options: Any) -> Nearest:
+        """What is to c as b is to a: see `Embedding.analogy`, and `nearest`."""
+        return _SegmentRows(self._current()).analogy(a, b, c, k, metric, **options)
 
     @property
     def num_embeddings(self) -> int:

@@ -16,6 +16,8 @@ from .._kernels.backend import kernels
 from .._kernels.packing import Packing
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from ..functional.search.index import arithmetic_rows
+from ..functional.search.nearest import Searchable
 from ..io.disk.rows import CachedRows, CacheStatistics
 from ..io.disk.tensors import DiskTensor, rows_named, tensors_in
 from . import packed
@@ -29,7 +31,7 @@ _SCALE_FORMATS = {"float32": "float32", "float8_e8m0fnu": "ue8m0", "uint8": "ue8
 _CACHE_BYTES = 256 << 20
 
 
-class DiskTable(BagCalls):
+class DiskTable(BagCalls, Searchable):
     """A table in files, for look-ups: rows are read when they are needed, or before.
 
     Rows come in pages of 4 KiB, many at once, through io_uring where the system has it, and stay in
@@ -110,7 +112,7 @@ class DiskTable(BagCalls):
         if format is None and rows.format in _PLAIN:
             options = {"scales": scales, "block_size": block_size, "scale_format": scale_format, "dtype": dtype}
             _refuse_options(rows.format, options)
-            self._dtype, self._embedding_dim = _checks.dtype(rows.format), rows.shape[1]
+            self._dtype, self._embedding_dim = _checks.dtype(rows.format), _columns(rows, embedding_dim)
         else:
             own_format = None if rows.format == "uint8" else rows.format
             self._packing = _packing_of_parts(own_format if format is None else format, parts, block_size, scale_format)
@@ -194,7 +196,34 @@ class DiskTable(BagCalls):
             kernels.gather(self._typed(table), places, buffer, "zero", self._packing)
         return result if out is None else out
 
-    def _look_up_bags(self, bags: bag_ops.Bags, out: Array | None) -> Array:
+    def gather_add(
+        self,
+        token_ids: ArrayLike,
+        wpe: ArrayLike,
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        out: Array | None = None,
+        bounds: str = "raise",
+    ) -> Array:
+        """Token rows plus rows of a float table ``wpe`` in memory. See `fastembed.gather_add`."""
+        shape = self._num_embeddings, self._embedding_dim
+        pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, bounds)
+        token_rows, position_rows = pairs.rows(self._num_embeddings)
+        with self._rows.at_hand(token_rows) as (table, places):
+            lookup.add_pairs(self._typed(table), pairs.with_rows(places, position_rows), self._packing)
+        return pairs.result if out is None else out
+
+    def _float_rows(self, first: int, end: int) -> Array:
+        """Rows ``first`` to ``end - 1``, read past the cache in the order of the files."""
+        table = self._typed(self._rows.in_order(first, end))
+        if self._packing is None:
+            return arithmetic_rows(table, slice(None))
+        rows = np.empty((end - first, self._embedding_dim), np.float32)
+        kernels.gather(table, np.arange(end - first), rows, "raise", self._packing)
+        return rows
+
+    def _look_up_bags(self, source: Any, bags: bag_ops.Bags, out: Array | None) -> Array:
         shape = len(bags.offsets) - 1, self._embedding_dim
         result = _checks.output(out, shape, self._dtype, ids=bags.ids, per_sample_weights=bags.weights)
         rows = bag_ops.rows_of(bags, self._num_embeddings).reshape(bags.ids.shape)
@@ -256,7 +285,7 @@ def _packing_of_parts(format: Any, parts: list[list[DiskTensor]], block_size: An
 
 
 def _columns(rows: DiskTensor, embedding_dim: int | None) -> int:
-    """D of packed rows: the tensor knows it, unless it is of bytes."""
+    """D of the rows: the tensor knows it, unless it is of bytes."""
     if rows.format != "uint8":
         if embedding_dim not in (None, rows.shape[1]):
             raise ValueError(f"embedding_dim must be {rows.shape[1]}, as the tensor says, got {_checks.shown(embedding_dim)}")

@@ -74,10 +74,12 @@ class PackedRows(BagCalls, Searchable):
         bounds: str = "raise",
     ) -> Array:
         """Token rows plus rows of a float table ``wpe``, as float32. See `fastembed.gather_add`."""
-        table = self._packed, self._embedding_dim, self._dtype
-        return lookup.checked_gather_add(*table, token_ids, wpe, position_ids, start, out, bounds, self._packing)
+        shape, read = (self.num_embeddings, self._embedding_dim), {"packed": self._packed, "scales": self._packing.scales}
+        pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, bounds, **read)
+        lookup.add_pairs(self._packed, pairs, self._packing)
+        return pairs.result if out is None else out
 
-    def _look_up_bags(self, bags: bag_ops.Bags, out: Array | None) -> Array:
+    def _look_up_bags(self, source: Any, bags: bag_ops.Bags, out: Array | None) -> Array:
         result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
@@ -254,16 +256,22 @@ class PackedTable(PackedRows):
         from ..io import checkpoint
 
         tensors, description = checkpoint.load(path)
-        is_ours = isinstance(description, dict) and description.get("kind") == _KIND
-        if not is_ours or not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
+        if not isinstance(description, dict) or description.get("kind") != _KIND:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
-        options = {name: value for name, value in description.items() if name != "kind"}
         try:
-            _checks.known_options(_KIND, options, _OPTIONS)
-            arguments: dict[str, Any] = {**tensors, **options}
-            return cls(**arguments)
+            return cls._from_saved(tensors, description, None)
         except (TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
+
+    @classmethod
+    def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
+        """The table of a file; TypeError or ValueError if that has no such table."""
+        if not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
+            raise ValueError(f"the tensors must be rows, and scales or not, got {_checks.first_few(sorted(tensors))}")
+        options = {name: value for name, value in description.items() if name != "kind"}
+        _checks.known_options(_KIND, options, _OPTIONS)
+        arguments: dict[str, Any] = {**tensors, **options}
+        return cls(**arguments)
 
     def _options(self) -> dict[str, Any]:
         """The arguments beside the arrays, as JSON values."""

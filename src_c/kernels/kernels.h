@@ -127,6 +127,10 @@ typedef void fe_products_kernel(const fe_table *rows, const fe_table *queries, c
 typedef void fe_norm_rows_kernel(const fe_table *rows, const fe_table *grads, bool is_layer, double eps, int64_t first,
                                  int64_t end);
 typedef void fe_dropout_kernel(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
+typedef void fe_logistic_kernel(const char *logits, const char *targets, double divisor, char *gradients, double *losses,
+                                int64_t first, int64_t end);
+typedef void fe_cross_entropy_kernel(const fe_table *logits, const int64_t *targets, double divisor, const fe_table *gradients,
+                                     double *losses, int64_t first, int64_t end);
 typedef void fe_sum_powers_kernel(const fe_table *rows, double p, double *sums, int64_t first, int64_t end);
 
 typedef int64_t fe_below_kernel(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found);
@@ -159,6 +163,8 @@ typedef void fe_code_bounds_kernel(const fe_codes *codes, const fe_code_query *q
     EACH(products, FE_N_DTYPES)                                                                                                  \
     EACH(norm_rows, FE_N_DTYPES)                                                                                                 \
     EACH(dropout, FE_N_DTYPES)                                                                                                   \
+    EACH(logistic, FE_N_DTYPES)                                                                                                  \
+    EACH(cross_entropy, FE_N_DTYPES)                                                                                             \
     EACH(sum_powers, FE_N_DTYPES)                                                                                                \
     EACH(below, FE_N_DTYPES)                                                                                                     \
     ONE(code_bounds)

@@ -24,6 +24,11 @@ def test_three_thousand_cases_are_the_reference(capsys):
     assert run.run(1, range(3000)) == 0, capsys.readouterr().out
 
 
+def test_the_floating_point_state_of_the_caller_changes_nothing(capsys):
+    assert run.run(2, range(300), "all") == 0, capsys.readouterr().out
+    assert run.run(3, range(60), "all", names="states") == 0, capsys.readouterr().out
+
+
 def test_calls_that_use_many_threads(capsys):
     assert run.run(1, range(40), names="threads") == 0, capsys.readouterr().out
 

@@ -9,7 +9,8 @@ import pytest
 from running import run, status_of
 
 from fastembed import checkpoint
-from fastembed.cli.outputs import OutputFile, UsageError, is_same
+from fastembed.cli.outputs import OutputFile, is_same
+from fastembed.cli.streams import UsageError
 from fastembed.microgpt import GPT
 
 LONG = "n" * 252

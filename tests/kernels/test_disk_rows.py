@@ -24,19 +24,17 @@ def hold(rows, *numbers):
 
 
 @pytest.fixture
-def half_readable():
-    """A file and a place in it where one page can be read, and the next is an error (EIO)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, *[ctypes.c_size_t] * 5]
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    start = libc.mmap(None, 4 * PAGE, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1 % 2**64, 0)
-    libc.munmap(start + 2 * PAGE, PAGE)
-    ctypes.memset(start, 5, 2 * PAGE)
+def half_readable(tmp_path):
+    """A file and a place in it where two pages can be read, and the next is an error (EIO): memory
+    mapped from a file that was cut behind its second page."""
+    with open(tmp_path / "cut", "w+b") as cut:
+        cut.write(b"\5" * 3 * PAGE)
+        cut.flush()
+        mapped = mmap.mmap(cut.fileno(), 3 * PAGE)
+        cut.truncate(2 * PAGE)
     file = os.open("/proc/self/mem", os.O_RDONLY)
-    yield file, start
+    yield file, ctypes.addressof(ctypes.c_char.from_buffer(mapped))
     os.close(file)
-    libc.munmap(start, 2 * PAGE)
-    libc.munmap(start + 3 * PAGE, PAGE)
 
 
 @ENGINES

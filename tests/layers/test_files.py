@@ -192,3 +192,75 @@ def test_a_changed_byte_is_found_and_a_failed_save_leaves_the_old_file(tmp_path)
         layer.save(path)
     assert (path.read_bytes(), os.listdir(tmp_path)) == (data, ["layer"])
     assert json.loads(json.dumps(checkpoint.contents(path)[1]))["kind"] == "Embedding"
+
+
+def collection():
+    """Tables of floats and of bits, with names that are parts of others, options and counts."""
+    packed = fe.QuantizedEmbedding.from_float(np.arange(6.0).reshape(2, 3))
+    tables = {"a": np.ones((3, 2), np.float32), "a.weight": np.full((2, 1), 2.0, np.float32), "b": packed, "c": np.eye(2)}
+    layer = fe.EmbeddingCollection(tables, {"x": "a", "y": "b", "z": "a", "w": "a.weight"}, mode="mean", bounds="clip")
+    layer.tables["a"].vocabulary = fe.Vocabulary(["ä", "b", "c"], unk="b")
+    layer.tables["a"].trainable_rows = [0, 2]
+    layer.tables["a.weight"].trainable = False
+    layer.tables["a"].count_lookups()
+    return layer
+
+
+def test_a_collection_is_loaded_as_it_was(tmp_path):
+    layer, values = collection(), {"x": [[0, 9]], "y": [[1, 1]], "z": [[2, 2]], "w": [[0, 1]]}
+    optimizer = fe.optim.Adam(layer, lr=0.1)
+    for _ in range(2):
+        layer.tables["a"].backward([[1.0, 2.0]], [[0, 1]], optimizer=optimizer)
+    x = layer(values)
+    layer.save(tmp_path / "model")
+    again = fe.load(tmp_path / "model")
+    assert (repr(again), again.features, again.mode) == (repr(layer), layer.features, layer.mode)
+    states = [{name: (v.dtype, v.tobytes()) for name, v in made.state_dict(lookups=True).items()} for made in (layer, again)]
+    assert states[0] == states[1]
+    assert "a.weight.lookups" in states[0]
+    for name in ("a", "a.weight", "c"):
+        before, after = layer.tables[name], again.tables[name]
+        assert (after.trainable, after.vocabulary, repr(after)) == (before.trainable, before.vocabulary, repr(before))
+        assert after._row_masks().keys() == before._row_masks().keys()
+    assert again(values).tobytes() == x.tobytes()
+    again.save(tmp_path / "again")
+    layer.save(tmp_path / "model")
+    assert checkpoint.contents(tmp_path / "again") == checkpoint.contents(tmp_path / "model")
+    again.tables["a"].add_tokens(["d"])  # a call sees the resized table
+    assert again({"x": [[3]], "y": [[1]], "z": [[2]], "w": [[0]]}).shape == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"tables": None}, "tables must be a mapping, got None"),
+        ({"tables": {"a": {}}}, "unexpected tensor '[bc]."),
+        ({"options": {"features": {}, "mode": "mean", "bounds": "clip"}}, "features must be a mapping with at least one name"),
+        ({"options": {"features": {"x": "q"}, "mode": "mean", "bounds": "clip"}}, "feature x must be of one of"),
+        ({"options": {"features": {"x": "a"}, "mode": "max", "bounds": "clip"}}, "mode must be"),
+        ({"options": {"features": {"x": "a"}, "bounds": "clip"}}, "mode"),
+        ({"options": {"features": {"x": "a"}, "mode": "sum", "bounds": "clip", "colour": 1}}, "colour"),
+        ({"tensors": {"b.packed": None}}, "the tensor weight is missing"),
+        ({"tensors": {"b.packed": np.zeros((2, 4), np.uint8)}}, "packed must have shape"),
+        ({"tensors": {"a.weight.colour": np.zeros(3)}}, "unexpected tensors .*weight.colour"),
+    ],
+)
+def test_files_that_hold_no_collection(parts, message, tmp_path):
+    collection().save(tmp_path / "model")
+    changed(tmp_path / "model", **parts)
+    with pytest.raises(checkpoint.CheckpointError, match=f"does not hold a EmbeddingCollection: .*{message}"):
+        fe.load(tmp_path / "model")
+
+
+def test_a_packed_table_is_loaded_by_load_too(tmp_path):
+    rows = np.arange(10, dtype=np.uint8).reshape(2, 5)
+    table = fe.PackedTable(rows, 4, format="float8_e4m3fn", dtype="float16")
+    table.save(tmp_path / "table")
+    for again in (fe.load(tmp_path / "table"), fe.PackedTable.load(tmp_path / "table")):
+        assert (type(again), repr(again), again.packed.tobytes()) == (fe.PackedTable, repr(table), rows.tobytes())
+    changed(tmp_path / "table", format="q9")
+    with pytest.raises(checkpoint.CheckpointError, match="does not hold a PackedTable: format must be"):
+        fe.load(tmp_path / "table")
+    changed(tmp_path / "table", tensors={"rows": None, "other": rows})
+    with pytest.raises(checkpoint.CheckpointError, match=r"the tensors must be rows, and scales or not, got other"):
+        fe.load(tmp_path / "table")

@@ -9,48 +9,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from common import BOUNDS, assert_same, needs_c, outcome, same_bits
-from test_packed import table_of
+from disk_files import IS_C, SMALL, WAYS, V, packed_file, rows_file, save, usable
 
 import fastembed as fe
 from fastembed import checkpoint
-from fastembed._kernels import backend
 from fastembed.checkpoint import CheckpointError
 from fastembed.tables.packed import FORMATS
 
 pytestmark = pytest.mark.on_reference
-
-IS_C = backend.name == "c"
-WAYS = [("io_uring", True), ("io_uring", False), ("pread", True), ("pread", False)] if IS_C else [("pread", False)]
-SMALL = 1 << 15  # bytes of a cache that is too small for most of these tables
-V = 300
-
-
-def usable(way, tmp_path):
-    """The options of a way; skips the test where the system does not allow it."""
-    options = {"engine": way[0], "direct": way[1]}
-    probe = tmp_path / "probe.npy"
-    np.save(probe, np.zeros((1, 1)))
-    try:
-        fe.DiskTable(probe, cache_bytes=SMALL, **options).close()
-    except OSError as error:
-        pytest.skip(f"not here: {error}")
-    return options
-
-
-@pytest.fixture(params=WAYS, ids=lambda way: f"{way[0]}-{'direct' if way[1] else 'buffered'}")
-def way(request, tmp_path):
-    return usable(request.param, tmp_path)
-
-
-def save(path, **tensors):
-    checkpoint.save(path, tensors)
-    return path
-
-
-def rows_file(path, n_rows=V, width=10):
-    table = np.random.default_rng(1).standard_normal((n_rows, width)).astype("f4")
-    np.save(path, table)
-    return path, table
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -60,14 +26,9 @@ def test_packed_rows_are_those_of_the_table_in_memory(format, turn, tmp_path):
     V, way = 40, usable(WAYS[(2 * turn + FORMATS.index(format)) % len(WAYS)], tmp_path)
     rng = np.random.default_rng(turn)
     width = 256 if "_" in format and not format.startswith("float") else int(rng.integers(1, 300))
-    rows, options, _ = table_of(rng, format, width, V)
-    tensors = {"rows": rows} | ({"scales": options["scales"]} if "scales" in options else {})
-    path = save(tmp_path / "t.safetensors", **tensors)
     dtype = ["float32", "float16", "bfloat16"][rng.integers(3)]
-    memory = fe.PackedTable(rows, width, **options, dtype=dtype)
-    named = {key: value for key, value in options.items() if key != "scales"}
-    named |= {"scales": "scales"} if "scales" in options else {}
-    with fe.DiskTable(path, "rows", embedding_dim=width, dtype=dtype, cache_bytes=64 * 2000, **named, **way) as table:
+    path, memory, options = packed_file(tmp_path, rng, format, width, V, dtype)
+    with fe.DiskTable(path, "rows", embedding_dim=width, dtype=dtype, cache_bytes=64 * 2000, **options, **way) as table:
         assert (table.num_embeddings, table.embedding_dim, table.dtype, table.format) == (V, width, memory.dtype, format)
         assert table.nbytes == memory.nbytes
         for k in range(3):
@@ -199,8 +160,8 @@ def test_ids_are_refused_as_in_memory(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"name": "no"}, KeyError, "no tensor 'no', but bytes, flat, floats and 1 more"),
-        ({"name": None}, ValueError, "name must say which tensor of two axes, of bytes, floats, scales"),
+        ({"name": "no"}, KeyError, "no tensor 'no', but there is bytes, flat, floats and 1 more"),
+        ({"name": None}, ValueError, "name must say which .* there is bytes, floats, scales"),
         ({"name": "flat"}, ValueError, r"tensor 'flat' must have rows and columns, got shape \(3,\)"),
         ({"name": []}, ValueError, "name must be that of one tensor at least"),
         (
@@ -236,8 +197,6 @@ def test_what_is_refused(arguments, error, text, tmp_path):
 
 
 def test_missing_and_damaged_files(tmp_path):
-    with pytest.raises((OSError, CheckpointError), match="is missing"):
-        fe.DiskTable(tmp_path / "no.safetensors")
     path, _ = rows_file(tmp_path / "t.npy")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="does not end where the file does"):
@@ -327,3 +286,19 @@ def test_an_ngram_layer_on_a_table_in_a_file(way, tmp_path):
             memory.prefetch(ids)
         with pytest.raises(IndexError, match="token id 100"):
             layer.prefetch([100])
+
+
+def test_messages_say_what_there_is(tmp_path):
+    checkpoint.save(tmp_path / "two", {"a": np.zeros((3, 2)), "b": np.zeros((3, 2))})
+    with pytest.raises(FileNotFoundError, match="none"):
+        fe.DiskTable(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="none"):
+        fe.open_shards(tmp_path / "none")
+    with pytest.raises(KeyError, match="there is no tensor 'x', but there is a, b"):
+        fe.DiskTable(tmp_path / "two", "x")
+    with pytest.raises(ValueError, match="name must say which of the tensors of two axes is the table: there is a, b"):
+        fe.DiskTable(tmp_path / "two")
+    with pytest.raises(ValueError, match="embedding_dim must be 2, as the tensor says, got 7"):
+        fe.DiskTable(tmp_path / "two", "a", embedding_dim=7)
+    with fe.DiskTable(tmp_path / "two", "a", embedding_dim=2) as table:
+        assert table.embedding_dim == 2

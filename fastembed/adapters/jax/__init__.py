@@ -99,8 +99,9 @@ def take(table: Any, ids: Any, *, bounds: str = "raise") -> jax.Array:
 
     Examples
     --------
-    >>> from fastembed.adapters.jax import take                    # doctest: +SKIP
-    >>> take(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1]))  # doctest: +SKIP
+    >>> from jax import numpy as jnp
+    >>> from fastembed.adapters.jax import take
+    >>> take(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1]))
     Array([[3., 4.],
            [1., 2.],
            [3., 4.]], dtype=float32)
@@ -135,9 +136,10 @@ def embedding(table: Any, ids: Any, *, padding_idx: int | None = None, bounds: s
 
     Examples
     --------
-    >>> from fastembed.adapters.jax import embedding               # doctest: +SKIP
-    >>> loss = lambda table: embedding(table, [0, 1], padding_idx=0).sum()  # doctest: +SKIP
-    >>> jax.grad(loss)(jnp.ones((2, 2)))                           # doctest: +SKIP
+    >>> import jax
+    >>> from fastembed.adapters.jax import embedding
+    >>> loss = lambda table: embedding(table, [0, 1], padding_idx=0).sum()
+    >>> jax.grad(loss)(jax.numpy.ones((2, 2)))
     Array([[0., 0.],
            [1., 1.]], dtype=float32)
     """
@@ -191,9 +193,10 @@ def embedding_bag(
 
     Examples
     --------
-    >>> from fastembed.adapters.jax import embedding_bag           # doctest: +SKIP
-    >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]])                # doctest: +SKIP
-    >>> embedding_bag(table, [0, 1, 1], [0, 2, 2], mode="sum")     # doctest: +SKIP
+    >>> from jax import numpy as jnp
+    >>> from fastembed.adapters.jax import embedding_bag
+    >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> embedding_bag(table, [0, 1, 1], [0, 2, 2], mode="sum")
     Array([[4., 6.],
            [0., 0.],
            [3., 4.]], dtype=float32)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch._C import _is_tracing
 from torch.autograd.forward_ad import unpack_dual
+from torch.compiler import is_compiling
 from torch.overrides import has_torch_function
 
 from . import compiled, eager, ops
-from .tables import FLOATS, bring_up_to_date, is_plain
+from .tables import FLOATS, bring_up_to_date, needs_own_look_up
 
 IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
@@ -67,11 +69,11 @@ def embedding(
     tensor([[1., 1.],
             [2., 2.]])
     """
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return _compiled_embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if max_norm is None and not scale_grad_by_freq and not (sparse and input.ndim == 0):
         try:
-            if _is_small(input, weight):
+            if _is_small(input, weight, sparse):
                 if padding_idx is None and not sparse:
                     return torch.embedding(weight, input)
                 return F.embedding(input, weight, padding_idx, sparse=sparse)
@@ -137,9 +139,10 @@ def embedding_bag(
     tensor([[4., 6.],
             [3., 4.]])
     """
-    if offsets is None and max_norm is None and not (scale_grad_by_freq or torch.compiler.is_compiling()):
+    in_graph = is_compiling()
+    if offsets is None and max_norm is None and not (scale_grad_by_freq or in_graph):
         try:
-            if _is_small(input, weight):
+            if _is_small(input, weight, sparse):
                 return F.embedding_bag(
                     input, weight, mode=mode, sparse=sparse, per_sample_weights=per_sample_weights, padding_idx=padding_idx
                 )
@@ -147,19 +150,18 @@ def embedding_bag(
             pass  # as in `embedding`
     ids, table, options = input, weight, ops.BagOptions(mode, include_last_offset and input.ndim == 1, None, scale_grad_by_freq)
     weights = () if per_sample_weights is None else (per_sample_weights,)
-    is_compiling = torch.compiler.is_compiling()
-    is_ours = (_can_compile(table, ids, max_norm, sparse) if is_compiling else _is_ours(ids, table, *weights)) and _are_bags(
+    is_ours = (_can_compile(table, ids, max_norm, sparse) if in_graph else _is_ours(ids, table, *weights)) and _are_bags(
         table, ids, offsets, per_sample_weights, mode, sparse or scale_grad_by_freq
     )
     if not (is_ours and _is_row(padding_idx, table)):
-        if not is_compiling:
+        if not in_graph:
             bring_up_to_date(table)
         return F.embedding_bag(
             ids, table, offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse, per_sample_weights,
             include_last_offset, padding_idx,
         )  # fmt: skip
     bags, options = ops.Bags(ids, offsets, per_sample_weights), options._replace(padding_idx=_row(padding_idx, table))
-    if is_compiling:
+    if in_graph:
         return compiled.embedding_bag(table, bags, options)
     if max_norm is not None:
         ops.renormalise(table, ids, max_norm, norm_type)
@@ -202,10 +204,15 @@ def _is_ours(ids: torch.Tensor, weight: torch.Tensor, *weights: torch.Tensor) ->
     return not (is_watched or torch._C._are_functorch_transforms_active()) and _is_table(weight, ids)
 
 
-def _is_small(ids: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether PyTorch's own op, if it takes the tensors, does the same: for few elements."""
-    is_exact = weight.dtype in _EXACT and is_plain(weight) and not torch._C._is_tracing()
-    return is_exact and ids.numel() * weight.shape[-1] <= SMALL
+def _is_small(ids: torch.Tensor, weight: torch.Tensor, sparse: bool) -> bool:
+    """Whether PyTorch's own op, if it takes the tensors, does the same: for few elements.
+
+    A call of a few ids takes so little that the cheapest tests come first: 64 ids (of int64) are
+    short enough however many columns there are.
+    """
+    if needs_own_look_up(weight, sparse) or weight.dtype not in _EXACT or _is_tracing():
+        return False
+    return ids.nbytes <= SMALL >> 12 or ids.numel() * weight.shape[-1] <= SMALL
 
 
 def _is_row(index: int | None, weight: torch.Tensor) -> bool:

@@ -22,7 +22,6 @@ from .tables import own_rows
 # Where a group has one of these, PyTorch's own update is used, with a dense gradient.
 _DENSE_OPTIONS = ("amsgrad", "capturable", "differentiable")
 _SMALLEST_EPS = float(np.finfo(np.float32).tiny)
-_FEW = 1 << 15  # elements of gradients, whose sparse step by PyTorch takes less than the fixed cost of one by rows
 
 
 class RowSteps(torch.optim.Optimizer):
@@ -34,6 +33,9 @@ class RowSteps(torch.optim.Optimizer):
     # A table of at most so many elements has dense gradients, unless its layer makes sparse ones:
     # PyTorch's step of the whole table takes less than the fixed cost of one by rows.
     _small: ClassVar[int] = 1 << 19
+
+    # So many elements of a sparse gradient take less time in PyTorch's own sparse step.
+    _few: ClassVar[int] = 1 << 16
 
     # A gradient scaler is to unscale the gradients itself, those of rows too.
     _step_supports_amp_scaling = property(lambda self: False, lambda self, value: None)
@@ -68,8 +70,12 @@ class RowSteps(torch.optim.Optimizer):
         return False
 
     def _is_short(self, group: dict[str, Any], weight: torch.Tensor, grad: torch.Tensor) -> bool:
-        """Whether PyTorch's own step with a few sparse rows of a small table takes less."""
-        is_few = weight.numel() <= self._small and grad._values().numel() <= _FEW
+        """Whether PyTorch's own step with a few sparse rows takes less.
+
+        A large table that has taken steps by rows goes on with them, since another copy of its
+        state would cost more.
+        """
+        is_few = grad._values().numel() <= self._few and (weight.numel() <= self._small or not self._steps_of(weight).has_begun)
         return is_few and self._takes_sparse(group) and not any(group.get(name) for name in ("foreach", "fused", "maximize"))
 
     @torch.no_grad()
@@ -101,7 +107,8 @@ class RowSteps(torch.optim.Optimizer):
                         replaced.append((weight, grad))
                         weight.grad = None
                     elif grad is not None:
-                        self._steps_of(weight).stop()
+                        steps = self._steps_of(weight)
+                        steps.flush() if is_short else steps.stop()
                         if grad.layout is torch.sparse_coo and not (is_short or self._kind is optim.SparseAdam):
                             replaced.append((weight, grad))
                             weight.grad = grad.to_dense()
@@ -319,11 +326,12 @@ class SparseAdam(RowSteps, torch.optim.SparseAdam):
     >>> opt = optim.SparseAdam(layer.parameters(), lr=0.5)
     >>> layer(torch.tensor([1])).sum().backward()
     >>> opt.step()
-    >>> layer.weight.tolist()
+    >>> layer.weight.round(decimals=3).tolist()
     [[1.0, 2.0], [2.5, 3.5]]
     """
 
     _kind = optim.SparseAdam
+    _small = 0  # it takes no dense gradients
 
     def _takes_sparse(self, group: dict[str, Any]) -> bool:
         return True

@@ -83,6 +83,11 @@ class TableSteps:
         self._optimizer = optimizer
         state.update(self._tensors)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step by rows has been taken."""
+        return self._optimizer is not None
+
     def flush(self) -> None:
         """Apply the pending updates of the rows and of the state."""
         if self._optimizer is not None:

@@ -123,9 +123,10 @@ def current_table(weight: torch.Tensor) -> Embedding | None:
     return None
 
 
-def is_plain(weight: torch.Tensor) -> bool:
-    """Whether a tensor has neither a table nor an optimiser of ours."""
-    return not (hasattr(weight, "_fastembed_table") or hasattr(weight, "_fastembed_rows"))
+def needs_own_look_up(weight: torch.Tensor, sparse: bool) -> bool:
+    """Whether PyTorch's own look-up would not do: for pending updates, or a dense gradient."""
+    attributes = weight.__dict__
+    return bool(attributes) and ("_fastembed_table" in attributes or (not sparse and "_fastembed_rows" in attributes))
 
 
 def bring_up_to_date(weight: torch.Tensor) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ... import explorer
 from ..._messages import shown
-from ..outputs import UsageError, output_files
-from ..streams import Output
+from ..outputs import output_files
+from ..streams import Output, UsageError
 from .table_file import TableFile
 
 

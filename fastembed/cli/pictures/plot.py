@@ -10,11 +10,9 @@ from typing import Any
 
 from ... import plots
 from ..._messages import shown
-from ..outputs import UsageError, output_files
-from ..streams import Output
+from ..outputs import output_files
+from ..streams import Output, UsageError
 from .table_file import TableFile
-
-KINDS = ("overview", "rows", "positions", "norms", "lookups", "losses")
 
 
 def plot(arguments: argparse.Namespace, out: Output) -> None:

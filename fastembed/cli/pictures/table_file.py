@@ -15,8 +15,8 @@ from ...io.vectors import arrays, formats
 from ...layers.embedding import Embedding
 from ...layers.files.vectors import load_vectors
 from ...microgpt.model import BOS_NAME
-from ..outputs import UsageError
 from ..progress import progress_of
+from ..streams import UsageError
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -52,6 +52,11 @@ class TableFile:
         found, self._description = checkpoint.contents(path)
         self.tables = {name: shape for name, (shape, dtype) in found.items() if len(shape) == 2 and dtype in _FLOATS}
         self._counts = {name: shape for name, (shape, dtype) in found.items() if dtype == "I64"}
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it says that it is a trained names model."""
+        return isinstance(self._description, dict) and "characters" in self._description
 
     def open(self, name: str) -> Embedding:
         """A layer around a table."""

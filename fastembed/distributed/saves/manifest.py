@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import _checks
+from ..._kernels.floats import own_floats
 from ..._messages import shown
 from ...io.atomic import flush_folder, replacing
 from ...io.errors import CheckpointError
@@ -83,6 +84,7 @@ class Manifest:
             temporary.write_text(json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "manifest": body}))
 
     @classmethod
+    @own_floats()  # in which Python reads the decimals of numbers
     def read(cls, folder: Path) -> Manifest:
         """The manifest in a folder, checked; CheckpointError if it is damaged."""
         path = folder / NAME

@@ -122,8 +122,7 @@ class Searchable:
         given = [lookup.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in (("a", a), ("b", b), ("c", c))]
         rows = _checks.broadcast_together(("a", "b", "c"), given)
         of_a, of_b, of_c = (_rows_of(self, of_one, dtype) for of_one in rows)
-        with own_floats():
-            vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
+        vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
         excluded = np.stack(rows, -1) if _checks.flag("exclude_queries", exclude_queries) else rows[0][..., None][..., :0]
         return _nearest(self, vectors, k, metric, excluded)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import mmap
 import os
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -103,17 +104,14 @@ class CachedRows:
         self.row_size = sum(part[0].row_size for part in self._parts)
         self._cache = np.empty((self._n_slots(_checks.size("cache_bytes", cache_bytes)), self.row_size), np.uint8)
         self._most = len(self._cache) // 4
-        files: dict[Path, int] = {}
-        try:
-            self._direct = _open_files(files, [tensor for part in self._parts for tensor in part], direct)
-            described = [(part[0].row_size, [(files[t.path], t.start, t.shape[0]) for t in part]) for part in self._parts]
-            self._rows = kernels.DiskRows(self._cache, described, depth, engine != "pread")
-            if engine not in ("auto", found := self._rows.statistics()["engine"]):
-                raise OSError(errno.ENOSYS, f"engine must be one that this system allows, {found}; got {engine}")
-        except BaseException:
-            _close_files(files)
-            raise
-        self._end = weakref.finalize(self, _close, self._rows, files)
+        self._files, self._direct = _open_files([tensor for part in self._parts for tensor in part], direct)
+        described = [
+            (part[0].row_size, [(self._files[t.path].descriptor, t.start, t.shape[0]) for t in part]) for part in self._parts
+        ]
+        self._rows = kernels.DiskRows(self._cache, described, depth, engine != "pread")
+        if engine not in ("auto", found := self._rows.statistics()["engine"]):
+            raise OSError(errno.ENOSYS, f"engine must be one that this system allows, {found}; got {engine}")
+        self._end = weakref.finalize(self, _close, self._rows, self._files)
 
     def _n_slots(self, cache_bytes: int) -> int:
         of_slot = self.row_size + kernels.disk_slot_size(len(self._parts))
@@ -171,6 +169,42 @@ class CachedRows:
                 np.take(self._cache, held, axis=0, out=table[first : first + n], mode="clip")
         return table, places.reshape(rows.shape) - n_missing
 
+    def in_order(self, first: int, end: int) -> Array:
+        """Rows ``first`` to ``end - 1``, read in their order, as uint8 of shape (n, row_size).
+
+        The cache is neither used nor changed.
+
+        Raises
+        ------
+        OSError, CheckpointError, ValueError
+            As `at_hand`.
+        """
+        files = self._files  # open as long as this names them, if they are now
+        self._check_open()
+        rows, column = np.empty((end - first, self.row_size), np.uint8), 0
+        for part in self._parts:
+            size, n_before = part[0].row_size, 0
+            for tensor in part:
+                row, stop = max(first, n_before), min(end, n_before + tensor.shape[0])
+                if row < stop:
+                    at = tensor.start + (row - n_before) * size
+                    found = self._read(files[tensor.path], at, row, (stop - row, size))
+                    rows[row - first : stop - first, column : column + size] = found
+                n_before += tensor.shape[0]
+            column += size
+        return rows
+
+    def _read(self, file: _File, at: int, row: int, shape: tuple[int, int]) -> Array:
+        """The bytes of a file from ``at`` on, which are rows of the table, ``row`` the first."""
+        n_bytes = math.prod(shape)
+        try:
+            found = file.read(at, n_bytes)
+        except OSError as error:
+            raise self._error(row, error.errno or errno.EIO) from error
+        if len(found) < n_bytes:
+            raise self._error(row + len(found) // shape[1], 0)
+        return found.reshape(shape)
+
     def _error(self, row: int, code: int) -> Exception:
         paths = sorted({str(self._tensor_of(row, part).path) for part in self._parts})
         where = " or ".join(paths)
@@ -197,33 +231,49 @@ class CachedRows:
     def close(self) -> None:
         """Cancel what waits to be read, wait for what is under way, close the files."""
         self._end()
+        self._files = {}
 
 
-def _close(rows: Any, files: dict[Path, int]) -> None:
+def _close(rows: kernels.DiskRows, files: dict[Path, _File]) -> None:
+    """End the reads; the files stay open until that is done."""
     rows.close()
-    _close_files(files)
 
 
-def _close_files(files: dict[Path, int]) -> None:
-    while files:
-        os.close(files.popitem()[1])
+class _File:
+    """An open file, until nobody reads it any more."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.descriptor = os.open(path, flags)
+        weakref.finalize(self, os.close, self.descriptor).atexit = False
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read(self, at: int, size: int) -> Array:
+        """Bytes from ``at`` on, fewer where the file ends; read in pages for direct I/O."""
+        if not hasattr(os, "preadv"):
+            raise OSError(errno.ENOSYS, "rows are read in their order by preadv, which this system lacks")
+        begin, end = at // _PAGE * _PAGE, -(-(at + size) // _PAGE) * _PAGE
+        pages, n_read = mmap.mmap(-1, end - begin), 0
+        while n_read % _PAGE == 0 and begin + n_read < end:
+            found = os.preadv(self.descriptor, [memoryview(pages)[n_read:]], begin + n_read)
+            if found == 0:
+                break
+            n_read += found
+        return np.frombuffer(pages, np.uint8, min(max(n_read - (at - begin), 0), size), at - begin)
 
 
-def _open_files(files: dict[Path, int], tensors: Sequence[DiskTensor], direct: bool | None) -> bool:
-    """Open the file of each tensor, for reads at random places; returns whether they are direct."""
+def _open_files(tensors: Sequence[DiskTensor], direct: bool | None) -> tuple[dict[Path, _File], bool]:
+    """The files of the tensors, open for reads at random places; and whether these are direct."""
     paths = dict.fromkeys(tensor.path for tensor in tensors)
     is_direct = direct is not False and all(_allows_direct(path) for path in paths)
     if direct and not is_direct:
         raise OSError(errno.EINVAL, f"direct must be False, as the file system does not allow it, of {next(iter(paths))}")
-    for path in paths:
-        files[path] = os.open(path, _flags(is_direct))
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(files[path], 0, 0, os.POSIX_FADV_RANDOM)
+    files = {path: _File(path, _flags(is_direct)) for path in paths}
     for tensor in tensors:
-        size = os.fstat(files[tensor.path]).st_size
+        size = os.fstat(files[tensor.path].descriptor).st_size
         if size < tensor.start + tensor.size:
             raise CheckpointError(f"{tensor.path} has become shorter: it ends at byte {size}")
-    return is_direct
+    return files, is_direct
 
 
 def _flags(is_direct: bool) -> int:

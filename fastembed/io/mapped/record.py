@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import _checks
+from ..._kernels.floats import own_floats
 from ..._messages import shown
 from ..atomic import beside, open_new
 from ..errors import CheckpointError
@@ -80,6 +81,7 @@ def write(table: Path, record: Any) -> None:
     os.replace(beside(path, "new"), path)
 
 
+@own_floats()  # in which Python reads the decimals of numbers
 def read(table: Path) -> dict[str, Any]:
     """The record of the optimiser at the last flush."""
     file = beside(table, "optimizer.json")

@@ -80,6 +80,4 @@ def remove(name: str | os.PathLike[str]) -> None:
         if not has_removed:
             raise
         return
-    path.unlink()
-    segment.rows.set_replaced(False)
-    segment.close()
+    segment.remove()

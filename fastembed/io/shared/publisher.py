@@ -149,9 +149,12 @@ class Publisher:
         """Whether sharing has ended."""
         return self._segment is None
 
-    def _open_segment(self) -> Segment:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(f"{self.path} is shared by process {self._pid}, which alone may write it")
+
+    def _open_segment(self) -> Segment:
+        self._check_process()
         if self._segment is None:
             raise ValueError(f"sharing of {self.path} has ended")
         return self._segment
@@ -180,17 +183,35 @@ class Publisher:
 
     def close(self) -> None:
         """End sharing: the last rows stay for those who read, and another process may take over."""
-        segment, self._segment = self._segment, None
+        segment = self._let_go()
         if segment is not None:
             segment.close()
 
+    def _let_go(self) -> Segment | None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            self._last = segment.inode, segment.layout.generation
+        return segment
+
     def remove(self) -> None:
-        """End sharing and remove the name; who reads the table keeps its last rows."""
-        segment = self._open_segment()
-        if inode_at(self.path) == segment.inode:
-            self.path.unlink()
-        segment.rows.set_replaced(False)
-        self.close()
+        """End sharing and remove the name; who reads the table keeps its last rows.
+
+        After `close` too, unless the name stands for another table by then.
+
+        Raises
+        ------
+        BlockingIOError
+            After `close`: a process that is running writes the table.
+        """
+        self._check_process()
+        segment = self._let_go()
+        if segment is None and inode_at(self.path) == self._last[0]:
+            segment = open_segment(self.path, to_write=True)
+            if (segment.inode, segment.layout.generation) != self._last:
+                segment.close()
+                return
+        if segment is not None:
+            segment.remove()
 
     def __enter__(self) -> Self:
         return self

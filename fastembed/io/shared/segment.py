@@ -23,7 +23,7 @@ import numpy as np
 
 from ... import _checks
 from ..._kernels.backend import kernels
-from ..atomic import beside
+from ..atomic import beside, inode_at
 from ..errors import CheckpointError, need_regular_file
 from ..mapped.file_lock import lock_file
 
@@ -186,6 +186,13 @@ class Segment:
             self._memory.discard(self.layout.journal_rows_at)
             self._n_reserved = 0
 
+    def remove(self) -> None:
+        """Remove the name, unless it stands for another table by now, and close."""
+        if inode_at(self.path) == self.inode:
+            self.path.unlink()
+        self.rows.set_replaced(False)
+        self.close()
+
     @property
     def patience(self) -> float:
         """The seconds that who writes waits for a snapshot: about ten times what a copy takes."""
@@ -221,6 +228,8 @@ def _allocate(file: FileIO, path: Path, at: int, size: int) -> None:
 
 def create(path: Path, table: Array, generation: int, mode: int) -> Segment:
     """A new segment with the rows of a table, locked, as ``<path>.new``; rename it to ``path``."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no folder for a shared table; a name without / is one in memory", str(path))
     new = beside(path, "new")
     remove_unfinished(new)
     layout = Layout(table.dtype.newbyteorder("="), table.shape[0], table.shape[1], generation)

@@ -11,12 +11,14 @@ from ...io import checkpoint
 
 # The layers that files hold, and their modules.
 _MODULES = {
-    "Embedding": "embedding",
-    "EmbeddingBag": "bag",
-    "HashEmbedding": "hashed",
-    "NgramEmbedding": "ngram",
-    "QuantizedEmbedding": "quantized",
-    "TokenPositionEmbedding": "token_position",
+    "Embedding": "layers.embedding",
+    "EmbeddingBag": "layers.bag",
+    "EmbeddingCollection": "layers.groups.collection",
+    "HashEmbedding": "layers.hashed",
+    "NgramEmbedding": "layers.ngram",
+    "PackedTable": "tables.packed",
+    "QuantizedEmbedding": "layers.quantized",
+    "TokenPositionEmbedding": "layers.token_position",
 }
 
 
@@ -24,7 +26,7 @@ def _class_of(kind: Any) -> Any:
     """The class of that name, or None."""
     if not isinstance(kind, str) or kind not in _MODULES:
         return None
-    return getattr(importlib.import_module(f"..{_MODULES[kind]}", __package__), kind)
+    return getattr(importlib.import_module(f"...{_MODULES[kind]}", __package__), kind)
 
 
 def check_kind(kind: type) -> None:

@@ -6,7 +6,7 @@ V: rows of a table; D: its columns; F: features; B: samples; N: ids of all featu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from ...functional import bags as bag_ops
 from ...functional.batch import Batch
 from ...functional.features import FeatureBatch, Features
 from ...tables.init import normal
-from ..differentiable import CallHandle
+from ..differentiable import CallHandle, accumulate_or_step
 from ..quantized import QuantizedEmbedding
-from .table_group import GroupedBag, Prepared, TableGroup, Version, described, dtype_of
+from .saving import SavingGroup
+from .table_group import GroupedBag, Prepared, Version, described, dtype_of
 
 if TYPE_CHECKING:
     from ..._typing import Array, ArrayLike, DTypeLike, Rng
@@ -29,7 +30,7 @@ _MODES = ("sum", "mean", "sqrtn")
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-class EmbeddingCollection(TableGroup):
+class EmbeddingCollection(SavingGroup):
     """Many tables and features: for each sample the bags of all features, side by side.
 
     Parameters
@@ -115,6 +116,9 @@ class EmbeddingCollection(TableGroup):
     def _made(self, name: str, given: Any, dtype: DTypeLike, std: float, rng: np.random.Generator) -> Any:
         """The layer of a table that is given as a shape, an array or a packed layer."""
         if isinstance(given, QuantizedEmbedding):
+            return given
+        if isinstance(given, GroupedBag):  # of a file
+            given._version = self._version
             return given
         shown = _checks.shown(name, str)
         if isinstance(given, tuple) and len(given) == 2 and not any(np.ndim(length) for length in given):
@@ -306,7 +310,8 @@ class EmbeddingCollection(TableGroup):
             weights_grad = batch.in_order(of_weights, gradients.dtype) if of_weights else None
             commit = kernels.Commit()
             commit.set_attribute(self, "per_sample_weights_grad", weights_grad)
-            self._accumulate_or_step({name: rows for name, (rows, _) in found.items()}, optimizer, commit)
+            layers = self._trained()
+            accumulate_or_step([(layers[name], {"weight": rows}) for name, (rows, _) in found.items()], optimizer, commit)
 
     def _checked_dout(self, dout: Any, n_rows: int) -> Array:
         """The gradient of the result, of which parts can be given by feature."""
@@ -334,26 +339,6 @@ class EmbeddingCollection(TableGroup):
             with layer.up_to_date({"weight": rows}):
                 of_weights = bag_ops.weights_backward(gradients, layer.tables["weight"], bags, rows)
         return bag_ops.batch_backward(gradients, bags, rows, layer.num_embeddings, False), of_weights
-
-    def _accumulate_or_step(self, batches: dict[str, Batch], optimizer: Any, commit: kernels.Commit) -> None:
-        """Add batches to the gradients of their tables, or let optimisers step; all or none.
-
-        What the commit has already is written together with that.
-        """
-        layers = self._trained()
-        if optimizer is None:
-            for name, batch in batches.items():
-                commit.set_attribute(layers[name], "_grads", {"weight": layers[name].grads()["weight"].accumulate(batch)})
-            commit.run()
-            return
-        optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-        for one in optimizers or [None]:
-            if not callable(getattr(one, "train_together", None)):
-                raise TypeError(f"optimizer must be one of fastembed.optim, or a sequence of them, got {type(one).__name__}")
-        if self.has_grad:
-            raise RuntimeError("an accumulated gradient is pending: step() or zero_grad() comes before backward(optimizer=)")
-        given = [(layers[name], {"weight": batch}) for name, batch in batches.items()]
-        optimizers[0].train_together(given, optimizers[1:], commit)
 
     # ---- features ----
 

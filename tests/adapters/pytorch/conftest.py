@@ -27,6 +27,7 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def rows_of_small_tables(monkeypatch):
-    """The optimisers take small tables by rows too, as they take large ones."""
+    """The optimisers take small tables, and a few rows, as they take large ones and many."""
     if importlib.util.find_spec("torch") is not None:
         monkeypatch.setattr("fastembed.adapters.torch.optim.RowSteps._small", 0)
+        monkeypatch.setattr("fastembed.adapters.torch.optim.RowSteps._few", -1)

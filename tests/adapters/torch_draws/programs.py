@@ -16,15 +16,16 @@ N_ROWS, WIDTH = 30, 5
 class Program:
     """A model of one table and a head, in float64, and its optimisers."""
 
-    def __init__(self, modules: Any, optimizers: Any, name: str, options: dict[str, Any], is_bag: bool = False) -> None:
+    def __init__(
+        self, modules: Any, optimizers: Any, name: str, options: dict[str, Any], is_bag: bool = False, is_sparse: bool = False
+    ) -> None:
         torch.manual_seed(0)
         layer = modules.EmbeddingBag if is_bag else modules.Embedding
-        # PyTorch's SparseAdam takes sparse gradients alone, its others dense ones with every option
-        is_sparse = name == "SparseAdam"
-        self.table = layer(N_ROWS, WIDTH, sparse=is_sparse, dtype=torch.float64)
+        takes_sparse_alone = name == "SparseAdam"  # the others take dense ones with every option, sparse ones with a few
+        self.table = layer(N_ROWS, WIDTH, sparse=is_sparse or takes_sparse_alone, dtype=torch.float64)
         self.head = nn.Linear(WIDTH, 3, dtype=torch.float64)
         kind = getattr(optimizers, name)
-        if is_sparse:
+        if takes_sparse_alone:
             self.opts = [kind(self.table.parameters(), **options), torch.optim.SGD(self.head.parameters(), lr=0.01)]
         else:
             self.opts = [kind([*self.table.parameters(), *self.head.parameters()], **options)]
@@ -50,8 +51,8 @@ class Program:
         return [*self.table.parameters(), *self.head.parameters()]
 
 
-def pair(name: str, options: dict[str, Any], is_bag: bool = False) -> tuple[Program, Program]:
-    return Program(ft, ft.optim, name, options, is_bag), Program(nn, torch.optim, name, options, is_bag)
+def pair(name: str, options: dict[str, Any], is_bag: bool = False, is_sparse: bool = False) -> tuple[Program, Program]:
+    return Program(ft, ft.optim, name, options, is_bag, is_sparse), Program(nn, torch.optim, name, options, is_bag, is_sparse)
 
 
 def ids_of(generator: torch.Generator, *shape: int) -> torch.Tensor:

@@ -42,20 +42,27 @@ def check_steps(seed: int, case: int, n_steps: int = 12) -> bool:
     options["maximize"] = bool(rng.random() < 0.3)
     if name != "SparseAdam":
         options |= IMPLEMENTATIONS[rng.integers(len(IMPLEMENTATIONS))]
-    small = 0 if rng.random() < 0.8 else ft.optim.RowSteps._small  # by rows, or left to PyTorch
+    rows = ft.optim.RowSteps
+    small, few = (0, -1) if rng.random() < 0.8 else (rows._small, rows._few)  # by rows, or left to PyTorch
+    layer = {"is_bag": bool(rng.random() < 0.3), "is_sparse": bool(rng.random() < 0.5) and _may_be_sparse(name, options)}
     try:
         if message := _error(torch.optim, name, options):
             assert _error(ft.optim, name, options) == message
             return True
-        with mock.patch.object(ft.optim.RowSteps, "_small", small):
-            ours, theirs = pair(name, options, bool(rng.random() < 0.3))
+        with mock.patch.multiple(rows, _small=small, _few=few):
+            ours, theirs = pair(name, options, **layer)
             for _ in range(n_steps):
                 ours, theirs = _step(rng, ours, theirs)
             assert_close(ours, theirs)
     except Exception as error:
-        error.add_note(f"python -m torch_draws --only steps --seed {seed} --case {case}: {name}, {options}")
+        error.add_note(f"python -m torch_draws --only steps --seed {seed} --case {case}: {name}, {options}, {layer}")
         raise
     return False
+
+
+def _may_be_sparse(name: str, options: dict[str, Any]) -> bool:
+    """Whether PyTorch's optimiser takes sparse gradients too."""
+    return name in ("SGD", "Adagrad") and not any(options.get(key) for key in ("momentum", "weight_decay", "nesterov", "fused"))
 
 
 def _error(optimizers: Any, name: str, options: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from common import outcome
 
-from . import functions, layers, models, quantized, threads
+from . import functions, layers, models, quantized, states, threads
 from .case import Case, as_bytes, difference
 from .draws import Draw
 from .surroundings import Surroundings, draw_from, fp_states, surrounded
@@ -25,12 +25,14 @@ OPS: dict[str, tuple[Callable[[Draw], Case], int]] = {
     "embedding_bag_backward": (functions.embedding_bag_backward, 4),
     "hash_ids": (functions.hash_ids, 1),
     "row_grad": (functions.row_grad, 1),
+    "losses": (functions.losses, 1),
     "table_statistics": (functions.table_statistics, 1),
     "quantized": (quantized.quantized, 2),
     "nearest": (quantized.nearest, 1),
     "ngrams": (models.ngrams, 1),
     "packed": (models.packed, 2),
     "layer": (layers.layer, 3),
+    "states": (states.states, 1),
     "threads": (threads.many, 0),
 }
 CALLS = 6  # of each case, in other surroundings each: the reference takes longer than one of them

@@ -12,14 +12,13 @@ static double rounded(double x, fe_dtype dtype)
 }
 
 /* The elements of one bag, and how many of its items have a row. */
-static int64_t expected_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, int64_t b, int64_t d,
-                            double *x)
+static int64_t expected_bag(const fe_table *table, const int64_t *rows, const fe_bags *bags, int64_t b, int64_t d, double *x)
 {
     const int64_t unit = (int64_t)size_of(table->dtype);
     int64_t n_kept = 0;
     *x = 0;
     for (int64_t i = bags->offsets[b]; i < bags->offsets[b + 1]; i++) {
-        const int64_t row = resolved(ids, i, table->n_rows, bounds);
+        const int64_t row = rows[i];
         if (row < 0 || row == bags->padding_row)
             continue;
         double y = get(row_of(table, row) + d * unit, table->dtype);
@@ -34,14 +33,14 @@ static int64_t expected_bag(const fe_table *table, const fe_ids *ids, fe_bounds 
     return n_kept;
 }
 
-static void check_bags(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const char *out)
+static void check_bags(const fe_table *table, const int64_t *rows, const fe_bags *bags, const char *out)
 {
     const int64_t unit = (int64_t)size_of(table->dtype);
     for (int64_t b = 0; b < bags->n_bags; b++)
         for (int64_t d = 0; d < table->n_cols; d++) {
             double x;
             char expected[8];
-            const int64_t n_kept = expected_bag(table, ids, bounds, bags, b, d, &x);
+            const int64_t n_kept = expected_bag(table, rows, bags, b, d, &x);
             if (n_kept > 0 && bags->mode == FE_BAG_MEAN)
                 x /= (double)n_kept;
             if (n_kept > 0 && bags->mode == FE_BAG_SQRTN)
@@ -60,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int64_t n_cols = pick(&in, 0, 1) ? pick(&in, 0, 9) : pick(&in, 10, 140), unit = (int64_t)size_of(dtype);
     const fe_table table = table_of(&in, dtype, pick(&in, 0, 9), n_cols, false, false);
     int64_t n;
-    const fe_ids ids = ids_of(&in, &n, table.n_rows, 6);
+    const fe_ids ids = ids_of(&in, &n, table.n_rows);
     fe_bags bags = {.n_bags = pick(&in, 0, 6), .mode = (fe_bag_mode)pick(&in, FE_BAG_SUM, FE_BAG_MAX)};
     bags.padding_row = pick(&in, -1, table.n_rows - 1);
     int64_t *offsets = (int64_t *)memory(&in, (size_t)(bags.n_bags + 1) * 8, 0);
@@ -77,14 +76,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fe_array out;
     fe_array_init(&out, data_out, 1, &bags.n_bags, &stride);
     out.dtype = dtype;
-    bool is_valid = true;
-    for (int64_t i = 0; i < n; i++)
-        is_valid = is_valid && resolved(&ids, i, table.n_rows, bounds) != -2;
+    int64_t first_bad;
+    const int64_t *rows = all_resolved(&in, &ids, n, table.n_rows, bounds, &first_bad);
+    const bool is_valid = first_bad == n;
 
     const bool is_new = pick(&in, 0, 1);
     REQUIRE((fe_embedding_bag(&table, &ids, bounds, &bags, &out, NULL, is_new, NULL).code == FE_OK) == is_valid);
     if (is_valid)
-        check_bags(&table, &ids, bounds, &bags, data_out);
+        check_bags(&table, rows, &bags, data_out);
     if (is_valid && bags.mode == FE_BAG_MAX) {
         int64_t *winners = (int64_t *)memory(&in, (size_t)(bags.n_bags * n_cols) * 8, 0);
         memset(winners, 0xFF, (size_t)(bags.n_bags * n_cols) * 8);
@@ -93,8 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             const int64_t b = k / n_cols, winner = winners[k];
             REQUIRE(winner == -1 || (winner >= offsets[b] && winner < offsets[b + 1]));
             if (winner >= 0)
-                REQUIRE(get(row_of(&table, resolved(&ids, winner, table.n_rows, bounds)) + k % n_cols * unit, dtype) ==
-                        get(data_out + k * unit, dtype));
+                REQUIRE(get(row_of(&table, rows[winner]) + k % n_cols * unit, dtype) == get(data_out + k * unit, dtype));
         }
     }
     free_all(&in);

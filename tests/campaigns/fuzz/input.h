@@ -38,12 +38,21 @@ static inline void take(input *in, void *to, size_t n)
     in->size -= there;
 }
 
+static inline uint8_t take_byte(input *in)
+{
+    if (in->size == 0)
+        return 0;
+    in->size--;
+    return *in->data++;
+}
+
 /* An integer from low to high. */
 static inline int64_t pick(input *in, int64_t low, int64_t high)
 {
-    uint16_t x;
-    take(in, &x, high - low < 256 ? 1 : 2);
-    return low + x % (high - low + 1);
+    uint32_t x = take_byte(in);
+    if (high - low >= 256)
+        x |= (uint32_t)take_byte(in) << 8;
+    return low + x % (uint32_t)(high - low + 1);
 }
 
 /* Memory of exactly n bytes, with `offset` bytes before them. */
@@ -67,31 +76,36 @@ static inline size_t size_of(fe_dtype dtype)
     return dtype == FE_F64 ? 8 : 4;
 }
 
+/* Copies of constant sizes here: the compiler makes moves of them, and calls of all others. */
 static inline void put(char *to, fe_dtype dtype, double x)
 {
     const float narrow = (float)x;
-    memcpy(to, dtype == FE_F64 ? (const void *)&x : (const void *)&narrow, size_of(dtype));
+    if (dtype == FE_F64)
+        memcpy(to, &x, 8);
+    else
+        memcpy(to, &narrow, 4);
 }
 
 static inline double get(const char *from, fe_dtype dtype)
 {
     double wide;
     float narrow;
-    memcpy(dtype == FE_F64 ? (void *)&wide : (void *)&narrow, from, size_of(dtype));
+    if (dtype == FE_F64)
+        memcpy(&wide, from, 8);
+    else
+        memcpy(&narrow, from, 4);
     return dtype == FE_F64 ? wide : narrow;
 }
 
-/* Elements: small integers, or bits of any kind. */
+/* Elements: small integers, or bits of any kind; zeros when no bytes are left. */
 static inline void fill(input *in, char *to, int64_t n, fe_dtype dtype, bool is_any)
 {
-    for (int64_t i = 0; i < n; i++) {
-        int8_t x;
+    memset(to, 0, (size_t)n * size_of(dtype));
+    for (int64_t i = 0; i < n && in->size > 0; i++) {
         if (is_any)
             take(in, to + i * size_of(dtype), size_of(dtype));
-        else {
-            take(in, &x, 1);
-            put(to + i * size_of(dtype), dtype, x / 4.0);
-        }
+        else
+            put(to + i * size_of(dtype), dtype, (int8_t)take_byte(in) / 4.0);
     }
 }
 
@@ -101,7 +115,8 @@ static inline fe_table table_of(input *in, fe_dtype dtype, int64_t n_rows, int64
     const int64_t unit = is_written ? (int64_t)size_of(dtype) : 1, width = n_cols * (int64_t)size_of(dtype);
     const int64_t stride = width + unit * pick(in, 0, 3);
     const size_t size = n_rows > 0 ? (size_t)(stride * (n_rows - 1) + width) : 0;
-    fe_table table = {memory(in, size, is_written ? 0 : (size_t)pick(in, 0, 8)), n_rows, n_cols, stride, dtype};
+    fe_table table = {.n_rows = n_rows, .n_cols = n_cols, .row_stride = stride, .dtype = dtype};
+    table.data = memory(in, size, is_written ? 0 : (size_t)pick(in, 0, 8));
     for (int64_t i = 0; i < n_rows; i++)
         fill(in, table.data + i * stride, n_cols, dtype, is_any);
     if (n_rows > 1 && pick(in, 0, 3) == 0) { /* from the last row to the first */
@@ -131,7 +146,8 @@ static inline fe_table copied(input *in, const fe_table *table)
 /* Whether two elements have the same bits, or are both NaN. */
 static inline bool same(const char *a, const char *b, fe_dtype dtype)
 {
-    return memcmp(a, b, size_of(dtype)) == 0 || (isnan(get(a, dtype)) && isnan(get(b, dtype)));
+    const bool are_equal = dtype == FE_F64 ? memcmp(a, b, 8) == 0 : memcmp(a, b, 4) == 0;
+    return are_equal || (isnan(get(a, dtype)) && isnan(get(b, dtype)));
 }
 
 static inline void require_same_rows(const char *a, const char *b, int64_t n, fe_dtype dtype)
@@ -147,11 +163,11 @@ static inline void require_same_tables(const fe_table *a, const fe_table *b)
 }
 
 /* Items in up to four axes of any strides, of which no two overlap if they are written; the memory
- * ends where the last item does. */
-static inline fe_array array_of(input *in, int64_t *n_items, size_t item_size, size_t unit, bool is_written, int most)
+ * ends where the last item does. Few items mostly, and now and then more than a block. */
+static inline fe_array array_of(input *in, int64_t *n_items, size_t item_size, size_t unit, bool is_written)
 {
     int64_t shape[4], strides[4], span = (int64_t)item_size, back = 0;
-    const int n_dims = (int)pick(in, 0, 4), first = (int)pick(in, 0, 3);
+    const int n_dims = (int)pick(in, 0, 4), first = (int)pick(in, 0, 3), most = pick(in, 0, 31) == 31 ? 6 : 3;
     *n_items = 1;
     for (int k = 0; k < n_dims; k++)
         *n_items *= shape[k] = pick(in, 0, most);
@@ -208,11 +224,11 @@ static inline bool is_unsigned_64(const fe_ids *ids)
 }
 
 /* n ids, most of them of a table of n_rows rows. */
-static inline fe_ids ids_of(input *in, int64_t *n, int64_t n_rows, int most)
+static inline fe_ids ids_of(input *in, int64_t *n, int64_t n_rows)
 {
     fe_ids ids = {.type = (fe_id_type)pick(in, FE_I8, FE_U64), .swapped = pick(in, 0, 3) == 0};
     const size_t size = ID_SIZES[ids.type];
-    ids.array = array_of(in, n, size, 1, true, most);
+    ids.array = array_of(in, n, size, 1, true);
     for (int64_t i = 0; i < *n; i++) {
         uint64_t x = n_rows > 0 ? (uint64_t)pick(in, 0, n_rows - 1) : 0;
         if (pick(in, 0, 15) == 0)
@@ -237,6 +253,18 @@ static inline int64_t resolved(const fe_ids *ids, int64_t i, int64_t n_rows, fe_
     if (bounds == FE_CLIP)
         return !is_huge && id < 0 ? 0 : n_rows - 1;
     return is_huge ? (int64_t)((uint64_t)id % (uint64_t)n_rows) : ((id % n_rows) + n_rows) % n_rows;
+}
+
+/* What each id means, as `resolved`; `first_bad` is that of the first error, n if there is none. */
+static inline int64_t *all_resolved(input *in, const fe_ids *ids, int64_t n, int64_t n_rows, fe_bounds bounds, int64_t *first_bad)
+{
+    int64_t *rows = (int64_t *)memory(in, (size_t)n * 8, 0);
+    *first_bad = n;
+    for (int64_t i = n - 1; i >= 0; i--) {
+        rows[i] = resolved(ids, i, n_rows, bounds);
+        *first_bad = rows[i] == -2 ? i : *first_bad;
+    }
+    return rows;
 }
 
 /* Chooses an instruction set and a number of threads. */

@@ -49,7 +49,7 @@ static void require_rows(input *in, const uint64_t *mixes, int64_t n_tokens, int
         heads[h].reciprocal = UINT64_MAX / heads[h].size;
         heads[h].offset = are_large ? 0 : (uint64_t)pick(in, 0, 8);
     }
-    const fe_ngram_rows ngrams = {mixes, heads, n_heads, n_mixes};
+    const fe_ngram_rows ngrams = {.mixes = mixes, .heads = heads, .n_heads = n_heads, .n_mixes = n_mixes};
     const fe_ids ids = {.array.n_items = n_items, .type = FE_NGRAM, .ngrams = &ngrams};
     int64_t *rows = (int64_t *)memory(in, (size_t)n_items * 8, 0);
     REQUIRE(fe_resolve_ids(&ids, INT64_MAX, FE_RAISE, rows, NULL).code == FE_OK);
@@ -62,6 +62,7 @@ static void require_rows(input *in, const uint64_t *mixes, int64_t n_tokens, int
     const int64_t stride = table.n_cols * 4;
     fe_array out;
     fe_array_init(&out, memory(in, (size_t)(n_items * stride), 0), 1, &n_items, &stride);
+    out.dtype = FE_F32;
     const fe_status status = fe_gather(&table, &ids, FE_RAISE, &out, false, NULL);
     int64_t first = 0;
     while (first < n_items && rows[first] < table.n_rows)
@@ -78,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     choose_kernels(&in);
     int64_t cuts[2], n_tokens, n_sequences = pick(&in, 1, 5);
     const fe_ngram_hash hash = hash_of(&in, cuts);
-    const fe_ids ids = ids_of(&in, &n_tokens, hash.n_tokens, pick(&in, 0, 1) ? 3 : 9);
+    const fe_ids ids = ids_of(&in, &n_tokens, hash.n_tokens);
     int64_t *starts = (int64_t *)memory(&in, (size_t)(n_sequences + 1) * 8, 0);
     for (int64_t s = 1; s <= n_sequences; s++)
         starts[s] = s == n_sequences ? n_tokens : pick(&in, starts[s - 1], n_tokens);
@@ -86,11 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t *history = pick(&in, 0, 1) ? (int64_t *)memory(&in, (size_t)(n_sequences * n_mixes) * 8, 0) : NULL;
     for (int64_t i = 0; history != NULL && i < n_sequences * n_mixes; i++)
         history[i] = pick(&in, 0, hash.n_tokens - 1);
-    int64_t *tokens = (int64_t *)memory(&in, (size_t)n_tokens * 8, 0), first_bad = n_tokens;
-    for (int64_t t = n_tokens - 1; t >= 0; t--) {
-        tokens[t] = resolved(&ids, t, hash.n_tokens, FE_RAISE);
-        first_bad = tokens[t] < 0 ? t : first_bad;
-    }
+    int64_t first_bad;
+    const int64_t *tokens = all_resolved(&in, &ids, n_tokens, hash.n_tokens, FE_RAISE, &first_bad);
     uint64_t *mixes = (uint64_t *)memory(&in, (size_t)(n_tokens * n_mixes) * 8, 0);
     const fe_ngram_tokens all = {&ids, starts, n_sequences};
     const fe_status status = fe_ngram_mix(&hash, &all, history, mixes, NULL);

@@ -28,8 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int64_t n_rows = pick(&in, 0, 6), n_queries = pick(&in, 0, 5), unit = (int64_t)size_of(dtype);
     const int64_t n_cols = pick(&in, 0, 1) ? pick(&in, 0, 9) : pick(&in, 10, 140);
     const bool is_any = pick(&in, 0, 1), is_layer = pick(&in, 0, 1);
-    fe_table rows = {memory(&in, (size_t)(n_rows * n_cols * unit), 0), n_rows, n_cols, n_cols * unit, dtype};
-    fe_table queries = {memory(&in, (size_t)(n_queries * n_cols * unit), 0), n_queries, n_cols, n_cols * unit, dtype};
+    fe_table rows = {.n_rows = n_rows, .n_cols = n_cols, .row_stride = n_cols * unit, .dtype = dtype}, queries = rows;
+    queries.n_rows = n_queries;
+    rows.data = memory(&in, (size_t)(n_rows * n_cols * unit), 0);
+    queries.data = memory(&in, (size_t)(n_queries * n_cols * unit), 0);
     fill(&in, rows.data, n_rows * n_cols, dtype, is_any);
     fill(&in, queries.data, n_queries * n_cols, dtype, is_any);
     char *products = memory(&in, (size_t)(n_rows * n_queries * unit), 0), *squares = memory(&in, (size_t)(n_rows * unit), 0);

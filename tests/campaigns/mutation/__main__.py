@@ -22,6 +22,9 @@ TESTS = {
     "fastembed/_checks/": ["checks", "functional", "layers", "optim", "io/test_checkpoint.py", "kernels/test_calls.py"],
     "src_c/pool.c": ["kernels", "campaigns/test_sharing.py", "functional"],
     "src_c/pages.c": ["io/mapped", "kernels"],
+    "src_c/shared.c": ["io/shared"],
+    "src_c/disk/": ["kernels/test_disk_rows.py", "tables/test_disk.py"],
+    "src_c/xla": ["adapters"],  # needs jax
     "src_c/cpu.c": ["kernels"],
     "src_c/dispatch.c": ["kernels"],
     "src_c/kernels/replay.inc": ["optim", "layers", "campaigns/test_differential.py"],
@@ -36,7 +39,7 @@ LONGEST = 1800  # seconds by the clock, for threads that wait for each other
 
 def sources(wanted: list[str]) -> dict[str, str]:
     """The text of each source that is mutated."""
-    patterns = ("src_c/*.c", "src_c/kernels/*.inc", "fastembed/_checks/*.py")
+    patterns = ("src_c/*.c", "src_c/disk/*.c", "src_c/kernels/*.inc", "fastembed/_checks/*.py")
     paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
     texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
     return {path: text for path, text in texts.items() if not wanted or any(part in path for part in wanted)}

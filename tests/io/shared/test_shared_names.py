@@ -61,6 +61,33 @@ def test_a_removed_name_and_its_next_table(name):
         table([1])
 
 
+def test_a_name_is_removed_after_sharing_has_ended(name):
+    with layer_of(1).share(name) as shared:
+        table = fe.Embedding.attach(name)
+    assert (table([1]) == 1).all()
+    shared.remove()
+    shared.remove()
+    assert shared.is_closed
+    assert not shared.path.exists()
+    assert (table([1]) == 1).all()
+    other = layer_of(2).share(name)  # whom remove() of the first one leaves alone, written or not
+    shared.remove()
+    other.close()
+    shared.remove()
+    assert (table([1]) == 2).all()
+    third = layer_of(3).share(name, replace=True)
+    other.remove()
+    third.close()
+    other.remove()
+    assert (table([1]) == 3).all()
+    reopened = segment.open_segment(third.path, to_write=True)
+    with pytest.raises(BlockingIOError, match="belongs to a process that is running"):
+        third.remove()
+    reopened.close()
+    third.remove()
+    assert not third.path.exists()
+
+
 def test_a_killed_replacement_is_looked_for_in_each_call(name):
     """Killed between the two marks of a replacement, before the new file is in place or after."""
     layer = layer_of(1)
@@ -222,3 +249,8 @@ def test_the_command_lists_and_removes(name, capsys, monkeypatch, tmp_path):
     assert "no shared table" in error
     assert "give the names of tables, or --all" in shown(capsys, "remove")[2]
     assert shown(capsys, "list") == (0, "", "")
+
+
+def test_a_path_without_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder for a shared table; a name without / is one in memory"):
+        fe.Embedding(2, 2).share(tmp_path / "none" / "table")

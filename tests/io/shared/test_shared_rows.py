@@ -6,6 +6,7 @@ from common import BOUNDS, ID_DTYPES, outcome, same_bits
 
 import fastembed as fe
 from fastembed.io.shared import segment
+from fastembed.tables import attached
 
 pytestmark = pytest.mark.on_reference
 V, D = 40, 6
@@ -63,6 +64,44 @@ def test_bags_are_those_of_the_rows(name):
         assert same_bits(table.bag(ids, offsets, **options), fe.embedding_bag(layer.weight, ids, offsets, **options))
     with pytest.raises(IndexError, match="id 40 at position"):
         table.bag([V], [0])
+    assert same_bits(table.bag([V, 1], [0], bounds="zero"), layer.weight[1:2])
+    zero = fe.Embedding.attach(name, bounds="zero")
+    assert same_bits(zero.bag([V, 1], [0]), layer.weight[1:2])
+    with pytest.raises(IndexError, match="id 40 at position"):
+        zero.bag([V], [0], bounds="raise")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_the_nearest_rows_are_those_of_the_layer(name, dtype):
+    layer, _, table = shared_pair(name, dtype)
+    queries = np.random.default_rng(1).standard_normal((2, 3, D))
+    for arguments in ((queries, 4), (queries[:1], 3, "l2"), ([3, 5], 2, "dot")):
+        for got, expected in zip(table.nearest(*arguments), layer.nearest(*arguments), strict=True):
+            assert same_bits(got, expected)
+    got, expected = (of.nearest(7, 3, exclude_queries=True, exclude=[2]) for of in (table, layer))
+    assert same_bits(got.ids, expected.ids)
+    assert same_bits(table.analogy(1, 2, 3).ids, layer.analogy(1, 2, 3).ids)
+    assert outcome(table.nearest, [V]) == outcome(layer.nearest, [V])
+    assert outcome(table.nearest, 1, 2, bounds=3)[:2] == ("raised", TypeError)
+    layer.set_rows([9], 1000 * layer.weight[7])
+    assert table.nearest(7, 1, exclude_queries=True).ids == 9
+    layer.resize(2 * V)  # a new generation
+    assert table.nearest(queries, 2 * V).ids.shape == (2, 3, 2 * V)
+
+
+def test_a_search_goes_on_with_its_generation(name, monkeypatch):
+    layer, shared, table = shared_pair(name)
+    expected = layer.nearest([0], V)
+    read = attached._SegmentRows._float_rows
+
+    def replaced_meanwhile(self, first, end):
+        layer.weight[...] = 0
+        shared.publish()
+        return read(self, first, end)
+
+    monkeypatch.setattr(attached._SegmentRows, "_float_rows", replaced_meanwhile)
+    assert same_bits(table.nearest([0], V).ids, expected.ids)
+    assert shared.generation > 3
 
 
 def test_everything_that_changes_rows_is_published(name):

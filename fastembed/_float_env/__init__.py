@@ -1,0 +1,115 @@
+"""C's default floating-point environment, for arithmetic in Python whatever its caller has set.
+
+Another library may have set another rounding mode or flush-to-zero. Python's floats have no control
+of it, but C's library has: its fesetenv is called here, except on Windows, where the reference
+computes in the environment of its caller. When this module is imported, which is before all others,
+it sees to it that they are run in that environment too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+_MOST_BYTES = 64  # more than C's fenv_t has anywhere
+
+
+class _Library:
+    """The calls of C's library, and what stands for the default environment there."""
+
+    def __init__(self) -> None:
+        names = ctypes.PyDLL(None)
+        self.get, self.set = names.fegetenv, names.fesetenv
+        is_object = sys.platform == "darwin"  # elsewhere it is the address -1
+        self.default = ctypes.byref(ctypes.c_char.in_dll(names, "_FE_DFL_ENV")) if is_object else ctypes.c_void_p(-1)
+
+
+_library = None if sys.platform == "win32" else _Library()
+_thread = threading.local()
+
+
+def enter_default_floats() -> Any:
+    """Set the default environment of this thread; returns what `restore_floats` takes."""
+    if _library is None:
+        return None
+    before = ctypes.create_string_buffer(_MOST_BYTES)
+    _library.get(before)
+    _library.set(_library.default)
+    return before
+
+
+def restore_floats(before: Any) -> None:
+    """Set what `enter_default_floats` found."""
+    if _library is not None:
+        _library.set(before)
+
+
+def _protected(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, in the default environment; what it calls is in it already."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if getattr(_thread, "is_inside", False):
+            return function(*args, **kwargs)
+        before = enter_default_floats()
+        try:
+            _thread.is_inside = True
+            return function(*args, **kwargs)
+        finally:
+            _thread.is_inside = False
+            restore_floats(before)
+
+    return wrapped
+
+
+class _Importer:
+    """Finds the modules of a package as others do, and runs them in the default environment.
+
+    Python reads the decimals of a module when it compiles it: rounded up, 1e-7 is another number.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._beginning = f"{package}."
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if not name.startswith(self._beginning):
+            return None
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _protected(spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+def _protect_member(owner: Any, name: str, value: Any) -> None:
+    kind = type(value)
+    function = value.__func__ if kind in (classmethod, staticmethod) else value
+    if isinstance(function, FunctionType) and not inspect.isgeneratorfunction(function):
+        setattr(owner, name, _protected(function) if kind is FunctionType else kind(_protected(function)))
+
+
+def protect(module: str, package: str) -> None:
+    """Let functions, and methods of classes, compute in the default environment.
+
+    They are those that a module has of its package by names without an underscore in front, and
+    the methods that Python calls.
+    """
+    loaded = sys.modules[module]
+    for name, value in list(vars(loaded).items()):
+        if name.startswith("_") or not str(getattr(value, "__module__", "")).startswith(package):
+            continue
+        if isinstance(value, type):
+            for member, of_class in list(vars(value).items()):
+                if member in ("__init__", "__call__", "__add__") or not member.startswith("_"):
+                    _protect_member(value, member, of_class)
+        else:
+            _protect_member(loaded, name, value)
+
+
+sys.meta_path.insert(0, _Importer(__name__.rpartition(".")[0]))

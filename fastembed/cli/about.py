@@ -1,0 +1,97 @@
+"""``info``, ``shared``: what is installed, in a file, in shared memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import _runtime
+from .._messages import printable
+from .progress import progress_of
+from .streams import Output, UsageError
+
+if TYPE_CHECKING:
+    from ..io.shared import leftovers
+
+_OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")
+
+
+def info(arguments: argparse.Namespace, out: Output) -> None:
+    if arguments.checkpoint is None:
+        out.show(json.dumps(_runtime.show_config()) if arguments.json else _runtime.runtime_text())
+        return
+    from ..io import checkpoint
+
+    found: dict[str, Any]
+    if arguments.summary:
+        contents, description = checkpoint.contents(arguments.checkpoint)
+        found = {name: Summary(shape, dtype) for name, (shape, dtype) in sorted(contents.items())}
+    else:
+        with progress_of("read") as progress:
+            found, description = checkpoint.statistics(arguments.checkpoint, progress=progress)
+    if arguments.json:
+        tensors = {name: what if isinstance(what, str) else what._asdict() for name, what in found.items()}
+        out.show(json.dumps({"description": description, "tensors": tensors}))
+        return
+    about = description if isinstance(description, dict) else {"description": description}
+    for key, value in about.items():
+        out.show(f"{_plain(key)}: {textwrap.shorten(json.dumps(value), 100, placeholder=' ...')}")
+    for name, what in found.items():
+        out.show(f"{_plain(name)}: " + str(what).replace("\n", "\n  "))
+    if arguments.summary:
+        out.show(_totals(found))
+
+
+def _totals(found: Mapping[str, Any]) -> str:
+    """How many numbers there are, those of an optimiser apart."""
+    n_all = sum(what.numbers for what in found.values())
+    n_state = sum(what.numbers for name, what in found.items() if name.startswith(_OF_OPTIMIZERS))
+    state = f", and {n_state:,} numbers of an optimiser's state" if n_state else ""
+    return f"{len(found):,} tensors: {n_all - n_state:,} parameters{state}"
+
+
+class Summary(NamedTuple):
+    """A tensor, as its header describes it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"{' x '.join(f'{n:,}' for n in self.shape) or 'one number'} {self.dtype:.20}, {self.numbers:,} numbers"
+
+
+def _plain(name: str) -> str:
+    """A name from a file on one line, escaped and cut."""
+    return textwrap.shorten(json.dumps(name)[1:-1], 80, placeholder="...")
+
+
+def shared(arguments: argparse.Namespace, out: Output) -> None:
+    from ..io.shared import leftovers  # for systems without shared memory
+
+    if arguments.action == "list":
+        for table in leftovers.tables():
+            out.show(_described(table))
+        return
+    if bool(arguments.names) == arguments.all:
+        raise UsageError("give the names of tables, or --all")
+    names = [table.name for table in leftovers.tables() if not table.is_written] if arguments.all else arguments.names
+    for name in names:
+        leftovers.remove(name)
+        out.show(f"removed {printable(name)}")
+
+
+def _described(table: leftovers.SharedTable) -> str:
+    layout = table.layout
+    what = "unfinished or not readable"
+    if layout is not None:
+        what = f"{layout.n_rows} x {layout.n_cols} {layout.dtype}, generation {layout.generation}"
+    who = "written by a running process" if table.is_written else "nobody writes it"
+    return f"{printable(table.name)}: {what}, {table.n_bytes / 2**20:.1f} MiB, {who}"

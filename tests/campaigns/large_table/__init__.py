@@ -1,0 +1,1 @@
+"""A table of tens of gigabytes on disk, whose rows are functions of their numbers."""
