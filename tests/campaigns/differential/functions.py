@@ -229,3 +229,35 @@ def table_statistics(draw: Draw) -> Case:
         {},
         copies(table=given),
     )
+
+
+def cross_entropy(draw: Draw) -> Case:
+    dtype, n_rows, width = draw.choice(("float32", "float64")), draw.randrange(6), draw.randint(1, 40)
+    logits, ignored = draw.numbers((n_rows, width), dtype), draw.choice((-100, 0))
+    targets = np.array([draw.choice((ignored, draw.randrange(width))) for _ in range(n_rows)], np.int64)
+    given = draw.laid(logits)
+    return Case(
+        f"cross_entropy {dtype} {logits.shape}",
+        lambda: [*zip(("loss", "gradient"), fe.losses.cross_entropy(given, targets, ignore_index=ignored), strict=True)],
+        lambda: [
+            *zip(("loss", "gradient"), reference.losses.cross_entropy(lists(logits), lists(targets), ignored, dtype), strict=True)
+        ],
+        {"gradient": dtype},
+        copies(logits=given, targets=targets),
+    )
+
+
+def binary_cross_entropy(draw: Draw) -> Case:
+    dtype, shape = draw.choice(("float32", "float64")), draw.shape()
+    logits, targets = np.asarray(draw.numbers(shape, dtype)), draw.numbers(shape, dtype, "normal")
+    with np.errstate(all="ignore"):
+        targets = np.asarray(np.clip(np.nan_to_num(targets), 0, 1), dtype)
+    given = draw.laid(logits)
+    loss = reference.losses.binary_cross_entropy
+    return Case(
+        f"binary_cross_entropy {dtype} {shape}",
+        lambda: [*zip(("loss", "gradient"), fe.losses.binary_cross_entropy(given, targets), strict=True)],
+        lambda: [*zip(("loss", "gradient"), loss(lists(logits), lists(targets), dtype), strict=True)],
+        {"gradient": dtype},
+        copies(logits=given, targets=targets),
+    )

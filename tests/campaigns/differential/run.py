@@ -26,6 +26,8 @@ OPS: dict[str, tuple[Callable[[Draw], Case], int]] = {
     "hash_ids": (functions.hash_ids, 1),
     "row_grad": (functions.row_grad, 1),
     "table_statistics": (functions.table_statistics, 1),
+    "cross_entropy": (functions.cross_entropy, 2),
+    "binary_cross_entropy": (functions.binary_cross_entropy, 2),
     "quantized": (quantized.quantized, 2),
     "nearest": (quantized.nearest, 1),
     "ngrams": (models.ngrams, 1),
