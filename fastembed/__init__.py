@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import _version
+from . import _float_env, _version  # noqa: F401 (the first is imported before all others)
 
 with _version.settings_checked():
     from ._runtime import show_config, show_runtime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,9 +65,12 @@ def _bench(arguments: argparse.Namespace, out: Output) -> None:
 
 
 def _measure(arguments: argparse.Namespace, out: Output) -> None:
+    from ..io.disk import page_cache
+    from ..io.disk.tensors import tensors_in
     from ..layers.ngram import PackedNgramEmbedding
 
     path, tokens = Path(arguments.file), _tokens(arguments.text, arguments.tokens)
+    files = {tensor.path for tensor in tensors_in(path).values()}
     batches = [tokens[k : k + arguments.batch] for k in range(0, len(tokens), arguments.batch)]
     with _table(arguments) as table:
         hash, what = _hash_for(arguments, path, table.num_embeddings)
@@ -76,11 +78,14 @@ def _measure(arguments: argparse.Namespace, out: Output) -> None:
         out.say(f"{what}: {hash}; {len(tokens):,} tokens, the bytes of the text, {arguments.batch:,} a call")
     for name, look_up in (("cold", _in_turn), ("read ahead", _ahead), ("warm", _again)):
         if name != "warm":
-            _drop_from_page_cache(path)
+            for file in files:
+                page_cache.drop(file)
+        n_read = page_cache.n_bytes_read()
         with _table(arguments) as table:
             layer = PackedNgramEmbedding(hash, table)
             seconds, n_tokens = look_up(layer, batches, name)
-            out.show(f"{name + ':':12}{_rates(table, n_tokens * hash.width, seconds)}")
+            of_system = _of_system(n_read, page_cache.n_bytes_read(), [page_cache.n_bytes_cached(file) for file in files])
+            out.show(f"{name + ':':12}{_rates(table, n_tokens * hash.width, seconds)}{of_system}")
 
 
 def _tokens(path: str, most: int) -> Array:
@@ -166,8 +171,8 @@ def _rates(table: DiskTable, n_rows: int, seconds: float) -> str:
     return f"{per_row}; {found.hits / n_ids:.1%} of the rows were there; {read}"
 
 
-def _drop_from_page_cache(path: Path) -> None:
-    """So that reads are from the disk, where the system can do it; split files are left alone."""
-    if hasattr(os, "posix_fadvise"):
-        with open(path, "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def _of_system(before: int | None, after: int | None, cached: Sequence[int | None]) -> str:
+    """What the system says of its reads, and of its page cache, as far as it says something."""
+    read = "" if before is None or after is None else f"; {(after - before) / 1e6:,.1f} MB came from the disk"
+    found = [n_bytes for n_bytes in cached if n_bytes is not None]
+    return read + (f"; {sum(found) / 1e6:,.1f} MB of the file are in the page cache" if found else "")

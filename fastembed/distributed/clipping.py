@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional.row_grad import clip_factor, norm_of_sums, sums_of_squares
+from ..optim.parameter import distinct_items, scale_gradients
 from ..tables.trainable import Trainable
 from .ranks.group import Group
 from .sharded import Sharded
 
 
 def clip_grad_norm(
-    group: Group, layers_and_parameters: Iterable[Trainable], max_norm: float, *, error_if_nonfinite: bool = True
+    group: Group, layers_and_parameters: Trainable | Iterable[Trainable], max_norm: float, *, error_if_nonfinite: bool = True
 ) -> float:
     """`fastembed.optim.clip_grad_norm` of all ranks together, with the same bits in any number.
 
@@ -32,18 +32,13 @@ def clip_grad_norm(
     5.0
     """
     with group.checking("clip_grad_norm"):
-        items = list({id(item): item for item in layers_and_parameters}.values())
+        items = distinct_items(layers_and_parameters)
         counted = [item for item in items if isinstance(item, Sharded) or group.rank == 0]
         own = _expansion(sums_of_squares([array for item in counted for array in item.gradient_arrays()]))
     lengths = group.agree("clip_grad_norm", np.full((group.size, 1), len(own)))[:, 0]
     sums = group.allgatherv("clip_grad_norm: sums", np.array(own), lengths).tolist()
     norm = norm_of_sums(sums)
-    factor = clip_factor(norm, max_norm, error_if_nonfinite)
-    if factor != 1:
-        commit = kernels.Commit()
-        for item in items:
-            item.add_scaled(commit, factor)
-        commit.run()
+    scale_gradients(items, clip_factor(norm, max_norm, error_if_nonfinite))
     return norm
 
 

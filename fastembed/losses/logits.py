@@ -138,7 +138,8 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike, *, ignore_index: int = 
         raise IndexError(
             f"target {_checks.shown(int(classes[place]))} at position {place} is out of range for {n_classes} classes"
         )
-    rows = np.where(is_kept, classes, -1).astype(np.int64).reshape(-1)
+    rows = np.full(classes.size, -1)
+    rows[is_kept.reshape(-1)] = classes[is_kept]
     n_kept = int(np.count_nonzero(is_kept))
     gradients, losses = kernels.cross_entropy(
         x.reshape(-1, n_classes) if x.size else x.reshape(len(rows), n_classes), rows, n_kept

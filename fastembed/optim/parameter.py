@@ -130,16 +130,26 @@ def clip_grad_norm(
     >>> layer.grads()["weight"].rows.round(3)
     array([[0.6, 0.8]], dtype=float32)
     """
+    items = distinct_items(layers_and_parameters)
+    norm = norm_of([array for item in items for array in item.gradient_arrays()])
+    scale_gradients(items, clip_factor(norm, max_norm, error_if_nonfinite))
+    return norm
+
+
+def distinct_items(layers_and_parameters: Trainable | Iterable[Trainable]) -> list[Trainable]:
+    """The layers and Parameters, checked, each once."""
     items = [layers_and_parameters] if isinstance(layers_and_parameters, Trainable) else list(layers_and_parameters)
     items = list({id(item): item for item in items}.values())
     for k, item in enumerate(items):
         if not isinstance(item, Trainable):
             raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
-    norm = norm_of([array for item in items for array in item.gradient_arrays()])
-    factor = clip_factor(norm, max_norm, error_if_nonfinite)
+    return items
+
+
+def scale_gradients(items: Iterable[Trainable], factor: float) -> None:
+    """Multiply all accumulated gradients, or none of them if one cannot be."""
     if factor != 1:
         commit = kernels.Commit()
         for item in items:
             item.add_scaled(commit, factor)
         commit.run()
-    return norm

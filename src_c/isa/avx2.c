@@ -8,7 +8,6 @@
 #define FE_TARGET __attribute__((target("avx2,fma,f16c,prfchw")))
 #define VEC_BYTES 32
 #define FE_STREAM(to, vector) _mm256_stream_si256((__m256i *)(to), (__m256i)(vector))
-#define FE_STREAM_HALVES(to, a, b) _mm256_stream_si256((__m256i *)(to), _mm256_set_m128i((__m128i)(b), (__m128i)(a)))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_WIDEN_U16(h) _mm256_cvtepu16_epi32((__m128i)(h))
 #define FE_NARROW_U32(x) _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)(x), (__m256i)(x)), 8))

@@ -1,6 +1,8 @@
 """ngram info and ngram bench: what they show of tables in files, and what they refuse."""
 
 import json
+import mmap
+import os
 import re
 import struct
 
@@ -9,6 +11,7 @@ import pytest
 from running import run, status_of
 
 from fastembed import checkpoint
+from fastembed.io.disk import page_cache
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,23 @@ def test_bench(folder):
     assert [line.split(":")[0] for line in rates] == ["cold", "read ahead", "warm"]
     for line in rates:
         assert re.search(r"[\d,]+ rows/s, [\d,]+ ns a row; \d+\.\d% of the rows were there; [\d.,]+ MB in [\d,]+ reads", line)
+        assert re.search(r"; [\d.,]+ MB came from the disk; [\d.,]+ MB of the file are in the page cache$", line)
+
+
+def test_what_the_system_says_of_a_file(folder, tmp_path, monkeypatch):
+    path = tmp_path / "pages"
+    path.write_bytes(bytes(10 * mmap.PAGESIZE - 1))
+    assert page_cache.n_bytes_cached(path) == 10 * mmap.PAGESIZE  # as it was just written
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    page_cache.drop(path)
+    left = page_cache.n_bytes_cached(path)  # a file system in memory keeps all of it
+    assert left in (0, 10 * mmap.PAGESIZE)
+    before = page_cache.n_bytes_read()
+    path.read_bytes()
+    assert page_cache.n_bytes_read() - before >= 10 * mmap.PAGESIZE - left
+    monkeypatch.setattr(page_cache, "open", lambda *_, **__: (folder / "no").open(), raising=False)
+    assert page_cache.n_bytes_read() is None
 
 
 def test_bench_with_the_hash_of_a_config(folder):

@@ -62,3 +62,20 @@ def test_a_fit_finds_the_coefficients(model):
     rows = rng.uniform(1, 5, (20, 5))
     of_model = np.array([0.3, 0.0, 2.0, 0.0, 1.0])
     np.testing.assert_allclose(model.fitted(rows, rows @ of_model), of_model, atol=1e-9)
+
+
+def test_the_gain_of_a_second_processor_is_found_by_runs_of_two_ranks(model):
+    true, gain, runs = np.array([1e-3, 2e-7, 1e-8, 5e-5, 1e-9]), 0.3, []
+    for ranks, processors in ((1, 2), (2, 2), (2, 1), (4, 2)):
+        for tokens in (512, 2048):
+            for exact in (True, False):
+                counts = model.load(ranks, tokens, 5000, 8, exact)
+                seconds = float(model.columns_of(counts, ranks, processors, gain) @ true)
+                kind = {"ranks": ranks, "processors": processors, "tokens": tokens * ranks, "exact": exact}
+                runs += [kind | {"rows": 5000, "columns": 8, "seconds": seconds * slower} for slower in (1.0, 3.0)]
+    runs = model.fastest(runs)
+    assert len(runs) == 16
+    found, of_gain, of_model = model.fit(runs, np.array([run["ranks"] < 4 for run in runs]))
+    assert of_gain == pytest.approx(gain)
+    np.testing.assert_allclose(found, true, rtol=1e-6)
+    np.testing.assert_allclose(of_model, [run["seconds"] for run in runs])

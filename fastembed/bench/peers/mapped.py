@@ -19,7 +19,7 @@ import numpy as np
 from ... import DiskTable, Embedding, open_shards, reference
 from ..timing import Array, Call, Ready, ready_call
 from .base import OURS, Contender, Inputs
-from .hashed.ngram import FP8_ROW, N_BLOCK, N_COLS
+from .hashed.ngram import FP8_ROW, N_BLOCK, N_COLS, decode_rows, level_of_bytes, power_of_bytes
 
 LookUp = Callable[[Array], Array]
 
@@ -96,20 +96,42 @@ def _place(path: str) -> tuple[int, tuple[int, ...]]:
     return tensor.start, tensor.shape
 
 
-def _numpy_rows(path: str) -> LookUp:
+def _mapped_rows(path: str) -> Array:
     start, shape = _place(path)
     table = np.memmap(path, np.uint8, "c", start, shape)
     table._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    return table
+
+
+def _numpy_rows(path: str) -> LookUp:
+    table = _mapped_rows(path)
     return lambda ids: _decoded(np.take(table, ids, axis=0))
+
+
+@functools.cache
+def _compiled_loop() -> Any:
+    import numba
+
+    return numba.njit(decode_rows)
+
+
+def _serial_rows(path: str) -> LookUp:
+    """A compiled loop that comes upon each page by itself, as an engine in C reads its mapping."""
+    table, values, loop = np.asarray(_mapped_rows(path)), (level_of_bytes(), power_of_bytes()), _compiled_loop()
+
+    def look_up(ids: Array) -> Array:
+        out = np.empty((len(ids), N_COLS), np.float32)
+        loop(table, ids, *values, out)
+        return out
+
+    look_up(np.zeros(1, np.int64))  # it is compiled before the clock starts
+    return look_up
 
 
 def _torch_rows(path: str) -> LookUp:
     import torch
 
-    start, shape = _place(path)
-    mapped = np.memmap(path, np.uint8, "c", start, shape)
-    mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
-    table = torch.from_numpy(mapped)
+    table = torch.from_numpy(_mapped_rows(path))
 
     def look_up(ids: Array) -> Array:
         rows = table.index_select(0, torch.from_numpy(ids))
@@ -140,6 +162,7 @@ def _pread_rows(path: str, n_threads: int = 16) -> LookUp:
 NGRAM_DISK = (
     Contender(OURS, "DiskTable", functools.partial(_ready, _disk_table)),
     Contender(OURS, "DiskTable, threads of pread", functools.partial(_ready, functools.partial(_disk_table, engine="pread"))),
+    Contender("numba", "one loop over a mapping, a row after the other", functools.partial(_ready, _serial_rows)),
     Contender("numpy", "take of a memmap, decoded", functools.partial(_ready, _numpy_rows)),
     Contender("torch", "index_select of mapped bytes, decoded", functools.partial(_ready, _torch_rows)),
     Contender("python", "os.pread in 16 threads, decoded by NumPy", functools.partial(_ready, _pread_rows)),

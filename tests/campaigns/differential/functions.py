@@ -231,33 +231,29 @@ def table_statistics(draw: Draw) -> Case:
     )
 
 
-def cross_entropy(draw: Draw) -> Case:
-    dtype, n_rows, width = draw.choice(("float32", "float64")), draw.randrange(6), draw.randint(1, 40)
-    logits, ignored = draw.numbers((n_rows, width), dtype), draw.choice((-100, 0))
-    targets = np.array([draw.choice((ignored, draw.randrange(width))) for _ in range(n_rows)], np.int64)
-    given = draw.laid(logits)
-    return Case(
-        f"cross_entropy {dtype} {logits.shape}",
-        lambda: [*zip(("loss", "gradient"), fe.losses.cross_entropy(given, targets, ignore_index=ignored), strict=True)],
-        lambda: [
-            *zip(("loss", "gradient"), reference.losses.cross_entropy(lists(logits), lists(targets), ignored, dtype), strict=True)
-        ],
-        {"gradient": dtype},
-        copies(logits=given, targets=targets),
+def losses(draw: Draw) -> Case:
+    """Cross-entropies of numbers, and of rows of numbers with a class for each."""
+    dtype, n, width = draw.choice(("float32", "float64")), draw.randint(1, 6), draw.randint(1, 40)
+    logits, ignored = (
+        draw.numbers((n, width), dtype, draw.choice(("normal", "integers", "apart", "denormal"))),
+        draw.choice((-100, 0)),
     )
-
-
-def binary_cross_entropy(draw: Draw) -> Case:
-    dtype, shape = draw.choice(("float32", "float64")), draw.shape()
-    logits, targets = np.asarray(draw.numbers(shape, dtype)), draw.numbers(shape, dtype, "normal")
-    with np.errstate(all="ignore"):
-        targets = np.asarray(np.clip(np.nan_to_num(targets), 0, 1), dtype)
+    probabilities = np.array([draw.choice((0.0, 1.0, draw.random())) for _ in range(n * width)], dtype).reshape(n, width)
+    classes = draw.ids((n,), width, 0.05)
     given = draw.laid(logits)
-    loss = reference.losses.binary_cross_entropy
+
+    def found(of_numbers: Any, of_rows: Any) -> list[tuple[str, Any]]:
+        return [("binary", of_numbers[0]), ("by number", of_numbers[1]), ("loss", of_rows[0]), ("by row", of_rows[1])]
+
     return Case(
-        f"binary_cross_entropy {dtype} {shape}",
-        lambda: [*zip(("loss", "gradient"), fe.losses.binary_cross_entropy(given, targets), strict=True)],
-        lambda: [*zip(("loss", "gradient"), loss(lists(logits), lists(targets), dtype), strict=True)],
-        {"gradient": dtype},
-        copies(logits=given, targets=targets),
+        f"losses {dtype} {logits.shape} ignored {ignored}",
+        lambda: found(
+            fe.losses.binary_cross_entropy(given, probabilities), fe.losses.cross_entropy(given, classes, ignore_index=ignored)
+        ),
+        lambda: found(
+            reference.losses.binary_cross_entropy(lists(logits), lists(probabilities), dtype),
+            reference.losses.cross_entropy(lists(logits), lists(classes), ignored, dtype),
+        ),
+        {"by": dtype},
+        copies(logits=given, targets=probabilities, classes=classes),
     )

@@ -1,5 +1,6 @@
 """Rows of FP8, 256 elements and 8 scales, as functions of their numbers; and a file of them."""
 
+import functools
 import json
 import os
 
@@ -7,22 +8,29 @@ import numpy as np
 
 N_COLS, ROW = 256, 264
 WORDS = ROW // 8
-_BLOCK = 1 << 13  # rows whose words stay in the cache
+_BLOCK = 1 << 13  # rows
+_FREE = np.full(WORDS, 0xFEFEFEFEFEFEFEFE, np.uint64)  # bits that may be any
+_FREE[-1] = 0x0707070707070707
 _FLUSHED = 1 << 28  # bytes after which what is written leaves the page cache
 
 
 def bytes_of(rows):
-    """The bytes of these rows, uint8 of shape (n, 264): a multiple of each word's number, mixed.
+    """The bytes of these rows, uint8 of shape (n, 264).
 
-    No element is NaN, and scales are from 2 ** -7 to 1, so that a search has something to compare.
+    Those of a block are random words, which a number of the block turns over bit by bit. No element
+    is NaN, and scales are from 2 ** -7 to 1, so that a search has something to compare.
     """
-    words = (np.asarray(rows, np.uint64) * np.uint64(WORDS))[:, None] + np.arange(WORDS, dtype=np.uint64)
-    words *= np.uint64(0x9E3779B97F4A7C15)
-    words ^= words >> np.uint64(29)
-    words *= np.uint64(0xBF58476D1CE4E5B9)
-    words &= np.uint64(0xFEFEFEFEFEFEFEFE)
-    words[:, -1] = words[:, -1] & np.uint64(0x0707070707070707) | np.uint64(0x7878787878787878)
+    blocks, places = np.divmod(np.asarray(rows, np.uint64), np.uint64(_BLOCK))
+    words = _words()[places.astype(np.int64)]
+    words ^= (blocks * np.uint64(0x9E3779B97F4A7C15))[:, None] & _FREE
     return words.view(np.uint8)
+
+
+@functools.cache
+def _words():
+    words = np.random.default_rng(0).integers(0, 2**64, (_BLOCK, WORDS), np.uint64) & _FREE
+    words[:, -1] |= np.uint64(0x7878787878787878)
+    return words
 
 
 def write(path, n_rows, said):

@@ -41,7 +41,7 @@ def _rows(tokens: Array, n_rows: int) -> Array:
     return np.concatenate(found, 1)
 
 
-def _levels() -> Array:
+def level_of_bytes() -> Array:
     """The value of each byte as e4m3fn."""
     bytes_of = np.arange(256)
     exponents, fractions = bytes_of >> 3 & 15, bytes_of & 7
@@ -50,7 +50,7 @@ def _levels() -> Array:
     return np.where(bytes_of < 128, sizes, -sizes).astype(np.float32)
 
 
-def _powers() -> Array:
+def power_of_bytes() -> Array:
     """The value of each byte as ue8m0; none of the benchmark's is NaN."""
     return np.ldexp(1.0, np.arange(256).clip(0, 254) - 127).astype(np.float32)
 
@@ -58,7 +58,7 @@ def _powers() -> Array:
 def ngram_answer(inputs: Inputs) -> Answer:
     """NumPy's rows of the hashes, and their elements from tables of all bytes."""
     rows = inputs.wte[_rows(inputs.ids[0], len(inputs.wte))]
-    elements = _levels()[rows[..., :N_COLS]] * np.repeat(_powers()[rows[..., N_COLS:]], N_BLOCK, axis=-1)
+    elements = level_of_bytes()[rows[..., :N_COLS]] * np.repeat(power_of_bytes()[rows[..., N_COLS:]], N_BLOCK, axis=-1)
     return (elements.reshape(len(elements), -1),)
 
 
@@ -73,7 +73,7 @@ def _ours(inputs: Inputs) -> Call:
 
 @contender("numpy", "hash, take, levels of all bytes")
 def _numpy(inputs: Inputs) -> Call:
-    table, ids, levels, powers = inputs.wte, inputs.ids, _levels(), _powers()
+    table, ids, levels, powers = inputs.wte, inputs.ids, level_of_bytes(), power_of_bytes()
     out = np.full((len(ids[0]) * WIDTH, N_COLS // N_BLOCK, N_BLOCK), 0.0, np.float32)
 
     def call(k: int) -> Array:
@@ -89,7 +89,7 @@ def _numpy(inputs: Inputs) -> Call:
 def _torch(inputs: Inputs) -> Call:
     import torch
 
-    table, powers = torch.from_numpy(inputs.wte), torch.from_numpy(_powers())
+    table, powers = torch.from_numpy(inputs.wte), torch.from_numpy(power_of_bytes())
     ids = [torch.from_numpy(batch) for batch in inputs.ids]
     sizes, offsets = (torch.from_numpy(of(len(inputs.wte))) for of in (_sizes, _offsets))
 
@@ -107,26 +107,26 @@ def _torch(inputs: Inputs) -> Call:
     return call
 
 
-def _look_up(table: Array, rows: Array, levels: Array, powers: Array, out: Array) -> None:
+def decode_rows(table: Array, rows: Array, of_elements: Array, of_scales: Array, out: Array) -> None:
     """A loop that numba compiles, as an engine in C has it."""
     for i in range(len(rows)):
         row = table[rows[i]]
         for block in range(N_COLS // N_BLOCK):
-            scale = powers[row[N_COLS + block]]
+            scale = of_scales[row[N_COLS + block]]
             for d in range(block * N_BLOCK, (block + 1) * N_BLOCK):
-                out[i, d] = levels[row[d]] * scale
+                out[i, d] = of_elements[row[d]] * scale
 
 
 @contender("numba", "one loop, a row after the other")
 def _numba(inputs: Inputs) -> Call:
     import numba
 
-    look_up = numba.njit(_look_up)
-    table, ids, levels, powers = inputs.wte, inputs.ids, _levels(), _powers()
+    look_up = numba.njit(decode_rows)
+    table, ids, values = inputs.wte, inputs.ids, (level_of_bytes(), power_of_bytes())
     out = np.full((len(ids[0]) * WIDTH, N_COLS), 0.0, np.float32)
 
     def call(k: int) -> Array:
-        look_up(table, _rows(ids[k], len(table)).reshape(-1), levels, powers, out)
+        look_up(table, _rows(ids[k], len(table)).reshape(-1), *values, out)
         return out.reshape(len(ids[k]), -1)
 
     return call
