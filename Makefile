@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel arm64 bench-count
+    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel wheel-twice arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -81,6 +81,13 @@ PYTHONS :=
 wheel: $(VENV)/.wheel
 	rm -rf dist
 	$(BIN)/python release/wheel.py dist $(PYTHONS)
+
+# Sdist and wheel built twice, which must have the same bytes.
+wheel-twice: $(VENV)/.wheel
+	rm -rf build/wheels
+	for n in first second; do $(BIN)/python release/wheel.py build/wheels/$$n || exit 1; done
+	for file in $$(ls build/wheels/first); do cmp build/wheels/first/$$file build/wheels/second/$$file || exit 1; done
+	@echo 'The same bytes: '$$(ls build/wheels/first)
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
 # itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax, and draws-sklearn
