@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from common import needs_c, with_path
+from looking_up import look_up
 
 import fastembed as fe
 from fastembed.io.shared import segment
@@ -18,12 +19,6 @@ from fastembed.io.shared import segment
 
 def layer_of(value, shape=(50, 8)):
     return fe.Embedding.from_pretrained(np.full(shape, value, "f4"))
-
-
-def look_up(table, end):
-    end.send(float(table([7]).sum()))
-    end.recv()
-    end.send(float(table([7]).sum()))
 
 
 @pytest.mark.fork
