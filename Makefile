@@ -83,11 +83,11 @@ wheel: $(VENV)/.wheel
 	$(BIN)/python release/wheel.py dist $(PYTHONS)
 
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
-# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax; CASE=17 shows one case
-# of PyTorch's.
+# itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax, and draws-sklearn
+# against loops over NumPy rows; CASE=17 shows one case of PyTorch's.
 test-adapters: bench-peers
 	$(BENCH_BIN)/python -m pytest tests/adapters
-draws-torch draws-thinc draws-jax: draws-%: bench-peers
+draws-torch draws-thinc draws-jax draws-sklearn: draws-%: bench-peers
 	PYTHONPATH=tests/adapters $(BENCH_BIN)/python -m $*_draws --n $(N) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The tests of ranks as processes, with Open MPI, with MPICH and, if PyTorch is there, with gloo.

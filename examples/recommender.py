@@ -41,14 +41,12 @@ def main(steps: int = 600) -> float:
     for step in range(steps):
         history, item, label = draw(rng, 128, tastes)
         of_user, of_item = histories(history), candidates(item)
-        probability = 1 / (1 + np.exp(-(of_user * of_item).sum(axis=1)))
-        error = ((probability - label) / len(label))[:, None]
+        loss, dscores = fe.losses.binary_cross_entropy((of_user * of_item).sum(axis=1), label)
         optimizer.zero_grad()
-        histories.backward(error * of_item)
-        candidates.backward(error * of_user)
+        histories.backward(dscores[:, None] * of_item)
+        candidates.backward(dscores[:, None] * of_user)
         optimizer.step()
         if step % 100 == 0:
-            loss = -np.log(np.where(label == 1, probability, 1 - probability)).mean()
             print(f"step {step:4d}: loss {loss:.3f}")
     history, item, label = draw(rng, 2000, tastes)
     found = auc((histories(history) * candidates(item)).sum(axis=1), label)

@@ -2,6 +2,7 @@
 
     python examples/torch_drop_in.py           # 50,257 x 768, 8 x 1,024 ids, 100 steps
     python examples/torch_drop_in.py --short   # small tables, 20 steps
+    python examples/torch_drop_in.py --middle  # 20,000 x 64, 4 x 128 ids, 100 steps
 
 Both programs run in one process, in turns of ten steps.
 """
@@ -54,6 +55,7 @@ class Sizes(NamedTuple):
 
 
 SHORT = Sizes(500, 32, 2, 64, 4, 20)
+MIDDLE = Sizes(20_000, 64, 4, 128)
 BAG = 16  # ids
 TURN = 10  # steps of one program, before the other takes as many with the same batches
 
@@ -141,7 +143,10 @@ def compare(program: Callable[[Imports, Sizes], Step], sizes: Sizes) -> tuple[fl
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="small tables and 20 steps")
+    parser.add_argument(
+        "--short", dest="sizes", action="store_const", const=SHORT, default=Sizes(), help="small tables, 20 steps"
+    )
+    parser.add_argument("--middle", dest="sizes", action="store_const", const=MIDDLE, help="20,000 x 64")
     parser.add_argument("--only", choices=list(PROGRAMS), help="one of the programs")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
@@ -150,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     fe.set_num_threads(given.threads)
     for name, program in PROGRAMS.items():
         if given.only in (None, name):
-            difference, theirs, ours = compare(program, SHORT if given.short else Sizes())
+            difference, theirs, ours = compare(program, given.sizes)
             print(
                 f"{name}: PyTorch {theirs * 1e3:.2f} ms a step, fastembed {ours * 1e3:.2f} ms, "
                 f"{theirs / ours:.1f} times faster; losses differ by at most {difference:.1e}"

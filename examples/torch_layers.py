@@ -1,15 +1,20 @@
 """Time the layers of fastembed.adapters.torch against those of torch.nn: medians in microseconds.
 
-python examples/torch_layers.py
+python examples/torch_layers.py               # tables of 50,257 rows, two threads
+python examples/torch_layers.py --calls       # short calls alone, against F.embedding
+python examples/torch_layers.py --threads 1
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+import fastembed as fe
 import fastembed.adapters.torch as ft
 from fastembed.adapters.torch import tables
 
@@ -28,7 +33,7 @@ def medians(contenders: dict[str, Callable[[], object]], seconds: float = 0.01) 
         call()
         start = time.perf_counter()
         call()
-        numbers[name] = max(1, min(500, int(seconds / (time.perf_counter() - start))))
+        numbers[name] = max(1, min(2000, int(seconds / (time.perf_counter() - start))))
     for _ in range(ROUNDS):
         for name, call in contenders.items():
             time.sleep(REST)
@@ -74,9 +79,46 @@ def compare(n_cols: int, *arguments: torch.Tensor, **options: str) -> None:
         print(f"    {what:14}", ", ".join(f"{name} {value:,.1f}" for name, value in times.items()))
 
 
-if __name__ == "__main__":
+def compare_calls() -> None:
+    """Calls of 8 ids, in which the parts in Python count: F.embedding, and modules around it."""
+    ids = torch.randint(100, (8,))
+    theirs = nn.Embedding(100, 64)
+    ours = ft.convert(nn.Embedding(100, 64))
+    weight = theirs.weight
+    contenders = {"F.embedding": lambda: F.embedding(ids, weight), "nn": lambda: theirs(ids), "fastembed": lambda: ours(ids)}
+    dout = torch.randn(8, 64)
+
+    def backward_of(call: Callable[[], torch.Tensor], weight: nn.Parameter) -> Callable[[], object]:
+        def both() -> None:
+            weight.grad = None
+            call().backward(dout)
+
+        return both
+
+    weights = {"F.embedding": weight, "nn": weight, "fastembed": ours.weight}
+    both = {name: backward_of(call, weights[name]) for name, call in contenders.items()}
+    print("8 ids x 64, calls in a row")
+    for what, calls in (("look-up", contenders), ("with backward", both)):
+        times = medians(calls)
+        print(f"    {what:14}", ", ".join(f"{name} {us:.2f} ({us / times['F.embedding']:.2f})" for name, us in times.items()))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", action="store_true", help="only short calls")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args(arguments)
     torch.manual_seed(0)
+    torch.set_num_threads(given.threads)
+    fe.set_num_threads(given.threads)
+    compare_calls()
+    if given.calls:
+        return
     for n_ids, n_cols in ((8, 64), (512, 64), (2048, 768), (8192, 768)):
         compare(n_cols, torch.randint(V, (n_ids,)))
     for mode in ("sum", "mean"):
         compare(64, torch.randint(V, (512, 20)), mode=mode)
+
+
+if __name__ == "__main__":
+    main()

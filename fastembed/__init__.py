@@ -3,9 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import _version
-from ._runtime import show_config, show_runtime
-from ._threads import get_num_threads, set_num_threads, threads
+from . import _float_env, _version  # noqa: F401 (the first is imported before all others)
+
+with _version.settings_checked():
+    from ._runtime import show_config, show_runtime
+    from ._threads import get_num_threads, set_num_threads, threads
 from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
 from .functional.row_grad import RowGrad
 from .functional.statistics import TableStatistics, table_statistics

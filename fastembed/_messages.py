@@ -35,6 +35,12 @@ def first_few(names: Sequence[str], n: int = 3) -> str:
     return ", ".join(shown(name, str) for name in names[:n]) + more if names else "nothing"
 
 
+def of_names(missing: Iterable[str], unexpected: Iterable[str], expected: Iterable[str]) -> str:
+    """How the names of a state differ from those that are expected."""
+    parts = [f"{what} names {listed(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
+    return f"{', '.join(parts)}; expected {listed(expected)}"
+
+
 def listed(values: Iterable[Any]) -> str:
     """Values as the text of a list, of which only the first few are shown."""
     texts = [shown(value) for value in values]

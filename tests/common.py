@@ -136,3 +136,17 @@ def reference_scatter_add(table: Any, ids: Any, values: Any, bounds: str) -> Any
     rows = table.tolist()
     reference.scatter_add(rows, ids.tolist(), values.tolist(), bounds=bounds, dtype=str(table.dtype))
     return rows
+
+
+def filled_places(shape: tuple[int, int], dtype: Any) -> Any:
+    """Arrays of that shape that begin anywhere in a cache line, with gaps between rows or none.
+
+    Each with a function that says whether the memory around it is as it was.
+    """
+    n_rows, width = shape
+    for gap, offset in ((0, 0), (0, 1), (0, 12), (1, 3), (20, 0)):
+        memory = np.full(n_rows * (width + gap) + 64, 7, dtype)
+        start = -memory.ctypes.data % 64 // memory.itemsize + offset
+        rows = memory[start : start + n_rows * (width + gap)].reshape(n_rows, width + gap)
+        around = memory[:start], rows[:, width:], memory[start + rows.size :]
+        yield rows[:, :width], lambda around=around: all((part == 7).all() for part in around)

@@ -39,6 +39,7 @@ OPTIONAL = {
     "distributed/ranks/gloo": {"torch"},
     "cli/__init__": {"argcomplete"},
     "cli/progress": {"tqdm"},
+    "layers/sentences": {"tokenizers"},
     "plots/figure": {"matplotlib"},
     "plots/film": {"PIL"},
     "bench/beside": {"torch"},

@@ -31,7 +31,7 @@ def test_each_page_has_one_place_in_the_navigation(pages):
 
 def test_no_link_leaves_the_site(pages):
     for name, text in pages.items():
-        for target in re.findall(r"\]\(((?!https://|#)[^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        for target in re.findall(r"(?<!!)\[[^]]*\]\(((?!https://|#)[^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
             page = target.partition("#")[0]
             assert page.removesuffix(".md") in pages, (name, target)
 
@@ -39,3 +39,13 @@ def test_no_link_leaves_the_site(pages):
 def test_the_reference_lists_the_public_names(pages):
     listed = set(re.findall(r"^   (\w+)$", pages["api"], flags=re.MULTILINE))
     assert listed >= {name for name in fastembed.__all__ if callable(getattr(fastembed, name))}
+
+
+def test_pictures_are_drawn(pages):
+    drawn = re.findall(r'^        "(\w+)": ', (ROOT / "docs" / "site" / "pictures.py").read_text(), flags=re.MULTILINE)
+    assert sorted(re.findall(r"!\[[^]]+\]\(pictures/(\w+)\.png\)", "\n".join(pages.values()))) == sorted(drawn)
+    assert "<!-- picture" not in "\n".join(pages.values())
+
+
+def test_no_page_has_the_name_of_one_of_the_site(pages):
+    assert not {"search", "genindex"} & set(pages)

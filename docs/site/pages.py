@@ -19,6 +19,9 @@ OTHERS = {
     "fastembed/data/NOTICE.md": "notice.md",
 }
 
+# Sphinx has a page of that name itself.
+RENAMED = {"search.md": "nearest.md"}
+
 # The public modules, in the order of the reference; and those that need a library which need not be
 # installed, with their names.
 MODULES = (
@@ -43,11 +46,11 @@ OPTIONAL = {
 
 
 def write(folder):
-    """The sources, in a folder that is made anew."""
+    """The sources, in a folder that is made anew, but for the pictures that pages ask for."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in sorted((ROOT / "docs").glob("*.md")):
-        (folder / path.name).write_text(_linked(path.read_text()))
+        (folder / RENAMED.get(path.name, path.name)).write_text(_linked(path.read_text()))
     sections = _sections((folder / "index.md").read_text())
     for name, page in OTHERS.items():
         (folder / page).write_text(_linked((ROOT / name).read_text().replace("](docs/", "](")))
@@ -59,10 +62,11 @@ def write(folder):
 
 
 def _linked(text):
-    """Links to files outside of `docs/`, as links to their pages."""
-    for name, page in OTHERS.items():
+    """Links to files outside of `docs/`, as links to their pages; pictures where one is named."""
+    for name, page in {**OTHERS, **RENAMED}.items():
         text = re.sub(rf"\]\((\.\./)?{re.escape(name)}(#[\w-]+)?\)", rf"]({page}\2)", text)
-    return text
+    text = re.sub(r"\n+```$", "\n```", text, flags=re.MULTILINE)  # doctests end with an empty line
+    return re.sub(r"<!-- picture (\w+): (.*?) -->", r"![\2](pictures/\1.png)", text, flags=re.DOTALL)
 
 
 def _sections(index):

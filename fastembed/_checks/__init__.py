@@ -60,6 +60,7 @@ from .ids import (
     within_64_bits,
 )
 from .names import (
+    are_names,
     distinct_names,
     hash_keys,
     nested_names,
@@ -97,6 +98,7 @@ __all__ = [
     "DTYPES",
     "INT64_MAX",
     "MODES",
+    "are_names",
     "arithmetic_dtype",
     "as_array",
     "betas",

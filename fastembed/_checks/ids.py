@@ -59,13 +59,18 @@ def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
     if array.dtype == object and array.size and hasattr(array.flat[0], "ids"):
         return integers(name, _ids_of_encodings(array.tolist()))
     if is_array:
-        raise TypeError(f"{name}s must be integers, got an array of {shown(array.dtype, str)}")
+        raise TypeError(f"{name}s must be integers, got an array of {_kind(array)}")
     if array.size == 0:
         return array.astype(np.int64)
     exact = np.array(value, dtype=object)
     if not all(isinstance(i, int | np.integer) and not isinstance(i, bool | np.timedelta64) for i in exact.flat):
-        raise TypeError(f"{name}s must be integers, got {shown(array.dtype, str)}")
+        raise TypeError(f"{name}s must be integers, got {_kind(array)}")
     return exact
+
+
+def _kind(array: np.ndarray[Any, Any]) -> str:
+    """What an array holds that are no integers."""
+    return "strings: a Vocabulary has the ids of names" if array.dtype.kind in "UT" else shown(array.dtype, str)
 
 
 def within_64_bits(
@@ -209,10 +214,10 @@ def token_history(value: Any, shape: tuple[int, ...], n_tokens: int) -> np.ndarr
     """The tokens before each sequence, a new int64 array of that shape; or None."""
     if value is None:
         return None
-    array = integers("token id of the history", value).copy()  # so that another thread cannot change it after the checks
+    array = integers("history token id", value).copy()  # so that another thread cannot change it after the checks
     if array.shape != shape:
         raise ValueError(f"history must have shape {shape}, the tokens before each sequence, got {array.shape}")
-    return _checked_tokens("token id of the history", array, n_tokens).astype(np.int64)
+    return _checked_tokens("history token id", array, n_tokens).astype(np.int64)
 
 
 def sequence_starts(shape: tuple[int, ...], lengths: Any, cu_seqlens: Any) -> np.ndarray[Any, Any]:

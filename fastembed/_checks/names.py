@@ -100,6 +100,15 @@ def nested_names(name: str, value: Any) -> np.ndarray[Any, Any] | None:
         raise TypeError(f"{name} must be all names, or all numbers, in lists of one length") from None
 
 
+def are_names(value: Any) -> bool:
+    """Whether it is a string, or an array or lists of strings, by the first of them."""
+    while isinstance(value, list | tuple):
+        value = next((part for part in value if not isinstance(part, list | tuple) or len(part)), None)
+    if isinstance(value, np.ndarray) and value.size:
+        value = value.flat[0]
+    return isinstance(value, str)
+
+
 def object_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A value, or nested lists of values, as an array of objects."""
     refuse_masked(name, value)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from .arguments import parser
+from .errors import in_words_of_commands
 from .signals import Signals
 from .streams import Output, OutputError, occupy_closed_descriptors, warn
 
@@ -68,7 +69,7 @@ def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:
     except OutputError:
         pass
     except (OSError, ValueError, MemoryError, ImportError, Warning) as error:
-        warn(f"{command}: error: {str(error) or type(error).__name__}")
+        warn(f"{command}: error: {in_words_of_commands(error)}")
         return 2
     return signals.status or _status(out, command, signals.outcome)
 

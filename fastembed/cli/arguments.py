@@ -92,10 +92,11 @@ def _add_sample(sample: argparse.ArgumentParser) -> None:
 
 
 def _add_neighbors(near: argparse.ArgumentParser) -> None:
-    near.add_argument("checkpoint", metavar="CHECKPOINT")
-    near.add_argument("token", nargs="?", metavar="TOKEN", help="a character, or <BOS> (default: every token)")
+    near.add_argument("checkpoint", metavar="FILE", help="a trained model, or vectors in any format that convert reads")
+    near.add_argument("token", nargs="?", metavar="TOKEN", help="the name of a row (default: every one, of at most 1,000)")
     near.add_argument("--json", action="store_true", help="write JSON: for each token a list of pairs")
     near.add_argument("-k", type=_LENGTH, default=5, help="how many (default: %(default)s)")
+    _add_table(near)
 
 
 def _add_info(info: argparse.ArgumentParser) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from typing import TYPE_CHECKING
 
-from .._messages import printable
+from .._messages import first_few, printable, shown
 from ..microgpt.model import GPT, Tokenizer
 from ..microgpt.training import load_model
-from .streams import Output
+from ..tables.vocabulary import Vocabulary
+from .pictures.table_file import TableFile
+from .streams import Output, UsageError
+
+if TYPE_CHECKING:
+    from ..layers.searched import Searched
+
+_MOST_ROWS = 1000  # whose neighbours are shown if none is named
 
 
 def sample(arguments: argparse.Namespace, out: Output) -> None:
@@ -30,21 +38,47 @@ def show_samples(
 
 
 def neighbors(arguments: argparse.Namespace, out: Output) -> None:
-    model, tokenizer, _ = load_model(arguments.checkpoint)
-    token_ids = range(tokenizer.vocab_size) if arguments.token is None else [tokenizer.id_of(arguments.token)]
+    layer, names = _named_rows(arguments)
+    rows = range(len(names)) if arguments.token is None else [_row_of(names, arguments.token)]
+    if len(rows) > _MOST_ROWS:
+        raise UsageError(f"{arguments.checkpoint} has {len(rows)} rows: give the name of one")
     if arguments.json:
-        out.show(json.dumps({tokenizer.name(i): _neighbors(model, tokenizer, i, arguments.k) for i in token_ids}))
+        out.show(json.dumps({names[i]: _neighbors(layer, names, i, arguments.k) for i in rows}))
         return
-    for token_id in token_ids:
-        show_neighbors(model, tokenizer, token_id, arguments.k, out)
+    for i in rows:
+        show_neighbors(layer, names, i, arguments.k, out)
 
 
-def show_neighbors(model: GPT, tokenizer: Tokenizer, token_id: int, k: int, out: Output) -> None:
-    pairs = _neighbors(model, tokenizer, token_id, k)
-    near = "  ".join(f"{printable(name)} {cosine:+.2f}" for name, cosine in pairs)
-    out.show(f"{printable(tokenizer.name(token_id))}: {near}")
+def _named_rows(arguments: argparse.Namespace) -> tuple[Searched, Vocabulary]:
+    """The table of tokens in a file, and the names of its rows."""
+    tables = TableFile(arguments.checkpoint)
+    if tables.is_run and arguments.table is None and arguments.names is None:
+        model, tokenizer, _ = load_model(arguments.checkpoint)
+        return model.emb, names_of(tokenizer)
+    name = tables.token_table(arguments.table)
+    layer = tables.open(name)
+    names = layer.vocabulary if arguments.names is None and layer.vocabulary else tables.row_names(name, arguments.names)
+    if names is None:
+        raise UsageError(f"{arguments.checkpoint} has no names of rows: give --names")
+    return layer, names if isinstance(names, Vocabulary) else Vocabulary(names)
 
 
-def _neighbors(model: GPT, tokenizer: Tokenizer, token_id: int, k: int) -> list[tuple[str, float]]:
-    found = model.emb.nearest(token_id, min(k, tokenizer.vocab_size - 1), exclude_queries=True)
-    return [(tokenizer.name(i), cosine) for i, cosine in zip(found.ids.tolist(), found.scores.tolist(), strict=True)]
+def names_of(tokenizer: Tokenizer) -> Vocabulary:
+    """The names of all tokens."""
+    return Vocabulary(map(tokenizer.name, range(tokenizer.vocab_size)))
+
+
+def _row_of(names: Vocabulary, name: str) -> int:
+    if name not in names:
+        raise UsageError(f"token {shown(name)} is not one of the {len(names)} tokens: {first_few([*map(repr, names)])}")
+    return int(names.ids(name))
+
+
+def show_neighbors(layer: Searched, names: Vocabulary, row: int, k: int, out: Output) -> None:
+    near = "  ".join(f"{printable(name)} {cosine:+.2f}" for name, cosine in _neighbors(layer, names, row, k))
+    out.show(f"{printable(names[row])}: {near}")
+
+
+def _neighbors(layer: Searched, names: Vocabulary, row: int, k: int) -> list[tuple[str, float]]:
+    found = layer.nearest(row, min(k, len(names) - 1), exclude_queries=True)
+    return [(names[i], cosine) for i, cosine in zip(found.ids.tolist(), found.scores.tolist(), strict=True)]

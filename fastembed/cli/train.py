@@ -17,7 +17,7 @@ from .._messages import shown
 from ..microgpt.training import Options, Run, Saved
 from .outputs import OutputFile, output_files
 from .progress import mean, with_progress
-from .show import show_neighbors, show_samples
+from .show import names_of, show_neighbors, show_samples
 from .signals import Signals
 from .streams import Output, UsageError, warn
 from .watch import Watch, about_documents, sparkline, what_next
@@ -201,5 +201,6 @@ def _show_end(run: Run, losses: list[float], files: dict[str, OutputFile], argum
 def _show_model(run: Run, arguments: argparse.Namespace, out: Output) -> None:
     show_samples(run.model, run.tokenizer, run.rng, arguments, out)
     out.show("nearest neighbours (cosine of token rows):")
-    for token_id in range(min(3, run.tokenizer.vocab_size)):
-        show_neighbors(run.model, run.tokenizer, token_id, 5, out)
+    names = names_of(run.tokenizer)
+    for token_id in range(min(3, len(names))):
+        show_neighbors(run.model.emb, names, token_id, 5, out)

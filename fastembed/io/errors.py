@@ -15,6 +15,10 @@ class CheckpointError(ValueError):
     """A file is not a checkpoint, is damaged, or has unexpected names, shapes or dtypes."""
 
 
+class ReplacedError(OSError):
+    """A mapped file is not the one that was opened, or is gone."""
+
+
 def need_regular_file(path: Path) -> None:
     """OSError if a path is that of something else: to open a pipe might wait for ever."""
     if path.exists() and not path.is_file():
@@ -24,5 +28,5 @@ def need_regular_file(path: Path) -> None:
 def tensor_of(tensors: Mapping[str, T], name: str) -> T:
     """The tensor of that name; KeyError with some of the names there are."""
     if name not in tensors:
-        raise KeyError(f"no tensor {shown(name)}, but {first_few(sorted(tensors))}")
+        raise KeyError(f"there is no tensor {shown(name)}, but there is {first_few(sorted(tensors))}")
     return tensors[name]

@@ -148,7 +148,7 @@ class EmbeddingBag(OneTable):
         lengths: ArrayLike | None = None,
     ) -> bag_ops.Bags:
         return bag_ops.check_bags(
-            ids,
+            self._ids_of(ids),
             offsets,
             per_sample_weights,
             n_rows=self.num_embeddings,
@@ -159,6 +159,14 @@ class EmbeddingBag(OneTable):
             bounds=self._bounds,
             lengths=lengths,
         )
+
+    def _ids_of(self, ids: Any) -> Any:
+        """Ids, or the ids that names have in the vocabulary."""
+        if self._vocabulary is None or not _checks.are_names(ids):
+            return ids
+        if isinstance(ids, list | tuple) and not isinstance(ids[0], str):  # bags, which may differ in length
+            return [self._vocabulary.ids(bag) for bag in ids]
+        return self._vocabulary.ids(ids)
 
     def _table_seen_by(self, rows: Array) -> tuple[Array, Array]:
         """A table with these rows (-1 for none) after ``max_norm``, and their row numbers in it."""

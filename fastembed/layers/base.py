@@ -13,7 +13,7 @@ from .._kernels.floats import own_floats
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
-from ..tables.storage import Storage
+from ..tables.storage import Storage, check_memory
 from ..tables.vocabulary import Vocabulary, mean_row
 from .searched import Searched
 
@@ -167,6 +167,7 @@ class Layer(Searched):
         """Resize a table, set the vocabulary, flush; an error before the flush changes nothing."""
         self.apply_pending()
         old = self.tables[name]
+        check_memory((n, old.shape[1]), self.dtype)
         shape = max(n - len(old), 0), old.shape[1]
         added = _checks.rows("new_rows", 0.0 if new_rows is None else new_rows, shape, self.dtype, broadcast=True)
         commit = kernels.Commit()

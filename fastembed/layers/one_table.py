@@ -16,6 +16,7 @@ from .. import _checks
 from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.max_norm import rescaled_rows
+from ..io.errors import ReplacedError
 from ..tables.attribute import TableAttribute
 from ..tables.init import normal, normal_rows
 from ..tables.storage import Storage
@@ -234,10 +235,20 @@ class OneTable(Shareable):
         return layer
 
     def close(self) -> None:
-        """Flush a mapped table and unlock its file; the layer is then unusable. No-op in memory."""
-        if not self.storage.is_closed:
+        """Flush a mapped table and unlock its file; the layer is then unusable. No-op in memory.
+
+        If the file is gone that is an OSError, and the layer still has its rows; a second call
+        closes it all the same.
+        """
+        if self.storage.is_closed:
+            return
+        try:
             self.flush()
-            self.storage.close()
+        except ReplacedError:
+            if not self.storage.is_lost:
+                self.storage.is_lost = True
+                raise
+        self.storage.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,8 +5,11 @@ N: texts; D: columns of the table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -70,6 +73,58 @@ class SentenceEncoder:
         if isinstance(table, Layer) and not is_layer:
             raise TypeError(f"table must have a row for each token, got a layer of another kind, {type(table).__name__}")
         self._table: Any = table if is_layer else _checks.table("table", table)
+
+    @classmethod
+    def from_folder(cls, path: str | os.PathLike[str], *, normalize: bool | None = None) -> Self:
+        """The encoder of a static model that model2vec has saved, or another program in its form.
+
+        Parameters
+        ----------
+        path : path-like
+            A folder with ``model.safetensors`` (``embeddings``, and ``weights`` and ``mapping`` of
+            tokens if there are any), ``tokenizer.json`` and ``config.json``.
+        normalize : bool, optional
+            By default what ``config.json`` says, else False.
+
+        Returns
+        -------
+        SentenceEncoder
+            With the vectors of model2vec's StaticModel: without tokens that are added or unknown,
+            of at most ``max_length`` tokens of a text (512 unless ``config.json`` says so), and of
+            at most as many times the median length of a token in characters.
+
+        Raises
+        ------
+        OSError
+            A file cannot be read.
+        CheckpointError
+            The folder holds no such model.
+        ImportError
+            tokenizers is not installed.
+        """
+        from ..io.vectors.folders import static_model_in
+
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise ImportError("a static model's folder needs tokenizers: pip install tokenizers") from None
+        model = static_model_in(Path(path))
+        tokenizer = Tokenizer.from_file(os.fspath(model.tokenizer))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        n_characters = None
+        if model.max_length is not None:
+            tokenizer.enable_truncation(model.max_length)
+            n_characters = model.max_length * int(np.median([*map(len, tokenizer.get_vocab())]))
+        unk = tokenizer.token_to_id(model.unk) if isinstance(model.unk, str) else model.unk
+        table = Embedding.from_pretrained(model.table, freeze=True, padding_idx=unk)
+        is_normalized = model.normalize if normalize is None else normalize
+
+        def encode_batch(texts: list[str]) -> list[list[int]]:
+            cut = [text[:n_characters] for text in texts]
+            return [encoding.ids for encoding in tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
+
+        return cls(SimpleNamespace(encode_batch=encode_batch), table, normalize=is_normalized)
 
     @property
     def embedding_dim(self) -> int:

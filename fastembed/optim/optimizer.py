@@ -15,8 +15,9 @@ from .._memory import memory_errors
 from ..functional.batch import Batch
 from ..tables.lazy_table import LazyTable
 from ..tables.trainable import Trainable, read_only_copy, without_internals
+from .groups import ROW_OPTIONS
 from .parameter import matrices
-from .state import ROW_OPTIONS, Options, Stateful
+from .state import Options, Stateful
 
 if TYPE_CHECKING:
     from .._typing import Array

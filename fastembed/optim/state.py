@@ -10,10 +10,12 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .._messages import of_names
 from ..tables.lazy_table import LazyTable
 from ..tables.storage import State, StateSpec
 from ..tables.trainable import ReadOnlyCopy, Trainable, read_only_copy
 from . import torch_state
+from .groups import ROW_OPTIONS, Fixed, Group
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -21,26 +23,9 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 Rate = float | Callable[[int], float]  # a learning rate, or a function of the step
 Checks = dict[str, Callable[[str, Any], Any]]
-ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 MASTER = "master"
 _FIXED = ("param_groups", "items")  # what an optimiser gets when it is made
 _LATER_OPTIONS = {"maximize": False, "dampening": 0.0}  # which states saved by earlier versions lack
-
-
-class Fixed(list[Any]):
-    """The groups of an optimiser, or the items of a group: a list that stays as it was made."""
-
-    def _refuse(self, *_: Any) -> Any:
-        raise TypeError("an optimiser keeps the groups and items that it was made with: make one of all of them")
-
-    append = extend = insert = pop = remove = clear = reverse = __delitem__ = __iadd__ = _refuse
-
-    def __setitem__(self, k: Any, value: Any) -> None:
-        if self[k] is not value:  # as in groups[0] |= options
-            self._refuse()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Fixed, (list(self),)
 
 
 class Stateful:
@@ -97,7 +82,7 @@ class Stateful:
                 raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}{instead}")
             item.storage.check_can_train(f"item {k}")
         rows = {name: read_only_copy(given[name]) for name in ROW_OPTIONS if name in given}
-        return {"params": Fixed(items), **self._checked({**self._defaults, **given}), **rows}
+        return Group({"params": Fixed(items), **self._checked({**self._defaults, **given}), **rows}, self.options)
 
     def _checked(self, group: Mapping[str, Any]) -> Options:
         """The options of a group, checked."""
@@ -220,10 +205,14 @@ class Stateful:
             has another shape. Nothing is changed.
         """
         later = {name: value for name, value in _LATER_OPTIONS.items() if name in self.options}
-        state = {"optimizer": type(self).__name__, **later, **_mapping("the state", state)}
+        given = _mapping("the state", state)
+        state = {"optimizer": type(self).__name__, **later, **given}
         if state["optimizer"] != type(self).__name__:
             raise ValueError(f"the state is one of {_checks.shown(state['optimizer'], str)}, not of {type(self).__name__}")
-        _check_names("the state", state, {"optimizer", *self.options, "groups", "items"})
+        expected = {"optimizer", *self.options, "groups", "items"}
+        if set(state) != expected:
+            lacking, others = sorted(expected - set(state)), sorted(set(given) - expected, key=_checks.shown)
+            raise KeyError(f"the state of an optimiser: {of_names(lacking, others, sorted(expected))}")
         options = {name: check(name, state[name]) for name, check in self.options.items()}
         groups = _list_of("groups", state["groups"], len(self.param_groups))
         for group in groups:

@@ -195,7 +195,7 @@ class NgramHash:
         of_shape, tokens = shape(ids), list(flat(ids))
         if lengths is not None:
             cu_seqlens = list(accumulate(lengths, initial=0))
-        for given, name in ((history or [], "token id of the history"), (ids, "token id")):
+        for given, name in ((history or [], "history token id"), (ids, "token id")):
             for i, token in enumerate(flat(given)):
                 if not 0 <= token < self.n_tokens:
                     where = f"{name} {shown(token)} at position {unravel(i, shape(given))}"

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any, NamedTuple, Self
 
-from .._messages import first_few, listed, shown
+from .._messages import first_few, of_names, shown
 from . import ops, search
 from ._nested import arithmetic, flat, rounding, shape
 from .ops import Table
@@ -263,8 +263,7 @@ class Layer:
         state = {name: table for name, table in state.items() if name != "dropout_calls"}
         missing, unexpected = ([name for name in a if name not in b] for a, b in ((self.tables, state), (state, self.tables)))
         if strict and (missing or unexpected):
-            parts = map(listed, (missing, unexpected, self.tables))
-            raise KeyError("missing names {}, unexpected names {}; expected {}".format(*parts))
+            raise KeyError(of_names(missing, unexpected, self.tables))
         known = {name: state[name] for name in self.tables if name in state}
         for name, table in known.items():
             if shape(table) != shape(self.tables[name]):

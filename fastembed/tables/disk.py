@@ -112,7 +112,7 @@ class DiskTable(BagCalls, Searchable):
         if format is None and rows.format in _PLAIN:
             options = {"scales": scales, "block_size": block_size, "scale_format": scale_format, "dtype": dtype}
             _refuse_options(rows.format, options)
-            self._dtype, self._embedding_dim = _checks.dtype(rows.format), rows.shape[1]
+            self._dtype, self._embedding_dim = _checks.dtype(rows.format), _columns(rows, embedding_dim)
         else:
             own_format = None if rows.format == "uint8" else rows.format
             self._packing = _packing_of_parts(own_format if format is None else format, parts, block_size, scale_format)
@@ -285,7 +285,7 @@ def _packing_of_parts(format: Any, parts: list[list[DiskTensor]], block_size: An
 
 
 def _columns(rows: DiskTensor, embedding_dim: int | None) -> int:
-    """D of packed rows: the tensor knows it, unless it is of bytes."""
+    """D of the rows: the tensor knows it, unless it is of bytes."""
     if rows.format != "uint8":
         if embedding_dim not in (None, rows.shape[1]):
             raise ValueError(f"embedding_dim must be {rows.shape[1]}, as the tensor says, got {_checks.shown(embedding_dim)}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _checks
+from .._messages import of_names
 from ..functional.statistics import LOOKUPS
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def match_names(state: Mapping[str, Any], tables: Mapping[str, Array], aliases: 
             found[name] = value
     missing = [name for name in tables if name not in known]
     if strict and (missing or unexpected):
-        parts = map(_checks.listed, (missing, unexpected, tables))
-        raise KeyError("missing names {}, unexpected names {}; expected {}".format(*parts))
+        raise KeyError(of_names(missing, unexpected, tables))
     return Matched(known, counted, n_calls, IncompatibleKeys(missing, unexpected))
 
 

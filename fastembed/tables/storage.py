@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -54,6 +55,7 @@ class Storage(Protocol):
 
     is_mapped: bool
     is_closed: bool
+    is_lost: bool  # whether a close has said that the file is gone, and what is not flushed with it
     step: int  # the steps that the optimiser of the stored state has taken
     publisher: Watcher | None  # who shares the table with other processes
 
@@ -65,6 +67,9 @@ class Storage(Protocol):
 
     def check_can_copy(self) -> None:
         """TypeError if a layer with this storage cannot be copied or pickled."""
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Whether that is the file of the table."""
 
     def check_owner(self, optimizer: Any) -> None:
         """ValueError or RuntimeError if the stored state is not that optimiser's."""
@@ -115,6 +120,7 @@ class InMemory(Watched):
 
     is_mapped = False
     is_closed = False
+    is_lost = False
     step = 0
 
     def check_open(self) -> None: ...
@@ -122,6 +128,9 @@ class InMemory(Watched):
     def check_can_train(self, what: str) -> None: ...
 
     def check_can_copy(self) -> None: ...
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        return False
 
     def check_owner(self, optimizer: Any) -> None: ...
 
@@ -155,11 +164,27 @@ class InMemory(Watched):
 
 
 _CACHE_LINE = 64  # bytes
+_MOST_BYTES = (1 << 63) - 1 - _CACHE_LINE  # that an address space, or a file, can have
+
+
+def extent(shape: tuple[int, int], dtype: np.dtype[Any]) -> str:
+    """What a table of that shape takes, for errors."""
+    return f"a table of {shape[0]} rows of {shape[1]} {dtype}s, which take {shape[0] * shape[1] * dtype.itemsize:,} bytes"
+
+
+def check_memory(shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    """MemoryError for a table that no machine has memory for: NumPy has other errors for it."""
+    if shape[0] * max(shape[1], 1) * dtype.itemsize > _MOST_BYTES:
+        raise MemoryError(f"no memory for {extent(shape, dtype)}")
 
 
 def empty_table(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
     """A new table, uninitialised, that starts at a cache line."""
+    check_memory(shape, dtype)
     n_bytes = shape[0] * shape[1] * dtype.itemsize
-    memory = np.empty(n_bytes + _CACHE_LINE, np.uint8)
+    try:
+        memory = np.empty(n_bytes + _CACHE_LINE, np.uint8)
+    except MemoryError:
+        raise MemoryError(f"no memory for {extent(shape, dtype)}") from None
     start = -memory.ctypes.data % _CACHE_LINE
     return memory[start : start + n_bytes].view(dtype).reshape(shape)

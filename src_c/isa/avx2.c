@@ -8,11 +8,10 @@
 #define FE_TARGET __attribute__((target("avx2,fma,f16c,prfchw")))
 #define VEC_BYTES 32
 #define FE_STREAM(to, vector) _mm256_stream_si256((__m256i *)(to), (__m256i)(vector))
-#define FE_STREAM_HALVES(to, a, b) _mm256_stream_si256((__m256i *)(to), _mm256_set_m128i((__m128i)(b), (__m128i)(a)))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_WIDEN_U16(h) _mm256_cvtepu16_epi32((__m128i)(h))
 #define FE_NARROW_U32(x) _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)(x), (__m256i)(x)), 8))
-#define FE_UPPER_HALVES(a, b)                                                                                                     \
+#define FE_UPPER_HALVES(a, b)                                                                                                    \
     _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_srli_epi32((__m256i)(a), 16), _mm256_srli_epi32((__m256i)(b), 16)), 0xd8)
 #define FE_WIDEN_F16(h) _mm256_cvtph_ps((__m128i)(h))
 #define FE_NARROW_F16(x) _mm256_cvtps_ph((__m256)(x), _MM_FROUND_TO_NEAREST_INT)

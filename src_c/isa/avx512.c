@@ -8,8 +8,6 @@
 #define FE_TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,f16c,prfchw")))
 #define VEC_BYTES 64
 #define FE_STREAM(to, vector) _mm512_stream_si512((__m512i *)(to), (__m512i)(vector))
-#define FE_STREAM_HALVES(to, a, b)                                                                                               \
-    _mm512_stream_si512((__m512i *)(to), _mm512_inserti64x4(_mm512_castsi256_si512((__m256i)(a)), (__m256i)(b), 1))
 #define FE_STREAM_END() _mm_sfence()
 #define FE_SQRT(x) sqrt_of_floats((__m512)(x))
 #define FE_WIDEN_U16(h) _mm512_cvtepu16_epi32((__m256i)(h))
@@ -59,8 +57,8 @@ FE_TARGET __attribute__((always_inline)) static inline __m512i nibbles(const cha
 /* 1, 3, ..., 63 */
 FE_TARGET __attribute__((always_inline)) static inline __m512i odd_words(void)
 {
-    const __m512i numbers = _mm512_cvtepu8_epi16(
-        _mm256_setr_epi64x(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110, 0x1f1e1d1c1b1a1918));
+    const __m512i numbers =
+        _mm512_cvtepu8_epi16(_mm256_setr_epi64x(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110, 0x1f1e1d1c1b1a1918));
     return _mm512_or_si512(_mm512_slli_epi16(numbers, 1), _mm512_set1_epi16(1));
 }
 

@@ -6,7 +6,6 @@
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #define FE_STREAM(to, vector) _mm_stream_si128((__m128i *)(to), (__m128i)(vector))
-#define FE_STREAM_HALVES(to, a, b) _mm_stream_si128((__m128i *)(to), (__m128i){(long long)(a), (long long)(b)})
 #define FE_STREAM_END() _mm_sfence()
 #define FE_CODE_PRODUCTS(codes, query)                                                                                           \
     _mm_madd_epi16(widen_codes((const __m128i *)(codes)), _mm_loadu_si128((const __m128i *)(query)))

@@ -84,6 +84,16 @@ def test_maps_over_ids_are_one_call_and_one_gradient(table):
     assert (jax.vmap(lambda i: take(table, i), in_axes=1)(ids) == table[ids.swapaxes(0, 1)]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_of_half_precision_are_summed_in_float32(dtype, mode):
+    """512 bags of one row: sums in half precision would stop at a power of two."""
+    ids, table = np.ones((512, 1), np.int32), jnp.ones((2, 3), dtype)
+    dout = jnp.concatenate([jnp.full((1, 3), 2048), jnp.ones((511, 3))]).astype(dtype)
+    _, pull = jax.vjp(lambda table: embedding_bag(table, ids, mode=mode), table)
+    assert (pull(dout)[0][1] == jnp.asarray(2048 + 511, dtype)).all()
+
+
 def test_maps_over_tables_offsets_and_gradients(table):
     tables, ids = jnp.stack([table, 2 * table]), jnp.asarray(IDS)
     assert (jax.vmap(take)(tables, ids) == jnp.stack([table[ids[0]], 2 * table[ids[1]]])).all()

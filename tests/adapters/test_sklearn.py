@@ -9,6 +9,7 @@ import fastembed as fe
 
 pytest.importorskip("sklearn")
 
+import sklearn_draws
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.linear_model import LogisticRegression
@@ -39,6 +40,10 @@ class Encoder:
 
     def encode(self, text):
         return Encoding(tokenize(text))
+
+
+def test_random_parameters_are_those_of_loops():
+    assert 5 < sum(sklearn_draws.check(1, case) for case in range(200)) < 50
 
 
 @pytest.mark.parametrize("mode", ["mean", "sum", "sqrtn", "max"])

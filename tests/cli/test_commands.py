@@ -1,5 +1,7 @@
 """The command line as a person uses it: what it shows, and what it refuses in one line."""
 
+import json
+import os
 import re
 import struct
 import subprocess
@@ -93,7 +95,7 @@ def test_any_text_file_works(tmp_path):
     [
         ((), "required: COMMAND"),
         (("fly",), "invalid choice: 'fly'"),
-        (("train", "missing.txt"), "No such file or directory: 'missing.txt'"),
+        (("train", "missing.txt"), "missing.txt: No such file or directory"),
         (("train", "."), "Is a directory"),
         (("train", "empty.txt"), "empty.txt holds no text"),
         (("train", "binary"), "'binary' is not a file of UTF-8 text: 'utf-8' codec can't decode"),
@@ -116,11 +118,18 @@ def test_any_text_file_works(tmp_path):
         (("train", "--lr", "1e20", "--steps", "20"), "the learning rate 1e+20 may be too large"),
         (("sample", "model", "--temperature", "1e-320", "--samples", "x"), "argument --samples"),
         (("train", "--resume", "cut"), "cut is not a safetensors file, or is damaged"),
-        (("train", "--resume", "none"), "No such file or directory: 'none'"),
+        (("train", "--resume", "none"), "none: No such file or directory"),
         (("train", "--resume", "model", "--lr", "0.5"), "--lr 0.5 contradicts model, which has 0.01"),
         (("sample", "cut"), "cut is not a safetensors file, or is damaged"),
         (("sample", "other"), "other does not describe a training run"),
-        (("neighbors", "model", "?"), "token '?' is not one of"),
+        (("neighbors", "model", "?"), "token '?' is not one of the 27 tokens: 'a', 'b', 'c' and 24 more"),
+        (("neighbors", "other"), "other has no names of rows: give --names"),
+        (("neighbors", "none", "a"), "none: No such file or directory"),
+        (("info", "words.txt"), "it holds vectors in the format of word2vec: python -m fastembed convert reads it"),
+        (("convert", "words.txt", "words.foo"), "words.foo: give --to, for its suffix is none of"),
+        (("convert", "two", "new.txt"), "two holds no table that can be mapped: --name must say which, of ["),
+        (("convert", "commas.txt", "words.npz"), "got b'king 0,5 2': decimal commas must be points"),
+        (("neighbors", "many.npy"), "many.npy has 1001 rows: give the name of one"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(trained, tmp_path, arguments, text, monkeypatch, capsys):
@@ -130,6 +139,11 @@ def test_what_cannot_be_done_is_one_line(trained, tmp_path, arguments, text, mon
     (tmp_path / "empty.txt").write_text(" \n\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00abc")
     checkpoint.save(tmp_path / "other", {"wte": np.zeros((3, 2))})
+    checkpoint.save(tmp_path / "two", dict.fromkeys("ab", np.zeros((3, 2))))
+    (tmp_path / "words.txt").write_text("2 2\nking 1 2\nqueen 1 3\n")
+    (tmp_path / "commas.txt").write_text("king 0,5 2\nqueen 1,5 3\n")
+    np.save(tmp_path / "many.npy", np.ones((1001, 2)))
+    (tmp_path / "many.npy.names.txt").write_text("".join(f"name{i}\n" for i in range(1001)))
     monkeypatch.chdir(tmp_path)
     assert status_of(arguments) == 2
     shown = capsys.readouterr()
@@ -222,6 +236,34 @@ def test_info_on_invalid_checkpoints(tmp_path, capsys):
 def test_info_without_a_checkpoint_is_about_the_machine(capsys):
     assert cli.main(["info"]) == 0
     assert f"backend: {backend.name}" in capsys.readouterr().out
+
+
+def test_neighbors_of_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text("3 2\nking 1 2\nqueen 1.1 2\nfoo -1 0\n")
+    assert status_of(["neighbors", "words.txt", "king", "-k", "1"]) == 0
+    assert capsys.readouterr().out == "king: queen +1.00\n"
+    assert status_of(["convert", "words.txt", "words.safetensors", "--quiet"]) == 0
+    assert status_of(["neighbors", "words.safetensors", "--json", "-k", "1"]) == 0
+    assert [pairs[0][0] for pairs in json.loads(capsys.readouterr().out).values()] == ["queen", "king", "king"]
+    checkpoint.save(tmp_path / "plain", {"a": np.eye(2), "b": np.eye(3)})
+    (tmp_path / "names").write_text("x\ny\nz\n")
+    assert status_of(["neighbors", "plain", "y", "--table", "b", "--names", "names", "-k", "2"]) == 0
+    assert capsys.readouterr().out == "y: x +0.00  z +0.00\n"
+
+
+@pytest.mark.parametrize("variable", ["FASTEMBED_NUM_THREADS", "FASTEMBED_ISA", "FASTEMBED_BACKEND"])
+def test_a_setting_that_is_wrong_is_one_line(variable, tmp_path):
+    found = run(
+        "info", cwd=tmp_path, **{variable: "wrong", **({"FASTEMBED_BACKEND": "c"} if variable == "FASTEMBED_ISA" else {})}
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith(f"fastembed: error: {variable} must be ")
+    assert found.stderr.count("\n") == 1
+    command = [sys.executable, "-c", "import fastembed", "-m", "fastembed"]
+    imported = subprocess.run(command, env={**os.environ, variable: "wrong"}, capture_output=True, text=True, check=False)
+    assert imported.returncode == 1
+    assert imported.stderr.startswith("Traceback")
 
 
 @needs_c

@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from common import lists, same_bits
+from common import ISAS, filled_places, lists, needs_c, same_bits
 from halves import DTYPE, HALVES, rounded, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,3 +141,23 @@ def test_results_are_within_one_rounding_of_float64(half):
     largest = np.abs(wte.astype("f8")[ids]).sum(1)
     got = fe.embedding_bag(wte, ids, mode="sum").astype("f8")
     assert np.all(np.abs(got - exact) <= unit * np.abs(exact) + 20 * 2.0**-24 * largest + 1e-7)
+
+
+@needs_c
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("half", "dtype"), [("float16", DTYPE["float16"]), ("bfloat16", DTYPE["bfloat16"]), ("bfloat16", "f4")])
+def test_sums_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, half, dtype):
+    # from 8 MiB on results are collected in lines; a row is more than one tile of them
+    rng, used, width = np.random.default_rng(4), kernels.build_info()["isa"], 523
+    wte, wpe = table_of(rng, (50, width), half), table_of(rng, (30, width), half)
+    ids, positions = rng.integers(-1, 50, (85, 100)), rng.integers(-1, 30, (85, 100))
+    options = {"bounds": "zero", "out_dtype": dtype}
+    expected = np.concatenate([fe.gather_add(wte, i, wpe, p, **options) for i, p in zip(ids, positions, strict=True)])
+    kernels.select_isa(isa)
+    try:
+        for out, is_whole in filled_places(expected.shape, dtype):
+            fe.gather_add(wte, ids.reshape(-1), wpe, positions.reshape(-1), out=out, **options)
+            assert np.array_equal(out.view("u2"), expected.view("u2"))
+            assert is_whole()
+    finally:
+        kernels.select_isa(used)

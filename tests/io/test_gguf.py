@@ -51,7 +51,7 @@ def test_metadata_and_tensors(tmp_path):
         assert np.array_equal(fe.PackedTable.from_gguf(file, "blocks")([2, 0]), expected, equal_nan=True)
     assert fe.PackedTable.from_gguf(path, "halves", dtype="float16")(1).tolist() == [3.0, 4.0, 5.0]
     assert repr(file) == "GGUFFile(3 tensors, 11 keys, 1 files)"
-    with pytest.raises(KeyError, match=r"no tensor 'other', but blocks, floats, halves"):
+    with pytest.raises(KeyError, match=r"no tensor 'other', but there is blocks, floats, halves"):
         file.array("other")
     with pytest.raises(TypeError, match="tensor 'floats' is of float32, and a table must be one of"):
         fe.PackedTable.from_gguf(file, "floats")

@@ -37,7 +37,7 @@ def test_tensors_of_several_files(index):
     with np.errstate(all="ignore"):
         expected = ROWS[:4].astype("f4") * np.repeat(SCALES[:4].astype("f4"), 32, axis=1)
     assert np.array_equal(table([3, 0]), expected[[3, 0]], equal_nan=True)
-    with pytest.raises(KeyError, match=r"no tensor 'other', but rows.0, rows.1, scales"):
+    with pytest.raises(KeyError, match=r"no tensor 'other', but there is rows.0, rows.1, scales"):
         shards.array("other")
     alone = fe.open_shards(index.with_name("model-1.safetensors"))
     assert sorted(alone.tensors) == ["other", "rows.0", "scales"]

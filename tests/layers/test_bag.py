@@ -163,3 +163,23 @@ def test_bags_of_different_lengths():
     ):
         with pytest.raises(error, match=text):
             call()
+
+
+def test_names_of_a_vocabulary_are_ids():
+    layer = fe.EmbeddingBag(4, 2, mode="sum", rng=0)
+    layer.vocabulary = fe.Vocabulary(["a", "b", "c", "?"], unk="?")
+    bags, ids = [["a", "c"], [], ["b", "nothing", "a"]], [[0, 2], [], [1, 3, 0]]
+    assert layer(bags).tobytes() == layer(ids).tobytes()
+    x, call = layer.call([["a", "b"], ["c", "c"]])
+    assert x.tobytes() == layer([[0, 1], [2, 2]]).tobytes()
+    assert layer(np.array(["a", "b", "c"]), [0, 1]).tobytes() == layer([0, 1, 2], [0, 1]).tobytes()
+    layer.backward(np.ones((2, 2)), call=call)
+    assert layer.grads()["weight"].rows.tolist() == [[1, 1], [1, 1], [2, 2]]
+    layer.zero_grad()
+    layer.backward([[1.0, 2.0]], [["b"]])
+    assert layer.grads()["weight"].ids.tolist() == [1]
+    layer.vocabulary = ["a", "b", "c", "d"]
+    with pytest.raises(KeyError, match=r"name 'x' at position .1,. is not one of the 4 of the vocabulary"):
+        layer([["a"], ["a", "x"]])
+    with pytest.raises(TypeError, match="ids must be integers, got strings: a Vocabulary has the ids of names"):
+        fe.EmbeddingBag(4, 2)([["a"]])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from common import DTYPES, READ_LAYOUTS, floats, needs_c, relaid, same_bits
+from common import DTYPES, ID_DTYPES, READ_LAYOUTS, floats, needs_c, relaid, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +45,14 @@ def test_cross_entropy_is_the_reference(dtype, seed, layout):
     expected, of_logits = reference.losses.cross_entropy(logits.tolist(), targets.tolist(), dtype=dtype)
     assert same_bits(loss, expected)
     assert same_bits(gradient, np.array(of_logits, dtype).reshape(logits.shape))
+
+
+@pytest.mark.parametrize("ids", ID_DTYPES)
+def test_rows_that_do_not_count_have_targets_of_any_type(ids):
+    logits = np.array([[1.0, 2.0], [3.0, 5.0]])
+    loss, gradient = fe.losses.cross_entropy(logits, np.array([0, 1], ids), ignore_index=0)
+    expected, of_logits = reference.losses.cross_entropy(logits.tolist(), [0, 1], 0)
+    assert (loss, gradient.tolist()) == (expected, of_logits)
 
 
 @needs_c

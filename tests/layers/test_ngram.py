@@ -256,7 +256,7 @@ def test_what_is_refused():
         (lambda: fe.PackedNgramEmbedding(hash, table), TypeError, "table must be a layer that returns rows for ids"),
         (lambda: fe.NgramEmbedding.from_pretrained(table, hash=hash, bounds="wrap"), TypeError, "has no option bounds; it has"),
         (lambda: layer([1, 20], out=out), IndexError, "token id 20 at position .* out of range for a vocabulary of 20 tokens"),
-        (lambda: layer([1, 2], [1, 20], out=out), IndexError, "token id of the history 20 at position"),
+        (lambda: layer([1, 2], [1, 20], out=out), IndexError, "history token id 20 at position"),
         (lambda: layer([1], out=out), ValueError, r"out must have shape \(1, 12\), got \(2, 12\)"),
         (lambda: layer([1, 2], out=out.astype("f4")), TypeError, "out must be"),
         (lambda: fe.NgramEmbedding.look_up_layers([layer, 5], [1]), TypeError, "layers must be NgramEmbedding or .*, got 5"),
@@ -322,3 +322,11 @@ def test_the_kernels_refuse_arrays_that_do_not_match():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             kernels.ngram_mixes(np.arange(2), **(tokens | changed))
+
+
+def test_words_are_no_history_and_a_vocabulary_has_tokens():
+    hash = fe.NgramHash([3, 5, 9], [[7, 11], [13, 17]], vocab_size=100, fill=0)
+    with pytest.raises(TypeError, match="history token ids must be integers, got strings"):
+        hash([1, 2], history="ab")
+    with pytest.raises(ValueError, match="vocab_size must be at least 1, got 0"):
+        fe.NgramHash([3, 5], [[7, 11]], vocab_size=0, fill=0)

@@ -6,7 +6,7 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
-from common import BOUNDS, ISAS, assert_same, lists, needs_c, outcome, relaid, same_bits
+from common import BOUNDS, ISAS, assert_same, filled_places, lists, needs_c, outcome, relaid, same_bits
 from drawn_bags import MODES, draw_bags
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,15 +154,10 @@ def test_results_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, 
     expected = np.concatenate([table(part, out=np.empty((100, width), dtype), bounds="zero") for part in ids.reshape(-1, 100)])
     backend.kernels.select_isa(isa)
     try:
-        for gap, offset in ((0, 0), (0, 1), (0, 12), (1, 3), (20, 0)):
-            memory = np.full(15_000 * (width + gap) + 64, 7, dtype)
-            start = -memory.ctypes.data % 64 // memory.itemsize + offset
-            out = memory[start : start + 15_000 * (width + gap)].reshape(15_000, width + gap)
-            table(ids, out=out[:, :width], bounds="zero")
-            assert same_bits(out[:, :width], expected)
-            assert (out[:, width:] == 7).all()
-            assert (memory[:start] == 7).all()
-            assert (memory[start + out.size :] == 7).all()
+        for out, is_whole in filled_places(expected.shape, dtype):
+            table(ids, out=out, bounds="zero")
+            assert same_bits(out, expected)
+            assert is_whole()
     finally:
         backend.kernels.select_isa(used)
 

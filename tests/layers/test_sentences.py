@@ -1,5 +1,6 @@
 """Vectors of texts: the means of rows by the reference, for the tokenisers of other libraries."""
 
+import json
 import types
 
 import numpy as np
@@ -113,3 +114,70 @@ def test_bad_arguments_are_named():
     short = types.SimpleNamespace(encode_batch=lambda texts: [[1]])
     with pytest.raises(ValueError, match="tokenizer must return the ids of 2 texts, got those of 1"):
         fe.SentenceEncoder(short, table).encode(["a", "b"])
+
+
+@pytest.fixture
+def static_folder(tmp_path):
+    """A function that writes a folder as model2vec does, with a tokenizer of words."""
+    tokenizers = pytest.importorskip("tokenizers")
+
+    def write(tensors, **config):
+        words = {"[UNK]": 0, **{word: i + 1 for i, word in enumerate(WORDS)}}
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        fe.checkpoint.save(tmp_path / "model.safetensors", tensors)
+        return tmp_path
+
+    return write
+
+
+def test_a_folder_of_model2vec(static_folder):
+    rng = np.random.default_rng(0)
+    table, texts = rng.standard_normal((7, 8)).astype(np.float32), [*TEXTS, "the unknown cat", "unknown"]
+    mapping, weights = rng.integers(0, 7, 7), rng.random(7).astype(np.float32)
+    known = [[1 + i for w in text.split() if w in WORDS for i in [int(WORDS.ids(w))]] for text in texts]
+    for tensors, rows in (
+        ({"embeddings": table}, table),
+        ({"embeddings": table, "mapping": mapping, "weights": weights}, table[mapping] * weights[:, None]),
+    ):
+        means = [rows[ids].mean(axis=0) if ids else np.zeros(8) for ids in known]
+        folder = static_folder(tensors, normalize=False)
+        np.testing.assert_allclose(fe.SentenceEncoder.from_folder(folder).encode(texts), means, rtol=1e-6, atol=1e-7)
+        units = fe.SentenceEncoder.from_folder(folder, normalize=True).encode(texts)
+        np.testing.assert_allclose(np.linalg.norm(units, axis=1), [float(bool(ids)) for ids in known], rtol=1e-6)
+        folder = static_folder(tensors, max_length=4)  # tokens, and 12 characters: half of the tokens have at most 3
+        short = fe.SentenceEncoder.from_folder(folder).encode("a on a on a on the mat")
+        np.testing.assert_allclose(short, rows[[5, 4, 5, 4]].mean(axis=0), rtol=1e-6, atol=1e-7)
+
+
+def test_model2vec_has_the_same_vectors(static_folder):
+    model2vec = pytest.importorskip("model2vec")
+    table = np.random.default_rng(0).standard_normal((7, 64)).astype(np.float32)
+    for normalize in (True, False):
+        folder = static_folder({"embeddings": table}, normalize=normalize)
+        theirs = model2vec.StaticModel.from_pretrained(folder, force_download=False).encode([*TEXTS, "the unknown cat"])
+        ours = fe.SentenceEncoder.from_folder(folder).encode([*TEXTS, "the unknown cat"])
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_folders_without_a_static_model(static_folder):
+    table = np.zeros((7, 2), np.float32)
+    for tensors, config, message in (
+        ({"other": table}, {}, "it has no tensor embeddings, but other"),
+        ({"embeddings": np.zeros(7, np.float32)}, {}, "embeddings must have 2 axes"),
+        ({"embeddings": table, "mapping": np.array([7])}, {}, "id 7 at position .0,. is out of range"),
+        ({"embeddings": table, "weights": np.zeros(3, np.float32)}, {}, "weights must have shape"),
+        ({"embeddings": table}, {"max_length": -1}, "max_length must be"),
+        ({"embeddings": table}, {"normalize": 3}, "normalize must be"),
+    ):
+        with pytest.raises(fe.checkpoint.CheckpointError, match=f"holds no static model: .*{message}"):
+            fe.SentenceEncoder.from_folder(static_folder(tensors, **config))
+    folder = static_folder({"embeddings": table})
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(fe.checkpoint.CheckpointError, match=r"config.json must hold a mapping, got \[\]"):
+        fe.SentenceEncoder.from_folder(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        fe.SentenceEncoder.from_folder(folder)

@@ -220,3 +220,29 @@ def test_arrays_are_no_items():
             fe.optim.Adam(given)
     with pytest.raises(TypeError, match=r"item 0 must be a layer or a Parameter, got str$"):
         fe.optim.Adam(["layer"])
+
+
+def test_a_group_has_no_other_options():
+    layer = fe.Embedding(3, 2, rng=0)
+    group = fe.optim.Adam(layer).param_groups[0]
+    for write in (
+        lambda: group.__setitem__("typo", 1),
+        lambda: group.update(lr=1.0, typo=1),
+        lambda: group.setdefault("typo", 1),
+        lambda: group.__ior__({"typo": 1}),
+    ):
+        with pytest.raises(KeyError, match="a parameter group has no option typo; it has lr, betas, eps"):
+            write()
+    group |= {"lr": 0.5, "trainable_rows": [1]}
+    assert (group["lr"], group["trainable_rows"], group.setdefault("eps")) == (0.5, [1], 1e-8)
+    again = pickle.loads(pickle.dumps(group))
+    with pytest.raises(KeyError, match="typo"):
+        again["typo"] = 1
+
+
+def test_an_empty_state():
+    layer = fe.Embedding(3, 2, rng=0)
+    with pytest.raises(KeyError, match=r"missing names \['weight'\]; expected \['weight'\]"):
+        layer.load_state_dict({})
+    with pytest.raises(KeyError, match=r"missing names \['groups', 'items', 'lr', .*\]; expected"):
+        fe.optim.SGD(layer, lr=1.0).load_state_dict({})

@@ -3,10 +3,15 @@
 So do the public names on both backends.
 """
 
+import os
+import platform
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from common import needs_c, with_path
 from differential.surroundings import fp_state, fp_states
 
 import fastembed as fe
@@ -68,3 +73,35 @@ def test_results_do_not_follow_the_caller(state):
     assert found == expected
     assert (of_caller[0] == 0) == ("flush" in state)  # it is as it was
     assert (of_caller[1] > 1 / 3) == ("up" in state)
+
+
+DOWN = {"x86_64": 0x400, "aarch64": 0x800000}  # C's FE_DOWNWARD
+DECIMALS = """
+import ctypes, sys, types
+
+def floats(code):
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return [c.hex() for c in code.co_consts if isinstance(c, float)] + [x for part in inner for x in floats(part)]
+
+ctypes.CDLL(None).fesetround(int(sys.argv[1]))
+import fastembed.distributed, fastembed.losses, fastembed.reference, fastembed.training
+from fastembed import QuantizedEmbedding
+ctypes.CDLL(None).fesetround(0)
+for name, module in sorted(sys.modules.items()):
+    if name.startswith("fastembed"):
+        functions = [f for f in vars(module).values() if isinstance(f, types.FunctionType)]
+        methods = [f for c in vars(module).values() if isinstance(c, type) for f in vars(c).values()]
+        print(name, [floats(f.__code__) for f in [*functions, *methods] if isinstance(f, types.FunctionType)])
+"""
+
+
+@needs_c
+@pytest.mark.skipif(platform.machine() not in DOWN, reason="its rounding modes are not known here")
+def test_modules_that_are_compiled_in_another_state_have_the_same_decimals(tmp_path):
+    """Without bytecode from before; 1e-8 rounded down is another number."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    command = [sys.executable, "-c", with_path(DECIMALS)]
+    found = [subprocess.check_output([*command, str(mode)], env=environment) for mode in (0, DOWN[platform.machine()])]
+    assert b"0x1" in found[0]
+    assert found[0] == found[1]

@@ -163,12 +163,12 @@ rows_of: Primitive = _primitive(
 
 
 def _tangent_of_maxima(tangent: Any, maxima: Any, table: Any, ids: Any, *offsets: Any, **options: Any) -> Any:
-    """Each element is that of the first row that has the maximum."""
+    """Each element is that of the first row that has the maximum; its transpose adds in float32."""
     values, largest = (lax.stop_gradient(x).astype(arithmetic_dtype(x.dtype)) for x in (table, maxima))
     items = winners.bind(values, ids, largest, *offsets, **options)
     rows = rows_of.bind(ids, n_rows=table.shape[0], bounds=options["bounds"]).reshape(-1)
-    won = tangent[rows[items], jnp.arange(table.shape[1])]
-    return jnp.where(items < 0, jnp.zeros((), won.dtype), won)
+    won = tangent.astype(values.dtype)[rows[items], jnp.arange(table.shape[1])]
+    return jnp.where(items < 0, jnp.zeros((), won.dtype), won).astype(tangent.dtype)
 
 
 def _look_up_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:

@@ -53,6 +53,11 @@ class TableFile:
         self.tables = {name: shape for name, (shape, dtype) in found.items() if len(shape) == 2 and dtype in _FLOATS}
         self._counts = {name: shape for name, (shape, dtype) in found.items() if dtype == "I64"}
 
+    @property
+    def is_run(self) -> bool:
+        """Whether it says that it is a trained names model."""
+        return isinstance(self._description, dict) and "characters" in self._description
+
     def open(self, name: str) -> Embedding:
         """A layer around a table."""
         return self._layer or Embedding.open(self._path, name=name or None)

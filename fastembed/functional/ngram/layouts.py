@@ -60,6 +60,14 @@ def token(name: str, value: Any, n_tokens: int) -> int:
     return number
 
 
+def vocab_size(value: Any) -> int:
+    """The number of tokens, at least 1."""
+    number = _checks.size("vocab_size", value)
+    if number == 0:
+        raise ValueError("vocab_size must be at least 1, got 0")
+    return number
+
+
 def heads(head_sizes: Any, offsets: Any, n: int) -> tuple[Array, tuple[int, ...], int]:
     """Size, reciprocal and offset of each head, uint64; the shape of both arguments; all rows."""
     sizes = integers("head_sizes", head_sizes, 2, 1, _INT64_MAX)

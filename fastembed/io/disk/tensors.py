@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._messages import first_few, shown
-from ..errors import CheckpointError, tensor_of
+from ..errors import CheckpointError, need_regular_file, tensor_of
 from ..formats import tensor_file
 from ..formats.gguf_file import open_gguf
 from ..formats.shards import open_shards
@@ -50,10 +50,9 @@ def tensors_in(path: Path) -> dict[str, DiskTensor]:
     OSError, CheckpointError
         As `open_gguf`, `open_shards` and `Embedding.open` raise them.
     """
-    head = b""
-    if path.is_file():
-        with open(path, "rb") as file:
-            head = file.read(len(_NPY))
+    need_regular_file(path)
+    with open(path, "rb") as file:
+        head = file.read(len(_NPY))
     if head.startswith(_GGUF):
         return {name: DiskTensor(name, t.format, t.shape, t.path, t.start, t.size) for name, t in open_gguf(path).tensors.items()}
     if head == _NPY:
@@ -81,7 +80,7 @@ def rows_named(tensors: Mapping[str, DiskTensor], name: str | list[str] | None) 
     if name is None:
         found = sorted(key for key, tensor in tensors.items() if len(tensor.shape) == 2)
         if len(found) != 1:
-            raise ValueError(f"name must say which tensor of two axes, of {first_few(found) or 'none'}")
+            raise ValueError(f"name must say which of the tensors of two axes is the table: there is {first_few(found)}")
         name = found[0]
     chosen = [tensor_of(tensors, key) for key in ([name] if isinstance(name, str) else name)]
     if not chosen:

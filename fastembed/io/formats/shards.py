@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -94,6 +95,8 @@ def open_shards(path: str | os.PathLike[str]) -> Shards:
     (3, 2)
     """
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     wanted = _weight_map(path) if path.name.endswith(_SUFFIX) else {path.name: None}
     tensors: dict[str, Tensor] = {}
     paths: dict[str, Path] = {}

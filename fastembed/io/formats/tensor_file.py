@@ -27,6 +27,7 @@ _MAX_NPY_HEADER = 1 << 16  # bytes
 _NPY = b"\x93NUMPY"
 _DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
 _BLOCK = 4 << 20  # bytes that are copied or filled at one time
+_MOST_BYTES = (1 << 63) - 1 - _MAX_HEADER  # of an array in a file
 _MULTIPLE = 64  # bytes: in new safetensors files rows begin at a cache line
 
 
@@ -51,6 +52,8 @@ class Place(NamedTuple):
     checksum_at : int or None
         The offset of the digits of its checksum.
     inode : int
+    is_fortran : bool
+        Whether the elements of a column, not those of a row, lie side by side.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Place(NamedTuple):
     metadata: Any = {}  # noqa: RUF012 - it is never written to
     checksum_at: int | None = None
     inode: int = 0
+    is_fortran: bool = False
 
     @property
     def id(self) -> str:
@@ -94,10 +98,11 @@ def new_place(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
     return Place("" if is_npy else name, 0, shape, dtype, True, 0)
 
 
-def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
+def find(path: Path, name: str | None = None, n_axes: int | None = 2, *, is_copied: bool = False) -> Place:
     """The place of a tensor in a file: of that name, or the only one that can be a table.
 
-    It has ``n_axes`` axes (None: any number) and one of the dtypes of tables.
+    It has ``n_axes`` axes (None: any number) and one of the dtypes of tables. Its rows lie one
+    after the other, unless it ``is_copied``.
 
     Raises
     ------
@@ -111,6 +116,8 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2) -> Place:
         is_npy = head.startswith(_NPY)
         try:
             place = _find_npy(file, found.st_size) if is_npy else _find_tensor(file, found.st_size, name, n_axes)
+            if place.is_fortran and not is_copied:
+                raise ValueError("its rows do not lie one after the other (Fortran order); fastembed.load_vectors copies it")
         except (OSError, MemoryError, SystemError):
             raise
         except ImportError as error:  # bfloat16 without ml_dtypes
@@ -135,9 +142,7 @@ def _find_npy(file: BinaryIO, size: int) -> Place:
     if not all(type(n) is int and n >= 0 for n in shape):  # a boolean is an integer to NumPy's parser
         raise ValueError(f"shape of its array must be lengths, got {shown(shape)}")
     safetensors_file.check_extent("shape of its array", shape, dtype.itemsize * 8, safetensors_file.MAX_MAPPED)
-    if is_fortran is not False:
-        raise ValueError("its rows do not lie one after the other (Fortran order)")
-    place = Place("", head.tell(), tuple(shape), dtype, True, size)
+    place = Place("", head.tell(), tuple(shape), dtype, True, size, is_fortran=bool(is_fortran) and len(shape) > 1)
     if place.start + math.prod(shape) * dtype.itemsize != size:
         raise ValueError(f"an array of shape {shown(shape)} does not end where the file does, at byte {size}")
     return place
@@ -217,10 +222,17 @@ def data_blocks(path: Path, place: Place, n_bytes: int) -> Iterator[tuple[int, b
 def new_file(path: Path, mode_from: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
     """Write a new file of one array atomically, with the permissions of ``mode_from``."""
     place = new_place(path, name, shape, dtype)
+    n_bytes = shape[0] * place.row_size
+    if n_bytes > _MOST_BYTES:
+        raise OSError(errno.EFBIG, f"{shape[0]} rows of {place.row_size} bytes are {n_bytes:,}, too many for a file", str(path))
     try:
         with open_new(path, mode_from) as file:
             write(file, place, fill)
         os.replace(beside(path, "new"), path)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}, for {n_bytes:,} bytes", str(path)) from error  # of a call on an open file
     finally:
         beside(path, "new").unlink(missing_ok=True)
     flush_folder(path.parent)

@@ -23,7 +23,7 @@ from ..._memory import memory_errors
 from ...functional import lookup
 from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ReplacedError
 from ..formats import safetensors_file, tensor_file
 from ..formats.tensor_file import Fill, Place, fill_from, fill_with, new_file
 from . import journal, mapping
@@ -59,7 +59,7 @@ class MappedFiles(Watched):
     name : str of its tensor, or "" in a .npy file
     """
 
-    is_mapped = True
+    is_mapped, is_lost = True, False
     is_closed = True  # until the constructor is done
 
     @memory_errors()
@@ -127,6 +127,9 @@ class MappedFiles(Watched):
 
     def check_can_copy(self) -> None:
         raise TypeError(f"the table of {self.path} is mapped: open it again, or take weight.copy() for a layer in memory")
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        return os.path.realpath(os.fsdecode(path)) == str(self.path)
 
     def view(self, array: Array) -> Array:
         """A read-only view: a user's writes would not be recorded, and so never flushed."""
@@ -199,9 +202,8 @@ class MappedFiles(Watched):
         for kind, (spec,) in wanted.items():
             file, _, array = self._states[kind]
             if (array.shape, array.dtype) != (spec.shape, spec.dtype):
-                raise CheckpointError(
-                    f"{file} must be {spec.dtype} of shape {spec.shape}, got {array.dtype} of shape {array.shape}"
-                )
+                found = f"{array.dtype} of shape {array.shape}"
+                raise CheckpointError(f"{file} must be {spec.dtype} of shape {spec.shape}, got {found}")
         self._owner = weakref.ref(optimizer)
         return {kind: dict.fromkeys(by_table, self._states[kind][-1]) for kind, by_table in specs.items()}
 
@@ -291,7 +293,7 @@ class MappedFiles(Watched):
                 moving.append(path.name)
             elif found != place.inode:
                 kept = "layer.state_dict() still has the rows"
-                raise OSError(f"{path} has been replaced or removed since it was opened, and nothing is written; {kept}")
+                raise ReplacedError(f"{path} has been replaced or removed since it was opened, and nothing is written; {kept}")
         return moving
 
     def _record_to_write(self) -> dict[str, Any] | None:
@@ -355,11 +357,8 @@ class MappedFiles(Watched):
                 self._locks.close()
 
     def warn_of_loss(self) -> None:
-        """Warn if the table has been trained since the last flush.
-
-        A RuntimeWarning is shown by default; Python hides a ResourceWarning.
-        """
-        if not self.is_closed and self._is_dirty and os.getpid() == self._pid:
+        """Warn (not by a ResourceWarning, which Python hides) of steps that are lost."""
+        if not (self.is_closed or self.is_lost) and self._is_dirty and os.getpid() == self._pid:
             warnings.warn(f"{self.path}: what was trained since the last flush is lost", RuntimeWarning, stacklevel=3)
 
     def __del__(self) -> None:

@@ -228,6 +228,8 @@ def _allocate(file: FileIO, path: Path, at: int, size: int) -> None:
 
 def create(path: Path, table: Array, generation: int, mode: int) -> Segment:
     """A new segment with the rows of a table, locked, as ``<path>.new``; rename it to ``path``."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no folder for a shared table; a name without / is one in memory", str(path))
     new = beside(path, "new")
     remove_unfinished(new)
     layout = Layout(table.dtype.newbyteorder("="), table.shape[0], table.shape[1], generation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,11 +33,20 @@ def names_file(path: Path) -> Path:
 
 
 def read_npy(path: Path, file: BinaryIO) -> Vectors:
-    place = tensor_file.find(path)
+    place = tensor_file.find(path, is_copied=True)
     file.seek(place.start)
     found = names_file(path)
-    names = found.read_bytes().decode().split("\n")[:-1] if found.exists() else None
+    names = _names_in(found) if found.exists() else None
+    if place.is_fortran and 0 not in place.shape:
+        columns = np.memmap(path, place.dtype, "r", place.start, (place.shape[0], place.shape[1]), order="F")
+        return _checked(place.shape, place.dtype, names, found, lambda first, end: np.ascontiguousarray(columns[first:end]))
     return _vectors(file, place.shape, place.dtype, names, found)
+
+
+def _names_in(path: Path) -> list[str]:
+    """The lines of a file; where all of them end as on Windows, these ends are no part of names."""
+    names = path.read_bytes().decode().split("\n")[:-1]
+    return [name[:-1] for name in names] if all(name.endswith("\r") for name in names) else names
 
 
 def read_safetensors(path: Path, file: BinaryIO, name: str | None) -> Vectors:
@@ -61,21 +70,33 @@ def table_name(tensors: Iterable[str], name: str | None) -> str | None:
 
 def _vectors(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, where: Path) -> Vectors:
     """Rows that follow one another in a file from where it is now."""
-    if names is not None and len(names) != shape[0]:
-        raise ValueError(f"{where} has {len(names)} names, and the table {shape[0]} rows")
-    return Vectors(shape[1], dtype.newbyteorder("="), _blocks(file, shape, dtype, names))
+    size = shape[1] * dtype.itemsize
 
-
-def _blocks(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None) -> Iterator[Block]:
-    n_rows, size = shape[0], shape[1] * dtype.itemsize
-    n_block = max(_BLOCK // max(size, 1), 1)
-    for first in range(0, n_rows, n_block):
-        end = min(first + n_block, n_rows)
+    def read(first: int, end: int) -> Array:
         data = file.read((end - first) * size)
         if len(data) != (end - first) * size:
-            raise ValueError(f"it ends within rows {first} to {end - 1} of {n_rows}")
-        rows = np.frombuffer(data, np.uint8).view(dtype).reshape(end - first, shape[1])
-        yield Block(names and names[first:end], rows, places("row", range(first, end)))
+            raise ValueError(f"it ends within rows {first} to {end - 1} of {shape[0]}")
+        return np.frombuffer(data, np.uint8).view(dtype).reshape(end - first, shape[1])
+
+    return _checked(shape, dtype, names, where, read)
+
+
+def _checked(
+    shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, where: Path, rows: Callable[[int, int], Array]
+) -> Vectors:
+    """Rows that a function gives, one block after the other, and their names."""
+    if names is not None and len(names) != shape[0]:
+        raise ValueError(f"{where} has {len(names)} names, and the table {shape[0]} rows")
+    return Vectors(shape[1], dtype.newbyteorder("="), _blocks(shape, dtype, names, rows))
+
+
+def _blocks(
+    shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, rows: Callable[[int, int], Array]
+) -> Iterator[Block]:
+    n_block = max(_BLOCK // max(shape[1] * dtype.itemsize, 1), 1)
+    for first in range(0, shape[0], n_block):
+        end = min(first + n_block, shape[0])
+        yield Block(names and names[first:end], rows(first, end), places("row", range(first, end)))
 
 
 def read_npz(file: BinaryIO, name: str | None) -> Vectors:
@@ -126,9 +147,13 @@ def write_npy(file: BinaryIO, shape: tuple[int, int], dtype: np.dtype[Any], bloc
 
 def write_names(file: BinaryIO, names: Iterable[str]) -> None:
     """Write names, one a line."""
-    for name in names:
+    all_names = list(names)
+    for name in all_names:
         if "\n" in name:
             raise ValueError(f"name {shown(name)} has a line feed, and the names beside a .npy file are one a line")
+    if all_names and all(name.endswith("\r") for name in all_names):
+        raise ValueError("all names end in a carriage return, which would be taken for the ends of lines")
+    for name in all_names:
         file.write(f"{name}\n".encode())
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 20  # bytes that are parsed at one time
 MAX_LINE = 1 << 26  # bytes
+_COMMA = re.compile(rb"[-+]?[0-9]+,[0-9]+")  # a number with a decimal comma
+_WITH_COMMAS = re.compile(rb"[ \t]" + _COMMA.pattern + rb"(?:[ \t]|\r?$)")  # after a name
 _N_FIRST = 100  # lines that tell the number of columns of a file without a header
 HEADER = re.compile(rb"[ \t]*([0-9]{1,18})[ \t]+([0-9]{1,18})[ \t\r]*")
 _BOM = b"\xef\xbb\xbf"
@@ -86,8 +88,11 @@ def header(line: bytes) -> tuple[int, int]:
 
 def _most_frequent_width(lines: bytes) -> int:
     """How many numbers end most of the first lines; of two that are as frequent, the first."""
-    widths = collections.Counter(map(_n_numbers, lines.split(b"\n", _N_FIRST)[:_N_FIRST]))
+    first = lines.split(b"\n", _N_FIRST)[:_N_FIRST]
+    widths = collections.Counter(map(_n_numbers, first))
     del widths[0]
+    if _WITH_COMMAS.search(first[0]):
+        raise ValueError(f"line 1 must be a name and numbers, got {shown(first[0])}: decimal commas must be points")
     if not widths:
         line, *_ = lines.split(b"\n", 1)
         raise ValueError(f"line 1 must be a name and numbers, got {shown(line)}")
@@ -145,7 +150,8 @@ def _what_is_wrong(fault: int, n_cols: int, word: bytes, n_words: int) -> str:
     if fault == TOO_FEW:
         return f"must be {wanted}, got {n_words} words after the name"
     if fault == NO_NUMBER:
-        return f"must be {wanted}, got {shown(word)} as one of the numbers"
+        comma = ": decimal commas must be points" if _COMMA.fullmatch(word) else ""
+        return f"must be {wanted}, got {shown(word)} as one of the numbers{comma}"
     return f"must be {wanted}, got one number more, {shown(word)} (numbers_in_names takes it for a part of the name)"
 
 

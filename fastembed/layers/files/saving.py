@@ -44,7 +44,7 @@ class Saving(Layer):
         TypeError
             The layer is of a class that `fastembed.load` does not know.
         ValueError
-            A name of a row cannot be written as UTF-8.
+            A name of a row cannot be written as UTF-8, or the file is that of the layer's table.
 
         Examples
         --------
@@ -61,9 +61,15 @@ class Saving(Layer):
         from .saved import check_kind
 
         check_kind(type(self))
+        self._check_target(path)
         with self.lock:
             self.apply_pending()
             checkpoint.save(path, self._saved_tensors(), self._description())
+
+    def _check_target(self, path: str | os.PathLike[str]) -> None:
+        """ValueError if that is the file of the layer's own table, which only a flush may write."""
+        if self.storage.is_at(path):
+            raise ValueError(f"{os.fsdecode(path)} is the file of this table itself, which flush() writes: save to another")
 
     def _saved_tensors(self) -> dict[str, Array]:
         from ...io.vectors import names
@@ -146,7 +152,8 @@ class Saving(Layer):
         OSError
             The file cannot be written.
         ValueError, TypeError
-            The format is unknown, or cannot hold the names or the dtype; no file is changed.
+            The format is unknown, or cannot hold the names or the dtype, or the file is that of the
+            layer's table; no file is changed.
         ImportError
             The format needs a package that is not installed.
 
@@ -165,6 +172,7 @@ class Saving(Layer):
         from ...io.vectors import writing
 
         name = self._table_name(table)
+        self._check_target(path)
         with self.lock:
             self.apply_pending()
             has_names = self._vocabulary is not None and name == next(iter(self.tables))

@@ -37,13 +37,13 @@ def test_workers_that_are_forked(monkeypatch):
 
 
 @pytest.mark.uninstrumented
-@pytest.mark.parametrize("sparse", ["dense", "sparse"])
-def test_two_processes_train_as_one(tmp_path, sparse):
+@pytest.mark.parametrize(("gradient", "optimizers"), [("dense", "PyTorch's"), ("sparse", "PyTorch's"), ("sparse", "own")])
+def test_two_processes_train_as_one(tmp_path, gradient, optimizers):
     """Each of two ranks takes half of the batch; gloo averages the gradients."""
     script = Path(__file__).with_name("two_ranks.py")
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", script, str(rank), str(tmp_path / "meeting"), sparse],
+            [sys.executable, "-W", "ignore", script, str(rank), str(tmp_path / "meeting"), gradient, optimizers],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

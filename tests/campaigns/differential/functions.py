@@ -229,3 +229,31 @@ def table_statistics(draw: Draw) -> Case:
         {},
         copies(table=given),
     )
+
+
+def losses(draw: Draw) -> Case:
+    """Cross-entropies of numbers, and of rows of numbers with a class for each."""
+    dtype, n, width = draw.choice(("float32", "float64")), draw.randint(1, 6), draw.randint(1, 40)
+    logits, ignored = (
+        draw.numbers((n, width), dtype, draw.choice(("normal", "integers", "apart", "denormal"))),
+        draw.choice((-100, 0)),
+    )
+    probabilities = np.array([draw.choice((0.0, 1.0, draw.random())) for _ in range(n * width)], dtype).reshape(n, width)
+    classes = draw.ids((n,), width, 0.05)
+    given = draw.laid(logits)
+
+    def found(of_numbers: Any, of_rows: Any) -> list[tuple[str, Any]]:
+        return [("binary", of_numbers[0]), ("by number", of_numbers[1]), ("loss", of_rows[0]), ("by row", of_rows[1])]
+
+    return Case(
+        f"losses {dtype} {logits.shape} ignored {ignored}",
+        lambda: found(
+            fe.losses.binary_cross_entropy(given, probabilities), fe.losses.cross_entropy(given, classes, ignore_index=ignored)
+        ),
+        lambda: found(
+            reference.losses.binary_cross_entropy(lists(logits), lists(probabilities), dtype),
+            reference.losses.cross_entropy(lists(logits), lists(classes), ignored, dtype),
+        ),
+        {"by": dtype},
+        copies(logits=given, targets=probabilities, classes=classes),
+    )

@@ -25,6 +25,7 @@ OPS: dict[str, tuple[Callable[[Draw], Case], int]] = {
     "embedding_bag_backward": (functions.embedding_bag_backward, 4),
     "hash_ids": (functions.hash_ids, 1),
     "row_grad": (functions.row_grad, 1),
+    "losses": (functions.losses, 1),
     "table_statistics": (functions.table_statistics, 1),
     "quantized": (quantized.quantized, 2),
     "nearest": (quantized.nearest, 1),

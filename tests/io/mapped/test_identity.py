@@ -1,5 +1,6 @@
 """A journal, a record and a table belong together: another of the same name is not changed."""
 
+import gc
 import json
 import os
 import shutil
@@ -166,3 +167,32 @@ def test_training_marks_the_checksum_of_a_checkpoint_as_outdated(tmp_path):
     with fe.Embedding.open(path, "r+") as layer:
         layer.resize(V + 1)
     assert checkpoint.load(path)[0]["weight"].shape == (V + 1, D)
+
+
+def test_a_second_close_after_the_file_is_gone_is_quiet(path, recwarn):
+    layer = fe.Embedding.create(path, (V, D), rng=1)
+    layer.set_rows([0], 5.0)
+    os.remove(path)
+    with pytest.raises(OSError, match="replaced or removed"):
+        layer.close()
+    assert layer.state_dict()["weight"][0, 0] == 5  # nothing is lost yet
+    layer.close()
+    with pytest.raises(ValueError, match="is closed"):
+        layer.weight  # noqa: B018
+    del layer
+    gc.collect()
+    assert not [warning for warning in recwarn if "is lost" in str(warning.message)]
+
+
+def test_a_table_is_not_saved_over_itself(path, tmp_path):
+    with fe.Embedding.create(path, (V, D), rng=1) as layer:
+        layer.set_rows([0], 5.0)
+        (tmp_path / "link").symlink_to(path)
+        for target in (path, tmp_path / "link"):
+            with pytest.raises(ValueError, match=r"is the file of this table itself, which flush\(\) writes"):
+                layer.save(target)
+            with pytest.raises(ValueError, match="is the file of this table itself"):
+                layer.save_vectors(target, "safetensors")
+        layer.flush()
+    with fe.Embedding.open(path) as again:
+        assert again(0)[0] == 5

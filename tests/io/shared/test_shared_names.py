@@ -249,3 +249,8 @@ def test_the_command_lists_and_removes(name, capsys, monkeypatch, tmp_path):
     assert "no shared table" in error
     assert "give the names of tables, or --all" in shown(capsys, "remove")[2]
     assert shown(capsys, "list") == (0, "", "")
+
+
+def test_a_path_without_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder for a shared table; a name without / is one in memory"):
+        fe.Embedding(2, 2).share(tmp_path / "none" / "table")

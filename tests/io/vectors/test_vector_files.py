@@ -210,3 +210,45 @@ def test_without_pyarrow(tmp_path, monkeypatch):
 def test_mutated_files(tmp_path, seed):
     """One clear error or a table; 10,000 of them by `make fuzz-vectors`."""
     assert vector_files.faults(tmp_path, seed, 100) == []
+
+
+def test_an_array_in_fortran_order_is_copied(tmp_path):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.save(tmp_path / "a.npy", np.asfortranarray(rows))
+    (tmp_path / "a.npy.names.txt").write_bytes(b"a\r\nb\r\nc\r\nd\r\n")  # as an editor on Windows writes it
+    layer = fe.load_vectors(tmp_path / "a.npy")
+    assert layer.weight.tolist() == rows.tolist()
+    assert list(layer.vocabulary) == ["a", "b", "c", "d"]
+    with fe.load_vectors(tmp_path / "a.npy", into=tmp_path / "b.safetensors") as mapped:
+        assert mapped.weight.tolist() == rows.tolist()
+    with pytest.raises(checkpoint.CheckpointError, match=r"Fortran order\); fastembed.load_vectors copies it"):
+        fe.Embedding.open(tmp_path / "a.npy")
+    for shape in ((0, 3), (4, 0)):
+        np.save(tmp_path / "empty.npy", np.zeros(shape, order="F"))
+        assert fe.load_vectors(tmp_path / "empty.npy").weight.shape == shape
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[:-1])
+    with pytest.raises(checkpoint.CheckpointError, match="does not end where the file does"):
+        fe.load_vectors(tmp_path / "a.npy")
+
+
+def test_decimal_commas_are_refused(tmp_path):
+    for text, message in (
+        ("2 2\na 0,5 1,5\nb 1,0 2,0\n", "line 2: must be a name and 2 numbers, got b'0,5' as one of the numbers: decimal commas"),
+        ("a 0,5 2\nb 1,5 3\n", "line 1 must be a name and numbers, got b'a 0,5 2': decimal commas must be points"),
+    ):
+        (tmp_path / "a.txt").write_text(text)
+        with pytest.raises(checkpoint.CheckpointError, match=message):
+            fe.load_vectors(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_text("1,000 0.5 2\nb 1.5 3\n")  # a name
+    assert list(fe.load_vectors(tmp_path / "a.txt").vocabulary) == ["1,000", "b"]
+
+
+def test_names_that_end_as_lines_do(tmp_path):
+    layer = fe.Embedding(2, 2, rng=0)
+    layer.vocabulary = ["a\r", "b"]
+    layer.save_vectors(tmp_path / "a.npy")
+    assert fe.load_vectors(tmp_path / "a.npy").vocabulary == layer.vocabulary
+    layer.vocabulary = ["a\r", "b\r"]
+    with pytest.raises(ValueError, match="all names end in a carriage return"):
+        layer.save_vectors(tmp_path / "b.npy")

@@ -2,7 +2,8 @@
 
 Another library may have set another rounding mode or flush-to-zero. Python's floats have no control
 of it, but C's library has: its fesetenv is called here, except on Windows, where the reference
-computes in the environment of its caller.
+computes in the environment of its caller. When this module is imported, which is before all others,
+it sees to it that they are run in that environment too.
 """
 
 from __future__ import annotations
@@ -67,6 +68,25 @@ def _protected(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+class _Importer:
+    """Finds the modules of a package as others do, and runs them in the default environment.
+
+    Python reads the decimals of a module when it compiles it: rounded up, 1e-7 is another number.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._beginning = f"{package}."
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if not name.startswith(self._beginning):
+            return None
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _protected(spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
 def _protect_member(owner: Any, name: str, value: Any) -> None:
     kind = type(value)
     function = value.__func__ if kind in (classmethod, staticmethod) else value
@@ -90,3 +110,6 @@ def protect(module: str, package: str) -> None:
                     _protect_member(value, member, of_class)
         else:
             _protect_member(loaded, name, value)
+
+
+sys.meta_path.insert(0, _Importer(__name__.rpartition(".")[0]))

@@ -1,0 +1,6 @@
+"""Losses that train embedding tables: skip-gram with negative sampling, cross-entropies."""
+
+from .logits import binary_cross_entropy, cross_entropy
+from .skip_gram import skip_gram
+
+__all__ = ["binary_cross_entropy", "cross_entropy", "skip_gram"]
