@@ -261,7 +261,7 @@ def test_threads_share_a_table(way, tmp_path):
     with fe.DiskTable(path, cache_bytes=SMALL, **way) as table:
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
         [thread.start() for thread in threads]
-        [thread.join(60) for thread in threads]
+        [thread.join(600) for thread in threads]
         assert not any(thread.is_alive() for thread in threads)
     assert not wrong
 

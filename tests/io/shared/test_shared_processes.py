@@ -10,8 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from common import needs_c, with_path
-from looking_up import look_up
+from common import look_up_twice, needs_c, with_path
 
 import fastembed as fe
 from fastembed.io.shared import segment
@@ -28,7 +27,7 @@ def test_processes_that_get_a_table(name, method):
     layer.share(name)
     mine, its = multiprocessing.Pipe()
     context = multiprocessing.get_context(method)
-    process = context.Process(target=look_up, args=(fe.Embedding.attach(name), its))
+    process = context.Process(target=look_up_twice, args=(fe.Embedding.attach(name), its))
     process.start()
     its.close()  # so that a child that ends gives an EOFError here
     assert mine.recv() == 8
