@@ -219,6 +219,7 @@ shared-check: $(VENV)/.test
 GIGABYTES ?= 40
 FOLDER ?= build
 disk-check: $(VENV)/.test
+	@mkdir -p $(FOLDER)
 	$(CAMPAIGN) large_table $(FOLDER) --gigabytes $(GIGABYTES) --seed $(SEED) --search
 
 # Rows of N n-grams against NumPy code written from the published formulas.
