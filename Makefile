@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel wheel-twice arm64 bench-count
+    test-adapters test-mpi bench-mpi ngram-check shared-check disk-check docs wheel wheel-twice arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -220,6 +220,14 @@ bench-count: $(VENV)/.test
 shared-check: $(VENV)/.test
 	$(CAMPAIGN) sharing tables --n $(N) --seed $(SEED)
 	$(CAMPAIGN) sharing memory
+
+# A table of GIGABYTES in FOLDER, whose rows are functions of their numbers, read at random beside a
+# plain loop of io_uring, and searched; the file is removed.
+GIGABYTES ?= 40
+FOLDER ?= build
+disk-check: $(VENV)/.test
+	@mkdir -p $(FOLDER)
+	$(CAMPAIGN) large_table $(FOLDER) --gigabytes $(GIGABYTES) --seed $(SEED) --search
 
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test
