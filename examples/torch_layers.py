@@ -18,14 +18,15 @@ import fastembed as fe
 import fastembed.adapters.torch as ft
 from fastembed.adapters.torch import tables
 
-V, ROUNDS, REST = 50_257, 9, 0.02  # rest, since threads of OpenMP go on spinning for some milliseconds
+V, ROUNDS = 50_257, 9
+TURN, REST = 0.01, 0.02  # seconds; rest, since threads of OpenMP go on spinning for some milliseconds
 
 
 class Owner:
     """Stands for an optimiser that takes gradients as rows."""
 
 
-def medians(contenders: dict[str, Callable[[], object]], seconds: float = 0.01) -> dict[str, float]:
+def medians(contenders: dict[str, Callable[[], object]], rounds: int = ROUNDS, rest: float = REST) -> dict[str, float]:
     """The median time of a call of each contender, which take turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     numbers = {}
@@ -33,10 +34,10 @@ def medians(contenders: dict[str, Callable[[], object]], seconds: float = 0.01) 
         call()
         start = time.perf_counter()
         call()
-        numbers[name] = max(1, min(2000, int(seconds / (time.perf_counter() - start))))
-    for _ in range(ROUNDS):
+        numbers[name] = max(1, min(2000, int(TURN / (time.perf_counter() - start))))
+    for _ in range(rounds):
         for name, call in contenders.items():
-            time.sleep(REST)
+            time.sleep(rest)
             start = time.perf_counter()
             for _ in range(numbers[name]):
                 call()
@@ -99,7 +100,7 @@ def compare_calls() -> None:
     both = {name: backward_of(call, weights[name]) for name, call in contenders.items()}
     print("8 ids x 64, calls in a row")
     for what, calls in (("look-up", contenders), ("with backward", both)):
-        times = medians(calls)
+        times = medians(calls, rounds=51, rest=0)
         print(f"    {what:14}", ", ".join(f"{name} {us:.2f} ({us / times['F.embedding']:.2f})" for name, us in times.items()))
 
 

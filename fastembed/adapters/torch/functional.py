@@ -210,7 +210,8 @@ def _is_small(ids: torch.Tensor, weight: torch.Tensor, sparse: bool) -> bool:
     A call of a few ids takes so little that the cheapest tests come first: 64 ids (of int64) are
     short enough however many columns there are.
     """
-    if needs_own_look_up(weight, sparse) or weight.dtype not in _EXACT or _is_tracing():
+    attributes = weight.__dict__
+    if (attributes and needs_own_look_up(attributes, sparse)) or weight.dtype not in _EXACT or _is_tracing():
         return False
     return ids.nbytes <= SMALL >> 12 or ids.numel() * weight.shape[-1] <= SMALL
 

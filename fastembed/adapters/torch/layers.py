@@ -97,9 +97,10 @@ class Embedding(_OverTable, nn.Embedding):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """The rows of the ids, shape S + (D,)."""
-        return embedding(
-            input, self._stored_weight(), self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
-        )
+        weight = self._parameters.get("weight")  # of `_stored_weight`, which takes a fortieth of a short look-up more
+        if weight is None:
+            weight = self.weight
+        return embedding(input, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse)
 
 
 class EmbeddingBag(_OverTable, nn.EmbeddingBag):

@@ -123,10 +123,12 @@ def current_table(weight: torch.Tensor) -> Embedding | None:
     return None
 
 
-def needs_own_look_up(weight: torch.Tensor, sparse: bool) -> bool:
-    """Whether PyTorch's own look-up would not do: for pending updates, or a dense gradient."""
-    attributes = weight.__dict__
-    return bool(attributes) and ("_fastembed_table" in attributes or (not sparse and "_fastembed_rows" in attributes))
+def needs_own_look_up(attributes: dict[str, Any], sparse: bool) -> bool:
+    """Whether PyTorch's own look-up would not do for a tensor with these attributes.
+
+    Its rows may have updates pending, or its gradient would be dense.
+    """
+    return "_fastembed_table" in attributes or (not sparse and "_fastembed_rows" in attributes)
 
 
 def bring_up_to_date(weight: torch.Tensor) -> None:
