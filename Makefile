@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
-    test-adapters test-mpi bench-mpi ngram-check shared-check docs wheel arm64 bench-count
+    test-adapters test-mpi bench-mpi ngram-check shared-check disk-check docs wheel wheel-twice arm64 bench-count
 
 run: $(VENV)/.run
 	@mkdir -p build
@@ -82,6 +82,13 @@ wheel: $(VENV)/.wheel
 	rm -rf dist
 	$(BIN)/python release/wheel.py dist $(PYTHONS)
 
+# Sdist and wheel built twice, which must have the same bytes.
+wheel-twice: $(VENV)/.wheel
+	rm -rf build/wheels
+	for n in first second; do $(BIN)/python release/wheel.py build/wheels/$$n || exit 1; done
+	for file in $$(ls build/wheels/first); do cmp build/wheels/first/$$file build/wheels/second/$$file || exit 1; done
+	@echo 'The same bytes: '$$(ls build/wheels/first)
+
 # The adapters' tests, with the frameworks. Calls drawn at random, N of them, against the framework
 # itself: draws-torch (and N runs of its optimisers), draws-thinc, draws-jax, and draws-sklearn
 # against loops over NumPy rows; CASE=17 shows one case of PyTorch's.
@@ -121,12 +128,13 @@ c-check: $(VENV)/.dev
 	    $(BIN)/python -m ziglang cc -target $$target $(C_CHECK) $$c || exit 1; done; done
 CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
 
-# A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels.
+# A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels
+# and those that count on a process being fast, small or untraced.
 # With a safe path, child processes import that build, and not the folder that they run in.
 SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
     --build-base build/$(2) --build-lib build/$(2)/lib
 ON_BUILD = PYTHONPATH=$(CURDIR)/build/$(1)/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
-    $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py
+    $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py -m 'not long and not uninstrumented'
 
 sanitize-address: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined,address)
@@ -212,6 +220,14 @@ bench-count: $(VENV)/.test
 shared-check: $(VENV)/.test
 	$(CAMPAIGN) sharing tables --n $(N) --seed $(SEED)
 	$(CAMPAIGN) sharing memory
+
+# A table of GIGABYTES in FOLDER, whose rows are functions of their numbers, read at random beside a
+# plain loop of io_uring, and searched; the file is removed.
+GIGABYTES ?= 40
+FOLDER ?= build
+disk-check: $(VENV)/.test
+	@mkdir -p $(FOLDER)
+	$(CAMPAIGN) large_table $(FOLDER) --gigabytes $(GIGABYTES) --seed $(SEED) --search
 
 # Rows of N n-grams against NumPy code written from the published formulas.
 ngram-check: $(VENV)/.test

@@ -150,3 +150,13 @@ def filled_places(shape: tuple[int, int], dtype: Any) -> Any:
         rows = memory[start : start + n_rows * (width + gap)].reshape(n_rows, width + gap)
         around = memory[:start], rows[:, width:], memory[start + rows.size :]
         yield rows[:, :width], lambda around=around: all((part == 7).all() for part in around)
+
+
+def look_up_twice(table: Any, end: Any) -> None:
+    """Send the sum of row 7 now, and once more when something is received.
+
+    Here, where a process that is started finds it by the same name wherever it runs.
+    """
+    end.send(float(table([7]).sum()))
+    end.recv()
+    end.send(float(table([7]).sum()))

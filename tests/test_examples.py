@@ -49,6 +49,7 @@ def test_sentence_vectors(example):
     assert example("sentence_vectors").main(vocab_size=2000) > 0.4
 
 
+@pytest.mark.uninstrumented
 def test_larger_than_memory():
     """In a process of its own, whose memory is that of the example alone."""
     command = [sys.executable, FOLDER / "larger_than_memory.py", "--size", str(1 << 33), "--steps", "10"]

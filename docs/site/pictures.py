@@ -18,7 +18,7 @@ def sums(emb, names):
     shown = np.stack([tok_emb, pos_emb, emb(token_id, pos_id)])
     figure = Figure(figsize=(7, 2), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shown, cmap="RdBu", vmin=-np.abs(shown).max(), vmax=np.abs(shown).max(), aspect="auto")
+    image = axes.imshow(shown, cmap="RdBu_r", vmin=-np.abs(shown).max(), vmax=np.abs(shown).max(), aspect="auto")
     axes.set_yticks(range(3), ["tok_emb = wte[4]", "pos_emb = wpe[2]", "x = tok_emb + pos_emb"])
     axes.set_xlabel("column")
     figure.colorbar(image)

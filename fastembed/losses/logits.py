@@ -31,7 +31,7 @@ def _logits(value: ArrayLike, n_axes: int | None = None) -> Array:
         raise TypeError(f"logits must be float32 or float64, got {_checks.shown(logits.dtype, str)}")
     if n_axes is not None and logits.ndim < n_axes:
         raise ValueError(f"logits must have an axis of classes, got shape {logits.shape}")
-    return _checks.contiguous(logits, _checks.native(logits.dtype))
+    return np.require(_checks.rounded(logits, _checks.native(logits.dtype)), requirements="C")
 
 
 @own_floats()

@@ -19,7 +19,7 @@ from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.index import arithmetic_rows
 from ..functional.search.nearest import Nearest, Searchable
-from .bag_calls import BagCalls
+from .row_calls import RowCalls
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -40,7 +40,7 @@ class _SegmentRows(Searchable):
         return arithmetic_rows(rows, slice(None))
 
 
-class AttachedTable(kernels.SingleLookup, BagCalls):
+class AttachedTable(kernels.SingleLookup, RowCalls):
     """A table that another process shares by ``layer.share(name)``, for look-ups without a copy.
 
     Each row that a call returns is one that was published as a whole, and each call sees what had
@@ -204,9 +204,11 @@ class AttachedTable(kernels.SingleLookup, BagCalls):
         n_missing = int(distinct.size > 0 and distinct[0] < 0)
         table = np.empty((len(distinct) - n_missing, self._n_cols), self._dtype)
         segment.read_at_once(distinct[n_missing:], table)
-        return table, inverse.reshape(rows.shape) - n_missing
+        places = inverse.reshape(rows.shape)
+        places -= n_missing
+        return table, places
 
-    def _bag_source(self) -> tuple[Segment, int]:
+    def _source(self) -> tuple[Segment, int]:
         segment = self._current()
         return segment, segment.layout.n_rows
 
@@ -216,6 +218,11 @@ class AttachedTable(kernels.SingleLookup, BagCalls):
         table, compact_ids = self._rows_at_once(source, bag_ops.rows_of(bags, source.layout.n_rows))
         bag_ops.look_up(table, bags._replace(ids=compact_ids, padding_idx=None, bounds="zero"), result)
         return result if out is None else out
+
+    def _add_pairs(self, source: Segment, pairs: lookup.Pairs) -> None:
+        token_rows, position_rows = pairs.rows(source.layout.n_rows)
+        table, places = self._rows_at_once(source, token_rows)
+        lookup.add_pairs(table, pairs.with_rows(places, position_rows))
 
     def nearest(self, queries: ArrayLike, k: int = 10, metric: str = "cosine", **options: Any) -> Nearest:
         """The k rows that are nearest to each query: see `Embedding.nearest`.

@@ -21,7 +21,7 @@ from ..functional.search.nearest import Searchable
 from ..io.disk.rows import CachedRows, CacheStatistics
 from ..io.disk.tensors import DiskTensor, rows_named, tensors_in
 from . import packed
-from .bag_calls import BagCalls
+from .row_calls import RowCalls
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -31,7 +31,7 @@ _SCALE_FORMATS = {"float32": "float32", "float8_e8m0fnu": "ue8m0", "uint8": "ue8
 _CACHE_BYTES = 256 << 20
 
 
-class DiskTable(BagCalls, Searchable):
+class DiskTable(RowCalls, Searchable):
     """A table in files, for look-ups: rows are read when they are needed, or before.
 
     Rows come in pages of 4 KiB, many at once, through io_uring where the system has it, and stay in
@@ -196,23 +196,10 @@ class DiskTable(BagCalls, Searchable):
             kernels.gather(self._typed(table), places, buffer, "zero", self._packing)
         return result if out is None else out
 
-    def gather_add(
-        self,
-        token_ids: ArrayLike,
-        wpe: ArrayLike,
-        position_ids: ArrayLike | None = None,
-        *,
-        start: int = 0,
-        out: Array | None = None,
-        bounds: str = "raise",
-    ) -> Array:
-        """Token rows plus rows of a float table ``wpe`` in memory. See `fastembed.gather_add`."""
-        shape = self._num_embeddings, self._embedding_dim
-        pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, bounds)
+    def _add_pairs(self, source: Any, pairs: lookup.Pairs) -> None:
         token_rows, position_rows = pairs.rows(self._num_embeddings)
         with self._rows.at_hand(token_rows) as (table, places):
             lookup.add_pairs(self._typed(table), pairs.with_rows(places, position_rows), self._packing)
-        return pairs.result if out is None else out
 
     def _float_rows(self, first: int, end: int) -> Array:
         """Rows ``first`` to ``end - 1``, read past the cache in the order of the files."""

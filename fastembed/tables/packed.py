@@ -16,7 +16,7 @@ from .._kernels.packing import Packing
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.nearest import Searchable
-from .bag_calls import BagCalls
+from .row_calls import RowCalls
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -32,7 +32,7 @@ _KIND = "PackedTable"  # in the description of a checkpoint, with these options:
 _OPTIONS = ("embedding_dim", "format", "dtype", "block_size", "scale_format")
 
 
-class PackedRows(BagCalls, Searchable):
+class PackedRows(RowCalls, Searchable):
     """Look-ups in packed rows, which stay as they are: what `PackedTable` and others inherit."""
 
     _packed: Array
@@ -63,21 +63,11 @@ class PackedRows(BagCalls, Searchable):
         kernels.gather(self._packed, ids, result, bounds, self._packing)
         return result if out is None else out
 
-    def gather_add(
-        self,
-        token_ids: ArrayLike,
-        wpe: ArrayLike,
-        position_ids: ArrayLike | None = None,
-        *,
-        start: int = 0,
-        out: Array | None = None,
-        bounds: str = "raise",
-    ) -> Array:
-        """Token rows plus rows of a float table ``wpe``, as float32. See `fastembed.gather_add`."""
-        shape, read = (self.num_embeddings, self._embedding_dim), {"packed": self._packed, "scales": self._packing.scales}
-        pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, bounds, **read)
+    def _add_pairs(self, source: Any, pairs: lookup.Pairs) -> None:
         lookup.add_pairs(self._packed, pairs, self._packing)
-        return pairs.result if out is None else out
+
+    def _arrays_read(self) -> dict[str, Any]:
+        return {"packed": self._packed, "scales": self._packing.scales}
 
     def _look_up_bags(self, source: Any, bags: bag_ops.Bags, out: Array | None) -> Array:
         result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)

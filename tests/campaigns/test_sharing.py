@@ -62,6 +62,7 @@ def test_a_torn_row_of_a_shared_table_is_seen():
     assert "a torn row" in shared_tables.run(1 << 60, 1, 6, 1, "write_halves")[3][0]
 
 
+@pytest.mark.uninstrumented
 def test_memory_of_processes_that_read_a_shared_table():
     n_bytes = 64 << 20
     for added, _ in shared_tables.memory(n_bytes, 2):

@@ -279,5 +279,5 @@ except SystemExit as left:
 of_others = ("microgpt", "plots", "explorer", "optim", "bench", "io.vectors", "reference")
 sys.exit(", ".join(name for name in sys.modules if name.startswith(tuple(f"fastembed.{{other}}" for other in of_others))) or 0)
 """
-    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert (found.returncode, found.stderr) == (0, "")

@@ -25,7 +25,7 @@ def test_a_page_and_tsv_files(folder, capsys):
     ("arguments", "text"),
     [
         (["text"], "text is not a safetensors file, or is damaged"),
-        (["missing"], "No such file or directory: 'missing'"),
+        (["missing"], "missing: No such file or directory"),
         (["model", "--metadata", "m"], "--metadata names the rows of --tsv, which is missing"),
         (["model", "--tsv", "t", "--metadata", "t"], "--tsv and --metadata are the same file"),
         (["model", "--out", "text"], "text is there already"),

@@ -55,7 +55,7 @@ REFUSED = [
     ("text --out losses --losses losses", "--out and --losses are the same file"),
     ("--resume model --lr 0.5 --losses losses", "--lr 0.5 contradicts model, which has 0.01"),
     ("--resume model --steps 7 --losses losses", "--steps 7 contradicts model, which has 8"),
-    ("--resume missing --losses losses --out losses", "No such file or directory: 'missing'"),
+    ("--resume missing --losses losses --out losses", "missing: No such file or directory"),
     ("text --out with_folder", "would be kept as with_folder.bak, which is there and not a regular file"),
     ("text --out with_link", "would be kept as with_link.bak, which is there and not a regular file"),
     ("text --out loop", "cannot write loop: it is a link that leads to itself"),
@@ -67,7 +67,7 @@ REFUSED_WITH_FORCE = [
     ("with_bak.bak --out with_bak", "with_bak would be kept as with_bak.bak, which is FILE"),
     ("text --out with_bak --losses with_bak.bak", "with_bak would be kept as with_bak.bak, which is --losses"),
     ("--resume model --stop-at 3 --losses losses", "--stop-at must be between the steps taken, 4, and --steps 8"),
-    ("missing --losses losses", "No such file or directory: 'missing'"),
+    ("missing --losses losses", "missing: No such file or directory"),
     ("text --n-embd 5 --losses losses", "n_embd must be a multiple of n_head"),
     ("text --lr 1e20 --steps 50 --out with_bak --losses losses", "the learning rate 1e+20 may be too large"),
     (f"text --out {LONG}", "File name too long"),  # that of the backup

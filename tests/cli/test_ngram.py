@@ -100,7 +100,7 @@ def test_bench_with_the_hash_of_a_config(folder):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["info", "no.safetensors"], "no.safetensors is missing"),
+        (["info", "no.safetensors"], "no.safetensors: No such file or directory"),
         (["info", "text.txt"], "is not a safetensors file"),
         (["bench", "t.npy", "empty.txt"], "TEXT must have a byte at least, and empty.txt is empty"),
         (["bench", "t.npy", "no.txt"], "no.txt"),

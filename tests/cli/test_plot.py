@@ -73,7 +73,7 @@ def test_other_files_are_drawn(folder):
     ("arguments", "text"),
     [
         (["model", "--out", "x.jpeg"], "--out must name a .png or .svg or .pdf file, got 'x.jpeg'"),
-        (["missing"], "No such file or directory: 'missing'"),
+        (["missing"], "missing: No such file or directory"),
         (["text"], "text is not a safetensors file, or is damaged"),
         (["text", "--kind", "losses"], "line 1 of text must be a loss, got 'abc'"),
         (["empty", "--kind", "losses"], "empty has no losses"),

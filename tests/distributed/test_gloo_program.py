@@ -24,7 +24,7 @@ def test_the_program_of_two_ranks_over_gloo(tmp_path):
     (tmp_path / "ranks.py").write_text(textwrap.dedent(program).replace("29511", str(port)))
     command = [sys.executable, tmp_path / "ranks.py"]
     ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
-    outputs = [rank.communicate(timeout=120)[0].split() for rank in ranks]
+    outputs = [rank.communicate(timeout=600)[0].split() for rank in ranks]
     layer = fe.Embedding(1000, 16, dtype="float64", rng=0)
     optimizer = fe.optim.Adagrad(layer, lr=0.1)
     for _ in range(3):

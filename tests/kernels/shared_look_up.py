@@ -26,6 +26,6 @@ def in_child(n_threads, queue):
 def output_of(script, *options):
     """What a script prints that may import this module."""
     command = [sys.executable, *options, "-c", with_path(script)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout

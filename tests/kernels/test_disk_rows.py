@@ -78,7 +78,7 @@ import os, signal, threading, time
 import numpy as np
 from fastembed._kernels.backend import kernels
 out, into = os.pipe()
-rows = kernels.DiskRows(np.zeros((64, 4096), np.uint8), [(4096, [(out, 0, 10)])], 8, True)
+rows = kernels.DiskRows(np.zeros((64, 4096), np.uint8), [(4096, [(out, 0, 100)])], 8, True)
 assert rows.statistics()["engine"] == "io_uring", "none here"
 slots = np.empty(2, np.int32)
 def later(seconds, call, *arguments):
@@ -94,6 +94,7 @@ def needs_uring():
         pytest.skip("the kernel does not allow io_uring")
 
 
+@pytest.mark.uninstrumented  # line tracing loses the exception of a signal handler
 def test_a_signal_ends_a_look_up_that_hangs(needs_uring):
     body = """
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -130,6 +131,23 @@ print(thread.is_alive())
 
 def test_an_interpreter_ends_while_reads_hang(needs_uring):
     assert on_pipe("rows.prefetch(np.array([1, 3]))\ntime.sleep(0.05)\nprint('end', flush=True)\nos._exit(0)") == "end\n"
+
+
+@pytest.mark.uninstrumented  # as the test of a signal
+def test_a_look_up_waits_while_all_slots_are_being_read(needs_uring):
+    """Those of look-ups that were interrupted: reads into them are still under way."""
+    body = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+slots = np.empty(16, np.int32)
+for first in range(0, 80, 16):
+    later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    try:
+        rows.hold(np.arange(first, first + 16), slots)
+    except KeyboardInterrupt:
+        print(rows.statistics()["misses"], rows.statistics()["evicted"], flush=True)
+os._exit(0)
+"""
+    assert on_pipe(body) == "16 0\n32 0\n48 0\n64 0\n64 0\n"
 
 
 def test_a_ring_that_somebody_closes_is_replaced(needs_uring, tmp_path):

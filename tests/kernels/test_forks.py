@@ -20,8 +20,8 @@ context = multiprocessing.get_context("fork")
 queue = context.Queue()
 children = [context.Process(target=in_child, args=(4, queue)) for _ in range(3)]
 [child.start() for child in children]
-print([queue.get(timeout=60) for _ in children], a_look_up(4))
-[child.join(60) for child in children]
+print([queue.get(timeout=600) for _ in children], a_look_up(4))
+[child.join(600) for child in children]
 """
     assert output_of(script) == "[True, True, True] True\n"
 

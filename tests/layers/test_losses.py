@@ -93,6 +93,8 @@ def test_ends_of_the_range():
     assert gradient.tolist() == [[0.5, -0.5], [0.0, 0.0]]
     assert fe.losses.cross_entropy(np.zeros((2, 3)), [-1, -1], ignore_index=-1)[0] == 0
     assert fe.losses.cross_entropy(np.zeros((0, 3)), [])[0] == fe.losses.binary_cross_entropy([], [])[0] == 0
+    assert fe.losses.binary_cross_entropy(0.0, 1)[1].tolist() == -0.5
+    assert fe.losses.cross_entropy([0.0, 0.0], 1)[1].tolist() == [0.5, -0.5]
     assert fe.losses.cross_entropy(np.zeros((2, 2, 4), np.float32), [[0, 1], [2, 3]])[1].shape == (2, 2, 4)
 
 

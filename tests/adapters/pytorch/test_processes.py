@@ -32,7 +32,7 @@ def test_workers_that_are_forked(monkeypatch):
     monkeypatch.setattr(ft.functional, "SMALL", -1)
     data = Rows(ft.Embedding(500, 64))
     before = [data[i] for i in range(6)]
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60)
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=600)
     assert all(torch.equal(item, expected) for item, expected in zip(loader, before, strict=True))
 
 
@@ -50,5 +50,5 @@ def test_two_processes_train_as_one(tmp_path, gradient, optimizers):
         )
         for rank in range(2)
     ]
-    outputs = [rank.communicate(timeout=100)[0] for rank in ranks]
+    outputs = [rank.communicate(timeout=600)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], outputs

@@ -67,9 +67,8 @@ def _random_reads(table, read_pages, path, seconds, turns, rng):
         print(f"{rates[-1][0]:,.0f} rows a second, decoded; the plain loop: {rates[-1][1]:,.0f} pages a second", flush=True)
     os.close(file)
     ratio = statistics.median(ours / plain for ours, plain in rates)
-    print(
-        f"the median of {turns} turns: {ratio:.2f} of the plain loop; {n_faults} look-ups with wrong bits; {table.statistics()}"
-    )
+    print(f"the median of {turns} turns: {ratio:.2f} of the plain loop; {n_faults} look-ups with wrong bits")
+    print(table.statistics())
     return n_faults
 
 

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from common import needs_c, with_path
+from common import look_up_twice, needs_c, with_path
 
 import fastembed as fe
 from fastembed.io.shared import segment
@@ -20,12 +20,6 @@ def layer_of(value, shape=(50, 8)):
     return fe.Embedding.from_pretrained(np.full(shape, value, "f4"))
 
 
-def look_up(table, end):
-    end.send(float(table([7]).sum()))
-    end.recv()
-    end.send(float(table([7]).sum()))
-
-
 @pytest.mark.fork
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_that_get_a_table(name, method):
@@ -33,7 +27,7 @@ def test_processes_that_get_a_table(name, method):
     layer.share(name)
     mine, its = multiprocessing.Pipe()
     context = multiprocessing.get_context(method)
-    process = context.Process(target=look_up, args=(fe.Embedding.attach(name), its))
+    process = context.Process(target=look_up_twice, args=(fe.Embedding.attach(name), its))
     process.start()
     its.close()  # so that a child that ends gives an EOFError here
     assert mine.recv() == 8

@@ -71,6 +71,19 @@ def test_bags_are_those_of_the_rows(name):
         zero.bag([V], [0], bounds="raise")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_sums_with_another_table_are_those_of_the_rows(name, dtype):
+    layer, _, table = shared_pair(name, dtype)
+    wpe = np.random.default_rng(1).standard_normal((5, D)).astype("f4")
+    for arguments in (([[3, 5, 3]], wpe), ([1, 2], wpe, [4, 0]), (7, wpe), ([], wpe), ([V], wpe), ([1], wpe, [5]), ([1], [1.0])):
+        got, expected = outcome(table.gather_add, *arguments), outcome(fe.gather_add, layer.weight, *arguments)
+        assert got == expected if "raised" in (got[0], expected[0]) else same_bits(got[1], expected[1])
+    zero = fe.Embedding.attach(name, bounds="zero")
+    assert same_bits(zero.gather_add([V, 1], wpe), fe.gather_add(layer.weight, [V, 1], wpe, bounds="zero"))
+    out = np.empty((2, D), layer.dtype)
+    assert table.gather_add([1, 2], wpe, out=out) is out
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_the_nearest_rows_are_those_of_the_layer(name, dtype):
     layer, _, table = shared_pair(name, dtype)

@@ -1,6 +1,6 @@
-"""BagCalls: `bag`, for tables that only look rows up.
+"""RowCalls: `bag` and `gather_add`, for tables that only look rows up.
 
-D: columns; B: bags.
+D: columns; S: the shape of the ids; B: bags.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from ..functional import bags as bag_ops
+from ..functional import lookup
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
-class BagCalls:
+class RowCalls:
     """What `PackedRows`, `DiskTable` and `AttachedTable` inherit."""
 
     _dtype: np.dtype[Any]
@@ -28,13 +29,26 @@ class BagCalls:
     def num_embeddings(self) -> int:
         """V, the number of rows."""
 
-    def _bag_source(self) -> tuple[Any, int]:
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """D, the number of elements of a row."""
+
+    def _source(self) -> tuple[Any, int]:
         """What one call looks its rows up in, and how many rows that has: the table itself."""
         return self, self.num_embeddings
 
     @abstractmethod
     def _look_up_bags(self, source: Any, bags: bag_ops.Bags, out: Array | None) -> Array:
-        """One row of a `_bag_source` for each of these bags, in ``out`` if it is given."""
+        """One row of a `_source` for each of these bags, in ``out`` if it is given."""
+
+    @abstractmethod
+    def _add_pairs(self, source: Any, pairs: lookup.Pairs) -> None:
+        """Write rows of a `_source` plus rows of another table into the result."""
+
+    def _arrays_read(self) -> dict[str, Any]:
+        """The arrays of the table that a result must not overlap, by what they are called."""
+        return {}
 
     def bag(
         self,
@@ -52,7 +66,7 @@ class BagCalls:
 
         ``bounds`` is by default that of the table, which is "raise" unless it was made with one.
         """
-        source, n_rows = self._bag_source()
+        source, n_rows = self._source()
         bags = bag_ops.check_bags(
             ids,
             offsets,
@@ -65,3 +79,24 @@ class BagCalls:
             bounds=self._bounds if bounds is None else bounds,
         )
         return self._look_up_bags(source, bags, out)
+
+    def gather_add(
+        self,
+        token_ids: ArrayLike,
+        wpe: ArrayLike,
+        position_ids: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        out: Array | None = None,
+        bounds: str | None = None,
+    ) -> Array:
+        """Rows of ``token_ids`` plus rows of a float table ``wpe``, shape S + (D,).
+
+        See `fastembed.gather_add`; ``bounds`` is as in `bag`.
+        """
+        source, n_rows = self._source()
+        of_bounds, shape = self._bounds if bounds is None else bounds, (n_rows, self.embedding_dim)
+        read = self._arrays_read()
+        pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, of_bounds, **read)
+        self._add_pairs(source, pairs)
+        return pairs.result if out is None else out
