@@ -101,7 +101,7 @@ def take(table: Any, ids: Any, *, bounds: str = "raise") -> jax.Array:
     --------
     >>> from jax import numpy as jnp
     >>> from fastembed.adapters.jax import take
-    >>> take(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1]))
+    >>> take(jnp.array([[1.0, 2.0], [3.0, 4.0]], "float32"), jnp.array([1, 0, 1]))
     Array([[3., 4.],
            [1., 2.],
            [3., 4.]], dtype=float32)
@@ -139,7 +139,7 @@ def embedding(table: Any, ids: Any, *, padding_idx: int | None = None, bounds: s
     >>> import jax
     >>> from fastembed.adapters.jax import embedding
     >>> loss = lambda table: embedding(table, [0, 1], padding_idx=0).sum()
-    >>> jax.grad(loss)(jax.numpy.ones((2, 2)))
+    >>> jax.grad(loss)(jax.numpy.ones((2, 2), "float32"))
     Array([[0., 0.],
            [1., 1.]], dtype=float32)
     """
@@ -195,7 +195,7 @@ def embedding_bag(
     --------
     >>> from jax import numpy as jnp
     >>> from fastembed.adapters.jax import embedding_bag
-    >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]], "float32")
     >>> embedding_bag(table, [0, 1, 1], [0, 2, 2], mode="sum")
     Array([[4., 6.],
            [0., 0.],
