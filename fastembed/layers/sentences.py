@@ -5,6 +5,8 @@ N: texts; D: columns of the table.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -159,8 +161,8 @@ class SentenceEncoder:
         if len(encoded) != len(given):
             raise ValueError(f"tokenizer must return the ids of {len(given)} texts, got those of {len(encoded)}")
         n_rows = len(self._table) if isinstance(self._table, np.ndarray) else self._table.num_embeddings
-        ids = [_ids_of(k, one, n_rows) for k, one in enumerate(encoded)]
-        vectors = self._means(np.concatenate([np.empty(0, np.int64), *ids]), np.cumsum([0, *map(len, ids)]))
+        ids, lengths = _ids_of_all([_parts_of(one) for one in encoded], n_rows)
+        vectors = self._means(ids, np.append(0, np.cumsum(lengths)))
         if self._normalize:
             lengths = norms(vectors, 2)[:, None]
             vectors = (vectors / np.where(lengths == 0, 1.0, lengths)).astype(vectors.dtype)
@@ -203,16 +205,45 @@ def _objects(values: list[Any]) -> Array:
     return array
 
 
-def _ids_of(number: int, encoded: Any, n_rows: int) -> Array:
-    """The rows of the tokens of one text, int64, without padding."""
+def _parts_of(encoded: Any) -> tuple[Any, Any]:
+    """The ids of one text, and their attention mask or None."""
     names = ("input_ids", "ids", "attention_mask")
     parts = encoded if isinstance(encoded, Mapping) else {name: getattr(encoded, name, None) for name in names}
-    found: Any = next((parts[name] for name in names[:2] if parts.get(name) is not None), encoded)
+    found = next((parts[name] for name in names[:2] if parts.get(name) is not None), encoded)
+    return found, parts.get("attention_mask")
+
+
+def _ids_of_all(parts: list[tuple[Any, Any]], n_rows: int) -> tuple[Array, Array]:
+    """The rows of the tokens of all texts, int64, without padding, and their number in each text.
+
+    Lists are checked together: one by one, that would take half the time of an encoder. What is
+    wrong with them is found one by one.
+    """
+    given, masks = [ids for ids, _ in parts], [mask for _, mask in parts if mask is not None]
+    if all(type(one) is list for one in given + masks) and (not masks or [*map(len, masks)] == [*map(len, given)]):
+        with contextlib.suppress(IndexError, TypeError, ValueError):
+            return _ids_together(given, masks, [*map(len, given)], n_rows)
+    rows = [_ids_of(number, ids, mask, n_rows) for number, (ids, mask) in enumerate(parts)]
+    return np.concatenate([np.empty(0, np.int64), *rows]), np.array([*map(len, rows)], np.int64)
+
+
+def _ids_together(ids: list[list[Any]], masks: list[Any], lengths: list[int], n_rows: int) -> tuple[Array, Array]:
+    rows = lookup.resolve_ids([*itertools.chain.from_iterable(ids)], n_rows)
+    if rows.ndim != 1:
+        raise ValueError("ids have 1 axis")
+    if not masks:
+        return rows.astype(np.int64), np.array(lengths, np.int64)
+    is_kept = _checks.as_array("attention_mask", [*itertools.chain.from_iterable(masks)]) != 0
+    numbers = np.repeat(np.arange(len(ids)), lengths)
+    return rows[is_kept].astype(np.int64), np.bincount(numbers[is_kept], minlength=len(ids))
+
+
+def _ids_of(number: int, given: Any, mask: Any, n_rows: int) -> Array:
+    """The rows of the tokens of one text."""
     try:
-        ids = lookup.resolve_ids(found, n_rows)
+        ids = lookup.resolve_ids(given, n_rows)
     except (IndexError, TypeError, ValueError) as error:
         raise type(error)(f"the tokens of text {number}: {error}") from error
     if ids.ndim != 1:
         raise ValueError(f"the tokens of text {number} must have 1 axis, got shape {ids.shape}")
-    mask = parts.get("attention_mask")
     return ids if mask is None else ids[_checks.as_array("attention_mask", mask) != 0]

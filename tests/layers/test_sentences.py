@@ -69,7 +69,12 @@ def test_what_tokenizers_return():
         return [encoding(text) for text in texts]
 
     one, several = types.SimpleNamespace(encode=split), types.SimpleNamespace(encode=None, encode_batch=batch)
-    for tokenizer in (encoding, mapping, one, several, lambda text: split(text).tolist(), lambda text: tuple(split(text))):
+
+    def mixed(text):
+        return encoding(text) if text == "mat" else split(text).tolist()
+
+    lists = (encoding, mapping, mixed, one, several, lambda text: split(text).tolist())
+    for tokenizer in (*lists, lambda text: tuple(split(text))):
         assert fe.SentenceEncoder(tokenizer, table).encode(TEXTS).tolist() == plain
 
 
