@@ -198,6 +198,13 @@ def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, kept: It
     return place._replace(inode=os.fstat(file.fileno()).st_ino)
 
 
+def without_checksum(path: Path, place: Place) -> Place:
+    """The place in a file that is about to change: its checksum, if any, is marked as outdated."""
+    if place.checksum_at is not None:
+        safetensors_file.forget_checksum(path, place.checksum_at)
+    return place._replace(checksum_at=None)
+
+
 def data_blocks(path: Path, place: Place, n_bytes: int) -> Iterator[tuple[int, bytes]]:
     """(offset in the array, bytes) of the first bytes of an array in a file, leaving out holes."""
     with open(path, "rb") as file:
