@@ -83,8 +83,10 @@ class Place(NamedTuple):
         if not self.name:
             header = _npy_header(place)
         else:
-            kept = {key: value for key, value in self.metadata.items() if key != safetensors_file.CHECKSUM}
-            place = place._replace(metadata=kept | {safetensors_file.ID: secrets.token_hex(16)}, checksum_at=None)
+            metadata = {**self.metadata, safetensors_file.ID: secrets.token_hex(16)}
+            if safetensors_file.CHECKSUM in metadata:
+                metadata[safetensors_file.CHECKSUM] = safetensors_file.OUTDATED.decode()
+            place = place._replace(metadata=metadata, checksum_at=None)
             entry = str(safetensors_file.dtype_name(place.dtype)), place.shape, size
             header = safetensors_file.header_bytes({place.name: entry}, place.metadata, _MULTIPLE)
         return place._replace(start=len(header), file_size=len(header) + size), header
