@@ -282,15 +282,16 @@ def ends_of_lengths(value: Any, n_ids: int) -> np.ndarray[Any, Any]:
     return np.concatenate([[0], np.cumsum(array, dtype=np.int64)])
 
 
-def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool) -> np.ndarray[Any, Any]:
+def offsets(value: Any, shape: tuple[int, ...], include_last_offset: bool, instead: str = "") -> np.ndarray[Any, Any]:
     """Where each bag begins and the last one ends: a new int64 array, checked.
 
-    It starts at 0, does not decrease, and lies within the ids.
+    It starts at 0, does not decrease, and lies within the ids. ``instead`` names in the message
+    what else may be given.
     """
     if value is None:
         if len(shape) != 2:
             raise ValueError(
-                "offsets must be given, or lengths, unless ids have 2 axes (bags, ids of each) or are lists of ids, "
+                f"offsets must be given{instead} unless ids have 2 axes (bags, ids of each) or are lists of ids, "
                 f"got ids of shape {shape}"
             )
         return np.arange(shape[0] + 1, dtype=np.int64) * shape[1]

@@ -112,6 +112,7 @@ class ShardedEmbeddingBag(Sharded):
             padding_idx=self._padding_idx,
             include_last_offset=self._include_last_offset,
             bounds=self._bounds,
+            takes_lengths=False,
         )
 
     def __call__(

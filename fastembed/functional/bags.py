@@ -52,8 +52,9 @@ def check_bags(
     include_last_offset: bool = False,
     bounds: str = "raise",
     lengths: ArrayLike | None = None,
+    takes_lengths: bool = True,
 ) -> Bags:
-    """Check the arguments that define the bags."""
+    """Check the arguments that define the bags; the caller may have none for lengths."""
     if offsets is not None and lengths is not None:
         raise ValueError("offsets and lengths exclude each other, got both")
     if offsets is None and lengths is None and (found := _checks.ragged(ids, per_sample_weights)) is not None:
@@ -64,7 +65,7 @@ def check_bags(
     id_array = _checks.id_array("id", ids, n_rows, bounds)
     has_last = _checks.flag("include_last_offset", include_last_offset)
     if lengths is None:
-        ends = _checks.offsets(offsets, id_array.shape, has_last)
+        ends = _checks.offsets(offsets, id_array.shape, has_last, ", or lengths," if takes_lengths else "")
     elif id_array.ndim == 1:
         ends = _checks.ends_of_lengths(lengths, len(id_array))
     else:

@@ -229,7 +229,8 @@ def accumulate_or_step(
     optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
     for one in optimizers or [None]:
         if not callable(getattr(one, "train_together", None)):
-            raise TypeError(f"optimizer must be one of fastembed.optim, or a sequence of them, got {type(one).__name__}")
+            found = type(one).__name__ if optimizers else f"an empty one, {_checks.shown(optimizer)}"
+            raise TypeError(f"optimizer must be one of fastembed.optim, or a sequence of them, got {found}")
     for layer, _ in given:
         layer._check_can_step(optimizers[0])
     optimizers[0].train_together(given, optimizers[1:], commit)

@@ -77,6 +77,7 @@ class RowCalls:
             padding_idx=padding_idx,
             include_last_offset=include_last_offset,
             bounds=self._bounds if bounds is None else bounds,
+            takes_lengths=False,
         )
         return self._look_up_bags(source, bags, out)
 

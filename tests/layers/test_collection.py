@@ -277,7 +277,7 @@ def test_bad_arguments_are_named_and_change_nothing():
         (ValueError, "optimizer does not hold", lambda: layer.backward(out, values, offsets, optimizer=sgd)),
         (ValueError, "dout must have shape", lambda: layer.backward(out[:, 1:], values, offsets, optimizer=sgd)),
         (KeyError, "dout must have the features", lambda: layer.backward({"user": 1}, values, offsets)),
-        (TypeError, "optimizer must be one of", lambda: layer.backward(out, values, offsets, optimizer=[])),
+        (TypeError, r"a sequence of them, got an empty one, \[\]$", lambda: layer.backward(out, values, offsets, optimizer=[])),
         (ValueError, "require values", lambda: layer.backward(out, offsets=offsets)),
         (ValueError, "neither", lambda: layer(values, out=out)),
         (ValueError, "both", lambda: layer(values, offsets, np.diff(offsets), out=out)),

@@ -191,6 +191,13 @@ def test_a_changed_byte_is_found_and_a_failed_save_leaves_the_old_file(tmp_path)
     assert json.loads(json.dumps(checkpoint.contents(path)[1]))["kind"] == "Embedding"
 
 
+def test_a_table_whose_name_is_no_text_is_not_saved(tmp_path):
+    layer = fe.EmbeddingCollection({"user": [[1.0]], "\ud800": [[2.0]]})
+    with pytest.raises(ValueError, match=r"a tensor cannot be called '\\ud800\.weight', which holds a surrogate"):
+        layer.save(tmp_path / "layer")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_layer_of_a_file_without_a_checksum_is_refused(tmp_path):
     packed, path = fe.QuantizedEmbedding.from_float(np.eye(4)), tmp_path / "layer"
     for layer, load in ((fe.Embedding(3, 2, rng=0), fe.load), (packed, fe.load), (packed, fe.QuantizedEmbedding.load)):

@@ -390,3 +390,10 @@ def test_rows_that_the_format_cannot_hold_are_clipped(bits):
         assert got[1:] == (ValueError, f"row 1 of the table has {value} at column 1, and only finite numbers can be quantized")
     with pytest.raises(ValueError, match="errors must be one of raise, clip; got 'ignore'"):
         fe.QuantizedEmbedding.from_float(odd, bits=bits, errors="ignore")
+
+
+def test_a_message_names_only_what_bag_takes():
+    table = fe.QuantizedEmbedding.from_float(np.eye(4))
+    for ids in (1, [0, 1]):
+        with pytest.raises(ValueError, match=r"^offsets must be given unless ids have 2 axes \(bags, ids of each\) or are lists"):
+            table.bag(ids)

@@ -215,13 +215,22 @@ def header_bytes(entries: Mapping[str, tuple[str, tuple[int, ...], int]], metada
     described: dict[str, Any] = {METADATA: metadata} if metadata else {}
     at = 0
     for name, (dtype, shape, size) in entries.items():
-        described[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        described[_unicode(name)] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % multiple)
     if len(text) > MAX_HEADER:
         raise ValueError(f"names and description take {len(text)} bytes, more than the {MAX_HEADER} of a header")
     return struct.pack("<Q", len(text)) + text
+
+
+def _unicode(name: str) -> str:
+    """The name of a tensor; ValueError if it has no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"a tensor cannot be called {shown(name)}, which holds a surrogate") from None
+    return name
 
 
 class Writer:
