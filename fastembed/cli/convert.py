@@ -57,8 +57,11 @@ def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFil
             contents = writing.files(target, kind, writing.Table(layer.weight, names, progress))
         except TypeError as error:  # the format lacks the dtype
             raise UsageError(str(error)) from error
-        for file, content in zip(files.values(), contents.values(), strict=False):
-            file.write(content)
+        for file, content in zip(files.values(), contents.values(), strict=True):
+            if content is None:
+                file.remove()
+            else:
+                file.write(content)
 
 
 def _shown(layer: Embedding, target: Path, out: Output) -> Embedding:

@@ -57,6 +57,20 @@ def test_files_are_not_lost(layer, capsys):
     vector_files.assert_same(fe.load_vectors("there.npy"), layer)
 
 
+def test_names_of_a_replaced_file_are_not_those_of_a_table_without(layer, capsys):
+    layer.save_vectors("there.npy")
+    fe.Embedding(20, 4, rng=1).save_vectors("plain.npz")
+    assert status_of(["convert", "plain.npz", "there.npy", "--force"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "there.npy: 20 rows of 4 float32s, without names",
+        f"there.npy was there: the old file is {os.path.realpath('there.npy.bak')}",
+        f"there.npy.names.txt was there: the old file is {os.path.realpath('there.npy.names.txt.bak')}",
+    ]
+    assert fe.load_vectors("there.npy").vocabulary is None
+    with open("there.npy.names.txt.bak", newline="\n") as file:
+        assert file.read().split("\n")[:-1] == list(layer.vocabulary)
+
+
 def test_folders(tmp_path, layer, capsys):
     os.mkdir("model")
     fe.checkpoint.save("model/model.safetensors", {"embeddings": layer.weight})
