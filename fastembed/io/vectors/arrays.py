@@ -35,17 +35,19 @@ def names_file(path: Path) -> Path:
 def read_npy(path: Path, file: BinaryIO) -> Vectors:
     place = tensor_file.find(path, is_copied=True)
     file.seek(place.start)
-    found = names_file(path)
-    names = _names_in(found) if found.exists() else None
+    names, found = names_beside(path), names_file(path)
     if place.is_fortran and 0 not in place.shape:
         columns = np.memmap(path, place.dtype, "r", place.start, (place.shape[0], place.shape[1]), order="F")
         return _checked(place.shape, place.dtype, names, found, lambda first, end: np.ascontiguousarray(columns[first:end]))
     return _vectors(file, place.shape, place.dtype, names, found)
 
 
-def _names_in(path: Path) -> list[str]:
-    """The lines of a file; where all of them end as on Windows, these ends are no part of names."""
-    names = path.read_bytes().decode().split("\n")[:-1]
+def names_beside(path: Path) -> list[str] | None:
+    """The names of a .npy file, or None: line feeds end them, or all end as lines of Windows do."""
+    found = names_file(path)
+    if not found.exists():
+        return None
+    names = found.read_bytes().decode().split("\n")[:-1]
     return [name[:-1] for name in names] if all(name.endswith("\r") for name in names) else names
 
 
