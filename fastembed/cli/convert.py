@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._messages import printable
+from .._messages import counted, printable
 from ..io.atomic import temporary_folder
 from ..io.vectors import arrays, formats, writing
 from ..layers.files.vectors import load_vectors
@@ -65,6 +65,7 @@ def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFil
 
 
 def _shown(layer: Embedding, target: Path, out: Output) -> Embedding:
+    n_rows, n_cols = layer.num_embeddings, layer.embedding_dim
     has = "without names" if layer.vocabulary is None else "with names"
-    out.say(f"{printable(str(target))}: {layer.num_embeddings} rows of {layer.embedding_dim} {layer.dtype}s, {has}")
+    out.say(f"{printable(str(target))}: {counted(n_rows, 'row')} of {counted(n_cols, str(layer.dtype))}, {has}")
     return layer

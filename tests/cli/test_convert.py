@@ -37,7 +37,7 @@ def test_options(layer, capsys):
     assert "line 2: must be a name and 2 numbers" in capsys.readouterr().err
     assert not os.path.exists("x.npz")
     assert status_of(["convert", "broken.txt", "x", "--to", "npz", "--dtype", "float16", "--skip"]) == 0
-    assert "1 lines were left out" in capsys.readouterr().err
+    assert "1 line was left out" in capsys.readouterr().err
     assert fe.load_vectors("x").weight.dtype == np.float16
     assert status_of(["convert", "x", "y.parquet", "--dtype", "bfloat16"]) == 2
     assert "a file of parquet cannot hold bfloat16" in capsys.readouterr().err

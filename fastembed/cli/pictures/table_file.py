@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import _checks
-from ..._messages import first_few, shown
+from ..._messages import counted, first_few, shown
 from ...functional.statistics import LOOKUPS
 from ...io import checkpoint
 from ...io.errors import CheckpointError
@@ -92,11 +92,11 @@ class TableFile:
         if path is not None:
             with open(path, encoding="utf-8-sig") as file:
                 lines = file.read().removesuffix("\n").split("\n")
-            return self._one_for_each(lines, n_rows, f"--names: {path} has {len(lines)} lines")
+            return self._one_for_each(lines, n_rows, f"--names: {path} has {counted(len(lines), 'line')}")
         if not name and self._layer is None:
             names = arrays.names_beside(Path(self._path))
             where = arrays.names_file(Path(self._path))
-            return names if names is None else self._one_for_each(names, n_rows, f"{where} has {len(names)} names")
+            return names if names is None else self._one_for_each(names, n_rows, f"{where} has {counted(len(names), 'name')}")
         about = self._description if isinstance(self._description, dict) else {}
         characters = about.get("characters")
         if not isinstance(characters, list) or len(characters) + 1 != n_rows or not all(isinstance(c, str) for c in characters):
@@ -105,7 +105,7 @@ class TableFile:
 
     def _one_for_each(self, names: list[str], n_rows: int, has: str) -> list[str]:
         if len(names) != n_rows:
-            raise UsageError(f"{has}, and {self._path} has {n_rows} rows")
+            raise UsageError(f"{has}, and {self._path} has {counted(n_rows, 'row')}")
         return names
 
     def lookups(self, name: str) -> Array | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..._messages import first_few, shown
+from ..._messages import counted, first_few, shown
 from ..atomic import beside
 from ..formats import safetensors_file, tensor_file
 from . import names as names_of
@@ -88,7 +88,7 @@ def _checked(
 ) -> Vectors:
     """Rows that a function gives, one block after the other, and their names."""
     if names is not None and len(names) != shape[0]:
-        raise ValueError(f"{where} has {len(names)} names, and the table {shape[0]} rows")
+        raise ValueError(f"{where} has {counted(len(names), 'name')}, and the table {counted(shape[0], 'row')}")
     return Vectors(shape[1], dtype.newbyteorder("="), _blocks(shape, dtype, names, rows))
 
 
