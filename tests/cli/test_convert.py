@@ -71,6 +71,21 @@ def test_names_of_a_replaced_file_are_not_those_of_a_table_without(layer, capsys
         assert file.read().split("\n")[:-1] == list(layer.vocabulary)
 
 
+def test_what_a_file_does_not_have_is_said_in_words_of_the_command(layer, capsys):
+    fe.QuantizedEmbedding.from_float(fe.Embedding(3, 4)).save("packed")
+    table = np.ones((3, 2))
+    names = ("exp_avg.a", "exp_avg.wte", "exp_avg_sq.wte", "layer0.w", "optimizer.items.0.x", "wpe", "wte")
+    fe.checkpoint.save("run", dict.fromkeys(names, table))
+    for arguments, what in (
+        (["packed", "o.npz"], "it has no tensor of 2 axes and a dtype of F32, F64, F16, BF16 (packed and"),
+        (["run", "o.npz"], "--name must say which, of ['wpe', 'wte', 'layer0.w', ...]"),
+        (["run", "o.npz", "--name", "none"], "must be that of one tensor, and wpe, wte, layer0.w and 4 more are there"),
+        (["run", "o.txt", "--name", "wte"], "has a name for each row, and FROM has none: name an .npz, .npy"),
+    ):
+        assert status_of(["convert", *arguments]) == 2
+        assert what in capsys.readouterr().err
+
+
 def test_folders(tmp_path, layer, capsys):
     os.mkdir("model")
     fe.checkpoint.save("model/model.safetensors", {"embeddings": layer.weight})

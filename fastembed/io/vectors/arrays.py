@@ -66,7 +66,8 @@ def table_name(tensors: Iterable[str], name: str | None) -> str | None:
         return name
     fits = [key for key in tensors if re.fullmatch(rf"(?:.*\.)?{re.escape(name)}(?:\.weight)?", key, re.DOTALL)]
     if len(fits) != 1:
-        raise ValueError(f"name {shown(name)} must be that of one tensor, and {first_few(fits or sorted(tensors))} are there")
+        known = first_few(fits or tensor_file.tables_first(tensors))
+        raise ValueError(f"name {shown(name)} must be that of one tensor, and {known} are there")
     return fits[0]
 
 
