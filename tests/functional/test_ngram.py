@@ -275,6 +275,11 @@ def test_arguments_that_are_refused(changed, error, text):
         fe.NgramHash(**(SMALL | {"vocab_size": 100} | changed))
 
 
+def test_a_hash_without_heads_is_refused():
+    with pytest.raises(ValueError, match=r"^n_heads must be at least 1, got 0$"):
+        fe.NgramHash.engram(0, layers=[0], vocab_sizes=[1000], n_heads=0, pad_id=0, vocab_size=8)
+
+
 @pytest.mark.parametrize(
     ("ids", "given", "error", "text"),
     [

@@ -103,6 +103,9 @@ def test_a_hash_is_given_where_a_file_has_none(tmp_path):
     with pytest.raises(TypeError, match=r"the Embedding of .*plain takes no hash="):
         fe.load(tmp_path / "plain", hash=length)
     fe.NgramEmbedding.random(HASH, 2, rng=0).save(tmp_path / "ngram")
+    for name, hash, what in (("ngram", length, "a NgramHash"), ("ngram", 3, "a NgramHash"), ("hashed", 3, "a function")):
+        with pytest.raises(TypeError, match=f"^hash must be {what}, got "):
+            fe.load(tmp_path / name, hash=hash)
     larger = fe.NgramHash([3, 5], [[97, 101]], vocab_size=100, fill=0)
     with pytest.raises(checkpoint.CheckpointError, match="the table must have the 198 rows that hash selects, got 48"):
         fe.load(tmp_path / "ngram", hash=larger)

@@ -100,7 +100,7 @@ class NgramHash:
             self._token_map = layouts.token_map(token_map)
             self._n_tokens, last = len(self._token_map), int(self._token_map.max())
         elif vocab_size is not None:
-            self._n_tokens = layouts.vocab_size(vocab_size)
+            self._n_tokens = layouts.positive("vocab_size", vocab_size)
             last = self._n_tokens - 1
         else:
             self._n_tokens, last = min(limit + 1, _INT64_MAX), 0
@@ -160,7 +160,7 @@ class NgramHash:
         if last is None:
             raise ValueError("engram requires token_map or vocab_size: its multipliers depend on the number of tokens")
         sizes = layouts.engram_sizes(layer, layers, vocab_sizes, n_heads)
-        factors = layouts.engram_multipliers(layer, layouts.vocab_size(last), len(sizes) + 1, seed)
+        factors = layouts.engram_multipliers(layer, layouts.positive("vocab_size", last), len(sizes) + 1, seed)
         return cls(factors, sizes, token_map=token_map, vocab_size=vocab_size, fill=pad_id, **options)
 
     @classmethod

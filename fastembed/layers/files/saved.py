@@ -59,7 +59,7 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
         The file is damaged, was not written by ``save`` of a layer, or names a class or an option
         that is not known.
     TypeError
-        ``hash`` is missing, or the layer has none.
+        ``hash`` is missing or of another type, or the layer has none.
     ImportError
         The table is bfloat16, and ml_dtypes is not installed.
 
@@ -77,10 +77,12 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     if kind is None:
         found = f"a layer {shown(described['kind'])} that is not known" if "kind" in described else "no layer of save"
         raise checkpoint.CheckpointError(f"{os.fspath(path)} holds {found}")
-    needs_hash = described.get("needs_hash") is True
+    needs_hash = described.get("needs_hash") is True and hasattr(kind, "_check_hash")
     if needs_hash is not (hash is not None):
         what = "was made with a hash of its own, which no file holds: give hash=" if needs_hash else "takes no hash="
         raise TypeError(f"the {kind.__name__} of {os.fspath(path)} {what}")
+    if needs_hash:
+        kind._check_hash(hash)
     return _made(path, kind, tensors, described, hash)
 
 
