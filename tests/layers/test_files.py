@@ -104,6 +104,12 @@ def test_a_hash_is_given_where_a_file_has_none(tmp_path):
         fe.load(tmp_path / "plain", hash=length)
     fe.NgramEmbedding.random(HASH, 2, rng=0).save(tmp_path / "ngram")
     larger = fe.NgramHash([3, 5], [[97, 101]], vocab_size=100, fill=0)
+    other = fe.NgramHash([3, 5, 10], [[7, 11], [13, 17]], vocab_size=100, fill=0)
+    for wrong in (larger, other):
+        with pytest.raises(ValueError, match=r"^hash must have the numbers of the one that .*ngram was saved with, got another"):
+            fe.load(tmp_path / "ngram", hash=wrong)
+    changed(tmp_path / "ngram", hash_digest=...)  # a file of an earlier version
+    assert fe.load(tmp_path / "ngram", hash=other).hash == other
     with pytest.raises(checkpoint.CheckpointError, match="the table must have the 198 rows that hash selects, got 48"):
         fe.load(tmp_path / "ngram", hash=larger)
 

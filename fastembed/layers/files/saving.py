@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ... import _checks
+from ...functional.ngram.hash import NgramHash
 from ...functional.statistics import LOOKUPS
 from ...tables.state_names import DROPOUT_CALLS
 from ...tables.vocabulary import Vocabulary
@@ -92,7 +93,8 @@ class Saving(Layer):
         function = options.pop("hash", None)
         unk = None if self._vocabulary is None else self._vocabulary.unk
         shared = {"freeze": not self.trainable, "unk": unk, "needs_hash": function is not None}
-        return {"kind": type(self).__name__, "options": options, **shared}
+        digest = {"hash_digest": function.digest} if isinstance(function, NgramHash) else {}
+        return {"kind": type(self).__name__, "options": options, **shared, **digest}
 
     @classmethod
     def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: Any) -> Self:
