@@ -115,9 +115,9 @@ def object_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     return np.array(value, object)
 
 
-def strings(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array of objects; TypeError unless all of them are strings."""
+def strings(name: str, array: np.ndarray[Any, Any], place: tuple[int, ...] = ()) -> np.ndarray[Any, Any]:
+    """An array of objects, at that place of a list; TypeError unless all of them are strings."""
     for position, given in np.ndenumerate(array):
         if not isinstance(given, str):
-            raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")
+            raise TypeError(f"{name} must be strings, got {shown(given)} at position {place + position}")
     return array
