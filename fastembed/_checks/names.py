@@ -80,6 +80,7 @@ def distinct_names(name: str, value: Any) -> list[str]:
             raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")
         if given in seen:
             raise ValueError(f"{name} must be distinct, got {shown(given)} again at position {position}")
+        names[position] = str.__str__(given)  # of NumPy's strings, and other subclasses, Python's own
         seen.add(given)
     return names
 
