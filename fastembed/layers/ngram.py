@@ -118,7 +118,7 @@ class NgramEmbedding(OneTable):
         return layer
 
     def _set_up(  # type: ignore[override]  # it has none of the row options of OneTable
-        self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage | None = None, *, hash: NgramHash
+        self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage | None = None, *, hash: NgramHash | None = None
     ) -> None:
         self._hash = _checked_hash(hash, len(weight))
         super()._set_up(weight, freeze, trainable_rows, storage)

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from ..._messages import shown
+from ...functional.ngram.hash import NgramHash
 from ...io import checkpoint
 
 # The layers that files hold, and their modules.
@@ -44,7 +45,7 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     path : path-like
     hash : callable or NgramHash, optional
         What a file cannot hold: the ``hash`` of a `HashEmbedding` that was given one, and that of
-        every `NgramEmbedding`.
+        every `NgramEmbedding`, of which the file has the digest.
 
     Returns
     -------
@@ -60,6 +61,8 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
         that is not known.
     TypeError
         ``hash`` is missing or of another type, or the layer has none.
+    ValueError
+        ``hash`` is an NgramHash with other numbers than the saved one.
     ImportError
         The table is bfloat16, and ml_dtypes is not installed.
 
@@ -83,6 +86,8 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
         raise TypeError(f"the {kind.__name__} of {os.fspath(path)} {what}")
     if needs_hash:
         kind._check_hash(hash)
+    if isinstance(hash, NgramHash) and described.get("hash_digest", hash.digest) != hash.digest:
+        raise ValueError(f"hash must have the numbers of the one that {os.fspath(path)} was saved with, got another, {hash}")
     return _made(path, kind, tensors, described, hash)
 
 
