@@ -85,8 +85,10 @@ def pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def number(name: str, value: Any, low: float, high: float) -> float:
-    """A float from ``low`` to ``high``, both included."""
+    """A float from ``low`` to ``high``, both included; a boolean is refused."""
     try:
+        if isinstance(value, bool):  # those of NumPy are no operand of operator.pos
+            raise TypeError
         x = float(operator.pos(value))  # operator.pos refuses strings, which float() would parse
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {shown(value)}") from None

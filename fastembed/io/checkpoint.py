@@ -164,7 +164,17 @@ def load(path: str | os.PathLike[str], *, only: Collection[str] | None = None) -
     ImportError
         The file has tensors of bfloat16 or float8, and ml_dtypes is not installed.
     """
-    with _open_file(path) as (file, tensors, description):
+    return _loaded(path, only, False)
+
+
+@memory_errors()
+def load_own(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Any]:
+    """As `load`, a file that `save` wrote: a CheckpointError if it says nothing of a checksum."""
+    return _loaded(path, None, True)
+
+
+def _loaded(path: str | os.PathLike[str], only: Collection[str] | None, is_own: bool) -> tuple[dict[str, Array], Any]:
+    with _open_file(path, is_own=is_own) as (file, tensors, description):
         wanted = {name: tensor for name, tensor in tensors.items() if only is None or name in only}
         dtypes = {name: tensor.numpy_dtype() for name, tensor in wanted.items()}
         loaded = {name: safetensors_file.read_rows(file, name, tensors[name], to) for name, to in dtypes.items() if to}
@@ -250,10 +260,12 @@ def _each_leaf(value: Any, name: str, leaf: Callable[[str, Any], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _open_file(path: str | os.PathLike[str], is_read: bool = True) -> Iterator[tuple[BinaryIO, dict[str, Tensor], Any]]:
+def _open_file(
+    path: str | os.PathLike[str], is_read: bool = True, is_own: bool = False
+) -> Iterator[tuple[BinaryIO, dict[str, Tensor], Any]]:
     """A safetensors file, open, its tensors and its description; errors become those of `load`.
 
-    What is read of a file is compared with its checksum before.
+    What is read of a file is compared with its checksum before, which one's own file must have.
     """
     name = os.fspath(path)  # refuses integers, which open() takes for descriptors
     if os.path.exists(name) and not os.path.isfile(name):  # to open a pipe might wait for ever
@@ -266,6 +278,8 @@ def _open_file(path: str | os.PathLike[str], is_read: bool = True) -> Iterator[t
             if is_read:
                 safetensors_file.check_checksum(file, header)
             description = _description(header)
+            if is_own and description is not None and safetensors_file.CHECKSUM not in header.metadata:
+                raise ValueError(f"its {safetensors_file.CHECKSUM} is missing")
             yield file, header.tensors, description
         except CheckpointError as error:  # of a sound file that is not the one that is needed
             raise CheckpointError(f"{path}: {error}") from error

@@ -14,10 +14,10 @@ _OF_SCHEDULES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentu
 class Fixed(list[Any]):
     """The groups of an optimiser, or the items of a group: a list that stays as it was made."""
 
-    def _refuse(self, *_: Any) -> Any:
+    def _refuse(self, *_: Any, **__: Any) -> Any:
         raise TypeError("an optimiser keeps the groups and items that it was made with: make one of all of them")
 
-    append = extend = insert = pop = remove = clear = reverse = __delitem__ = __iadd__ = _refuse
+    append = extend = insert = pop = remove = clear = reverse = sort = __delitem__ = __iadd__ = __imul__ = _refuse
 
     def __setitem__(self, k: Any, value: Any) -> None:
         if self[k] is not value:  # as in groups[0] |= options
@@ -28,21 +28,27 @@ class Fixed(list[Any]):
 
 
 class Group(dict[str, Any]):
-    """A parameter group: items and options by name, what schedules keep, and nothing else."""
+    """A parameter group: items and options by name, what schedules keep, and nothing else.
 
-    def __init__(self, values: Mapping[str, Any], known: Iterable[str]) -> None:
+    Items stay as they are, and options stay there; what only some groups have can be removed.
+    """
+
+    def __init__(self, values: Mapping[str, Any], options: Iterable[str]) -> None:
         super().__init__(values)
-        self._known = (*known, *ROW_OPTIONS)
+        self._options = tuple(options)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in ("params", *self._known, *_OF_SCHEDULES):
-            raise KeyError(f"a parameter group has no option {_checks.shown(name, str)}; it has {', '.join(self._known)}")
-        super().__setitem__(name, value)
+        self.update({name: value})
 
     def update(self, *given: Any, **named: Any) -> None:
-        """Set several options, as a dict does."""
-        for name, value in dict(*given, **named).items():
-            self[name] = value
+        """Set several options, as a dict does: all of them, or on an error none."""
+        new, known = dict(*given, **named), (*self._options, *ROW_OPTIONS)
+        for name in new:
+            if name not in ("params", *known, *_OF_SCHEDULES):
+                raise KeyError(f"a parameter group has no option {_checks.shown(name, str)}; it has {', '.join(known)}")
+        if new.get("params", self["params"]) is not self["params"]:
+            raise TypeError("params of a parameter group are fixed: make an optimiser of all layers")
+        super().update(new)
 
     def __ior__(self, given: Any) -> Self:  # type: ignore[override,misc]
         self.update(given)
@@ -54,5 +60,24 @@ class Group(dict[str, Any]):
             self[name] = default
         return self[name]
 
+    def __delitem__(self, name: str) -> None:
+        self._check_removable(name)
+        super().__delitem__(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove what only some groups have, and return it."""
+        self._check_removable(name)
+        return super().pop(name, *default)
+
+    def popitem(self) -> Any:
+        """TypeError, as for `clear`: a group keeps its params and options."""
+        self._check_removable("params")
+
+    clear = popitem
+
+    def _check_removable(self, name: str) -> None:
+        if name in ("params", *self._options):
+            raise TypeError(f"a parameter group keeps its params and {', '.join(self._options)}: {name} cannot be removed")
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return Group, (dict(self), self._known)
+        return Group, (dict(self), self._options)

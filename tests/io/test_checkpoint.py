@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import ml_dtypes
 import numpy as np
@@ -220,3 +221,26 @@ def test_links_and_modes_stay(tmp_path):
     assert link.is_symlink()
     assert checkpoint.load(path)[0]["a"] == 1
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("value", ["0123abcG", "0123ABCD", "Outdated", "0123456", ""])
+def test_a_checksum_that_is_no_number_is_refused(tmp_path, value):
+    path = tmp_path / "c"
+    header = json.dumps({"__metadata__": {"fastembed_crc32": value}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    text = f"its fastembed_crc32 must be 8 hexadecimal digits or outdated, got {value!r}"
+    for read in (checkpoint.load, checkpoint.contents, checkpoint.statistics):
+        with pytest.raises(CheckpointError, match=text):
+            read(path)
+
+
+def test_a_checksum_is_compared_however_the_header_is_written(tmp_path):
+    path = tmp_path / "c"
+    for before, after in ((" ", ""), ("", "  "), ("\n", "\t")):
+        header = f'{{"__metadata__":{{"fastembed_crc32"{before}:{after}"00000000"}}}}'.encode()
+        whole = len(header).to_bytes(8, "little") + header
+        path.write_bytes(whole)
+        with pytest.raises(CheckpointError, match="its checksum is wrong"):
+            checkpoint.load(path)
+        path.write_bytes(whole.replace(b'"00000000"', f'"{zlib.crc32(whole):08x}"'.encode()))
+        assert checkpoint.load(path) == ({}, None)

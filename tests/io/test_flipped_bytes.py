@@ -16,6 +16,7 @@ from fastembed.io.mapped import record
 pytestmark = pytest.mark.on_reference
 
 FLIPS = (0x01, 0x20, 0xFF)
+OTHER_NAMES = 28  # texts that changes make of fastembed_crc32: two of each letter, one of each digit
 
 
 def changed_files(path):
@@ -53,7 +54,7 @@ def test_a_checkpoint(tmp_path):
         tensors, description = checkpoint.load(path)
         return {name: (str(array.dtype), array.shape, array.tobytes()) for name, array in tensors.items()}, description
 
-    assert n_unseen(path, read, read()) <= 24 * len(FLIPS)  # of the name and the digits of the checksum
+    assert n_unseen(path, read, read()) <= OTHER_NAMES
 
 
 def test_a_state(tmp_path):
@@ -65,13 +66,13 @@ def test_a_state(tmp_path):
         state = checkpoint.load_state(path)
         return state["layer"]["weight"].tobytes(), state["step"]
 
-    assert n_unseen(path, read, read()) <= 24 * len(FLIPS)
+    assert n_unseen(path, read, read()) <= OTHER_NAMES
 
 
 def test_statistics(tmp_path):
     path = tmp_path / "c"
     checkpoint.save(path, {"weight": np.arange(6.0).reshape(3, 2)})
-    assert n_unseen(path, lambda: checkpoint.statistics(path), checkpoint.statistics(path)) <= 24 * len(FLIPS)
+    assert n_unseen(path, lambda: checkpoint.statistics(path), checkpoint.statistics(path)) <= OTHER_NAMES
 
 
 def test_a_record(tmp_path):

@@ -200,6 +200,8 @@ def test_groups_are_fixed():
             lambda of=fixed, x=new: operator.iadd(of, [x]),
             lambda of=fixed, x=new: operator.setitem(of, 0, x),
             lambda of=fixed: of.pop(),
+            lambda of=fixed: of.sort(key=id),
+            lambda of=fixed: operator.imul(of, 2),
         ):
             with pytest.raises(TypeError, match="an optimiser keeps the groups and items that it was made with: make one of all"):
                 change()
@@ -238,6 +240,62 @@ def test_a_group_has_no_other_options():
     again = pickle.loads(pickle.dumps(group))
     with pytest.raises(KeyError, match="typo"):
         again["typo"] = 1
+
+
+def test_a_group_is_updated_wholly_or_not_at_all():
+    group = fe.optim.Adam(fe.Embedding(3, 2, rng=0)).param_groups[0]
+    before, other = dict(group), [fe.Embedding(3, 2, rng=0)]
+    for write in (group.update, group.__ior__):
+        with pytest.raises(KeyError, match="a parameter group has no option bogus"):
+            write({"lr": 0.5, "bogus": 1})
+        with pytest.raises(TypeError, match="params of a parameter group are fixed: make an optimiser of all layers"):
+            write({"lr": 0.5, "params": other})
+    with pytest.raises(TypeError, match="params of a parameter group are fixed"):
+        group["params"] = other
+    assert dict(group) == before
+    group |= group
+
+
+def test_a_group_keeps_its_params_and_options():
+    layer = fe.Embedding(3, 2, rng=0)
+    opt = fe.optim.SGD([{"params": layer, "trainable_rows": [1]}])
+    group = opt.param_groups[0]
+    before = dict(group)
+    for remove in (
+        lambda: group.__delitem__("lr"),
+        lambda: group.__delitem__("params"),
+        lambda: group.pop("momentum"),
+        lambda: group.pop("lr", None),
+        group.popitem,
+        group.clear,
+    ):
+        with pytest.raises(TypeError, match=r"a parameter group keeps its params and lr, momentum, .* cannot be removed"):
+            remove()
+    assert dict(group) == before
+    group["initial_lr"] = 0.5
+    assert (group.pop("initial_lr"), group.pop("initial_lr", 3), group.pop("trainable_rows")) == (0.5, 3, (1,))
+    for remove in (group.pop, group.__delitem__):
+        with pytest.raises(KeyError, match="initial_lr"):
+            remove("initial_lr")
+    layer.backward(np.ones((1, 2)), [2], optimizer=opt)
+    assert opt.step_counts == [1]
+
+
+@pytest.mark.parametrize("value", [True, np.True_])
+def test_a_boolean_is_no_learning_rate(value):
+    layer = fe.Embedding(3, 2, rng=0)
+    text = "must be a number, got (np.)?True"
+    with pytest.raises(TypeError, match=f"lr {text}"):
+        fe.optim.Adam(layer, lr=value)
+    opt = fe.optim.SGD(layer)
+    with pytest.raises(TypeError, match=f"momentum {text}"):
+        opt.momentum = value
+    for given, name in ((value, "lr"), (lambda step: value, r"lr\(0\)")):
+        opt.param_groups[0]["lr"] = given
+        before = layer.weight.tobytes()
+        with pytest.raises(TypeError, match=f"{name} {text}"):
+            layer.backward(np.ones((1, 2)), [2], optimizer=opt)
+        assert layer.weight.tobytes() == before
 
 
 def test_an_empty_state():

@@ -40,7 +40,7 @@ _NAMES = {name: key for key, (name, _) in _DTYPES.items()}
 METADATA = "__metadata__"
 ID = "fastembed_id"  # metadata: a random number of the file
 CHECKSUM = "fastembed_crc32"  # metadata: the CRC-32 of the file with zeros in the place of these eight digits
-_CHECKSUM = re.compile(rb'"fastembed_crc32":"([0-9a-f]{8})"')
+_CHECKSUM = re.compile(rb'"fastembed_crc32"\s*:\s*"([0-9a-f]{8})"')
 _NO_DIGITS = b"00000000"
 OUTDATED = b"outdated"  # in the place of the digits: the file has been changed since
 
@@ -78,7 +78,8 @@ class Header(NamedTuple):
     tensors : dict of str to Tensor
     metadata : dict of str to str
     checksum_at : int or None
-        The offset in the file of the digits of its checksum.
+        The offset in the file of the digits of its checksum; None if it has none, or an outdated
+        one.
     """
 
     tensors: dict[str, Tensor]
@@ -113,8 +114,19 @@ def read_header(file: BinaryIO, size: int, max_length: int = MAX_HEADER, max_nam
         raise ValueError(f"{METADATA} of its header must be texts by name, got {shown(metadata)}")
     tensors = {key: _checked_entry(key, entry, 8 + length) for key, entry in entries.items()}
     _check_places(tensors, 8 + length, size)
-    found = _CHECKSUM.search(text) if CHECKSUM in metadata else None
-    return Header(tensors, metadata, found and 8 + found.start(1))
+    at = _checksum_at(text, metadata)
+    return Header(tensors, metadata, None if at is None else 8 + at)
+
+
+def _checksum_at(text: bytes, metadata: Mapping[str, str]) -> int | None:
+    """Where the digits of the checksum are in a header; None if it has none, or an outdated one."""
+    value = metadata.get(CHECKSUM, OUTDATED.decode())
+    if value == OUTDATED.decode():
+        return None
+    found = _CHECKSUM.search(text)
+    if found is None or found[1].decode() != value:
+        raise ValueError(f"its {CHECKSUM} must be 8 hexadecimal digits or {OUTDATED.decode()}, got {shown(value)}")
+    return found.start(1)
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -83,8 +83,10 @@ class Place(NamedTuple):
         if not self.name:
             header = _npy_header(place)
         else:
-            kept = {key: value for key, value in self.metadata.items() if key != safetensors_file.CHECKSUM}
-            place = place._replace(metadata=kept | {safetensors_file.ID: secrets.token_hex(16)}, checksum_at=None)
+            metadata = {**self.metadata, safetensors_file.ID: secrets.token_hex(16)}
+            if safetensors_file.CHECKSUM in metadata:
+                metadata[safetensors_file.CHECKSUM] = safetensors_file.OUTDATED.decode()
+            place = place._replace(metadata=metadata, checksum_at=None)
             entry = str(safetensors_file.dtype_name(place.dtype)), place.shape, size
             header = safetensors_file.header_bytes({place.name: entry}, place.metadata, _MULTIPLE)
         return place._replace(start=len(header), file_size=len(header) + size), header
@@ -204,6 +206,13 @@ def write(file: BinaryIO, place: Place, fill: Fill, first_row: int = 0, kept: It
     file.flush()
     os.fsync(file.fileno())
     return place._replace(inode=os.fstat(file.fileno()).st_ino)
+
+
+def without_checksum(path: Path, place: Place) -> Place:
+    """The place in a file that is about to change: its checksum, if any, is marked as outdated."""
+    if place.checksum_at is not None:
+        safetensors_file.forget_checksum(path, place.checksum_at)
+    return place._replace(checksum_at=None)
 
 
 def data_blocks(path: Path, place: Place, n_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -7,13 +7,16 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import _checks
 from ..._kernels.floats import own_floats
 from ..._messages import shown
 from ..atomic import beside, open_new
 from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ..formats.tensor_file import Place
 
 _MAX_SIZE = 1 << 20  # bytes
 _CHECKSUM = "crc32"
@@ -94,8 +97,13 @@ def read(table: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} does not describe an optimiser: {error!s:.500}") from error
 
 
-def check_table(path: Path, record: dict[str, Any], table_id: str) -> None:
-    """CheckpointError if a record is of another table than the one in ``path``."""
-    if record["table"] not in ("", table_id):
+def check_table(path: Path, record: dict[str, Any], place: Place) -> None:
+    """CheckpointError if a record is of another table than the one at ``place`` in ``path``.
+
+    A file with a checksum has been written by `checkpoint.save` and not been trained since: before
+    a record is written, the checksum is marked as outdated.
+    """
+    is_trained = place.checksum_at is None
+    if record is not NO_RECORD and not (is_trained and record["table"] in ("", place.id)):
         others = f"{beside(path, 'optimizer.json')} and the state beside it"
         raise CheckpointError(f"{others} belong to another table than the one in {path}: remove them to start anew")

@@ -24,7 +24,7 @@ from ...functional import lookup
 from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
 from ..errors import CheckpointError, ReplacedError
-from ..formats import safetensors_file, tensor_file
+from ..formats import tensor_file
 from ..formats.tensor_file import Fill, Place, fill_from, fill_with, new_file
 from . import journal, mapping
 from . import record as records
@@ -102,7 +102,7 @@ class MappedFiles(Watched):
         self._record = self._flushed_record = records.read(self.path) if self.mode == "r+" else NO_RECORD
         self._steps = np.array([self._record["step"]])
         if self.mode == "r+":
-            records.check_table(self.path, self._record, self._place.id)
+            records.check_table(self.path, self._record, self._place)
             # Remove unfinished files of killed processes.
             for file in (self.path, *(beside(self.path, name) for name in ("journal", "optimizer.json")), *self._state_files()):
                 beside(file, "new").unlink(missing_ok=True)
@@ -211,6 +211,8 @@ class MappedFiles(Watched):
     def _create_states(self, new: Mapping[str, Any], record: dict[str, Any]) -> None:
         """Create the files of new state arrays, and record them at the step of the last flush."""
         self._finish_flush()
+        self._check_files()
+        self._place = tensor_file.without_checksum(self.path, self._place)  # so that the record is known to be of this file
         name = record["optimizer"]
         for kind, spec in new.items():
             file = beside(self.path, f"{name}.{kind}")
@@ -267,9 +269,7 @@ class MappedFiles(Watched):
         self._replay_pending()
         if not self._is_dirty:
             return
-        if self._place.checksum_at is not None:
-            safetensors_file.forget_checksum(self.path, self._place.checksum_at)
-            self._place = self._place._replace(checksum_at=None)
+        self._place = tensor_file.without_checksum(self.path, self._place)
         if renamed := self._check_files():
             self._locks.lock_next()
         rows, record = np.flatnonzero(self._changed_rows), self._current_record()

@@ -74,7 +74,7 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     ...     fe.load(f"{folder}/bag.safetensors").mode
     'sum'
     """
-    tensors, description = checkpoint.load(path)
+    tensors, description = checkpoint.load_own(path)
     described = description if isinstance(description, dict) else {}
     kind = _class_of(described.get("kind"))
     if kind is None:
@@ -93,7 +93,7 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
 
 def load_kind(path: str | os.PathLike[str], kind: Any) -> Any:
     """The layer of a file, which must be of that class."""
-    tensors, description = checkpoint.load(path)
+    tensors, description = checkpoint.load_own(path)
     if not isinstance(description, dict) or description.get("kind") != kind.__name__:
         raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {kind.__name__}")
     return _made(path, kind, tensors, description, None)

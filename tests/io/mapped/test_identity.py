@@ -134,6 +134,53 @@ def test_a_record_beside_another_table(tmp_path):
         assert not layer.weight.any()
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "Adam"])
+def test_a_record_beside_a_table_that_was_saved_anew(tmp_path, name):
+    path, saved = tmp_path / "t.safetensors", fe.Embedding(V, D, rng=1)
+    saved.save(path)
+    with fe.Embedding.open(path, "r+") as layer:
+        train(layer, optimizer_of(name, layer), range(2))
+    with fe.Embedding.open(path, "r+") as layer:  # its own
+        optimizer = optimizer_of(name, layer)
+        assert optimizer.step_counts == [2]
+        train(layer, optimizer, range(2, 3))
+    saved.save(path)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"optimizer\.json and the state beside it belong to another table"):
+            fe.Embedding.open(path, "r+")
+    assert same_bits(fe.load(path).weight, saved.weight)
+    beside(path, "optimizer.json").unlink()
+    with fe.Embedding.open(path, "r+") as layer:
+        for kept in (layer, saved):
+            train(kept, optimizer_of(name, kept), range(2))
+        assert same_bits(layer.state_dict()["weight"], saved.state_dict()["weight"])
+
+
+def test_a_record_of_an_optimiser_that_was_made_and_not_flushed(tmp_path):
+    path = tmp_path / "t.safetensors"
+    fe.Embedding(V, D, rng=1).save(path)
+    layer = fe.Embedding.open(path, "r+")
+    optimizer_of("Adam", layer)
+    layer.storage.close()
+    with fe.Embedding.open(path, "r+") as layer:
+        assert optimizer_of("Adam", layer).step_counts == [0]
+    assert fe.load(path).num_embeddings == V
+
+
+def test_an_optimiser_leaves_a_table_that_was_replaced_as_it_is(tmp_path):
+    path = tmp_path / "t.safetensors"
+    saved = fe.Embedding(V, D, rng=1)
+    saved.save(path)
+    layer = fe.Embedding.open(path, "r+")
+    saved.save(path)
+    found = path.read_bytes()
+    with pytest.raises(OSError, match="has been replaced or removed since it was opened"):
+        optimizer_of("Adam", layer)
+    assert path.read_bytes() == found
+    assert sorted(os.listdir(tmp_path)) == ["t.safetensors", "t.safetensors.lock"]
+    layer.storage.close()
+
+
 def test_files_of_an_earlier_version(path):
     """Without numbers, identities and checksums; the next flush adds what it can."""
     with fe.Embedding.create(path, (V, D), rng=1) as layer:
