@@ -3,17 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import _float_env, _version  # noqa: F401 (the first is imported before all others)
+from . import _float_env, _version
 
-with _version.settings_checked():
+with _float_env.default_floats(), _version.settings_checked():
     from ._runtime import show_config, show_runtime
     from ._threads import get_num_threads, set_num_threads, threads
-from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
-from .functional.row_grad import RowGrad
-from .functional.statistics import TableStatistics, table_statistics
-from .layers.embedding import Embedding
-from .layers.token_position import TokenPositionEmbedding
-from .tables.vocabulary import Vocabulary
+    from .functional.lookup import gather, gather_add, gather_add_backward, scatter_add
+    from .functional.row_grad import RowGrad
+    from .functional.statistics import TableStatistics, table_statistics
+    from .layers.embedding import Embedding
+    from .layers.token_position import TokenPositionEmbedding
+    from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from . import explorer as explorer
@@ -127,12 +127,17 @@ _NAMES = {
 }
 
 
+def _loaded(name: str) -> object:
+    with _float_env.default_floats():
+        return importlib.import_module(f".{name}", __name__)
+
+
 def __getattr__(name: str) -> object:
     """A public module or name that is loaded when it is first asked for."""
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return _loaded(name)
     if name in _NAMES:
-        found = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+        found = getattr(_loaded(_NAMES[name]), name)
         globals()[name] = found
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,6 +35,11 @@ def first_few(names: Sequence[str], n: int = 3) -> str:
     return ", ".join(shown(name, str) for name in names[:n]) + more if names else "nothing"
 
 
+def counted(n: int, noun: str, form: str = "") -> str:
+    """How many there are of what a noun names, which takes an s unless there is one."""
+    return f"{n:{form}} {noun if n == 1 else f'{noun}s'}"
+
+
 def of_names(missing: Iterable[str], unexpected: Iterable[str], expected: Iterable[str]) -> str:
     """How the names of a state differ from those that are expected."""
     parts = [f"{what} names {listed(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]

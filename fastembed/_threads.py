@@ -69,7 +69,7 @@ def _default() -> int:
     """FASTEMBED_NUM_THREADS, or else the processors of this process within its cgroup's quota."""
     wanted = os.environ.get("FASTEMBED_NUM_THREADS")
     if wanted:
-        if not wanted.isascii() or not wanted.isdigit() or not 1 <= int(wanted) <= _LIMIT:
+        if not wanted.isascii() or not wanted.isdigit() or len(wanted) > 9 or not 1 <= int(wanted) <= _LIMIT:
             raise ImportError(f"FASTEMBED_NUM_THREADS must be from 1 to {_LIMIT}, got {wanted!r}")
         return int(wanted)
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -76,7 +76,7 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
         try:
             return np.asarray(value)
         except ValueError as error:  # nested lists that differ in length
-            raise ValueError(f"{name} must have one shape: {shown(error, str, 200)}") from None
+            raise ValueError(f"{name} must have one shape{_odd_one(value) or f': {shown(error, str, 200)}'}") from None
     try:
         return _exchanged(value)
     except MemoryError:
@@ -84,6 +84,26 @@ def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     except Exception as error:  # each library has its own
         kind = type(value).__name__
         raise TypeError(f"{name} cannot be read as an array, got a {kind}: {shown(error, str, 200)}") from None
+
+
+def _odd_one(value: Any) -> str:
+    """Where nested lists have other lengths than the first of their level, for errors; or ""."""
+    level: list[tuple[tuple[int, ...], Any]] = [((), value)]
+    while level and len(level[0][0]) < 64:  # the most axes of NumPy: a list may hold itself
+        (first, _), n_first = level[0], _length(level[0][1])
+        for place, item in level:
+            if (n := _length(item)) != n_first:
+                return f", got {_amount(n_first)} at position {first} and {_amount(n)} at position {place}"
+        level = [] if n_first is None else [((*place, k), part) for place, item in level for k, part in enumerate(item)]
+    return ""
+
+
+def _length(value: Any) -> int | None:
+    return len(value) if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim) else None
+
+
+def _amount(n: int | None) -> str:
+    return "no list" if n is None else f"{n} element{'s' * (n != 1)}"
 
 
 def is_foreign(value: Any) -> bool:

@@ -80,6 +80,7 @@ def distinct_names(name: str, value: Any) -> list[str]:
             raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")
         if given in seen:
             raise ValueError(f"{name} must be distinct, got {shown(given)} again at position {position}")
+        names[position] = str.__str__(given)  # of NumPy's strings, and other subclasses, Python's own
         seen.add(given)
     return names
 
@@ -115,9 +116,9 @@ def object_array(name: str, value: Any) -> np.ndarray[Any, Any]:
     return np.array(value, object)
 
 
-def strings(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array of objects; TypeError unless all of them are strings."""
+def strings(name: str, array: np.ndarray[Any, Any], place: tuple[int, ...] = ()) -> np.ndarray[Any, Any]:
+    """An array of objects, at that place of a list; TypeError unless all of them are strings."""
     for position, given in np.ndenumerate(array):
         if not isinstance(given, str):
-            raise TypeError(f"{name} must be strings, got {shown(given)} at position {position}")
+            raise TypeError(f"{name} must be strings, got {shown(given)} at position {place + position}")
     return array

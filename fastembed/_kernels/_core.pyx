@@ -306,7 +306,7 @@ def build_info():
 
 def select_isa(str isa not None):
     """Run the kernels of that instruction set from now on; ImportError if it is not there."""
-    if not fe.select_isa(isa.encode()):
+    if not fe.select_isa(isa.encode(errors="backslashreplace")):
         available = ", ".join(build_info()["isa_available"])
         raise ImportError(f"FASTEMBED_ISA must be one of {available}, which this build and this machine have; got {isa!r}")
 

@@ -1,4 +1,5 @@
 # Rows of files, read by their numbers into a cache that is an array of bytes.
+cimport cython
 cimport numpy as cnp
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc
@@ -124,6 +125,36 @@ cdef class DiskRows:
         """Cancel what waits to be read and end the threads; later calls are a ValueError."""
         with nogil:
             fe.disk_close(self.disk)
+
+
+@cython.no_gc_clear
+cdef class HeldRows:
+    """A `hold` that ends with `release`, or with this object: a signal that is taken between the
+    return of a call and its caller's next step cannot leave the slots held.
+
+    `failed` is what `hold` returns.
+    """
+
+    cdef DiskRows disk
+    cdef cnp.ndarray slots
+    cdef readonly object failed
+    cdef bint is_held
+
+    def __cinit__(self, DiskRows disk not None, cnp.ndarray rows not None, cnp.ndarray slots not None):
+        self.disk, self.slots = disk, slots
+        self.failed = disk.hold(rows, slots)
+        self.is_held = self.failed is None
+
+    def __dealloc__(self):
+        self.end()
+
+    def release(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.is_held:
+            self.is_held = False
+            fe.disk_release(self.disk.disk, <const int32_t *>cnp.PyArray_DATA(self.slots), cnp.PyArray_SIZE(self.slots))
 
 
 cdef int need_held(_c.fe_disk_status status) except -1:

@@ -103,3 +103,20 @@ class DiskRows:
 
     def close(self) -> None:
         self._is_closed = True
+
+
+class HeldRows:
+    """A `hold` that ends with `release`, or with this object."""
+
+    def __init__(self, disk: DiskRows, rows: Array, slots: Array) -> None:
+        self._disk, self._slots = disk, slots
+        self.failed = disk.hold(rows, slots)
+        self._is_held = self.failed is None
+
+    def __del__(self) -> None:
+        self.release()
+
+    def release(self) -> None:
+        if getattr(self, "_is_held", False):
+            self._is_held = False
+            self._disk.release(self._slots)

@@ -16,7 +16,7 @@ from ._bags import (
 )
 from ._commit import Commit
 from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
-from ._disk import DiskRows, disk_slot_size
+from ._disk import DiskRows, HeldRows, disk_slot_size
 from ._gather import (
     any_nonresident,
     gather,
@@ -41,6 +41,7 @@ __all__ = [
     "Commit",
     "DiskRows",
     "Features",
+    "HeldRows",
     "LazyTable",
     "PairLookup",
     "SharedMemory",

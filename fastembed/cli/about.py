@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _runtime
-from .._messages import printable
+from .._messages import counted, printable
 from .progress import progress_of
 from .streams import Output, UsageError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..io.shared import leftovers
 
 _OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")
+_FLOATS = ("F", "BF", "C")  # what names of dtypes of floats begin with
 
 
 def info(arguments: argparse.Namespace, out: Output) -> None:
@@ -47,11 +48,15 @@ def info(arguments: argparse.Namespace, out: Output) -> None:
 
 
 def _totals(found: Mapping[str, Any]) -> str:
-    """How many numbers there are, those of an optimiser apart."""
-    n_all = sum(what.numbers for what in found.values())
-    n_state = sum(what.numbers for name, what in found.items() if name.startswith(_OF_OPTIMIZERS))
-    state = f", and {n_state:,} numbers of an optimiser's state" if n_state else ""
-    return f"{len(found):,} tensors: {n_all - n_state:,} parameters{state}"
+    """How many numbers there are: parameters, which are floats, and others."""
+    counts = dict.fromkeys(("parameter", "state", "integer"), 0)
+    for name, what in found.items():
+        kind = "state" if name.startswith(_OF_OPTIMIZERS) else "parameter" if what.dtype.startswith(_FLOATS) else "integer"
+        counts[kind] += what.numbers
+    n_params, n_state, n_integers = counts.values()
+    state = f", {counted(n_state, 'number', ',')} of an optimiser's state" if n_state else ""
+    integers = f", {counted(n_integers, 'integer', ',')} (names, counts or packed rows)" if n_integers else ""
+    return f"{counted(len(found), 'tensor', ',')}: {counted(n_params, 'parameter', ',')}{state}{integers}"
 
 
 class Summary(NamedTuple):
@@ -65,7 +70,9 @@ class Summary(NamedTuple):
         return math.prod(self.shape)
 
     def __str__(self) -> str:
-        return f"{' x '.join(f'{n:,}' for n in self.shape) or 'one number'} {self.dtype:.20}, {self.numbers:,} numbers"
+        return (
+            f"{' x '.join(f'{n:,}' for n in self.shape) or 'one number'} {self.dtype:.20}, {counted(self.numbers, 'number', ',')}"
+        )
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._messages import printable
+from .._messages import counted, printable
 from ..io.atomic import temporary_folder
 from ..io.vectors import arrays, formats, writing
 from ..layers.files.vectors import load_vectors
@@ -57,11 +57,15 @@ def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFil
             contents = writing.files(target, kind, writing.Table(layer.weight, names, progress))
         except TypeError as error:  # the format lacks the dtype
             raise UsageError(str(error)) from error
-        for file, content in zip(files.values(), contents.values(), strict=False):
-            file.write(content)
+        for file, content in zip(files.values(), contents.values(), strict=True):
+            if content is None:
+                file.remove()
+            else:
+                file.write(content)
 
 
 def _shown(layer: Embedding, target: Path, out: Output) -> Embedding:
+    n_rows, n_cols = layer.num_embeddings, layer.embedding_dim
     has = "without names" if layer.vocabulary is None else "with names"
-    out.say(f"{printable(str(target))}: {layer.num_embeddings} rows of {layer.embedding_dim} {layer.dtype}s, {has}")
+    out.say(f"{printable(str(target))}: {counted(n_rows, 'row')} of {counted(n_cols, str(layer.dtype))}, {has}")
     return layer

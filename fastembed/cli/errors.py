@@ -9,6 +9,7 @@ _WORDS = {
     "numbers_in_names takes": "--numbers-in-names takes",
     "name must say which": "--name must say which",
     "name must be that of": "--name must be that of",
+    ": set the layer's vocabulary": ", and FROM has none: name an .npz, .npy or .safetensors file as TO",
     "fastembed.load_vectors": "python -m fastembed convert",
 }
 

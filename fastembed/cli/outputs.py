@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..io import checkpoint
+from ..io import atomic, checkpoint
 from .streams import UsageError
 
 _Identity = tuple[int, int, int, int]
@@ -99,6 +99,18 @@ class OutputFile:
         self._written = _identity(self._target)
         if backup is not None:
             self.kept.append(backup)
+
+    def remove(self) -> None:
+        """Keep the file that is there, if there is one, as the backup alone."""
+        backup = self._next_backup()
+        try:
+            if backup is None:
+                atomic.remove(self._target)
+            else:
+                os.replace(self._target, backup)
+                self.kept.append(backup)
+        except OSError as error:
+            raise self._error(error) from error
 
     def _next_backup(self) -> Path | None:
         """Where to keep what is there now; None if there is nothing, or what was written here."""

@@ -53,6 +53,12 @@ def replacing(path: str | os.PathLike[str], backup: Path | None = None) -> Itera
     flush_folder(target.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, so that this outlasts a power failure."""
+    path.unlink(missing_ok=True)
+    flush_folder(path.parent)
+
+
 @contextlib.contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
     """A new folder beside a file, removed at the end, with those that dead processes left."""

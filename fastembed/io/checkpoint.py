@@ -237,7 +237,7 @@ def load_state(path: str | os.PathLike[str]) -> Any:
     """
     with _open_file(path) as (file, tensors, description):
         if not isinstance(description, dict) or "state" not in description:
-            raise CheckpointError("save_state did not write it")
+            raise CheckpointError("save_state did not write it; checkpoint.load reads it, and fastembed.load that of a layer")
 
         def with_array(name: str, value: Any) -> Any:
             if value is not None or name not in tensors:
@@ -281,6 +281,8 @@ def _open_file(
             if is_own and description is not None and safetensors_file.CHECKSUM not in header.metadata:
                 raise ValueError(f"its {safetensors_file.CHECKSUM} is missing")
             yield file, header.tensors, description
+        except CheckpointError as error:  # of a sound file that is not the one that is needed
+            raise CheckpointError(f"{path}: {error}") from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             why = foreign_files.description(head) or f"{error!s:.500}"
             raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error

@@ -165,7 +165,7 @@ class EmbeddingBag(OneTable):
         if self._vocabulary is None or not _checks.are_names(ids):
             return ids
         if isinstance(ids, list | tuple) and not isinstance(ids[0], str):  # bags, which may differ in length
-            return [self._vocabulary.ids(bag) for bag in ids]
+            return self._vocabulary.ids_of_bags(ids)
         return self._vocabulary.ids(ids)
 
     def _table_seen_by(self, rows: Array) -> tuple[Array, Array]:

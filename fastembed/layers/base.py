@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -191,17 +192,32 @@ class Layer(Searched):
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """The names of the rows of the first table, distinct strings, or None; settable."""
+        """The names of the rows of the first table, distinct strings, or None; settable.
+
+        Names that a mapped table gets are in memory alone, with a UserWarning if it is trained.
+        """
         return self._vocabulary
 
     @vocabulary.setter
     def vocabulary(self, names: Iterable[str] | None) -> None:
+        self._set_vocabulary(names, is_new=True)
+
+    def _set_vocabulary(self, names: Iterable[str] | None, *, is_new: bool = False) -> None:
+        """Set the names of the first table's rows; new ones come from the user, not its file."""
         made = names if names is None or isinstance(names, Vocabulary) else Vocabulary(names)
         with self.lock:
             n_rows = len(self._first_table())
             if made is not None and len(made) != n_rows:
                 raise ValueError(f"vocabulary must have a name for each of the {n_rows} rows, got {len(made)}")
+            if is_new and made is not None and made != self._vocabulary:
+                self._warn_of_names()
             self._vocabulary = made
+
+    def _warn_of_names(self) -> None:
+        """Warn, on behalf of the caller's caller's caller, that new names come into no file."""
+        if self.storage.loses_names:
+            text = "names of rows do not come into the file of a mapped table: save() or save_vectors() writes them to another"
+            warnings.warn(text, UserWarning, stacklevel=4)
 
     @own_floats()
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
@@ -250,6 +266,7 @@ class Layer(Searched):
                 init = mean_row(table, self._padding_idx)
             rows = _checks.rows("init", init, (len(new), table.shape[1]), self.dtype, broadcast=True)
             if new:
+                self._warn_of_names()
                 self._resize(name, len(grown), rows, grown)
             return np.arange(len(table), len(table) + len(new))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -136,6 +137,7 @@ class HashEmbedding(OneTable):
 
     _aliases: ClassVar[dict[str, str]] = {"E": "weight"}
     _options = ("seed", "hash", "dropout", "dropout_seed")
+    _check_hash = staticmethod(partial(_checks.function, "hash"))
 
     def __init__(
         self,

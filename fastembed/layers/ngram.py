@@ -40,7 +40,7 @@ class RowTable(Protocol):
     def __call__(self, ids: ArrayLike, *, out: Array | None = None) -> Array: ...
 
 
-def _checked_hash(hash: Any, n_rows: int) -> NgramHash:
+def _checked_hash(hash: Any, n_rows: int = _checks.INT64_MAX) -> NgramHash:
     """The hash, if the table has all rows that it selects."""
     if not isinstance(hash, NgramHash):
         raise TypeError(f"hash must be a NgramHash, got {_checks.shown(hash)}")
@@ -88,6 +88,7 @@ class NgramEmbedding(OneTable):
     """
 
     _options = ("hash",)
+    _check_hash = staticmethod(_checked_hash)
 
     def __init__(self, hash: NgramHash, table: ArrayLike, *, freeze: bool = False, trainable_rows: Any = None) -> None:
         self._set_up(_checks.table("table", table), freeze, trainable_rows, hash=hash)
@@ -113,12 +114,11 @@ class NgramEmbedding(OneTable):
         (3, 8)
         """
         layer = cls.__new__(cls)
-        n_rows = _checked_hash(hash, _checks.INT64_MAX).n_rows
-        layer._init_random(n_rows, embedding_dim, dtype, std, rng, trainable_rows, hash=hash)
+        layer._init_random(_checked_hash(hash).n_rows, embedding_dim, dtype, std, rng, trainable_rows, hash=hash)
         return layer
 
     def _set_up(  # type: ignore[override]  # it has none of the row options of OneTable
-        self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage | None = None, *, hash: NgramHash
+        self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage | None = None, *, hash: NgramHash | None = None
     ) -> None:
         self._hash = _checked_hash(hash, len(weight))
         super()._set_up(weight, freeze, trainable_rows, storage)

@@ -228,7 +228,7 @@ class OneTable(Shareable):
         try:
             cls._check_options(options)
             layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
-            layer.vocabulary = row_names.of_file(files.path, files.name)
+            layer._set_vocabulary(row_names.of_file(files.path, files.name))
         except BaseException:
             files.close()
             raise

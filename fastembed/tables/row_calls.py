@@ -34,6 +34,16 @@ class RowCalls:
     def embedding_dim(self) -> int:
         """D, the number of elements of a row."""
 
+    @property
+    def vocabulary(self) -> None:
+        """None, not settable: these tables have no names of rows, which a `Vocabulary` has."""
+        return None
+
+    @vocabulary.setter
+    def vocabulary(self, names: Any) -> None:
+        where = "look up fastembed.Vocabulary(names).ids(...), or set the vocabulary of a layer of floats"
+        raise AttributeError(f"a {type(self).__name__} has no names of rows: {where}")
+
     def _source(self) -> tuple[Any, int]:
         """What one call looks its rows up in, and how many rows that has: the table itself."""
         return self, self.num_embeddings

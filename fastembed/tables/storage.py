@@ -56,6 +56,7 @@ class Storage(Protocol):
     is_mapped: bool
     is_closed: bool
     is_lost: bool  # whether a close has said that the file is gone, and what is not flushed with it
+    loses_names: bool  # whether new names of rows come into no file, though changed rows do
     step: int  # the steps that the optimiser of the stored state has taken
     publisher: Watcher | None  # who shares the table with other processes
 
@@ -121,6 +122,7 @@ class InMemory(Watched):
     is_mapped = False
     is_closed = False
     is_lost = False
+    loses_names = False
     step = 0
 
     def check_open(self) -> None: ...

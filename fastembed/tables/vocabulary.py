@@ -75,24 +75,32 @@ class Vocabulary:
 
         Names that are not there have the id of ``unk``; without one they are a KeyError.
         """
+        return self._ids_at((), names)
+
+    def ids_of_bags(self, bags: Iterable[Any]) -> list[Any]:
+        """The ids of the names of each bag, which may differ in length; as `ids`."""
+        return [self._ids_at((k,), bag) for k, bag in enumerate(bags)]
+
+    def _ids_at(self, place: tuple[int, ...], names: Any) -> Any:
+        """`ids` of names that lie at that place of a list, for errors."""
         array = _checks.object_array("names", names)
         try:
             if self._unk is None:
                 found = [*map(self._ids.__getitem__, array.reshape(-1).tolist())]
             else:
                 unk = self._ids[self._unk]
-                found = [self._ids.get(name, unk) for name in _checks.strings("names", array).reshape(-1).tolist()]
+                found = [self._ids.get(name, unk) for name in _checks.strings("names", array, place).reshape(-1).tolist()]
         except Exception:  # of what is no string, __hash__ may raise anything
-            self._check_known(_checks.strings("names", array))
+            self._check_known(_checks.strings("names", array, place), place)
             raise
         return np.array(found, np.int64).reshape(array.shape) if array.ndim else found[0]
 
-    def _check_known(self, names: Array) -> None:
-        """KeyError with the first of these strings that is no name here."""
+    def _check_known(self, names: Array, place: tuple[int, ...]) -> None:
+        """KeyError with the first of these strings, at that place of a list, that is no name."""
         for position, name in np.ndenumerate(names):
             if name not in self._ids:
                 raise KeyError(
-                    f"name {_checks.shown(name)} at position {position} is not one of the {len(self)} of the vocabulary"
+                    f"name {_checks.shown(name)} at position {place + position} is not one of the {len(self)} of the vocabulary"
                 ) from None
 
     def names(self, ids: ArrayLike) -> Any:

@@ -1,5 +1,7 @@
 """Arrays that are refused: unrelated shapes, overlap, misaligned outputs, subclasses that lie."""
 
+import re
+
 import numpy as np
 import pytest
 from common import DTYPES, same_bits
@@ -110,3 +112,17 @@ def test_an_invalid_table_is_not_written():
     with pytest.raises(ValueError, match=r"table must have 2 axes \(rows, columns\), got shape \(4,\)"):
         fe.scatter_add(flat, [0], 1.0)
     assert not flat.any()
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ([[1, 2], [3]], "got 2 elements at position (0,) and 1 element at position (1,)"),
+        ([1, [2, 3]], "got no list at position (0,) and 2 elements at position (1,)"),
+        ([[[1], [2]], ([3], [4, 5, 6])], "got 1 element at position (0, 0) and 3 elements at position (1, 1)"),
+        ([np.arange(3), [0, 1]], "got 3 elements at position (0,) and 2 elements at position (1,)"),
+    ],
+)
+def test_lists_of_several_lengths_are_named_by_their_places(ids, text):
+    with pytest.raises(ValueError, match=rf"^ids must have one shape, {re.escape(text)}$"):
+        fe.Embedding(9, 2)(ids)

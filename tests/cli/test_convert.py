@@ -37,7 +37,7 @@ def test_options(layer, capsys):
     assert "line 2: must be a name and 2 numbers" in capsys.readouterr().err
     assert not os.path.exists("x.npz")
     assert status_of(["convert", "broken.txt", "x", "--to", "npz", "--dtype", "float16", "--skip"]) == 0
-    assert "1 lines were left out" in capsys.readouterr().err
+    assert "1 line was left out" in capsys.readouterr().err
     assert fe.load_vectors("x").weight.dtype == np.float16
     assert status_of(["convert", "x", "y.parquet", "--dtype", "bfloat16"]) == 2
     assert "a file of parquet cannot hold bfloat16" in capsys.readouterr().err
@@ -55,6 +55,35 @@ def test_files_are_not_lost(layer, capsys):
         with open(name) as file:
             assert file.read() == "mine"
     vector_files.assert_same(fe.load_vectors("there.npy"), layer)
+
+
+def test_names_of_a_replaced_file_are_not_those_of_a_table_without(layer, capsys):
+    layer.save_vectors("there.npy")
+    fe.Embedding(20, 4, rng=1).save_vectors("plain.npz")
+    assert status_of(["convert", "plain.npz", "there.npy", "--force"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "there.npy: 20 rows of 4 float32s, without names",
+        f"there.npy was there: the old file is {os.path.realpath('there.npy.bak')}",
+        f"there.npy.names.txt was there: the old file is {os.path.realpath('there.npy.names.txt.bak')}",
+    ]
+    assert fe.load_vectors("there.npy").vocabulary is None
+    with open("there.npy.names.txt.bak", newline="\n") as file:
+        assert file.read().split("\n")[:-1] == list(layer.vocabulary)
+
+
+def test_what_a_file_does_not_have_is_said_in_words_of_the_command(layer, capsys):
+    fe.QuantizedEmbedding.from_float(fe.Embedding(3, 4)).save("packed")
+    table = np.ones((3, 2))
+    names = ("exp_avg.a", "exp_avg.wte", "exp_avg_sq.wte", "layer0.w", "optimizer.items.0.x", "wpe", "wte")
+    fe.checkpoint.save("run", dict.fromkeys(names, table))
+    for arguments, what in (
+        (["packed", "o.npz"], "it has no tensor of 2 axes and a dtype of F32, F64, F16, BF16 (packed and"),
+        (["run", "o.npz"], "--name must say which, of ['wpe', 'wte', 'layer0.w', ...]"),
+        (["run", "o.npz", "--name", "none"], "must be that of one tensor, and wpe, wte, layer0.w and 4 more are there"),
+        (["run", "o.txt", "--name", "wte"], "has a name for each row, and FROM has none: name an .npz, .npy"),
+    ):
+        assert status_of(["convert", *arguments]) == 2
+        assert what in capsys.readouterr().err
 
 
 def test_folders(tmp_path, layer, capsys):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from running import status_of
 
+import fastembed as fe
 from fastembed import checkpoint, plots
 from fastembed.cli.pictures.table_file import TableFile
 
@@ -39,6 +40,21 @@ def test_which_table_is_meant_and_its_names(folder):
     assert tables.token_table(None) == ""
     with tables.open("") as layer:
         assert plots.Source.of(layer, tables.row_names("", None)).names == ["king", "queen"]
+
+
+def test_names_beside_a_table_are_those_that_load_vectors_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    layer = fe.Embedding.from_pretrained(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]))
+    layer.vocabulary = ["a\rb", "c", "d"]
+    layer.save_vectors("r.npy")
+    assert TableFile("r.npy").row_names("", None) == ["a\rb", "c", "d"]
+    assert status_of(["neighbors", "r.npy", "a\rb", "-k", "1"]) == 0
+    assert capsys.readouterr().out == "a\\rb: c +1.00\n"
+    assert status_of(["explore", "r.npy"]) == 0
+    (tmp_path / "r.npy.names.txt").write_bytes(b"a\r\nb\r\n")
+    capsys.readouterr()
+    assert status_of(["neighbors", "r.npy"]) == 2
+    assert "error: r.npy.names.txt has 2 names, and r.npy has 3 rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["overview", "rows", "positions", "norms"])

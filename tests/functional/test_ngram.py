@@ -1,5 +1,6 @@
 """Rows of n-grams: the reference's, published numbers, edges of remainders, what is refused."""
 
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -275,6 +276,11 @@ def test_arguments_that_are_refused(changed, error, text):
         fe.NgramHash(**(SMALL | {"vocab_size": 100} | changed))
 
 
+def test_a_hash_without_heads_is_refused():
+    with pytest.raises(ValueError, match=r"^n_heads must be at least 1, got 0$"):
+        fe.NgramHash.engram(0, layers=[0], vocab_sizes=[1000], n_heads=0, pad_id=0, vocab_size=8)
+
+
 @pytest.mark.parametrize(
     ("ids", "given", "error", "text"),
     [
@@ -363,3 +369,22 @@ def test_what_a_hash_is_cannot_be_changed_from_outside():
     assert np.array_equal(hash([1, 2, 3]), before)
     assert (hash.n, hash.n_heads, hash.width, hash.n_rows, hash.n_tokens, hash.fill) == (3, 2, 4, 48, 50, 0)
     assert repr(hash) == "NgramHash(n=3, n_heads=2, n_rows=48, n_tokens=50)"
+
+
+def test_hashes_are_equal_by_their_numbers():
+    arguments = {"multipliers": [3, 5, 9], "head_sizes": [[7, 11], [13, 17]], "fill": 0, "token_map": [4, 0, 2], "cut": [1, 2]}
+    hash = fe.NgramHash(**arguments)
+    for same in (pickle.loads(pickle.dumps(hash)), fe.NgramHash(**arguments | {"cut": [2, 1, 2]})):
+        assert (same == hash, len({same, hash}), same.digest == hash.digest) == (True, 1, True)
+    changes = [
+        {"multipliers": [3, 5, 8]}, {"head_sizes": [[7, 11], [13, 19]]}, {"offsets": [[0, 7], [18, 32]]}, {"fill": 1},
+        {"token_map": [4, 0, 1]}, {"token_map": None, "vocab_size": 3}, {"token_map": None}, {"cut": 1}, {"cut_own": True},
+    ]  # fmt: skip
+    others = [fe.NgramHash(**arguments | changed) for changed in changes]
+    assert len({hash, *others}) == len(changes) + 1
+    assert hash != hash.digest
+
+
+def test_the_digest_is_the_same_on_every_machine():
+    """Files hold it."""
+    assert fe.NgramHash(**SMALL, vocab_size=9).digest == "2b6a92c802cc23e5df19f5432105ed444735937a7c61b6ba32fb8a63b140208c"

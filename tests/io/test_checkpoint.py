@@ -158,7 +158,7 @@ def test_nested_states_come_back(tmp_path):
     assert sorted(checkpoint.load(path)[0]) == ["a.b", "of.0.w"]
     for description in (None, [], {"stat": 1}):
         checkpoint.save(path, {"a": array}, description)
-        with pytest.raises(CheckpointError, match="save_state did not write it"):
+        with pytest.raises(CheckpointError, match=r"^\S+: save_state did not write it; checkpoint\.load reads it"):
             checkpoint.load_state(path)
 
 

@@ -71,6 +71,21 @@ def test_rows_of_two_parts_fail_by_either(half_readable, may_use_uring):
     rows.close()
 
 
+@ENGINES
+def test_rows_are_released_with_what_holds_them(tmp_path, may_use_uring):
+    """A signal between the return of a call and the caller's next step would leave them held."""
+    (tmp_path / "rows").write_bytes(b"\5" * 64 * PAGE)
+    with open(tmp_path / "rows", "rb") as file:
+        rows = kernels.DiskRows(np.zeros((64, PAGE), np.uint8), [(PAGE, [(file.fileno(), 0, 64)])], 8, may_use_uring)
+        for k in range(20):  # two that are left held fill what calls may hold
+            kernels.HeldRows(rows, np.arange(k, k + 16), np.empty(16, np.int32))
+        held = kernels.HeldRows(rows, np.arange(16), np.empty(16, np.int32))
+        held.release()
+        held.release()
+        assert hold(rows, 60)[0] is None
+        rows.close()
+
+
 def on_pipe(body):
     """What a script prints in which reads hang until something is written into a pipe."""
     return output_of(f"""

@@ -42,11 +42,12 @@ def test_the_environment_decides():
     for name in ISAS:
         assert environment_says(FASTEMBED_ISA=name).stdout.split()[1] == name
     assert environment_says(FASTEMBED_ISA="").stdout.split()[1] == ISAS[0]
-    for bad in ("0", "many", "-2", "99999"):
+    for bad in ("0", "many", "-2", "99999", "1" * 5001):
         result = environment_says(FASTEMBED_NUM_THREADS=bad)
         assert f"ImportError: FASTEMBED_NUM_THREADS must be from 1 to 1024, got '{bad}'" in result.stderr
-    result = environment_says(FASTEMBED_ISA="sse9")
-    assert f"ImportError: FASTEMBED_ISA must be one of {', '.join(ISAS)}" in result.stderr
+    for bad in ("sse9", "\udcff"):
+        result = environment_says(FASTEMBED_ISA=bad)
+        assert f"ImportError: FASTEMBED_ISA must be one of {', '.join(ISAS)}" in result.stderr
     unset = {k: v for k, v in os.environ.items() if not k.startswith("FASTEMBED_")}
     script = "import fastembed as fe; print(fe.get_num_threads())"
     one = subprocess.run(

@@ -179,7 +179,19 @@ def test_names_of_a_vocabulary_are_ids():
     layer.backward([[1.0, 2.0]], [["b"]])
     assert layer.grads()["weight"].ids.tolist() == [1]
     layer.vocabulary = ["a", "b", "c", "d"]
-    with pytest.raises(KeyError, match=r"name 'x' at position .1,. is not one of the 4 of the vocabulary"):
+    with pytest.raises(KeyError, match=r"name 'x' at position .1, 1. is not one of the 4 of the vocabulary"):
         layer([["a"], ["a", "x"]])
     with pytest.raises(TypeError, match="ids must be integers, got strings: a Vocabulary has the ids of names"):
         fe.EmbeddingBag(4, 2)([["a"]])
+
+
+def test_positions_of_names_in_bags_are_those_of_ids():
+    words = fe.EmbeddingBag(3, 2, rng=0)
+    words.vocabulary = ["a", "b", "c"]
+    for bags in ([["a", "b"], ["c", "z"]], [["a"], ["c", "z", "b"]]):
+        with pytest.raises(KeyError, match=r"name 'z' at position \(1, 1\)"):
+            words(bags)
+    for unk in (None, "a"):
+        words.vocabulary = fe.Vocabulary(["a", "b", "c"], unk=unk)
+        with pytest.raises(TypeError, match=r"names must be strings, got 7 at position \(1, 2\)"):
+            words([["a"], ["c", "b", 7]])

@@ -55,8 +55,8 @@ def test_a_saved_layer_is_loaded_as_it_was(case, tmp_path):
     assert {name: (value.dtype, value.tobytes()) for name, value in states[0].items()} == {
         name: (value.dtype, value.tobytes()) for name, value in states[1].items()
     }
-    assert again._row_masks().keys() == layer._row_masks().keys()
-    assert all(np.array_equal(mask, layer._row_masks()[name]) for name, mask in again._row_masks().items())
+    assert again._saved_rows().keys() == layer._saved_rows().keys()
+    assert all(np.array_equal(mask, layer._saved_rows()[name]) for name, mask in again._saved_rows().items())
     x, y = layer(ids), again(ids)  # with dropout, the masks of the same call
     assert x.tobytes() == y.tobytes()
     again.save(tmp_path / "again.safetensors")
@@ -74,6 +74,20 @@ def test_pending_updates_are_in_the_file_and_the_loaded_layer_is_trained(tmp_pat
     assert again.weight.tobytes() == layer.weight.tobytes()
     again.backward(np.ones((2, 2)), [0, 5], optimizer=fe.optim.SGD(again, lr=1.0))
     assert (again.weight != layer.weight).any(axis=1).tolist() == [True, False, False, False, False, False]
+
+
+def test_trainable_rows_are_loaded_as_they_were_given(tmp_path):
+    """Numbers hold for a table that has grown, and a mask does not."""
+    for rows, again in (([2, 1], [1, 2]), ([], []), ([False, True, True], [False, True, True])):
+        layer = fe.Embedding(3, 2, trainable_rows=rows)
+        layer.vocabulary = ["a", "b", "c"]
+        layer.save(tmp_path / "layer")
+        loaded = fe.load(tmp_path / "layer")
+        assert loaded.trainable_rows.tolist() == again
+        loaded.add_tokens(["d"])
+        if rows[:1] != [False]:
+            loaded.backward(np.ones((4, 2)), [0, 1, 2, 3], optimizer=fe.optim.SGD(loaded, lr=1.0))
+            assert np.flatnonzero((loaded.weight[:3] != layer.weight).any(axis=1)).tolist() == again
 
 
 def test_the_file_is_one_that_others_read(tmp_path):
@@ -102,7 +116,16 @@ def test_a_hash_is_given_where_a_file_has_none(tmp_path):
     with pytest.raises(TypeError, match=r"the Embedding of .*plain takes no hash="):
         fe.load(tmp_path / "plain", hash=length)
     fe.NgramEmbedding.random(HASH, 2, rng=0).save(tmp_path / "ngram")
+    for name, hash, what in (("ngram", length, "a NgramHash"), ("ngram", 3, "a NgramHash"), ("hashed", 3, "a function")):
+        with pytest.raises(TypeError, match=f"^hash must be {what}, got "):
+            fe.load(tmp_path / name, hash=hash)
     larger = fe.NgramHash([3, 5], [[97, 101]], vocab_size=100, fill=0)
+    other = fe.NgramHash([3, 5, 10], [[7, 11], [13, 17]], vocab_size=100, fill=0)
+    for wrong in (larger, other):
+        with pytest.raises(ValueError, match=r"^hash must have the numbers of the one that .*ngram was saved with, got another"):
+            fe.load(tmp_path / "ngram", hash=wrong)
+    changed(tmp_path / "ngram", hash_digest=...)  # a file of an earlier version
+    assert fe.load(tmp_path / "ngram", hash=other).hash == other
     with pytest.raises(checkpoint.CheckpointError, match="the table must have the 198 rows that hash selects, got 48"):
         fe.load(tmp_path / "ngram", hash=larger)
 
@@ -139,8 +162,9 @@ CHANGES = [
     ({"tensors": {"weight": np.zeros(3)}}, "does not hold a Embedding: array must have"),
     ({"tensors": {"bias": np.zeros(3)}}, "does not hold a Embedding: unexpected tensors bias"),
     ({"tensors": {"weight": np.zeros((2, 2))}}, "does not hold a Embedding: vocabulary must have a name for each of the 2 rows"),
-    ({"tensors": {"weight.trainable_rows": np.zeros(3)}}, "weight.trainable_rows must be a mask, got an array of float64"),
+    ({"tensors": {"weight.trainable_rows": np.zeros(3)}}, "must be a mask or row numbers, got an array of float64"),
     ({"tensors": {"weight.trainable_rows": np.zeros(2, bool)}}, "weight.trainable_rows must be a mask of shape"),
+    ({"tensors": {"weight.trainable_rows": np.array([0, 3])}}, "weight.trainable_rows 3 at position 1 is out of range"),
     ({"tensors": {"weight.lookups": np.array([1, 2, -3])}}, "does not hold a Embedding: weight.lookups"),
     ({"tensors": {"weight.names": np.frombuffer(b"\xff\xfe\xfd", np.uint8)}}, "does not hold a Embedding: .*utf-8"),
     ({"tensors": {"weight.names": np.frombuffer(b"aab", np.uint8)}}, "does not hold a Embedding: names must be distinct"),
@@ -245,7 +269,7 @@ def test_a_collection_is_loaded_as_it_was(tmp_path):
     for name in ("a", "a.weight", "c"):
         before, after = layer.tables[name], again.tables[name]
         assert (after.trainable, after.vocabulary, repr(after)) == (before.trainable, before.vocabulary, repr(before))
-        assert after._row_masks().keys() == before._row_masks().keys()
+        assert after._saved_rows().keys() == before._saved_rows().keys()
     assert again(values).tobytes() == x.tobytes()
     again.save(tmp_path / "again")
     layer.save(tmp_path / "model")

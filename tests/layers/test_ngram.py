@@ -330,3 +330,10 @@ def test_words_are_no_history_and_a_vocabulary_has_tokens():
         hash([1, 2], history="ab")
     with pytest.raises(ValueError, match="vocab_size must be at least 1, got 0"):
         fe.NgramHash([3, 5], [[7, 11]], vocab_size=0, fill=0)
+
+
+def test_a_table_without_its_hash_says_what_is_missing(tmp_path):
+    np.save(tmp_path / "t.npy", np.zeros((48, 2)))
+    for make, source in ((fe.NgramEmbedding.open, tmp_path / "t.npy"), (fe.NgramEmbedding.from_pretrained, np.zeros((48, 2)))):
+        with pytest.raises(TypeError, match=r"^hash must be a NgramHash, got None$"):
+            make(source)

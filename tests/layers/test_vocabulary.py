@@ -73,6 +73,13 @@ def test_names_of_a_mapping_are_in_the_order_of_its_ids():
         fe.Vocabulary({"a"})
 
 
+def test_names_of_numpy_become_strings_of_python():
+    layer = named(fe.Embedding(3, 2, rng=0), np.array(["a", "b", "c"]))
+    assert {*map(type, layer.vocabulary), type(layer.nearest("a", 1).names[0])} == {str}
+    layer.add_tokens(np.array(["d"]))
+    assert (type(layer.vocabulary[3]), list(layer.vocabulary)) == (str, ["a", "b", "c", "d"])
+
+
 def test_a_layer_has_a_name_for_each_row_or_none():
     layer = fe.Embedding(6, 2, rng=0)
     assert layer.vocabulary is None

@@ -14,6 +14,7 @@ import numpy as np
 from ... import _checks
 from ..._kernels.backend import kernels
 from . import layouts
+from .numbers import HashNumbers
 from .sequences import sequences_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 _INT64_MAX = _checks.INT64_MAX
 
 
-class NgramHash:
+class NgramHash(HashNumbers):
     """Rows of hashed n-gram tables: for each token W rows, by its last 2, 3, ..., N tokens.
+
+    Two hashes are equal if all their numbers are.
 
     Parameters
     ----------
@@ -100,7 +103,7 @@ class NgramHash:
             self._token_map = layouts.token_map(token_map)
             self._n_tokens, last = len(self._token_map), int(self._token_map.max())
         elif vocab_size is not None:
-            self._n_tokens = layouts.vocab_size(vocab_size)
+            self._n_tokens = layouts.positive("vocab_size", vocab_size)
             last = self._n_tokens - 1
         else:
             self._n_tokens, last = min(limit + 1, _INT64_MAX), 0
@@ -160,7 +163,7 @@ class NgramHash:
         if last is None:
             raise ValueError("engram requires token_map or vocab_size: its multipliers depend on the number of tokens")
         sizes = layouts.engram_sizes(layer, layers, vocab_sizes, n_heads)
-        factors = layouts.engram_multipliers(layer, layouts.vocab_size(last), len(sizes) + 1, seed)
+        factors = layouts.engram_multipliers(layer, layouts.positive("vocab_size", last), len(sizes) + 1, seed)
         return cls(factors, sizes, token_map=token_map, vocab_size=vocab_size, fill=pad_id, **options)
 
     @classmethod
@@ -240,65 +243,6 @@ class NgramHash:
         [[2, 28], [8, 17], [7, 16]]
         """
         return cls(**layouts.of_gguf(metadata, layer, cut))
-
-    @property
-    def n(self) -> int:
-        """N, the number of tokens of the longest n-gram."""
-        return len(self._multipliers)
-
-    @property
-    def n_heads(self) -> int:
-        """H, the number of heads for each n."""
-        return self._shape[1]
-
-    @property
-    def width(self) -> int:
-        """W = (N - 1) H, the number of rows of a token."""
-        return len(self._heads)
-
-    @property
-    def n_rows(self) -> int:
-        """The rows that a table needs."""
-        return self._n_rows
-
-    @property
-    def n_tokens(self) -> int:
-        """The number of tokens: ids are from 0 to this less 1."""
-        return self._n_tokens
-
-    @property
-    def fill(self) -> int:
-        """The token that stands for missing ones."""
-        return self._fill
-
-    @property
-    def multipliers(self) -> Array:
-        """A copy, uint64 of shape (N,)."""
-        return self._multipliers.copy()
-
-    @property
-    def head_sizes(self) -> Array:
-        """A copy, int64 of shape (N - 1, H)."""
-        return self._heads[:, 0].reshape(self._shape).astype(np.int64)
-
-    @property
-    def offsets(self) -> Array:
-        """A copy, int64 of shape (N - 1, H)."""
-        return self._heads[:, 2].reshape(self._shape).astype(np.int64)
-
-    @property
-    def heads(self) -> Array:
-        """For kernels: size, reciprocal and offset of each head, read-only uint64 (W, 3)."""
-        return self._heads
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """For kernels: what makes mixes of tokens, as `ngram_mixes` takes it."""
-        fill = self._fill if self._token_map is None else int(self._token_map[self._fill])
-        return self._multipliers, self._token_map, self._n_tokens, fill, self._cut, self._cut_own
-
-    def __repr__(self) -> str:
-        return f"NgramHash(n={self.n}, n_heads={self.n_heads}, n_rows={self.n_rows}, n_tokens={self.n_tokens})"
 
     def __call__(
         self,

@@ -60,11 +60,11 @@ def token(name: str, value: Any, n_tokens: int) -> int:
     return number
 
 
-def vocab_size(value: Any) -> int:
-    """The number of tokens, at least 1."""
-    number = _checks.size("vocab_size", value)
+def positive(name: str, value: Any) -> int:
+    """A number of things, at least 1."""
+    number = _checks.size(name, value)
     if number == 0:
-        raise ValueError("vocab_size must be at least 1, got 0")
+        raise ValueError(f"{name} must be at least 1, got 0")
     return number
 
 
@@ -137,7 +137,7 @@ def primes_above(start: int, taken: set[int]) -> Iterator[int]:
 
 def engram_sizes(layer: Any, layers: Any, vocab_sizes: Any, n_heads: Any) -> list[list[int]]:
     """Of one layer, for each n the next primes above its vocab size less 1 not used before."""
-    index, count = _index(layer, layers, "layers"), _checks.size("n_heads", n_heads)
+    index, count = _index(layer, layers, "layers"), positive("n_heads", n_heads)
     starts = integers("vocab_sizes", vocab_sizes, 1, 1, _INT64_MAX).tolist()
     taken: set[int] = set()
     primes = {start: primes_above(start - 1, taken) for start in starts}
@@ -192,7 +192,8 @@ def _split_mix(x: int) -> int:
 
 def _of_ple_config(config: Mapping[str, Any], layer: Any) -> dict[str, Any]:
     index = _index(layer, _needed(config, "ple_layer_ids"), "ple_layer_ids")
-    n, count = (_checks.size(name, _needed(config, name)) for name in ("ngram_size", "heads_per_ngram"))
+    n = _checks.size("ngram_size", _needed(config, "ngram_size"))
+    count = positive("heads_per_ngram", _needed(config, "heads_per_ngram"))
     vocab_size = _checks.size("vocab_size", _needed(config, "vocab_size"))
     bound = max(1, _INT64_MAX // max(vocab_size, 1) // 2)
     seed = _checks.size("seed", _needed(config, "seed")) + _LAYER_SEED * index

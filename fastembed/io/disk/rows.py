@@ -149,13 +149,13 @@ class CachedRows:
     @contextlib.contextmanager
     def _held(self, rows: Array) -> Iterator[Array]:
         places = np.empty(rows.shape, np.int32)
-        failed = self._rows.hold(rows, places)
-        if failed is not None:
-            raise self._error(int(rows.reshape(-1)[failed[1]]), failed[0])
+        held = kernels.HeldRows(self._rows, rows, places)
+        if held.failed is not None:
+            raise self._error(int(rows.reshape(-1)[held.failed[1]]), held.failed[0])
         try:
             yield places
         finally:
-            self._rows.release(places)
+            held.release()
 
     def _copied(self, rows: Array) -> tuple[Array, Array]:
         """A copy of more rows than the cache can hold for one call, read block by block."""

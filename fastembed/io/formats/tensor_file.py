@@ -153,8 +153,11 @@ def _find_npy(file: BinaryIO, size: int) -> Place:
 def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None) -> Place:
     header = safetensors_file.read_header(file, size, _MAX_HEADER, _MAX_ENTRIES)
     fits = [key for key, tensor in header.tensors.items() if tensor.dtype in _DTYPES and n_axes in (None, len(tensor.shape))]
-    if name is None and len(fits) != 1:
-        raise ValueError(f"name must say which, of [{', '.join(map(shown, sorted(fits)[:3]))}{', ...' * (len(fits) > 3)}]")
+    if name is None and not fits:
+        what = f"no tensor of {n_axes} axes and a dtype of {', '.join(_DTYPES)}"
+        raise ValueError(f"it has {what} (packed and quantised rows are for fastembed.load)")
+    if name is None and len(fits) > 1:
+        raise ValueError(f"name must say which, of [{', '.join(map(shown, tables_first(fits)[:3]))}{', ...' * (len(fits) > 3)}]")
     found = fits[0] if name is None else name
     if found not in fits:
         raise ValueError(f"there is no tensor {shown(found)} of {n_axes} axes and a dtype of {', '.join(_DTYPES)}")
@@ -162,6 +165,11 @@ def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None
     to, is_alone = _checks.dtype(_DTYPES[dtype]), len(header.tensors) == 1
     safetensors_file.check_extent(f"shape of tensor {shown(found)}", shape, to.itemsize * 8, safetensors_file.MAX_MAPPED)
     return Place(found, start, shape, to, is_alone, size, header.metadata, header.checksum_at)
+
+
+def tables_first(names: Iterable[str]) -> list[str]:
+    """Names of tensors, sorted: those of an optimiser's state last, those in modules late."""
+    return sorted(names, key=lambda name: (name.startswith(("exp_avg", "optimizer.")), name.count("."), name))
 
 
 def _npy_header(place: Place) -> bytes:

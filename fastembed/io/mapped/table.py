@@ -67,6 +67,7 @@ class MappedFiles(Watched):
         super().__init__()
         self.path = Path(os.path.realpath(os.fsdecode(path)))
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
+        self.loses_names = self.mode == "r+"
         if _checks.flag("snapshot", is_snapshot) and mode != "r":
             raise ValueError('a snapshot is read: open it with mode="r"')
         self._pid, self._has_changed_rows = os.getpid(), False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..._messages import first_few, shown
+from ..._messages import counted, first_few, shown
 from ..atomic import beside
 from ..formats import safetensors_file, tensor_file
 from . import names as names_of
@@ -35,17 +35,19 @@ def names_file(path: Path) -> Path:
 def read_npy(path: Path, file: BinaryIO) -> Vectors:
     place = tensor_file.find(path, is_copied=True)
     file.seek(place.start)
-    found = names_file(path)
-    names = _names_in(found) if found.exists() else None
+    names, found = names_beside(path), names_file(path)
     if place.is_fortran and 0 not in place.shape:
         columns = np.memmap(path, place.dtype, "r", place.start, (place.shape[0], place.shape[1]), order="F")
         return _checked(place.shape, place.dtype, names, found, lambda first, end: np.ascontiguousarray(columns[first:end]))
     return _vectors(file, place.shape, place.dtype, names, found)
 
 
-def _names_in(path: Path) -> list[str]:
-    """The lines of a file; where all of them end as on Windows, these ends are no part of names."""
-    names = path.read_bytes().decode().split("\n")[:-1]
+def names_beside(path: Path) -> list[str] | None:
+    """The names of a .npy file, or None: line feeds end them, or all end as lines of Windows do."""
+    found = names_file(path)
+    if not found.exists():
+        return None
+    names = found.read_bytes().decode().split("\n")[:-1]
     return [name[:-1] for name in names] if all(name.endswith("\r") for name in names) else names
 
 
@@ -64,7 +66,8 @@ def table_name(tensors: Iterable[str], name: str | None) -> str | None:
         return name
     fits = [key for key in tensors if re.fullmatch(rf"(?:.*\.)?{re.escape(name)}(?:\.weight)?", key, re.DOTALL)]
     if len(fits) != 1:
-        raise ValueError(f"name {shown(name)} must be that of one tensor, and {first_few(fits or sorted(tensors))} are there")
+        known = first_few(fits or tensor_file.tables_first(tensors))
+        raise ValueError(f"name {shown(name)} must be that of one tensor, and {known} are there")
     return fits[0]
 
 
@@ -86,7 +89,7 @@ def _checked(
 ) -> Vectors:
     """Rows that a function gives, one block after the other, and their names."""
     if names is not None and len(names) != shape[0]:
-        raise ValueError(f"{where} has {len(names)} names, and the table {shape[0]} rows")
+        raise ValueError(f"{where} has {counted(len(names), 'name')}, and the table {counted(shape[0], 'row')}")
     return Vectors(shape[1], dtype.newbyteorder("="), _blocks(shape, dtype, names, rows))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from ..._messages import shown
+from ..._messages import counted, shown
 from .blocks import Block, Vectors, places
 from .text import header
 
@@ -57,7 +57,7 @@ def _blocks(file: BinaryIO, n_rows: int, n_cols: int, encoding: str, faults: Fau
         yield Block(names, array, places("row", numbers))
     left = rest[at:] + file.read(2)
     if left.strip(b"\n"):
-        raise ValueError(f"more follows after the {n_rows} rows that its header states, {shown(left[:20])}")
+        raise ValueError(f"more follows after the {counted(n_rows, 'row')} that its header states, {shown(left[:20])}")
 
 
 def write(file: BinaryIO, names: Iterable[str], shape: tuple[int, int], blocks: Iterable[Array]) -> None:

@@ -70,7 +70,7 @@ class Faults:
     def warn(self) -> None:
         """A UserWarning with the count and the first of those that were left out."""
         if self.n:
-            text = f"{self._path}: {self.n} lines were left out"
+            text = f"{self._path}: {self.n} {'line was' if self.n == 1 else 'lines were'} left out"
             warnings.warn(f"{text}; the first, {self._first}", stacklevel=4)
 
 

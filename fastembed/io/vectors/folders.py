@@ -24,7 +24,8 @@ def table_in(folder: Path) -> Path:
     preferred = folder / "model.safetensors"
     found = [preferred] if preferred.exists() else sorted(folder.glob("*.safetensors"))
     if len(found) != 1:
-        raise CheckpointError(f"{folder} must hold one safetensors file, and holds {first_few([path.name for path in found])}")
+        has = first_few([path.name for path in found]) if found else "none"
+        raise CheckpointError(f"{folder} must hold one safetensors file, and holds {has}")
     return found[0]
 
 

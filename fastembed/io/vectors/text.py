@@ -14,7 +14,7 @@ import numpy as np
 
 from ..._kernels.backend import kernels
 from ..._kernels.floats import own_floats
-from ..._messages import shown
+from ..._messages import counted, shown
 from ...reference.formats.text import NO_NUMBER, TOO_FEW, is_number
 from .blocks import Block, Vectors, places
 
@@ -127,7 +127,8 @@ def _blocks(
             if fault:
                 faults.add(f"line {n_lines}", _what_is_wrong(fault, n_cols, data[first:end], end))
     if n_stated is not None and n_rows != n_stated:
-        faults.add("line 1", f"the header states {n_stated} rows, and {n_rows} lines follow")
+        follow = "line follows" if n_rows == 1 else "lines follow"
+        faults.add("line 1", f"the header states {counted(n_stated, 'row')}, and {n_rows} {follow}")
 
 
 def _decoded(data: bytes, rows: Array, spans: Array, encoding: str, faults: Faults) -> Block:
@@ -146,9 +147,9 @@ def _decoded(data: bytes, rows: Array, spans: Array, encoding: str, faults: Faul
 
 
 def _what_is_wrong(fault: int, n_cols: int, word: bytes, n_words: int) -> str:
-    wanted = f"a name and {n_cols} numbers"
+    wanted = f"a name and {counted(n_cols, 'number')}"
     if fault == TOO_FEW:
-        return f"must be {wanted}, got {n_words} words after the name"
+        return f"must be {wanted}, got {counted(n_words, 'word')} after the name"
     if fault == NO_NUMBER:
         comma = ": decimal commas must be points" if _COMMA.fullmatch(word) else ""
         return f"must be {wanted}, got {shown(word)} as one of the numbers{comma}"

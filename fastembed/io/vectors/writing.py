@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 
 from ..._memory import memory_errors
-from ..atomic import replacing, writable_path
+from ..atomic import remove, replacing, writable_path
 from . import arrays, arrow, binary, formats, text
 from .blocks import Progress
 from .names import packed
@@ -43,23 +43,27 @@ class Table(NamedTuple):
 def save(path: str | os.PathLike[str], format: str | None, table: Table) -> None:
     """Write the files of a format: each is complete, or as it was."""
     for target, content in files(Path(path), format, table).items():
-        with replacing(target) as temporary:
-            content(temporary)
+        if content is None:
+            remove(target)
+        else:
+            with replacing(target) as temporary:
+                content(temporary)
 
 
-def files(path: Path, format: str | None, table: Table) -> dict[Path, Content]:
-    """The files of a format, and what writes each.
+def files(path: Path, format: str | None, table: Table) -> dict[Path, Content | None]:
+    """The files of a format, and what writes each; None for one that is not to be there.
 
     ValueError or TypeError if it cannot hold the table.
     """
     kind = formats.of_name(path, format)
     is_gzip = path.suffix == ".gz"
     _check(kind, is_gzip, table)
-    writable_path(path)
-    found: dict[Path, Content] = {path: lambda to: _write(to, kind, is_gzip, table)}
-    if kind == "npy" and table.names is not None:
+    found: dict[Path, Content | None] = {path: lambda to: _write(to, kind, is_gzip, table)}
+    if kind == "npy":
         names = table.names
-        found[arrays.names_file(path)] = lambda to: _write_names(to, names)
+        found[arrays.names_file(path)] = None if names is None else lambda to: _write_names(to, names)
+    for target in found:
+        writable_path(target)
     return found
 
 

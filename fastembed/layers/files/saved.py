@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from ..._messages import shown
+from ...functional.ngram.hash import NgramHash
 from ...io import checkpoint
 
 # The layers that files hold, and their modules.
@@ -44,7 +45,7 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     path : path-like
     hash : callable or NgramHash, optional
         What a file cannot hold: the ``hash`` of a `HashEmbedding` that was given one, and that of
-        every `NgramEmbedding`.
+        every `NgramEmbedding`, of which the file has the digest.
 
     Returns
     -------
@@ -59,7 +60,9 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
         The file is damaged, was not written by ``save`` of a layer, or names a class or an option
         that is not known.
     TypeError
-        ``hash`` is missing, or the layer has none.
+        ``hash`` is missing or of another type, or the layer has none.
+    ValueError
+        ``hash`` is an NgramHash with other numbers than the saved one.
     ImportError
         The table is bfloat16, and ml_dtypes is not installed.
 
@@ -77,10 +80,14 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     if kind is None:
         found = f"a layer {shown(described['kind'])} that is not known" if "kind" in described else "no layer of save"
         raise checkpoint.CheckpointError(f"{os.fspath(path)} holds {found}")
-    needs_hash = described.get("needs_hash") is True
+    needs_hash = described.get("needs_hash") is True and hasattr(kind, "_check_hash")
     if needs_hash is not (hash is not None):
         what = "was made with a hash of its own, which no file holds: give hash=" if needs_hash else "takes no hash="
         raise TypeError(f"the {kind.__name__} of {os.fspath(path)} {what}")
+    if needs_hash:
+        kind._check_hash(hash)
+    if isinstance(hash, NgramHash) and described.get("hash_digest", hash.digest) != hash.digest:
+        raise ValueError(f"hash must have the numbers of the one that {os.fspath(path)} was saved with, got another, {hash}")
     return _made(path, kind, tensors, described, hash)
 
 

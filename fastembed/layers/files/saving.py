@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from ... import _checks
+from ...functional.ngram.hash import NgramHash
 from ...functional.statistics import LOOKUPS
 from ...tables.state_names import DROPOUT_CALLS
 from ...tables.vocabulary import Vocabulary
@@ -16,7 +19,7 @@ from ..base import Layer
 if TYPE_CHECKING:
     from ..._typing import Array
 
-_ROWS = ".trainable_rows"  # after the name of a table: a mask
+_ROWS = ".trainable_rows"  # after the name of a table: a mask, or numbers
 
 
 class Saving(Layer):
@@ -75,16 +78,16 @@ class Saving(Layer):
         from ...io.vectors import names
 
         named = {} if self._vocabulary is None else names.packed(next(iter(self.tables)), self._vocabulary)
-        return self.state_dict(lookups=True) | self._row_masks() | named
+        return self.state_dict(lookups=True) | self._saved_rows() | named
 
-    def _row_masks(self) -> dict[str, Array]:
-        """The trainable rows as masks, by the names that they have in files."""
+    def _saved_rows(self) -> dict[str, Array]:
+        """The trainable rows, by the names that they have in files."""
         rows = self.trainable_rows
         if rows is None:
             return {}
         by_name = rows if isinstance(rows, Mapping) else {None: rows}
         named = {self._table_name(table): of_table for table, of_table in by_name.items()}
-        return {name + _ROWS: _checks.row_mask("trainable_rows", mask, len(self.tables[name])) for name, mask in named.items()}
+        return {name + _ROWS: _as_given(of_table, len(self.tables[name])) for name, of_table in named.items()}
 
     def _description(self) -> dict[str, Any]:
         """What a file holds of the layer beside tensors, for JSON."""
@@ -92,7 +95,8 @@ class Saving(Layer):
         function = options.pop("hash", None)
         unk = None if self._vocabulary is None else self._vocabulary.unk
         shared = {"freeze": not self.trainable, "unk": unk, "needs_hash": function is not None}
-        return {"kind": type(self).__name__, "options": options, **shared}
+        digest = {"hash_digest": function.digest} if isinstance(function, NgramHash) else {}
+        return {"kind": type(self).__name__, "options": options, **shared, **digest}
 
     @classmethod
     def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: Any) -> Self:
@@ -102,21 +106,21 @@ class Saving(Layer):
         tables = [*itertools.takewhile(tensors.__contains__, cls._table_names)]
         if not tables:
             raise ValueError(f"the tensor {cls._table_names[0]} is missing")
-        masks = {name: tensors[name + _ROWS] for name in tables if name + _ROWS in tensors}
+        trained = {name: tensors[name + _ROWS] for name in tables if name + _ROWS in tensors}
         counts = {name + LOOKUPS for name in tables} | {DROPOUT_CALLS}
-        unexpected = tensors.keys() - {*tables, *counts, *(name + _ROWS for name in masks)} - set(names.keys_of(tables[0]))
+        unexpected = tensors.keys() - {*tables, *counts, *(name + _ROWS for name in trained)} - set(names.keys_of(tables[0]))
         if unexpected:
             raise ValueError(f"unexpected tensors {_checks.first_few(sorted(unexpected))}")
-        for name, mask in masks.items():
-            if mask.dtype != bool:
-                raise TypeError(f"{name}{_ROWS} must be a mask, got an array of {mask.dtype}")
-            _checks.row_mask(name + _ROWS, mask, len(tensors[name]))
+        for name, rows in trained.items():
+            if rows.dtype not in (np.bool_, np.int64):
+                raise TypeError(f"{name}{_ROWS} must be a mask or row numbers, got an array of {rows.dtype}")
+            _checks.row_mask(name + _ROWS, rows, len(tensors[name]))
         options, is_frozen, unk = (description.get(name) for name in ("options", "freeze", "unk"))
         if not isinstance(options, dict):
             raise TypeError(f"options must be a mapping, got {_checks.shown(options)}")
         options = options | ({} if hash is None else {"hash": hash})
-        rows = masks[tables[0]] if [*masks] == tables[:1] else masks or None
-        layer: Self = cls._of_tables(*(tensors[name] for name in tables), trainable_rows=rows, **options)
+        given = trained[tables[0]] if [*trained] == tables[:1] else trained or None
+        layer: Self = cls._of_tables(*(tensors[name] for name in tables), trainable_rows=given, **options)
         layer.trainable = not _checks.flag("freeze", is_frozen)
         layer.load_state_dict({name: value for name, value in tensors.items() if name in counts}, strict=False)
         found = names.unpacked(tables[0], tensors)
@@ -178,3 +182,9 @@ class Saving(Layer):
             has_names = self._vocabulary is not None and name == next(iter(self.tables))
             names = list(self._vocabulary or ()) if has_names else None
             writing.save(path, format, writing.Table(self.storage.view(self.tables[name]), names, progress))
+
+
+def _as_given(rows: Any, n_rows: int) -> Array:
+    """Trainable rows for a file: masks as they are; numbers, which fit larger tables, as int64."""
+    mask = _checks.row_mask("trainable_rows", rows, n_rows)
+    return mask if _checks.as_array("trainable_rows", rows).dtype == bool else np.flatnonzero(mask).astype(np.int64)

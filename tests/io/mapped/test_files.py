@@ -155,3 +155,33 @@ def test_files_of_others(tmp_path):
     with pytest.raises(ValueError, match="padding_idx"):
         fe.Embedding.open(tmp_path / "one", "r+", padding_idx=V)
     fe.Embedding.open(tmp_path / "one", "r+").close()  # and is not locked
+
+
+def test_new_names_come_into_no_file_and_a_warning_says_so(tmp_path, path):
+    text = r"names of rows do not come into the file of a mapped table: save\(\) or save_vectors\(\) writes them to another"
+    with fe.Embedding.create(path, (2, 2)) as layer:
+        with pytest.warns(UserWarning, match=text) as caught:
+            layer.vocabulary = ["a", "b"]
+        assert caught[0].filename == __file__
+        layer.vocabulary = ["a", "b"]  # nothing new
+        with pytest.warns(UserWarning, match=text) as caught:
+            layer.add_tokens(["c"])
+        assert caught[0].filename == __file__
+        layer.save_vectors(tmp_path / "named.txt")
+    with fe.Embedding.open(path) as layer:
+        assert (len(layer.weight), layer.vocabulary) == (3, None)
+        layer.vocabulary = ["a", "b", "c"]  # for look-ups
+    fe.load_vectors(tmp_path / "named.txt", into=tmp_path / "named").close()
+    with fe.Embedding.open(tmp_path / "named", "r+") as layer:
+        assert list(layer.vocabulary) == ["a", "b", "c"]
+        with pytest.warns(UserWarning, match=text):
+            layer.vocabulary = ["x", "y", "z"]
+    with fe.Embedding.open(tmp_path / "named") as layer:
+        assert list(layer.vocabulary) == ["a", "b", "c"]
+
+
+def test_a_warning_that_is_an_error_adds_no_tokens(path):
+    with fe.Embedding.create(path, (0, 2)) as layer:
+        with pytest.raises(UserWarning, match="names of rows"):
+            layer.add_tokens(["a"])
+        assert (len(layer.weight), layer.vocabulary) == (0, None)

@@ -94,11 +94,11 @@ def read(tmp_path, text, **options):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("2 2\na 1 2\nb 3\n", r"line 3: must be a name and 2 numbers, got 1 words after the name"),
+        ("2 2\na 1 2\nb 3\n", r"line 3: must be a name and 2 numbers, got 1 word after the name"),
         ("2 2\na 1 2\nb 3 4 5\n", r"line 3: must be a name and 2 numbers, got one number more, b'3'"),
         ("2 2\na 1 2\nb 3 x\n", r"line 3: must be a name and 2 numbers, got b'x' as one of the numbers"),
         ("2 2\na 1 2\n\nb 3 1_0\n", r"line 4: must be .* got b'1_0' as one of the numbers"),
-        ("a 1 2\nb 3 4\nc 5\n", r"line 3: must be a name and 2 numbers, got 1 words"),
+        ("a 1 2\nb 3 4\nc 5\n", r"line 3: must be a name and 2 numbers, got 1 word"),
         ("3 2\na 1 2\nb 3 4\n", r"line 1: the header states 3 rows, and 2 lines follow"),
         ("2 3\na 1 2\nb 3 4\n", r"line 2: must be a name and 3 numbers, got 2 words"),
         ("2 0\na\nb\n", r"the header, line 1, must state 1 to \d+ columns, got 0"),

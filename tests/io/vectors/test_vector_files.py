@@ -177,7 +177,7 @@ def test_folders_of_models(tmp_path):
         with pytest.raises(CheckpointError, match=r"tokenizer\.json does not hold a token for each id"):
             fe.load_vectors(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "other")
-    with pytest.raises(CheckpointError, match="must hold one safetensors file, and holds nothing"):
+    with pytest.raises(CheckpointError, match=r"must hold one safetensors file, and holds none$"):
         fe.load_vectors(tmp_path, names=list("abc"))
 
 
@@ -242,6 +242,20 @@ def test_decimal_commas_are_refused(tmp_path):
             fe.load_vectors(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text("1,000 0.5 2\nb 1.5 3\n")  # a name
     assert list(fe.load_vectors(tmp_path / "a.txt").vocabulary) == ["1,000", "b"]
+
+
+def test_a_table_without_names_has_not_those_of_the_file_that_it_replaces(tmp_path):
+    layer = fe.Embedding(3, 2, rng=0)
+    layer.vocabulary = list("abc")
+    layer.save_vectors(tmp_path / "a.npy")
+    for n_rows in (3, 4):
+        fe.Embedding(n_rows, 2).save_vectors(tmp_path / "a.npy")
+        assert (fe.load_vectors(tmp_path / "a.npy").vocabulary, os.listdir(tmp_path)) == (None, ["a.npy"])
+    (tmp_path / "a.npy.names.txt").mkdir()
+    before = (tmp_path / "a.npy").read_bytes()
+    with pytest.raises(OSError, match=r"a\.npy\.names\.txt is not a regular file"):
+        fe.Embedding(5, 2).save_vectors(tmp_path / "a.npy")
+    assert (tmp_path / "a.npy").read_bytes() == before
 
 
 def test_names_that_end_as_lines_do(tmp_path):

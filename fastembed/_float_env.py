@@ -2,18 +2,18 @@
 
 Another library may have set another rounding mode or flush-to-zero. Python's floats have no control
 of it, but C's library has: its fesetenv is called here, except on Windows, where the reference
-computes in the environment of its caller. When this module is imported, which is before all others,
-it sees to it that they are run in that environment too.
+computes in the environment of its caller.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -68,23 +68,18 @@ def _protected(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-class _Importer:
-    """Finds the modules of a package as others do, and runs them in the default environment.
+@contextlib.contextmanager
+def default_floats() -> Iterator[None]:
+    """A context in the default environment.
 
-    Python reads the decimals of a module when it compiles it: rounded up, 1e-7 is another number.
+    Imports need it too: Python reads the decimals of a module when it compiles it, and rounded up,
+    1e-7 is another number.
     """
-
-    def __init__(self, package: str) -> None:
-        self._beginning = f"{package}."
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if not name.startswith(self._beginning):
-            return None
-        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next((spec for spec in found if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _protected(spec.loader.exec_module)  # type: ignore[method-assign]
-        return spec
+    before = enter_default_floats()
+    try:
+        yield
+    finally:
+        restore_floats(before)
 
 
 def _protect_member(owner: Any, name: str, value: Any) -> None:
@@ -110,6 +105,3 @@ def protect(module: str, package: str) -> None:
                     _protect_member(value, member, of_class)
         else:
             _protect_member(loaded, name, value)
-
-
-sys.meta_path.insert(0, _Importer(__name__.rpartition(".")[0]))

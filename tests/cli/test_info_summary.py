@@ -1,0 +1,59 @@
+"""``info --summary``: what counts as a parameter, and words for one thing."""
+
+import numpy as np
+import pytest
+from running import status_of
+
+import fastembed as fe
+from fastembed import checkpoint
+
+
+@pytest.fixture
+def summary(tmp_path, capsys):
+    def of(save):
+        save(tmp_path / "saved.safetensors")
+        assert status_of(["info", "--summary", str(tmp_path / "saved.safetensors")]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return of
+
+
+def test_names_and_counts_are_no_parameters(summary):
+    layer = fe.Embedding(6, 4).count_lookups()
+    layer.vocabulary = list("abcdef")
+    assert summary(layer.save)[-1] == "4 tensors: 24 parameters, 18 integers (names, counts or packed rows)"
+
+
+def test_packed_rows_are_no_parameters(summary):
+    packed = fe.QuantizedEmbedding.from_float(fe.Embedding(6, 4))
+    lines = summary(packed.save)
+    assert lines[-2:] == ["packed: 6 x 12 U8, 72 numbers", "1 tensor: 0 parameters, 72 integers (names, counts or packed rows)"]
+
+
+def test_one_thing_of_each_kind(summary):
+    one = {"exp_avg.weight": np.ones((1, 1)), "weight": np.ones((1, 1)), "steps": np.ones(1, np.int64)}
+    assert summary(lambda path: checkpoint.save(path, one)) == [
+        "description: null",
+        "exp_avg.weight: 1 x 1 F64, 1 number",
+        "steps: 1 I64, 1 number",
+        "weight: 1 x 1 F64, 1 number",
+        "3 tensors: 1 parameter, 1 number of an optimiser's state, 1 integer (names, counts or packed rows)",
+    ]
+
+
+@pytest.mark.filterwarnings("default")
+def test_one_row_and_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for text, what in (
+        ("1 2\na 1\n", "must be a name and 2 numbers, got 1 word after the name"),
+        ("a 1\nb\n", "must be a name and 1 number, got 0 words after the name"),
+        ("1 2\na 1 2\nb 1 2\n", "the header states 1 row, and 2 lines follow"),
+        ("2 2\na 1 2\n", "the header states 2 rows, and 1 line follows"),
+    ):
+        (tmp_path / "a.txt").write_text(text)
+        assert status_of(["convert", "a.txt", "b.npz"]) == 2
+        assert what in capsys.readouterr().err
+    assert status_of(["convert", "a.txt", "b.npz", "--skip"]) == 0
+    shown = capsys.readouterr()
+    assert "1 line was left out" in shown.err
+    assert shown.out == "b.npz: 1 row of 2 float32s, with names\n"
