@@ -70,7 +70,8 @@ def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
 
 def _kind(array: np.ndarray[Any, Any]) -> str:
     """What an array holds that are no integers."""
-    return "strings: a Vocabulary has the ids of names" if array.dtype.kind in "UT" else shown(array.dtype, str)
+    where = "layer.vocabulary.ids(names), or a Vocabulary, has the ids of names"
+    return f"strings: {where}" if array.dtype.kind in "UT" else shown(array.dtype, str)
 
 
 def within_64_bits(
@@ -256,12 +257,12 @@ def sequence_starts(shape: tuple[int, ...], lengths: Any, cu_seqlens: Any) -> np
 def ragged(ids: Any, of_each: Any) -> tuple[Any, Any, list[int]] | None:
     """Lists of ids of different lengths, with what belongs to each id, side by side; their lengths.
 
-    None if ids have another form.
+    An empty list is no bags. None if ids have another form.
     """
     if not isinstance(ids, list | tuple) or not all(_is_a_list(bag) for bag in ids):
         return None
     lengths = [*map(len, ids)]
-    if len({*lengths}) < 2:
+    if len({*lengths}) == 1:
         return None
     if isinstance(of_each, list | tuple) and all(map(_is_a_list, of_each)):
         if [*map(len, of_each)] != lengths:

@@ -181,7 +181,7 @@ def test_names_of_a_vocabulary_are_ids():
     layer.vocabulary = ["a", "b", "c", "d"]
     with pytest.raises(KeyError, match=r"name 'x' at position .1, 1. is not one of the 4 of the vocabulary"):
         layer([["a"], ["a", "x"]])
-    with pytest.raises(TypeError, match="ids must be integers, got strings: a Vocabulary has the ids of names"):
+    with pytest.raises(TypeError, match="ids must be integers, got strings: layer"):
         fe.EmbeddingBag(4, 2)([["a"]])
 
 
@@ -195,3 +195,18 @@ def test_positions_of_names_in_bags_are_those_of_ids():
         words.vocabulary = fe.Vocabulary(["a", "b", "c"], unk=unk)
         with pytest.raises(TypeError, match=r"names must be strings, got 7 at position \(1, 2\)"):
             words([["a"], ["c", "b", 7]])
+
+
+def test_a_list_of_no_bags_has_no_rows():
+    layer = fe.EmbeddingBag(3, 2, rng=0)
+    assert layer([]).shape == layer((), per_sample_weights=None).shape == (0, 2)
+    assert fe.functional.bags.embedding_bag(layer.weight, []).shape == (0, 2)
+    layer.backward(np.empty((0, 2)), [])
+    assert len(layer.grads()["weight"].ids) == 0
+
+
+def test_names_for_a_layer_of_ids_say_where_ids_are():
+    for layer in (fe.Embedding(3, 2), fe.TokenPositionEmbedding(3, 2, 2)):
+        layer.vocabulary = ["a", "b", "c"]
+        with pytest.raises(TypeError, match=r"got strings: layer\.vocabulary\.ids\(names\), or a Vocabulary, has the ids"):
+            layer(["a"])
