@@ -78,7 +78,7 @@ def test_a_summary(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "wte: 5 x 4 F64, 20 numbers" in lines
     n = sum(tensor.size for name, tensor in checkpoint.load("model")[0].items() if "." not in name or name.startswith("layer"))
-    assert lines[-1] == f"27 tensors: {n} parameters, and {2 * n} numbers of an optimiser's state"
+    assert lines[-1] == f"27 tensors: {n} parameters, {2 * n} numbers of an optimiser's state"
     assert status_of(["info", "model", "--summary", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tensors"]["wpe"] == {"shape": [8, 4], "dtype": "F64"}
 
