@@ -49,7 +49,8 @@ class Publisher:
         if not 0o400 <= mode <= 0o777 or mode & 0o002:
             raise ValueError(f"permissions must be those of a file that not everybody may write, got {mode:#o}")
         if not _checks.flag("replace", replace) and self.path.exists():
-            raise FileExistsError(f"{self.path} is there already: replace=True publishes this table in its place")
+            how = "replace=True publishes this table in its place, unless a process that is running writes that one"
+            raise FileExistsError(f"{self.path} is there already: {how}")
         with owner.lock:
             owner.apply_pending()
             self._publish_first(owner.tables[table], mode)
