@@ -267,12 +267,16 @@ def forget_checksum(path: Path, at: int) -> None:
         os.close(descriptor)
 
 
-def id_of(path: Path) -> str:
-    """The random number in a safetensors file that this package made, or "" for any other file."""
+def id_and_checksum(path: Path) -> tuple[str, bool]:
+    """The random number in a safetensors file that this package made, or "" for any other file.
+
+    And whether it has a checksum that no change has made outdated.
+    """
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         try:
-            return read_header(file, size).id
+            header = read_header(file, size)
         except (ValueError, TypeError, RecursionError):
-            return ""
+            return "", False
+    return header.id, header.checksum_at is not None

@@ -113,7 +113,8 @@ class Journal(NamedTuple):
         """CheckpointError unless ``path`` is the file of part k that the journal was written for.
 
         A file with a random number is known by that, also if it is a copy. Another one is known by
-        rows that the journal does not change, and if these are few or zeros, by its inode.
+        rows that the journal does not change, and if these are few or zeros, by its inode; and a
+        checkpoint has lost its checksum before a journal was written.
         """
         part = self.parts[k]
         with open(path, "rb") as file:
@@ -121,8 +122,11 @@ class Journal(NamedTuple):
             is_same = found.st_size == part.file_size
             if is_same and self.identities is not None:
                 known = self.identities[k]
+                identity, has_checksum = safetensors_file.id_and_checksum(path)
                 if known.id:
-                    is_same = safetensors_file.id_of(path) == known.id
+                    is_same = identity == known.id
+                elif has_checksum:
+                    is_same = False
                 else:
                     rows = b"".join(os.pread(file.fileno(), part.row_size, part.start + r * part.row_size) for r in known.sample)
                     is_same = zlib.crc32(rows) == known.checksum and (found.st_ino == known.inode or any(rows))
