@@ -50,24 +50,6 @@ def restore_floats(before: Any) -> None:
         _library.set(before)
 
 
-def _protected(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, in the default environment; what it calls is in it already."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if getattr(_thread, "is_inside", False):
-            return function(*args, **kwargs)
-        before = enter_default_floats()
-        try:
-            _thread.is_inside = True
-            return function(*args, **kwargs)
-        finally:
-            _thread.is_inside = False
-            restore_floats(before)
-
-    return wrapped
-
-
 @contextlib.contextmanager
 def default_floats() -> Iterator[None]:
     """A context in the default environment.
@@ -80,6 +62,23 @@ def default_floats() -> Iterator[None]:
         yield
     finally:
         restore_floats(before)
+
+
+def _protected(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, in the default environment; what it calls is in it already."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if getattr(_thread, "is_inside", False):
+            return function(*args, **kwargs)
+        with default_floats():
+            try:
+                _thread.is_inside = True
+                return function(*args, **kwargs)
+            finally:
+                _thread.is_inside = False
+
+    return wrapped
 
 
 def _protect_member(owner: Any, name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._memory import memory_errors
-from .._messages import shown
+from .._messages import counted, shown
 from .options import INT64_MAX, refuse_masked, size
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -103,7 +103,7 @@ def _length(value: Any) -> int | None:
 
 
 def _amount(n: int | None) -> str:
-    return "no list" if n is None else f"{n} element{'s' * (n != 1)}"
+    return "no list" if n is None else counted(n, "element")
 
 
 def is_foreign(value: Any) -> bool:

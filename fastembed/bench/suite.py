@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import get_num_threads, set_num_threads
+from .._messages import counted
 from .cases import Case
 from .peers import OURS, PEERS, Contender, set_threads
 from .timing import Answer, Array, Ready, copy_limit, measure
@@ -104,7 +105,7 @@ class WorkloadResult:
 
 def threads_text(n_threads: int) -> str:
     """A number of threads in words."""
-    return f"{n_threads} thread{'s' * (n_threads != 1)}"
+    return counted(n_threads, "thread")
 
 
 def fault(answer: Answer, expected: Answer, exact: bool) -> str:

@@ -17,7 +17,6 @@ from .streams import Output, UsageError
 if TYPE_CHECKING:
     from ..io.shared import leftovers
 
-_OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")
 _FLOATS = ("F", "BF", "C")  # what names of dtypes of floats begin with
 
 
@@ -49,9 +48,11 @@ def info(arguments: argparse.Namespace, out: Output) -> None:
 
 def _totals(found: Mapping[str, Any]) -> str:
     """How many numbers there are: parameters, which are floats, and others."""
+    from ..io.formats.tensor_file import OF_OPTIMIZERS
+
     counts = dict.fromkeys(("parameter", "state", "integer"), 0)
     for name, what in found.items():
-        kind = "state" if name.startswith(_OF_OPTIMIZERS) else "parameter" if what.dtype.startswith(_FLOATS) else "integer"
+        kind = "state" if name.startswith(OF_OPTIMIZERS) else "parameter" if what.dtype.startswith(_FLOATS) else "integer"
         counts[kind] += what.numbers
     n_params, n_state, n_integers = counts.values()
     state = f", {counted(n_state, 'number', ',')} of an optimiser's state" if n_state else ""

@@ -167,9 +167,12 @@ def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None
     return Place(found, start, shape, to, is_alone, size, header.metadata, header.checksum_at)
 
 
+OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")  # what names of optimisers' state begin with
+
+
 def tables_first(names: Iterable[str]) -> list[str]:
     """Names of tensors, sorted: those of an optimiser's state last, those in modules late."""
-    return sorted(names, key=lambda name: (name.startswith(("exp_avg", "optimizer.")), name.count("."), name))
+    return sorted(names, key=lambda name: (name.startswith(OF_OPTIMIZERS), name.count("."), name))
 
 
 def _npy_header(place: Place) -> bytes:
