@@ -1,6 +1,8 @@
 # What a call writes, as one: prepared first, which can fail, then written, which cannot.
 cimport numpy as cnp
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.dict cimport PyDict_Check, PyDict_SetItem
+from cpython.list cimport PyList_Check, PyList_GET_ITEM, PyList_GET_SIZE, PyList_SetItem
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
@@ -13,8 +15,7 @@ from ._updates import N_SCALARS
 cnp.import_array()
 
 cdef extern from "Python.h":
-    int PyObject_GenericSetAttr(object owner, object name, object value)  # neither fails here
-    int PyObject_SetItem(object container, object key, object value)
+    int PyObject_GenericSetAttr(object owner, object name, object value)  # which does not fail here
 
 
 cdef class Write:
@@ -103,17 +104,22 @@ cdef class CountWrite(Write):
 
 
 cdef class AttributeWrite(Write):
-    cdef object owner, name, value
+    cdef object owner, name, value, replaced  # the old value lives until all is written: freeing it may run Python code
 
     cdef void write(self) noexcept:
         PyObject_GenericSetAttr(self.owner, self.name, self.value)
 
 
 cdef class ItemWrite(Write):
-    cdef object container, key, value
+    """An item of a dict or a list, past the `__setitem__` of its class, which may run Python code."""
+    cdef object container, key, value, replaced
 
     cdef void write(self) noexcept:
-        PyObject_SetItem(self.container, self.key, self.value)
+        if PyDict_Check(self.container):
+            PyDict_SetItem(self.container, self.key, self.value)
+        else:
+            Py_INCREF(self.value)
+            PyList_SetItem(self.container, self.key, self.value)
 
 
 cdef class Commit:
@@ -185,13 +191,15 @@ cdef class Commit:
     def set_attribute(self, owner, str name not None, value):
         """An attribute that an object has already in its `__dict__` becomes another."""
         cdef AttributeWrite write = AttributeWrite()
-        write.owner, write.name, write.value = owner, name, value
+        write.owner, write.name, write.value, write.replaced = owner, name, value, getattr(owner, name)
         self.writes.append(write)
 
     def set_item(self, container, key, value):
-        """What a dict or a list has already under a key becomes another."""
+        """What a dict has already under a name, or a list at a place, becomes another."""
         cdef ItemWrite write = ItemWrite()
-        write.container, write.key, write.value = container, key, value
+        if not PyDict_Check(container) and not PyList_Check(container):
+            raise TypeError("items are set of a dict or a list")
+        write.container, write.key, write.value, write.replaced = container, key, value, container[key]
         self.writes.append(write)
 
     def run(self):

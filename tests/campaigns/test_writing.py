@@ -10,6 +10,8 @@ import pytest
 from common import needs_c, with_path
 from writing import allocations, interrupts, subjects
 
+from fastembed._kernels.backend import kernels
+
 pytestmark = [needs_c, pytest.mark.uninstrumented]
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,35 @@ def run(script, environment=None):
 
 def test_interrupts(capsys):
     assert interrupts.run(100, 0, optimizers="SparseAdam") == 0, capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:names of rows do not come into the file")
+@pytest.mark.parametrize("name", subjects.CALLS)
+def test_no_python_code_runs_between_two_writes(monkeypatch, tmp_path, name):
+    """There a handler of a signal would run, or an error be lost."""
+    run_as_python = []
+
+    def seen(frame, event, _):
+        if event == "call":
+            run_as_python.append(frame.f_code)
+
+    class Watched(kernels.Commit):
+        def run(self):
+            write = super().run
+            sys.setprofile(seen)
+            try:
+                write()
+            finally:
+                sys.setprofile(None)
+
+    for case in subjects.cases(name):
+        subject = interrupts.made(*case[1:], tmp_path, "watched")
+        prepared = subjects.CALLS[name].prepare(subject)
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "Commit", Watched)
+            subjects.CALLS[name].call(subject, prepared)
+        subject.close()
+        assert run_as_python == [], case
 
 
 def test_a_call_that_an_interrupt_tears_is_seen(capsys, monkeypatch):

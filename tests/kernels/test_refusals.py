@@ -1,5 +1,7 @@
 """What memory safety depends on is checked at the boundary to C, whatever was checked before."""
 
+import weakref
+
 import numpy as np
 import pytest
 from common import needs_c
@@ -72,6 +74,36 @@ def test_commits():
             commit.add_rows(TABLE, np.array([0, row]), OUT)
     commit.run()
     assert not TABLE.any()
+    with pytest.raises(KeyError):
+        commit.set_item({"a": 1}, "b", 2)
+    with pytest.raises(TypeError, match="of a dict or a list"):
+        commit.set_item((1, 2), 1, 3)
+
+
+def test_a_commit_frees_what_it_replaced_behind_the_last_write():
+    """Freeing runs Python code: here of weak references."""
+
+    class Owner:
+        pass
+
+    class Named(dict):
+        def __setitem__(self, *_):
+            raise AssertionError("a commit goes past it")
+
+    owner, named, listed = Owner(), Named(a=Owner()), [Owner()]
+    owner.value = Owner()
+    seen = []
+    for replaced in (owner.value, named["a"], listed[0]):
+        weakref.finalize(replaced, lambda: seen.append((owner.value, named["a"], listed[0])))
+    del replaced
+    commit = backend.kernels.Commit()
+    commit.set_attribute(owner, "value", 1)
+    commit.set_item(named, "a", 2)
+    commit.set_item(listed, 0, 3)
+    commit.run()
+    assert seen == []
+    del commit
+    assert seen == [(1, 2, 3)] * 3
 
 
 def test_no_memory_for_the_rows():
