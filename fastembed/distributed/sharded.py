@@ -45,6 +45,11 @@ class Sharded(Differentiable):
         Which of these rows have changed since they were last saved.
     """
 
+    group: Group
+    partition: Partition
+    rows: Array
+    changed: Array
+
     def _set_up(
         self,
         group: Group,

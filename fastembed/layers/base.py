@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .._messages import warn
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
@@ -214,10 +214,10 @@ class Layer(Searched):
             self._vocabulary = made
 
     def _warn_of_names(self) -> None:
-        """Warn, on behalf of the caller's caller's caller, that new names come into no file."""
+        """Warn that new names come into no file."""
         if self.storage.loses_names:
             text = "names of rows do not come into the file of a mapped table: save() or save_vectors() writes them to another"
-            warnings.warn(text, UserWarning, stacklevel=4)
+            warn(text)
 
     @own_floats
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:

@@ -222,13 +222,13 @@ class OneTable(Shareable):
     @classmethod
     def _from_mapped(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
         """A layer around the table of open mapped files, which are closed if that fails."""
-        from ..io.vectors import names as row_names
+        from ..io.vectors import arrays
 
         layer = cls.__new__(cls)
         try:
             cls._check_options(options)
             layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
-            layer._set_vocabulary(row_names.of_file(files.path, files.name))
+            layer._set_vocabulary(arrays.names_of_file(files.path, files.name, len(files.table)))
         except BaseException:
             files.close()
             raise

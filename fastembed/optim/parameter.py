@@ -50,13 +50,14 @@ class Parameter(Trainable):
     """
 
     by_rows = False
+    grad: Array | None
 
     def __init__(self, array: ArrayLike) -> None:
         given = array if isinstance(array, np.ndarray) else np.array(_checks.as_array("array", array))
         if _checks.native(given.dtype) not in _checks.DTYPES:
             raise TypeError(f"array must be float32 or float64, got {_checks.shown(given.dtype, str)}")
         super().__init__({"data": _checks.writable("array", given)})
-        self.grad: Array | None = None
+        self.grad = None
 
     data = TableAttribute("The array itself; writable.")
 

@@ -81,6 +81,8 @@ class EmbeddingCollection(SavingGroup):
            [ 3.,  4.,  7.,  5.]])
     """
 
+    per_sample_weights_grad: Array | None
+
     def __init__(
         self,
         tables: Mapping[str, Any],
@@ -107,7 +109,7 @@ class EmbeddingCollection(SavingGroup):
         self._places: dict[str, list[int]] = {}  # of the features of each table that has any
         for k, table in enumerate(self._features.values()):
             self._places.setdefault(table, []).append(k)
-        self.per_sample_weights_grad: Array | None = None
+        self.per_sample_weights_grad = None
         self._last_ids, self.training = None, True
         self._columns, self._width = self._layout()
         self._dtype = self._result_dtype()
