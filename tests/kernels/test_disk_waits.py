@@ -21,7 +21,9 @@ rows = kernels.DiskRows(np.zeros((64, 4096), np.uint8), [(4096, [(out, 0, 1000)]
 assert rows.statistics()["engine"] == "io_uring", "none here"
 slots = np.empty(2, np.int32)
 def later(seconds, call, *arguments):
-    threading.Timer(seconds, call, arguments).start()
+    timer = threading.Timer(seconds, call, arguments)
+    timer.daemon = True
+    timer.start()
 {body}
 """,
         *options,
@@ -141,7 +143,7 @@ def test_a_signal_handler_that_forks_during_a_look_up(waits_for, needs_uring):
 children = []
 signal.signal(signal.SIGALRM, lambda *_: children.append(os.fork()))
 signal.setitimer(signal.ITIMER_REAL, 0.1)
-later(0.5, os.write, into, b"x" * 4096 * 66)
+later(0.5, os.write, into, b"x" * 4096 * (rows.statistics()["misses"] + 2))
 try:
     print(rows.hold(np.array([301, 303]), slots[:2]), os.waitpid(children[0], 0)[1])
 except ValueError as error:
