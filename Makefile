@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed
 
 .PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
-    fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage mutants \
+    fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage coverage-untraced mutants \
     test-adapters test-mpi bench-mpi ngram-check shared-check disk-check docs wheel wheel-twice arm64 bench-count
 
 run: $(VENV)/.run
@@ -162,21 +162,27 @@ valgrind: $(VENV)/.dev
 	    -k 'not reference_does'
 COMMA := ,
 
-# Branches that the tests take on each instruction set; the C without inlining, so that each branch
-# is counted where it is written. What is not taken has its reason in a list.
+# Branches that the tests take which reach the C, two folders at a time, on all instruction sets: the
+# C without inlining, so that each branch is counted where it is written. What is not taken has its
+# reason in a list. T=kernels measures these alone.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
 COVERAGE := tests/campaigns/branches
-coverage: $(VENV)/.dev
+COVERAGE_RUN := PYTHONPATH=$(CURDIR)/build/coverage/lib:$(CURDIR)/$(COVERAGE) PYTHONSAFEPATH=1 OPENBLAS_NUM_THREADS=1
+COVERED := layers functional kernels optim io checks campaigns/test_differential.py tables \
+    adapters/test_jax.py adapters/test_xla_calls.py
+coverage: $(VENV)/.coverage
 	$(call SANITIZED,$(COVERAGE_FLAGS),coverage)
 	find build/coverage -name '*.gcda' -delete && rm -rf build/coverage/data && mkdir build/coverage/data
-	for isa in $$($(BIN)/python -c "import fastembed; print(*fastembed.show_config()['isa_available'])"); do \
-	    FASTEMBED_ISA=$$isa PYTHONPATH=$(CURDIR)/build/coverage/lib:$(CURDIR)/$(COVERAGE) PYTHONSAFEPATH=1 \
-	        OPENBLAS_NUM_THREADS=1 $(BIN)/coverage run --rcfile=$(COVERAGE)/coveragerc $(BIN)/pytest tests/$(T) \
-	        --ignore=tests/test_package.py -m 'not long and not uninstrumented' || exit 1; done
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix coverage-of/,$(or $(T),$(COVERED))) coverage-untraced
 	$(BIN)/gcovr --root . --filter src_c/ --merge-mode-functions separate --json build/coverage/c.json \
 	    --gcov-exclude-directories build/coverage/cython build/coverage/temp*/src_c
 	PYTHONPATH=$(COVERAGE) $(BIN)/coverage combine --quiet --rcfile=$(COVERAGE)/coveragerc
 	PYTHONPATH=tests/campaigns:$(COVERAGE) $(BIN)/python -m branches build/coverage/c.json --rcfile=$(COVERAGE)/coveragerc
+coverage-of/%:
+	$(COVERAGE_RUN) $(BIN)/coverage run --rcfile=$(COVERAGE)/coveragerc $(BIN)/pytest tests/$* \
+	    -m 'not long and not uninstrumented and not untraced'
+coverage-untraced:
+	$(COVERAGE_RUN) $(BIN)/pytest tests/kernels -m untraced
 
 # Campaigns (docs/reliability.md). `make differential SEED=0 CASE=17` shows one case; OPS=layer,
 # nearest draws these alone; FP=all sets other floating-point states of the caller; JOBS=2 runs two
@@ -294,6 +300,7 @@ EXTRA_run := cli,plot
 EXTRA_test := cli,test
 EXTRA_lint := cli,test,lint
 EXTRA_dev := cli,test,dev
+EXTRA_coverage := cli,test,dev,jax
 EXTRA_wheel := wheel
 
 clean:

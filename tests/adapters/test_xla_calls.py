@@ -76,3 +76,6 @@ def test_ids_of_64_bits_without_a_sign():
 def test_what_is_answered():
     assert call("rows", OF_ROWS, IDS, **{**ROWS, "padding": 3}).tolist() == [1, -1]
     assert not call("add", OF_TABLE, TABLE[:0], IDS[:0], NO_OFFSETS, **BAGS).any()
+    complex_table = (TABLE + 1j).astype("c8")
+    got = call("bag", jax.ShapeDtypeStruct((1, 3), "c8"), complex_table, IDS[None], **BAGS)
+    assert got.tolist() == [(complex_table[1] + complex_table[3]).tolist()]

@@ -169,6 +169,7 @@ def wait_for_a_turn():
     look_up(rows, 7_000)
 thread = threading.Thread(target=wait_for_a_turn)
 thread.start()
+n_tasks = len(os.listdir("/proc/self/task"))
 no_more_threads()
 rows = open_rows({may_use_uring})
 rows.prefetch(np.arange(7))
@@ -179,14 +180,14 @@ for k in range(2):
     assert rows.hold(np.arange(16) + 100 * k, slots[k]) is None
 go_on.set()
 time.sleep(0.1)
-print(rows.statistics()["prefetched"], len(os.listdir("/proc/self/task")), flush=True)
+print(rows.statistics()["prefetched"], len(os.listdir("/proc/self/task")) - n_tasks, flush=True)
 for of_call in slots:
     rows.release(of_call)
 thread.join()
 rows.close()
 """
     engine = "io_uring" if may_use_uring else "pread"
-    assert on_file(tmp_path, body) == f"True {engine}\nTrue {engine}\n0 2\nTrue {engine}\n"
+    assert on_file(tmp_path, body) == f"True {engine}\nTrue {engine}\n0 0\nTrue {engine}\n"
 
 
 @pytest.mark.fork
@@ -228,6 +229,27 @@ stop.set()
 print("done")
 """
     assert output_of(script, "-W", "ignore") == "done\n"
+
+
+@pytest.mark.fork
+@ENGINES
+def test_a_fork_while_nothing_is_read(may_use_uring, tmp_path):
+    """The child keeps what the cache has, and reads the rest with threads of its own."""
+    body = f"""
+rows = open_rows({may_use_uring})
+look_up(rows, 3, 999)
+while rows.statistics()["reads"] < 2:
+    time.sleep(0.001)
+time.sleep(0.1)  # the threads are idle
+sys.stdout.flush()
+if os.fork() == 0:
+    look_up(rows, 3, 999, 5_000)
+    print(rows.statistics()["hits"], rows.statistics()["misses"])
+    sys.exit()
+print(os.wait()[1])
+"""
+    engine = "io_uring" if may_use_uring else "pread"
+    assert on_file(tmp_path, body) == f"True {engine}\nTrue {engine}\n2 3\n0\n"
 
 
 def test_what_is_refused():

@@ -106,14 +106,22 @@ def test_sums_of_rows_of_a_table_that_is_not_in_the_cache(dtype):
     assert same_bits(fe.gather_add(wte, ids, wpe), wte[ids] + wpe)
 
 
-@pytest.mark.parametrize("bad", [0, 900, 1500])
-def test_a_bad_id_in_a_long_bag_of_a_collection(bad):
-    """Ids are checked a thousand at a time."""
-    layer = fe.EmbeddingCollection({"t": fe.Embedding(5, 3, rng=0)}, {"a": "t", "b": "t"})
-    ids = np.zeros(2000, np.int64)
-    ids[bad] = 5
-    with pytest.raises(IndexError, match="id 5 "):
-        layer({"a": ([0], [0, 1]), "b": (ids, [0, 2000])})
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_bags_of_a_table_that_is_not_in_the_cache(dtype):
+    """Of 36 MB and more, most of it pages that are never touched."""
+    rng = np.random.default_rng(0)
+    table, rows = np.zeros((72_000, 256), dtype), rng.standard_normal((40, 256)).astype(dtype)
+    table[1700 * np.arange(40)] = rows
+    ids, offsets = rng.integers(0, 40, 300), [0, 150, 151]
+    large, small = (fe.embedding_bag(of, i, offsets, mode="sum") for of, i in ((table, 1700 * ids), (rows, ids)))
+    assert same_bits(large, small)
+
+
+def test_a_pair_of_tables_that_cannot_be_read_in_place():
+    rng = np.random.default_rng(0)
+    wte, wpe = rng.standard_normal((5, 8))[:, ::2], rng.standard_normal((4, 4))
+    layer = fe.TokenPositionEmbedding.from_arrays(wte, wpe)
+    assert same_bits(layer(np.array([4, 0, 2])), wte[[4, 0, 2]] + wpe[:3])
 
 
 @pytest.mark.parametrize("mode", ["sum", "max"])

@@ -99,6 +99,10 @@ def test_bags_of_many_tables():
     ):
         with pytest.raises(ValueError, match="shape of the result or mode does not match the features"):
             kernels.embedding_bags(features, IDS, offsets, mode, None, out, "raise")
+    ids = np.zeros(2000, np.int64)  # checked a thousand at a time
+    for bad in (0, 1999):
+        ids[:], ids[bad] = 0, 5
+        assert not kernels.embedding_bags(one, ids, np.array([0, 2000]), "sum", None, OUT[:1], "raise")
 
 
 def test_numbers_of_searches_losses_ngrams_and_text():

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import io
 import sys
 from pathlib import Path
 
@@ -54,8 +53,6 @@ def main() -> int:
     found, met = unlisted(c | cython, known)
     stale = [f"{LIST.name}: all branches are taken: {'; '.join(entry)}" for entry in sorted(known - met - by_chance)]
     print(*found, *stale, summary("C", c), summary("Cython, by lines", cython), sep="\n")
-    percent = measured.report(include=["*.py"], file=io.StringIO())
-    print(f"Python, without the benchmarks: {percent:.2f} per cent of lines and branches")
     print(f"{len(found)} lines with a branch that is not taken and not in the list, {len(known)} in it, {len(stale)} stale")
     return int(bool(found or stale))
 

@@ -22,9 +22,9 @@ TESTS = {
     "fastembed/_checks/": ["checks", "functional", "layers", "optim", "io/test_checkpoint.py", "kernels/test_calls.py"],
     "src_c/pool.c": ["kernels", "campaigns/test_sharing.py", "functional"],
     "src_c/pages.c": ["io/mapped", "kernels"],
-    "src_c/shared.c": ["io/shared"],
-    "src_c/disk/": ["kernels/test_disk_rows.py", "tables/test_disk.py"],
-    "src_c/xla": ["adapters"],  # needs jax
+    "src_c/shared.c": ["kernels/test_shared_moments.py", "kernels/test_shared_refusals.py", "io/shared"],
+    "src_c/disk/": ["kernels/test_disk_rows.py", "kernels/test_disk_waits.py", "tables"],
+    "src_c/xla": ["adapters/test_xla_calls.py", "adapters/test_jax.py"],  # needs jax
     "src_c/cpu.c": ["kernels"],
     "src_c/dispatch.c": ["kernels"],
     "src_c/kernels/replay.inc": ["optim", "layers", "campaigns/test_differential.py"],
