@@ -86,10 +86,10 @@ def skip_gram(
     _check_tables(inputs, outputs)
     of_centres, targets = _rows_of_pairs(inputs, outputs, centres, contexts, negatives)
     n_pairs, n_targets = targets.shape
-    dtype, rows = inputs._arithmetic, targets.reshape(-1)
+    dtype, rows, commit = inputs._arithmetic, targets.reshape(-1), kernels.Commit()
     with inputs.up_to_date({"weight": of_centres}):
         x = gather(inputs.tables["weight"], of_centres, bounds="zero", out_dtype=dtype)
-        inputs._counter.add({"weight": of_centres})
+        inputs._counter.add_to(commit, {"weight": of_centres})
     pairs = np.repeat(np.arange(n_pairs, dtype=np.int32), n_targets)
     labels = np.zeros(targets.shape, dtype)
     labels[:, 0] = 1
@@ -101,9 +101,10 @@ def skip_gram(
         dx = np.empty((n_pairs, inputs.embedding_dim), dtype)
         ends = np.arange(0, rows.size + 1, n_targets)
         kernels.embedding_bag(table, own, ends, "sum", errors, -1, dx, "zero", None)
-        outputs._counter.add({"weight": rows})
+        outputs._counter.add_to(commit, {"weight": rows})
     batches = _batch(inputs, of_centres, dx), _batch(outputs, rows, x, pairs, errors.astype(np.float64))
-    accumulate_or_step([(layer, {"weight": batch}) for layer, batch in zip((inputs, outputs), batches, strict=True)], optimizer)
+    by_layer = [(layer, {"weight": batch}) for layer, batch in zip((inputs, outputs), batches, strict=True)]
+    accumulate_or_step(by_layer, optimizer, commit)
     return mean(losses, n_pairs)
 
 
