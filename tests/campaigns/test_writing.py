@@ -114,7 +114,7 @@ sys.exit(kills.run(20, 0, "save"))
 """
     )
     assert status == 1
-    assert "of save : CheckpointError" in output
+    assert "of save tensors: CheckpointError" in output
 
 
 @needs_malloc
