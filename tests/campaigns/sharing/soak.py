@@ -27,6 +27,7 @@ import fastembed as fe
 
 LIMIT = 1 << 20  # bytes
 _ROUNDS = 100  # the least before the first reading
+_INTERNED = 1 << 17
 _CACHED, _OF_EACH = 1024, 7  # NumPy keeps so many freed blocks of each number of bytes below that
 
 
@@ -67,8 +68,13 @@ def _read(chosen: seeds.Seed, content: bytes, folder: Path) -> None:
 
 
 def warm_up(folder: Path, made: list[seeds.Seed]) -> None:
-    """What takes memory once: stack, NumPy's freed blocks, threads, code of each kind of call."""
+    """What takes memory once, in this order: the stack; Python's table of interned strings, which
+    grows when its places have been used up, those of freed strings too; NumPy's freed blocks;
+    threads; the code of each kind of call.
+    """
     json.loads("[" * 900 + "]" * 900)
+    for k in range(_INTERNED):
+        sys.intern(f"interned {k}")
     for size in range(_CACHED):
         [np.empty(size, np.uint8) for _ in range(_OF_EACH)]
     with fe.threads(8):
