@@ -34,7 +34,8 @@ class Saving(Layer):
 
         `fastembed.load` makes the layer from it again. The file is a safetensors file with the
         tables by their names in `state_dict`, up to date. It is complete, or as it was. Gradients
-        are not in it, and neither is the state of optimisers (`fastembed.checkpoint.save_state`).
+        are not in it, and neither is the state of optimisers (`fastembed.checkpoint.save_state`) or
+        the mode, as in PyTorch: a loaded layer is in train mode.
 
         Parameters
         ----------
