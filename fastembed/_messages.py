@@ -95,5 +95,5 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
 
 
 def _is_inside(module: str) -> bool:
-    """Whether a module is of the package, or contextlib, by which its functions are wrapped."""
-    return module == "contextlib" or module.partition(".")[0] == _PACKAGE
+    """Whether a module is of the package, or one by which its functions are wrapped or called."""
+    return module.partition(".")[0] in (_PACKAGE, "contextlib", "numpy")

@@ -146,7 +146,7 @@ class ShardedEmbeddingBag(Sharded):
         bag_ops.look_up(found, _with_ids(bags, np.where(rows < 0, -1, index)), result)
         return result if out is None else out, self._handle(ids, offsets, per_sample_weights)
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: ArrayLike,

@@ -287,7 +287,7 @@ def _open_file(
             raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error
 
 
-@own_floats()  # in which Python reads the decimals of numbers
+@own_floats  # in which Python reads the decimals of numbers
 def _description(header: safetensors_file.Header) -> Any:
     """What `save` was given; None if another program wrote a text of its own in its place."""
     try:

@@ -219,7 +219,7 @@ class EmbeddingBag(OneTable):
                 self._counter.add({"weight": rows})
         return result if out is None else out, self._handle(ids, offsets, per_sample_weights, lengths)
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: ArrayLike,

@@ -54,7 +54,7 @@ class Layer(Searched):
             state |= {name + LOOKUPS: counts for name, counts in self._counter.counts.items()}
         return state | {DROPOUT_CALLS: np.array(self._n_calls)} if self._dropout else state
 
-    @own_floats()
+    @own_floats
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
         """Copy tables into this layer's.
 
@@ -124,7 +124,7 @@ class Layer(Searched):
 
     # ---- size and names ----
 
-    @own_floats()
+    @own_floats
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         """Give a table ``n`` rows. Rows that remain keep their values and their optimiser state.
 
@@ -219,7 +219,7 @@ class Layer(Searched):
             text = "names of rows do not come into the file of a mapped table: save() or save_vectors() writes them to another"
             warn(text)
 
-    @own_floats()
+    @own_floats
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
         """Add named rows at the end of the first table; other rows keep values and optimiser state.
 

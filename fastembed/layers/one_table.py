@@ -206,7 +206,7 @@ class OneTable(Shareable):
         number = None if init is None or callable(init) else _checks.number("init", init, -math.inf, math.inf)
         draw = init if callable(init) else normal_rows(n_cols, std, rng) if init is None else None
 
-        @own_floats()
+        @own_floats
         def fill(first: int, end: int) -> Array | None:
             if draw is None:
                 rows = None if str(number) == "0.0" else _checks.rounded(np.full((end - first, n_cols), number), to)
@@ -260,7 +260,7 @@ class OneTable(Shareable):
         else:
             self.storage.close()
 
-    @own_floats()
+    @own_floats
     def set_rows(self, ids: ArrayLike, rows: ArrayLike) -> None:
         """Write rows: ``weight[ids] = rows``; for mapped tables too, whose ``weight`` is read-only.
 
@@ -302,7 +302,7 @@ class OneTable(Shareable):
 
     weight = TableAttribute("The table itself, shape (V, D), up to date; writable, unless it is mapped.")
 
-    @own_floats()
+    @own_floats
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """`weight`, for functions of NumPy and other libraries, without a copy where possible."""
         return np.array(self.weight, dtype, copy=copy)

@@ -69,7 +69,7 @@ class Parameter(Trainable):
     def has_grad(self) -> bool:
         return self.grad is not None
 
-    @own_floats()
+    @own_floats
     def checked_grad(self) -> Array:
         """The gradient with the dtype and shape of ``data``, checked."""
         grad = np.zeros_like(self.data) if self.grad is None else self.grad
@@ -82,7 +82,7 @@ class Parameter(Trainable):
     def gradient_arrays(self) -> list[Array]:
         return [] if self.grad is None else [self.checked_grad()]
 
-    @own_floats()
+    @own_floats
     def add_scaled(self, commit: kernels.Commit, factor: float) -> None:
         for grad in self.gradient_arrays():
             commit.set_attribute(self, "grad", grad * grad.dtype.type(factor) + grad.dtype.type(0))

@@ -230,7 +230,7 @@ class EmbeddingCollection(SavingGroup):
             self._look_up_rows(prepared.features.resolved(batch), result)
         return result if out is None else out, self._handle(batch)
 
-    @own_floats()
+    @own_floats
     def _look_up_rows(self, batch: FeatureBatch, result: Array) -> None:
         """Look up rows that are resolved; they are brought up to date first, and counted."""
         rows = {name: {"weight": batch.bags(places, self._mode).ids} for name, places in self._places.items()}
@@ -258,7 +258,7 @@ class EmbeddingCollection(SavingGroup):
 
     # ---- gradients ----
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: Any,

@@ -140,7 +140,7 @@ class TableGroup(Remembering, Declared):
                     state |= {f"{name}.weight{LOOKUPS}": counts for counts in layer._counter.counts.values()}
         return state
 
-    @own_floats()
+    @own_floats
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
         """Copy arrays into those of all tables: into all, or on an error into none.
 
