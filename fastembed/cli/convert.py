@@ -12,6 +12,7 @@ from ..io.formats import tensor_file
 from ..io.vectors import formats, writing
 from ..layers.files.vectors import load_vectors
 from .outputs import OutputFile, is_same, output_files
+from .pictures.table_file import given_names
 from .progress import progress_of
 from .streams import Output, UsageError
 
@@ -46,6 +47,7 @@ def _loaded(arguments: argparse.Namespace, into: Path) -> Embedding:
             format=arguments.format,
             errors="skip" if arguments.skip else "raise",
             into=into,
+            names=given_names(arguments.source, arguments.name),
             progress=progress,
             **options,
         )
