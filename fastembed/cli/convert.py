@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,14 @@ def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFil
             contents = writing.files(target, kind, writing.Table(layer.weight, names, progress))
         except TypeError as error:  # the format lacks the dtype
             raise UsageError(str(error)) from error
-        for file, content in zip(files.values(), contents.values(), strict=True):
+        both = list(zip(files.values(), contents.values(), strict=True))
+        with contextlib.ExitStack() as renamed:  # when all have been written
+            for file, content in both:
+                if content is not None:
+                    content(renamed.enter_context(file.writing()))
+        for file, content in both:
             if content is None:
                 file.remove()
-            else:
-                file.write(content)
 
 
 def _shown(layer: Embedding, target: Path, out: Output) -> Embedding:

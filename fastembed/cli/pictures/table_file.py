@@ -12,6 +12,7 @@ from ..._messages import counted, first_few, shown
 from ...functional.statistics import LOOKUPS
 from ...io import checkpoint
 from ...io.errors import CheckpointError
+from ...io.formats import tensor_file
 from ...io.vectors import arrays, formats
 from ...layers.embedding import Embedding
 from ...layers.files.saved import load
@@ -75,13 +76,17 @@ class TableFile:
         """The name of the table of that name, the only one, or the one that is known as tokens'."""
         if wanted is not None:
             if wanted not in self.tables:
-                raise UsageError(f"--table {shown(wanted)} is not in {self._path}, which has {first_few(sorted(self.tables))}")
+                raise UsageError(f"--table {shown(wanted)} is not in {self._path}, which has {self._tables_text()}")
             return wanted
         known = [*self.tables] if len(self.tables) == 1 else self._called(_TOKENS)
         if not known:
-            has = first_few(sorted(self.tables))
-            raise UsageError(f"{self._path} has {has}: give --table" if self.tables else f"{self._path} has no table of floats")
+            has = f"{self._tables_text()}: give --table" if self.tables else "no table of floats"
+            raise UsageError(f"{self._path} has {has}")
         return known[0]
+
+    def _tables_text(self) -> str:
+        """The first names of tables, an optimiser's state after them."""
+        return first_few(tensor_file.tables_first(self.tables))
 
     def position_table(self) -> str | None:
         """The name of the table that is known as positions', if there is one."""
