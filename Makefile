@@ -192,7 +192,7 @@ differential: $(VENV)/.test
 
 # Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
 # in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
-WRITING = $(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) \
+WRITING = $(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls '$(CALLS)') \
     $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
 interrupts: $(VENV)/.test
 	$(WRITING)

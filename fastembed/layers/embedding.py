@@ -143,14 +143,14 @@ class Embedding(OneTable, kernels.SingleLookup):
         return result if out is None else out
 
     @contextlib.contextmanager
-    def reading(self, rows: Array) -> Iterator[Array]:
+    def reading(self, rows: Array, commit: kernels.Commit) -> Iterator[Array]:
         """A context in which rows (checked int64, -1 for none) are up to date: the table.
 
-        At its end they are counted as looked up.
+        ``commit`` counts them as looked up.
         """
         with self.up_to_date({"weight": rows}):
             yield self.tables["weight"]
-            self._counter.add({"weight": rows})
+            self._counter.add_to(commit, {"weight": rows})
 
     def gradient_of(self, rows: Array, gradients: Array, *, sources: Any = None, factors: Any = None) -> Batch:
         """The gradient of rows (checked int64, overwritten), under the options of the layer.

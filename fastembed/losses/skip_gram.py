@@ -87,13 +87,13 @@ def skip_gram(
     _check_tables(inputs, outputs)
     of_centres, targets = _rows_of_pairs(inputs, outputs, centres, contexts, negatives)
     n_pairs, n_targets = targets.shape
-    dtype, rows = _checks.arithmetic_dtype(inputs.dtype), targets.reshape(-1)
-    with inputs.reading(of_centres) as table:
+    dtype, rows, commit = _checks.arithmetic_dtype(inputs.dtype), targets.reshape(-1), kernels.Commit()
+    with inputs.reading(of_centres, commit) as table:
         x = gather(table, of_centres, bounds="zero", out_dtype=dtype)
     pairs = np.repeat(np.arange(n_pairs, dtype=np.int32), n_targets)
     labels = np.zeros(targets.shape, dtype)
     labels[:, 0] = 1
-    with outputs.reading(rows) as table:
+    with outputs.reading(rows, commit) as table:
         table, own = readable_rows(table, rows, dtype)
         scores = kernels.dots(table, own, pairs, x) if n_pairs else np.empty(0, dtype)
         errors, losses = kernels.logistic(scores, labels.reshape(-1), float(n_pairs))
@@ -103,7 +103,7 @@ def skip_gram(
         kernels.embedding_bag(table, own, ends, "sum", errors, -1, dx, "zero", None)
     of_inputs = inputs.gradient_of(of_centres, dx)
     of_outputs = outputs.gradient_of(rows, x, sources=pairs, factors=errors.astype(np.float64))
-    accumulate_or_step([(inputs, {"weight": of_inputs}), (outputs, {"weight": of_outputs})], optimizer)
+    accumulate_or_step([(inputs, {"weight": of_inputs}), (outputs, {"weight": of_outputs})], optimizer, commit)
     return mean(losses, n_pairs)
 
 

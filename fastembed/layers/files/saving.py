@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from ... import _checks
+from ..._memory import memory_errors
 from ...functional.ngram.hash import NgramHash
 from ...functional.statistics import LOOKUPS
 from ...tables.state_names import DROPOUT_CALLS
@@ -29,6 +30,7 @@ class Saving(Layer):
     _table_names: ClassVar[tuple[str, ...]] = ("weight",)  # all that the layer may have, in order
     _of_tables: ClassVar[Callable[..., Any]]  # the layer around tables, in that order, with options
 
+    @memory_errors()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a file: tables, options, names of rows, counts of look-ups.
 
