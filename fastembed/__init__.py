@@ -128,8 +128,7 @@ _NAMES = {
 
 
 def _loaded(name: str) -> object:
-    with _float_env.default_floats():
-        return importlib.import_module(f".{name}", __name__)
+    return _float_env.in_default_floats(importlib.import_module, (f".{name}", __name__), {})
 
 
 def __getattr__(name: str) -> object:

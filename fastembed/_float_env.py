@@ -1,4 +1,4 @@
-"""C's default floating-point environment, for arithmetic in Python whatever its caller has set.
+"""The floating-point environment of arithmetic in Python, whatever its caller has set.
 
 Another library may have set another rounding mode or flush-to-zero. Python's floats have no control
 of it, but C's library has: its fesetenv is called here, except on Windows, where the reference
@@ -8,6 +8,7 @@ computes in the environment of its caller.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import functools
 import inspect
@@ -15,8 +16,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
 _MOST_BYTES = 64  # more than C's fenv_t has anywhere
 
 
@@ -34,49 +39,69 @@ _library = None if sys.platform == "win32" else _Library()
 _thread = threading.local()
 
 
-def enter_default_floats() -> Any:
-    """Set the default environment of this thread; returns what `restore_floats` takes."""
+def in_default_floats(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """A call in the default environment.
+
+    Handlers of signals run behind calls: none can run between the function's end and that of
+    `finally`, which sets the environment that was there.
+    """
     if _library is None:
-        return None
+        return function(*args, **kwargs)
     before = ctypes.create_string_buffer(_MOST_BYTES)
     _library.get(before)
-    _library.set(_library.default)
-    return before
-
-
-def restore_floats(before: Any) -> None:
-    """Set what `enter_default_floats` found."""
-    if _library is not None:
+    try:
+        _library.set(_library.default)
+        return function(*args, **kwargs)
+    finally:
         _library.set(before)
 
 
 @contextlib.contextmanager
 def default_floats() -> Iterator[None]:
-    """A context in the default environment.
+    """A context of imports: Python reads the decimals of a module when it compiles it.
 
-    Imports need it too: Python reads the decimals of a module when it compiles it, and rounded up,
-    1e-7 is another number.
+    Rounded up, 1e-7 is another number. A signal can come before the end of a context, but the
+    import that it interrupts has failed anyway.
     """
-    before = enter_default_floats()
-    try:
+    with contextlib.ExitStack() as stack:
+        if _library is not None:
+            before = ctypes.create_string_buffer(_MOST_BYTES)
+            _library.get(before)
+            stack.callback(_library.set, before)
+            _library.set(_library.default)
         yield
-    finally:
-        restore_floats(before)
 
 
-def _protected(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, in the default environment; what it calls is in it already."""
+def errors_ignored(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function ignore NumPy's floating-point errors, whatever its caller's `np.seterr` says.
+
+    It runs in a context of its own, of which the end is not Python's code: with `np.errstate` a
+    signal can come before the caller's setting is back, which is then lost.
+    """
+    quiet = np.errstate(all="ignore")(function)
 
     @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        return contextvars.copy_context().run(quiet, *args, **kwargs)
+
+    return wrapped
+
+
+def _protected(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, in the default environment; what it calls is in it already."""
+
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            _thread.is_inside = True
+            return function(*args, **kwargs)
+        finally:
+            _thread.is_inside = False
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         if getattr(_thread, "is_inside", False):
             return function(*args, **kwargs)
-        with default_floats():
-            try:
-                _thread.is_inside = True
-                return function(*args, **kwargs)
-            finally:
-                _thread.is_inside = False
+        return in_default_floats(inside, args, kwargs)
 
     return wrapped
 

@@ -1,11 +1,13 @@
 """Values in the messages of exceptions: each is cut, and a list is cut to its first few.
 
-Shapes and positions are shown whole: they have at most 64 numbers.
+Shapes and positions are shown whole: they have at most 64 numbers. Warnings are of a caller's line.
 """
 
 from __future__ import annotations
 
+import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ _LENGTH = 80  # characters of a value
 _BITS = 256  # of an integer that is shown by its digits; Python has no text for one of over 4300
 _N_NAMES = 8
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formats, surrogates, separators of lines
+_PACKAGE = __name__.partition(".")[0]
 _JOINERS = "\u200c\u200d"  # formats that some scripts are written with
 
 
@@ -57,3 +60,16 @@ def printable(text: str) -> str:
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSAFE and c not in _JOINERS else c for c in text
     )
+
+
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+    """A warning of the line outside the package that has led here, whatever lies between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_inside(module: str) -> bool:
+    """Whether a module is of the package, or one by which its functions are wrapped or called."""
+    return module.partition(".")[0] in (_PACKAGE, "contextlib", "numpy")

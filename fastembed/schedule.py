@@ -23,7 +23,7 @@ class Decay:
     steps: int
     end: float
 
-    @own_floats()
+    @own_floats
     def __call__(self, step: int) -> float:
         """The learning rate of a step, from 0."""
         x = min(_checks.size("step", step) / self.steps, 1.0)
@@ -41,7 +41,7 @@ class Warmup:
     lr: Rate
     steps: int
 
-    @own_floats()
+    @own_floats
     def __call__(self, step: int) -> float:
         """The learning rate of a step, from 0."""
         number = _checks.size("step", step)

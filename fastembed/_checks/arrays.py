@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._float_env import errors_ignored
 from .._memory import memory_errors
 from .._messages import counted, shown
 from .options import INT64_MAX, refuse_masked, size
@@ -163,13 +164,13 @@ def is_readable_in_place(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> bool
     return is_contiguous and array.dtype == to
 
 
-@np.errstate(all="ignore")
+@errors_ignored
 def rounded(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The array itself if it is of dtype ``to``, else a copy that is rounded to it."""
     return array.astype(to, copy=False)
 
 
-@np.errstate(all="ignore")
+@errors_ignored
 def contiguous(array: np.ndarray[Any, Any], to: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The array itself if it is contiguous and of dtype ``to``, else a copy that is."""
     return np.ascontiguousarray(array, to)
@@ -228,8 +229,7 @@ def sources_for(
     written = [target for target, _ in pairs]
     sources = []
     for target, given in pairs:
-        with np.errstate(all="ignore"):
-            source = np.ascontiguousarray(given, target.dtype).reshape(target.shape)
+        source = contiguous(given, target.dtype).reshape(target.shape)
         is_shared = any(np.may_share_memory(source, other) for other in written)
         sources.append((target, source.copy() if is_shared else source))
     return sources

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .._messages import shown
+from .._messages import shown, warn
 from .arrays import as_array, is_foreign
 from .ids import integers
 from .options import function, integer, refuse_masked
@@ -17,7 +16,7 @@ from .options import function, integer, refuse_masked
 def string_hash(value: Any) -> Any:
     """A function of a string to an integer, or None; Python's own is taken with a warning."""
     if value is hash:
-        warnings.warn("Python's hash of strings is another one in every process: leave hash= out", stacklevel=4)
+        warn("Python's hash of strings is another one in every process: leave hash= out")
     return function("hash", value)
 
 

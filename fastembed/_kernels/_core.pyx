@@ -316,13 +316,13 @@ cdef extern from "float_env.h":
     void fe_restore_floats(uint64_t before)
 
 
-def enter_default_floats():
-    """Set this thread's floating-point environment; returns the one to restore."""
-    return fe_enter_default_floats()
-
-
-def restore_floats(uint64_t before):
-    fe_restore_floats(before)
+def in_default_floats(function, tuple args not None, dict kwargs not None):
+    """A call in the default floating-point environment; that of this thread is back before a signal's handler can run."""
+    cdef uint64_t before = fe_enter_default_floats()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        fe_restore_floats(before)
 
 
 def get_num_threads():

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-import numpy as np
-
+from .._float_env import errors_ignored
 from .._memory import raise_if_lost
 from .backend import kernels
+
+if TYPE_CHECKING:
+    from .._typing import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class own_floats:
-    """Round to nearest, keep subnormals and raise nothing, whatever the caller has set.
+def own_floats(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function round to nearest, keep subnormals and raise no floating-point errors.
 
     Another library may have set another rounding mode or flush-to-zero, and `np.seterr` may turn
-    an overflow into an exception. Where NumPy has no memory and says so by a SystemError, a
-    MemoryError is raised.
+    an overflow into an exception. What the caller has set is back when the function ends, whatever
+    signal comes meanwhile. Where NumPy has no memory and says so by a SystemError, a MemoryError
+    is raised.
     """
+    quiet = errors_ignored(function)
 
-    def __enter__(self) -> None:
-        self._errstate = np.errstate(all="ignore")
-        self._errstate.__enter__()
-        self._before = kernels.enter_default_floats()
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return kernels.in_default_floats(quiet, args, kwargs)
+        except (TypeError, RuntimeError, SystemError) as error:
+            raise_if_lost(error)
+            raise
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        kernels.restore_floats(self._before)
-        self._errstate.__exit__(kind, error, traceback)
-        raise_if_lost(error)
+    return wrapped
 
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            with own_floats():
-                return function(*args, **kwargs)
 
-        return wrapped
+@own_floats
+def assign(target: Array, values: Array) -> None:
+    """``target[...] = values``, rounded."""
+    target[...] = values

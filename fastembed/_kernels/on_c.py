@@ -15,7 +15,7 @@ from ._bags import (
     sum_powers,
 )
 from ._commit import Commit
-from ._core import build_info, enter_default_floats, get_num_threads, packed_size, restore_floats, select_isa, set_num_threads
+from ._core import build_info, get_num_threads, in_default_floats, packed_size, select_isa, set_num_threads
 from ._disk import DiskRows, HeldRows, disk_slot_size
 from ._gather import (
     any_nonresident,
@@ -58,7 +58,6 @@ __all__ = [
     "dropout",
     "embedding_bag",
     "embedding_bags",
-    "enter_default_floats",
     "fast_gather",
     "fast_gather_add",
     "gather",
@@ -69,6 +68,7 @@ __all__ = [
     "hash_rows",
     "hash_string",
     "hold",
+    "in_default_floats",
     "logistic",
     "ngram_gather",
     "ngram_mixes",
@@ -80,7 +80,6 @@ __all__ = [
     "products",
     "release_pages",
     "resolve_ids",
-    "restore_floats",
     "scatter_add",
     "select_isa",
     "set_num_threads",

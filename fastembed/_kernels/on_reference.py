@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import _float_env, reference
-from .._float_env import enter_default_floats, restore_floats  # noqa: F401
+from .._float_env import in_default_floats  # noqa: F401
 from .disk_on_reference import DiskRows, HeldRows, disk_slot_size  # noqa: F401
 from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
 from .losses_on_reference import cross_entropy, logistic  # noqa: F401

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
+from .._float_env import errors_ignored
 from .packing import Packing
 
 Array = np.ndarray[Any, Any]
@@ -48,16 +49,16 @@ def sum_powers(rows: Array, p: float) -> Array:
     return np.array([reference.rules.sum_powers(row, p) for row in rows.tolist()], np.float64)
 
 
+@errors_ignored
 def below(rows: Array, factors: Array, offsets: Array, limits: Array) -> Array:
-    with np.errstate(all="ignore"):
-        return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
+    return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
 
 
+@errors_ignored
 def code_bounds(codes: Array, terms: Array, numbers: Array, factors: tuple[float, float, float, float]) -> Array:
     scales, errors, lengths, offsets = terms
     scale, *of_others = map(np.float32, factors)
     products = (codes.astype(np.int64) @ numbers.astype(np.int64)).astype(np.float32)
-    with np.errstate(all="ignore"):
-        costs = offsets + scale * (scales * products)
-        error = of_others[0] * errors + of_others[1] * lengths + of_others[2] * offsets
-        return np.stack([costs - error, costs + error])
+    costs = offsets + scale * (scales * products)
+    error = of_others[0] * errors + of_others[1] * lengths + of_others[2] * offsets
+    return np.stack([costs - error, costs + error])

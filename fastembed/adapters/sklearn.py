@@ -205,7 +205,7 @@ def _check_range(ids: Array, offsets: Array, n_rows: int) -> None:
         )
 
 
-@own_floats()
+@own_floats
 def _unit_rows(vectors: Array) -> Array:
     """The vectors divided by their norms; zeros stay as they are."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -86,6 +86,7 @@ def as_json(results: Sequence[WorkloadResult], plan: Plan) -> dict[str, Any]:
             {
                 "id": result.id,
                 "what": result.what,
+                "shows": result.shows,
                 "threads": result.n_threads,
                 "cases": [
                     {

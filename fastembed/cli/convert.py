@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._messages import counted, printable
 from ..io.atomic import temporary_folder
-from ..io.vectors import arrays, formats, writing
+from ..io.formats import tensor_file
+from ..io.vectors import formats, writing
 from ..layers.files.vectors import load_vectors
 from .outputs import OutputFile, is_same, output_files
 from .progress import progress_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def convert(arguments: argparse.Namespace, out: Output) -> None:
     target = Path(arguments.target)
     kind = formats.of_name(target, arguments.to)
-    outputs = {"TO": str(target)} | ({"the names of TO": str(arrays.names_file(target))} if kind == "npy" else {})
+    outputs = {"TO": str(target)} | ({"the names of TO": str(tensor_file.names_file(target))} if kind == "npy" else {})
     files = output_files(outputs, {"FROM": arguments.source}, force=arguments.force)
     if Path(arguments.source).is_dir() and is_same(target.parent, arguments.source):
         raise UsageError(f"{target} is in the folder that is read: name another file")

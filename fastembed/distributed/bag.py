@@ -49,6 +49,8 @@ class ShardedEmbeddingBag(Sharded):
            [3., 4.]])
     """
 
+    per_sample_weights_grad: Array | None
+
     def __init__(
         self,
         group: Group,
@@ -91,7 +93,7 @@ class ShardedEmbeddingBag(Sharded):
     def _set_up(self, *arguments: Any, mode: str = "mean", include_last_offset: bool = False, **options: Any) -> None:
         self._mode = _checks.mode(mode)
         self._include_last_offset = _checks.flag("include_last_offset", include_last_offset)
-        self.per_sample_weights_grad: Array | None = None
+        self.per_sample_weights_grad = None
         super()._set_up(*arguments, **options)
         if self._mode == "max" and self._scale_grad_by_freq:
             raise ValueError("scale_grad_by_freq requires mode sum, mean or sqrtn, got max")
@@ -144,7 +146,7 @@ class ShardedEmbeddingBag(Sharded):
         bag_ops.look_up(found, _with_ids(bags, np.where(rows < 0, -1, index)), result)
         return result if out is None else out, self._handle(ids, offsets, per_sample_weights)
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: ArrayLike,

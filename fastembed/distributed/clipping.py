@@ -42,7 +42,7 @@ def clip_grad_norm(
     return norm
 
 
-@own_floats()
+@own_floats
 def _expansion(sums: list[float]) -> list[float]:
     """A few numbers with exactly the same sum."""
     total = norm_of_sums(sums)

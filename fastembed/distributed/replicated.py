@@ -57,7 +57,7 @@ class Replicated(Differentiable):
         with self.group.applying(f"backward of {self!r}"):
             super()._accumulate_or_step(combined, optimizer, commit)
 
-    @own_floats()
+    @own_floats
     def _combined(self, name: str, batch: Batch, is_step: bool) -> Batch:
         """The gradients of all ranks for a table: those of rank 0 first.
 

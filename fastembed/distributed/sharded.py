@@ -45,6 +45,11 @@ class Sharded(Differentiable):
         Which of these rows have changed since they were last saved.
     """
 
+    group: Group
+    partition: Partition
+    rows: Array
+    changed: Array
+
     def _set_up(
         self,
         group: Group,
@@ -77,7 +82,7 @@ class Sharded(Differentiable):
         self.changed = storage.changed  # the same array
         super().__init__({"weight": weight}, not _checks.flag("freeze", freeze), own, storage)
 
-    @own_floats()
+    @own_floats
     def _init_rows(
         self,
         group: Group,
@@ -98,7 +103,7 @@ class Sharded(Differentiable):
             weight[first : first + len(ids)] = _checks.rounded(np.asarray(rows_of(ids)), dtype)
         self._set_up(group, weight, freeze, trainable_rows, of=of, **options)
 
-    @own_floats()
+    @own_floats
     def _init_random(
         self,
         group: Group,
@@ -196,7 +201,7 @@ class Sharded(Differentiable):
         ((found, index),) = fetch(self.group, self._step("look-up"), [(self, rows)], is_call=is_call)
         return found, index
 
-    @own_floats()
+    @own_floats
     def _check_dout(self, dout: ArrayLike, shape: tuple[int, ...], optimizer: Any) -> Array:
         """The gradient of a result, checked like all that may fail before a backward."""
         self._check_can_step(optimizer)
@@ -209,7 +214,7 @@ class Sharded(Differentiable):
         with self.group.applying(step):
             self._accumulate_or_step({"weight": batch}, optimizer)
 
-    @own_floats()
+    @own_floats
     def outgoing(
         self, rows: Array, gradients: Array, sources: Array | None = None, factors: Array | None = None
     ) -> tuple[Partition, Outgoing, bool]:

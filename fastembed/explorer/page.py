@@ -99,7 +99,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-@own_floats()
+@own_floats
 def _data(shown: Source, title: str) -> dict[str, Any]:
     components = shown.components()
     points = components.coordinates(shown.rows)
@@ -120,14 +120,14 @@ def _data(shown: Source, title: str) -> dict[str, Any]:
     }
 
 
+@own_floats
 def _encoded(rows: Array) -> tuple[str, Array]:
     """Each row by its largest element in size, since only directions matter, in 16 or 8 bits."""
-    with np.errstate(all="ignore"):
-        largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
-        scaled = rows / np.where(largest == 0, 1.0, largest)
-        if rows.size <= _MAX_HALVES:
-            return "float16", scaled.astype("<f2")
-        return "int8", np.rint(scaled * 127).astype(np.int8)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    scaled = rows / np.where(largest == 0, 1.0, largest)
+    if rows.size <= _MAX_HALVES:
+        return "float16", scaled.astype("<f2")
+    return "int8", np.rint(scaled * 127).astype(np.int8)
 
 
 def _base64(array: Array) -> str:

@@ -39,7 +39,7 @@ class Bags(NamedTuple):
         return self if self.weights is None else self._replace(weights=_checks.rounded(self.weights, dtype))
 
 
-@own_floats()
+@own_floats
 def check_bags(
     ids: ArrayLike,
     offsets: ArrayLike | None,
@@ -203,7 +203,7 @@ def _bag_of_each(bags: Bags) -> Array:
     return bag_ids
 
 
-@own_floats()
+@own_floats
 def _gradient_of_sums(dout: Array, bags: Bags, rows: Array) -> Array:
     """The gradient of each bag's sum, of which ``dout`` is that of the mode's result."""
     if bags.mode == "sum":
@@ -251,7 +251,7 @@ def max_backward(grad: RowGrad, dout: Array, table: Array, bags: Bags, table_row
     return grad.accumulate_elements(rows[winners[is_won]], np.nonzero(is_won)[1], dout[is_won])
 
 
-@own_floats()
+@own_floats
 def embedding_bag_backward(
     dout: ArrayLike,
     ids: ArrayLike,

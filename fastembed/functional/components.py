@@ -34,16 +34,15 @@ class Components(NamedTuple):
     axes: Array
     shares: Array
 
-    @own_floats()
+    @own_floats
     def coordinates(self, rows: Array) -> Array:
         """The rows along the axes, shape (V, K); NaN for rows that are not finite."""
-        with np.errstate(all="ignore"):
-            found = (rows - self.mean) @ self.axes.T
+        found = (rows - self.mean) @ self.axes.T
         found[~np.isfinite(found).all(axis=1)] = np.nan
         return found
 
 
-@own_floats()
+@own_floats
 def principal_components(rows: Array, k: int = 2) -> Components:
     """The k directions in which the finite rows differ most, by their covariance matrix.
 

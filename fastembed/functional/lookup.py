@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
-from .._kernels.floats import own_floats
+from .._kernels.floats import assign, own_floats
 from .batch import batch_of
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def packed_buffer(result: Array, packing: Packing | None) -> Iterator[Array]:
         return
     buffer = np.empty(result.shape, np.float32)
     yield buffer
-    with own_floats():
-        result[...] = buffer
+    assign(result, buffer)
 
 
 @contextlib.contextmanager
@@ -103,8 +102,7 @@ def matrix_buffer(result: Array) -> Iterator[Array]:
         return
     rows = np.empty(shape, dtype)
     yield rows
-    with own_floats():
-        result[...] = rows.reshape(result.shape)
+    assign(result, rows.reshape(result.shape))
 
 
 def gather(
@@ -251,7 +249,7 @@ class Pairs(NamedTuple):
         return self._replace(token_ids=token_rows, position_ids=position_rows, start=0, bounds="zero")
 
 
-@own_floats()
+@own_floats
 def check_pairs(
     shape: tuple[int, int],
     to: np.dtype[Any],
@@ -271,7 +269,7 @@ def check_pairs(
     return Pairs(token_ids, wpe, position_ids, start, bounds, _checks.output(out, (*token_ids.shape, shape[1]), to, **read))
 
 
-@own_floats()
+@own_floats
 def add_pairs(wte: Array, pairs: Pairs, packing: Packing | None = None) -> None:
     """Write the sums of rows into the result; ``packing`` says that the token table is packed."""
     native, dtype, wpe = _checks.native(wte.dtype), _checks.arithmetic_dtype(pairs.result.dtype), pairs.wpe
@@ -285,7 +283,7 @@ def add_pairs(wte: Array, pairs: Pairs, packing: Packing | None = None) -> None:
         kernels.gather_add(wte, pairs.token_ids, wpe, pairs.position_ids, pairs.start, buffer, pairs.bounds, packing)
 
 
-@own_floats()
+@own_floats
 def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str = "raise") -> None:
     """Add rows to a table in place: ``table[ids[i]] += values[i]``, as ``np.add.at`` does.
 
@@ -328,7 +326,7 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
         kernels.scatter_add(table, ids, values, bounds)
 
 
-@own_floats()
+@own_floats
 def gather_add_backward(
     dout: ArrayLike,
     token_ids: ArrayLike,

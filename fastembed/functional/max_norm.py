@@ -30,7 +30,7 @@ def _power(x: float, p: float) -> float:
         return math.inf
 
 
-@own_floats()
+@own_floats
 def rescaled_rows(table: Array, rows: Array, max_norm: float, norm_type: float) -> tuple[Array, Array]:
     """The rows with a norm above ``max_norm``, sorted and distinct, and their new values.
 
@@ -50,7 +50,7 @@ def rescaled_rows(table: Array, rows: Array, max_norm: float, norm_type: float) 
     return distinct[is_above], values[is_above] * factors[:, None]
 
 
-@own_floats()
+@own_floats
 def put_rescaled(result: Array, rows: Array, rows_above: Array, values: Array) -> None:
     """Replace rescaled rows in ``result``, shape S + (D,), a look-up of ``rows``, shape S."""
     if len(rows_above):

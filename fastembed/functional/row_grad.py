@@ -126,7 +126,7 @@ class RowGrad:
         dense[ids] = rows
         return dense
 
-    @own_floats()
+    @own_floats
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """`to_dense`, for functions of NumPy; ``copy=False`` is refused."""
         if copy is False:
@@ -207,13 +207,12 @@ class RowGrad:
             commit.run()
         return norm
 
+    @own_floats
     def clip_value_(self, limit: float) -> None:
         """Clip every element in place, to at least ``-limit`` and at most ``limit``."""
         _, rows = self.parts()
-        bound = _checks.number("limit", limit, 0.0, math.inf)
-        with own_floats():
-            bound = rows.dtype.type(bound)
-            np.clip(rows, -bound, bound, out=rows)
+        bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
+        np.clip(rows, -bound, bound, out=rows)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -231,7 +230,7 @@ class RowGrad:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"
 
 
-@own_floats()
+@own_floats
 def add_scaled(commit: kernels.Commit, grad: RowGrad, factor: float) -> None:
     """Let a commit multiply the rows by a factor, which may be NaN, rounded to their dtype."""
     _, rows = grad.parts()
@@ -247,7 +246,7 @@ def norm_of(gradients: Iterable[Array]) -> float:
     return norm_of_sums(sums_of_squares(gradients))
 
 
-@own_floats()
+@own_floats
 def sums_of_squares(gradients: Iterable[Array]) -> list[float]:
     """The sum of the squares of each row of each array."""
     sums: list[float] = []
@@ -257,7 +256,7 @@ def sums_of_squares(gradients: Iterable[Array]) -> list[float]:
     return sums
 
 
-@own_floats()
+@own_floats
 def norm_of_sums(sums: list[float]) -> float:
     """The norm whose square is the exact sum of these."""
     try:
@@ -266,7 +265,7 @@ def norm_of_sums(sums: list[float]) -> float:
         return math.inf
 
 
-@own_floats()
+@own_floats
 def clip_factor(norm: float, max_norm: float, error_if_nonfinite: bool) -> float:
     """The factor that scales gradients of that norm to at most ``max_norm``: at most 1."""
     limit = _checks.number("max_norm", max_norm, 0.0, math.inf)

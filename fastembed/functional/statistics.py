@@ -116,7 +116,7 @@ def table_statistics(table: ArrayLike, lookups: ArrayLike | None = None) -> Tabl
     return block_statistics(array.shape, array.dtype, array.__getitem__, counts)
 
 
-@own_floats()
+@own_floats
 def block_statistics(
     shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[slice], Array], counts: Array | None
 ) -> TableStatistics:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,7 +13,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.floats import own_floats
 from .._memory import memory_errors
-from .._messages import first_few, shown
+from .._messages import first_few, shown, warn
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 from .atomic import replacing, temporary_folder, writable_path
 from .errors import CheckpointError
@@ -180,7 +179,7 @@ def _loaded(path: str | os.PathLike[str], only: Collection[str] | None, is_own: 
         loaded = {name: safetensors_file.read_rows(file, name, tensors[name], to) for name, to in dtypes.items() if to}
     unknown = [f"{name:.50} ({tensors[name].dtype:.20})" for name, to in dtypes.items() if not to]
     if unknown:
-        warnings.warn(f"{path}: left out, for NumPy has no such dtype: {first_few(unknown)}", stacklevel=2)
+        warn(f"{path}: left out, for NumPy has no such dtype: {first_few(unknown)}")
     return loaded, description
 
 
@@ -288,7 +287,7 @@ def _open_file(
             raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error
 
 
-@own_floats()  # in which Python reads the decimals of numbers
+@own_floats  # in which Python reads the decimals of numbers
 def _description(header: safetensors_file.Header) -> Any:
     """What `save` was given; None if another program wrote a text of its own in its place."""
     try:

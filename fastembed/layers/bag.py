@@ -70,6 +70,7 @@ class EmbeddingBag(OneTable):
            [3., 4.]])
     """
 
+    per_sample_weights_grad: Array | None
     _options = ("mode", "include_last_offset", *OneTable._options)
 
     def __init__(
@@ -125,7 +126,7 @@ class EmbeddingBag(OneTable):
     ) -> None:
         self._mode = _checks.mode(mode)
         self._include_last_offset = _checks.flag("include_last_offset", include_last_offset)
-        self.per_sample_weights_grad: Array | None = None
+        self.per_sample_weights_grad = None
         super()._set_up(weight, freeze, trainable_rows, storage, **options)
         if self._mode == "max" and self._scale_grad_by_freq:
             raise ValueError("scale_grad_by_freq requires mode sum, mean or sqrtn, got max")
@@ -218,7 +219,7 @@ class EmbeddingBag(OneTable):
                 self._counter.add({"weight": rows})
         return result if out is None else out, self._handle(ids, offsets, per_sample_weights, lengths)
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: ArrayLike,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .._messages import warn
 from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
@@ -54,7 +54,7 @@ class Layer(Searched):
             state |= {name + LOOKUPS: counts for name, counts in self._counter.counts.items()}
         return state | {DROPOUT_CALLS: np.array(self._n_calls)} if self._dropout else state
 
-    @own_floats()
+    @own_floats
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
         """Copy tables into this layer's.
 
@@ -124,7 +124,7 @@ class Layer(Searched):
 
     # ---- size and names ----
 
-    @own_floats()
+    @own_floats
     def resize(self, n: int, *, table: str | None = None, new_rows: ArrayLike | None = None) -> None:
         """Give a table ``n`` rows. Rows that remain keep their values and their optimiser state.
 
@@ -214,12 +214,12 @@ class Layer(Searched):
             self._vocabulary = made
 
     def _warn_of_names(self) -> None:
-        """Warn, on behalf of the caller's caller's caller, that new names come into no file."""
+        """Warn that new names come into no file."""
         if self.storage.loses_names:
             text = "names of rows do not come into the file of a mapped table: save() or save_vectors() writes them to another"
-            warnings.warn(text, UserWarning, stacklevel=4)
+            warn(text)
 
-    @own_floats()
+    @own_floats
     def add_tokens(self, names: Iterable[str] | str, init: ArrayLike = "mean") -> Array:
         """Add named rows at the end of the first table; other rows keep values and optimiser state.
 

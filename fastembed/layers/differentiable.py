@@ -173,7 +173,7 @@ class Differentiable(Remembering, Trainable):
         for grad in self._grads.values():
             add_scaled(commit, grad, factor)
 
-    @own_floats()
+    @own_floats
     def _backward(self, rows_by_name: dict[str, Array], dout: ArrayLike, optimizer: Any, by_frequency: bool = False) -> None:
         """Add ``dout`` to the gradient of every table, or let an optimiser take a step with it.
 

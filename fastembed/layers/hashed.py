@@ -201,6 +201,10 @@ class HashEmbedding(OneTable):
         kernels.dropout(mask, self.dropout, self.dropout_seed, number)
         return mask
 
+    @own_floats
+    def _drop_elements(self, sums: Array, number: int) -> None:
+        sums *= self._mask(number)
+
     def __call__(self, ids: Any, *, out: Array | None = None, out_dtype: DTypeLike | None = None) -> Array:
         """The sum of the four rows of each id, shape S + (D,); ids as in `fastembed.hash_ids`."""
         return self.call(ids, out=out, out_dtype=out_dtype)[0]
@@ -210,17 +214,17 @@ class HashEmbedding(OneTable):
         weight, rows = self.tables["weight"], self.rows_of(ids)
         to = _checks.result_dtype(out_dtype, self.dtype)
         result = _checks.output(out, (*rows.shape[:-1], self.embedding_dim), to, table=weight, ids=ids)
-        with lookup.matrix_buffer(result) as sums, own_floats():
+        with lookup.matrix_buffer(result) as sums:
             with self.up_to_date({"weight": rows}):
                 bag_ops.look_up(weight, self._bags(rows), sums)
                 self._counter.add({"weight": rows})
             self._n_calls += self.training
             number = self._n_calls if self.training and self.dropout else 0
             if number:
-                sums *= self._mask(number)
+                self._drop_elements(sums, number)
         return result if out is None else out, self._handle(ids, number)
 
-    @own_floats()
+    @own_floats
     def backward(self, dout: ArrayLike, ids: Any = None, *, call: CallHandle | None = None, optimizer: Any = None) -> None:
         """Accumulate the gradient of a call, or take a step with it: see `Embedding.backward`.
 

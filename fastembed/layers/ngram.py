@@ -180,7 +180,7 @@ class NgramEmbedding(OneTable):
             lookup.gather(self.tables["weight"], rows, out=by_row)
             self._counter.add({"weight": rows})
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: ArrayLike,

@@ -206,7 +206,7 @@ class OneTable(Shareable):
         number = None if init is None or callable(init) else _checks.number("init", init, -math.inf, math.inf)
         draw = init if callable(init) else normal_rows(n_cols, std, rng) if init is None else None
 
-        @own_floats()
+        @own_floats
         def fill(first: int, end: int) -> Array | None:
             if draw is None:
                 rows = None if str(number) == "0.0" else _checks.rounded(np.full((end - first, n_cols), number), to)
@@ -222,13 +222,13 @@ class OneTable(Shareable):
     @classmethod
     def _from_mapped(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
         """A layer around the table of open mapped files, which are closed if that fails."""
-        from ..io.vectors import names as row_names
+        from ..io.vectors import arrays
 
         layer = cls.__new__(cls)
         try:
             cls._check_options(options)
             layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
-            layer._set_vocabulary(row_names.of_file(files.path, files.name))
+            layer._set_vocabulary(arrays.names_of_file(files.path, files.name, len(files.table)))
         except BaseException:
             files.close()
             raise
@@ -260,7 +260,7 @@ class OneTable(Shareable):
         else:
             self.storage.close()
 
-    @own_floats()
+    @own_floats
     def set_rows(self, ids: ArrayLike, rows: ArrayLike) -> None:
         """Write rows: ``weight[ids] = rows``; for mapped tables too, whose ``weight`` is read-only.
 
@@ -302,7 +302,7 @@ class OneTable(Shareable):
 
     weight = TableAttribute("The table itself, shape (V, D), up to date; writable, unless it is mapped.")
 
-    @own_floats()
+    @own_floats
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """`weight`, for functions of NumPy and other libraries, without a copy where possible."""
         return np.array(self.weight, dtype, copy=copy)

@@ -67,7 +67,7 @@ class QuantizedEmbedding(PackedRows):
         return cls(packed, embedding_dim, bits=bits)
 
     @classmethod
-    @own_floats()
+    @own_floats
     def from_float(cls, table: Any, *, bits: int = 8, errors: str = "raise") -> Self:
         """A layer with the elements of a table, rounded to the nearest.
 
@@ -112,7 +112,7 @@ class QuantizedEmbedding(PackedRows):
         """The bits of an element: 8 or 4."""
         return self._bits
 
-    @own_floats()  # rows that others packed may overflow
+    @own_floats  # rows that others packed may overflow
     def error_bound(self) -> Array:
         """The largest error of an element of each row, against the float32 number it was made from.
 
@@ -175,7 +175,7 @@ def _float16_unit(x: Array) -> Array:
     return np.ldexp(1.0, np.frexp(np.maximum(x, 2.0**-14))[1] - 11)
 
 
-@own_floats()
+@own_floats
 def _pack(packed: Array, rows: Array, first: int, bits: int, is_clipped: bool) -> None:
     """Quantize float32 rows into ``packed``; ``first`` is the number of the first, for errors."""
     low, high = (np.zeros(len(rows), np.float32) if rows.shape[1] == 0 else end(axis=1) for end in (rows.min, rows.max))

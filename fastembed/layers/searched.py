@@ -116,7 +116,7 @@ class Searched(Differentiable):
             return found
         return found.with_names(self._vocabulary.names)
 
-    @own_floats()
+    @own_floats
     def __getitem__(self, rows: Any) -> Array:
         """Rows of the first table, by ids or names: a copy, of any shape of ids.
 

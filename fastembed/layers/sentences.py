@@ -133,7 +133,7 @@ class SentenceEncoder:
         """D, the length of a vector."""
         return int(self._table.shape[1] if isinstance(self._table, np.ndarray) else self._table.embedding_dim)
 
-    @own_floats()
+    @own_floats
     def encode(self, texts: str | Iterable[str]) -> Array:
         """The vector of each text.
 

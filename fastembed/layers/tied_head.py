@@ -31,7 +31,7 @@ class TiedHead(Saving):
 
     train.__doc__ = Layer.train.__doc__
 
-    @own_floats()
+    @own_floats
     def logits(self, h: ArrayLike) -> Array:
         """``h @ wte.T``: one number for each token, with the token table as output weights.
 
@@ -51,7 +51,7 @@ class TiedHead(Saving):
         weight = self._output_weight()
         return np.matmul(hidden, weight.T)
 
-    @own_floats()
+    @own_floats
     def logits_backward(self, dlogits: ArrayLike, h: ArrayLike | None = None) -> Array:
         """Add the gradient of `logits` to that of ``wte``, all rows; return the gradient of ``h``.
 

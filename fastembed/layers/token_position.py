@@ -299,7 +299,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
         n_rows = {name: len(table) for name, table in self.tables.items()}
         return resolve_sequences(token_ids, position_ids, call, n_rows, self._bounds)
 
-    @own_floats()
+    @own_floats
     def _sum(self, rows: dict[str, Array], into: Array | None = None) -> Array:
         """The sum of token, position and type rows in the arithmetic dtype, shape (n_ids, D)."""
         tables = {
@@ -331,7 +331,7 @@ class TokenPositionEmbedding(TiedHead, kernels.PairLookup):
 
     # ---- backward ----
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: ArrayLike,

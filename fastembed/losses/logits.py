@@ -34,7 +34,7 @@ def _logits(value: ArrayLike, n_axes: int | None = None) -> Array:
     return np.require(_checks.rounded(logits, _checks.native(logits.dtype)), requirements="C")
 
 
-@own_floats()
+@own_floats
 def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
     """The mean cross-entropy of probabilities and the sigmoids of logits, and its gradient.
 
@@ -85,7 +85,7 @@ def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[float, 
     return mean(losses, x.size), gradients
 
 
-@own_floats()
+@own_floats
 def cross_entropy(logits: ArrayLike, targets: ArrayLike, *, ignore_index: int = -100) -> tuple[float, Array]:
     """The mean cross-entropy of classes and the softmax of logits, and its gradient.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
-@own_floats()
+@own_floats
 def skip_gram(
     inputs: Embedding, outputs: Embedding, centres: ArrayLike, contexts: ArrayLike, negatives: ArrayLike, *, optimizer: Any = None
 ) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..distributed import Group
 
 
-@own_floats()
+@own_floats
 def batch_gradient(model: GPT, batch: Sequence[list[int]], group: Group | None) -> float:
     """Give the model the mean gradient of some documents, given as tokens; their mean loss.
 

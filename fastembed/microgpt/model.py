@@ -156,7 +156,7 @@ class GPT:
         Everything but the two tables.
     """
 
-    @own_floats()
+    @own_floats
     def __init__(
         self, vocab_size: int, block_size: int, n_embd: int, n_head: int, n_layer: int, *, dtype: str, rng: random.Random
     ) -> None:
@@ -175,7 +175,7 @@ class GPT:
         """All parameters by name."""
         return self.emb.state_dict() | {name: weight.data for name, weight in self.weights.items()}
 
-    @own_floats()
+    @own_floats
     def load_state_dict(self, state: dict[str, Array]) -> None:
         """Copy parameters into this model, all or none; names and shapes are those of `state_dict`.
 
@@ -194,13 +194,13 @@ class GPT:
             commit.add_copy(target, source)
         commit.run()
 
-    @own_floats()
+    @own_floats
     def logits(self, token_ids: Any) -> Array:
         """Scores of the next token after each of n tokens, shape (n, V)."""
         x, _, _ = self._forward(token_ids)
         return x @ self.weights["lm_head"].data.T
 
-    @own_floats()
+    @own_floats
     def loss(self, tokens: list[int]) -> float:
         """Mean of -log p(next token) over at most block_size positions, and its backward.
 
@@ -275,7 +275,7 @@ class GPT:
             dh += dprojected @ weight.data
         return dy + rmsnorm_backward(dh, x, h_scale)
 
-    @own_floats()  # a temperature near 0 gives -inf
+    @own_floats  # a temperature near 0 gives -inf
     def sample(self, tokenizer: Tokenizer, rng: random.Random, temperature: float = 0.5, prompt: str = "") -> str:
         """One document: characters drawn with ``rng.choices`` until BOS, or block_size of them.
 

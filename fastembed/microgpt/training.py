@@ -138,7 +138,7 @@ class Run:
                     self._all_go_on(False)
                 raise
 
-    @own_floats()
+    @own_floats
     def _rate(self) -> float:
         """The learning rate of the next step."""
         return self.options.lr * (1 - self.step / self.options.steps)

@@ -150,7 +150,7 @@ class Optimizer(Stateful):
                 parts[0].set_multipliers(multipliers[name])
         self._row_options[k] = given
 
-    @own_floats()
+    @own_floats
     def _multipliers_of(self, k: int, item: Trainable) -> dict[str, Array | None]:
         """The factors of the learning rates of rows, for each table of item k; None for 1."""
         multipliers, first = {}, next(iter(item.tables))
@@ -218,7 +218,7 @@ class Optimizer(Stateful):
                 steps.append((optimizer, k, optimizer._prepare(k, {name: [batch] for name, batch in batches.items()})))
             _apply_all(steps, commit)
 
-    @own_floats()
+    @own_floats
     def _prepare(self, k: int, batches: dict[str, list[Batch]]) -> Step:
         """The next step of item k, checked completely before anything is written."""
         item, options, number = self.items[k], self._options_of(k), int(self._steps[k]) + 1

@@ -50,13 +50,14 @@ class Parameter(Trainable):
     """
 
     by_rows = False
+    grad: Array | None
 
     def __init__(self, array: ArrayLike) -> None:
         given = array if isinstance(array, np.ndarray) else np.array(_checks.as_array("array", array))
         if _checks.native(given.dtype) not in _checks.DTYPES:
             raise TypeError(f"array must be float32 or float64, got {_checks.shown(given.dtype, str)}")
         super().__init__({"data": _checks.writable("array", given)})
-        self.grad: Array | None = None
+        self.grad = None
 
     data = TableAttribute("The array itself; writable.")
 
@@ -68,7 +69,7 @@ class Parameter(Trainable):
     def has_grad(self) -> bool:
         return self.grad is not None
 
-    @own_floats()
+    @own_floats
     def checked_grad(self) -> Array:
         """The gradient with the dtype and shape of ``data``, checked."""
         grad = np.zeros_like(self.data) if self.grad is None else self.grad
@@ -81,7 +82,7 @@ class Parameter(Trainable):
     def gradient_arrays(self) -> list[Array]:
         return [] if self.grad is None else [self.checked_grad()]
 
-    @own_floats()
+    @own_floats
     def add_scaled(self, commit: kernels.Commit, factor: float) -> None:
         for grad in self.gradient_arrays():
             commit.set_attribute(self, "grad", grad * grad.dtype.type(factor) + grad.dtype.type(0))

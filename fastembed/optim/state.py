@@ -269,7 +269,7 @@ class Stateful:
         own = self._state[k]
         return own if set(self._state_kinds(k, options, given)) <= set(own) else self._new_state(k, options, given) | own
 
-    @own_floats()
+    @own_floats
     def _load(self, items: list[Any], options: Options, groups: list[Options]) -> None:
         """Load items, options and those of each group; on an error nothing has changed."""
         for k, given in enumerate(items):

@@ -20,7 +20,7 @@ except ImportError as error:
     raise ImportError("fastembed.plots needs matplotlib: pip install 'microgpt-fastembed[plot]'") from error
 
 from .. import _checks
-from .._messages import first_few, printable
+from .._messages import first_few, printable, warn
 from ..io.atomic import replacing
 from .paths import check_path
 
@@ -151,7 +151,7 @@ def glyphs_warned_of_once() -> Iterator[None]:
     lacking = sorted({text.partition("(")[2].partition(")")[0] for text in texts if text.startswith("Glyph")})
     if lacking:
         names = first_few([name.removeprefix("\\N{").removesuffix("}") for name in lacking])
-        warnings.warn(f"the fonts lack characters, which are shown as boxes: {names}", stacklevel=4)
+        warn(f"the fonts lack characters, which are shown as boxes: {names}")
     for warning in caught:
         if not str(warning.message).startswith("Glyph"):
-            warnings.warn(warning.message, stacklevel=4)
+            warn(warning.message)

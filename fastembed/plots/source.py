@@ -46,7 +46,7 @@ class Source:
     dtype: str
 
     @classmethod
-    @own_floats()
+    @own_floats
     def of(
         cls,
         source: Any,
@@ -95,10 +95,10 @@ class Source:
         return cls(rows, _row_names(names, n_rows)[:n], names is not None, counts, n_rows, dtype.name)
 
     @property
+    @own_floats
     def norms(self) -> Array:
         """The Euclidean norm of each row; not finite where the row is not."""
-        with np.errstate(all="ignore"):
-            return np.sqrt((self.rows * self.rows).sum(axis=1))
+        return np.sqrt((self.rows * self.rows).sum(axis=1))
 
     def components(self, k: int = 2) -> Components:
         """The directions in which the rows differ most."""

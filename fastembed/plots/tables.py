@@ -57,12 +57,11 @@ def positions(source: Any, *, table: str | None = None, dark: bool = False, axes
     return picture
 
 
-@own_floats()
+@own_floats
 def _cosines(shown: Source) -> Array:
     norms = shown.norms
-    with np.errstate(all="ignore"):
-        units = shown.rows / np.where(norms == 0, 1.0, norms)[:, None]
-        return units @ units.T
+    units = shown.rows / np.where(norms == 0, 1.0, norms)[:, None]
+    return units @ units.T
 
 
 def norms(

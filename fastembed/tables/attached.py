@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.backend import kernels
-from .._kernels.floats import own_floats
+from .._kernels.floats import assign
 from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
@@ -154,8 +154,7 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
             if not rows.gather(id_array, stored, self._bounds):
                 continue
             if stored is not result:
-                with own_floats():
-                    result[...] = stored
+                assign(result, stored)
             return (result if out is None else out), None
 
     def snapshot(self, ids: ArrayLike | None = None) -> Array:

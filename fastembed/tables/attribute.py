@@ -1,8 +1,8 @@
-"""TableAttribute: a table of a layer, or the array of a Parameter, as an attribute."""
+"""Attributes of layers and Parameters: their tables, and none but those that a class declares."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from .. import _checks
 
@@ -37,3 +37,36 @@ class TableAttribute:
         _checks.in_place(self._name, value, holder.tables[self._name])
         holder.storage.mark_written(None)
         holder.storage.end_write()
+
+
+class Declared:
+    """An object with the public attributes that its classes declare, and no others.
+
+    So an option that is misspelt (``layer.trainable_row = ...``) is an error. Instances of classes
+    outside the package take any attribute.
+    """
+
+    _attributes: ClassVar[frozenset[str]]
+    _takes_any: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._attributes = frozenset(
+            name for base in cls.__mro__ for name in (*base.__dict__, *getattr(base, "__annotations__", ()))
+        )
+        cls._takes_any = cls.__module__.partition(".")[0] != __package__.partition(".")[0]
+
+    if not TYPE_CHECKING:  # else type checkers would take any attribute too
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not (name[:1] == "_" or name in self._attributes or self._takes_any):
+                settable = [known for known in dir(self) if known[0] != "_" and _is_settable(getattr(type(self), known, None))]
+                has = f"what can be set is {', '.join(settable)}" if settable else "it has none that can be set"
+                missing = f"a {type(self).__name__} has no attribute {_checks.shown(name, str)}; {has}"
+                raise AttributeError(missing, name=name, obj=self)
+            object.__setattr__(self, name, value)
+
+
+def _is_settable(found: Any) -> bool:
+    """Whether an attribute that a class has, or None for one of the instance, can be set."""
+    return found is None or (found.fset is not None if isinstance(found, property) else hasattr(type(found), "__set__"))

@@ -23,7 +23,7 @@ def normal_rows(n_cols: int, std: float, rng: Rng) -> Callable[[int, int], Array
     return lambda first, end: generator.normal(0.0, std, (end - first, n_cols))
 
 
-@own_floats()
+@own_floats
 def normal(shape: tuple[int, int], std: float, rng: Rng, dtype: np.dtype[Any]) -> Array:
     """Normal numbers, drawn in float64 and rounded: a seed gives the same table in every dtype."""
     draw, table = normal_rows(shape[1], std, rng), empty_table(shape, dtype)

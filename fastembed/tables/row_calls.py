@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _checks
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from .attribute import Declared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 
-class RowCalls:
+class RowCalls(Declared):
     """What `PackedRows`, `DiskTable` and `AttachedTable` inherit."""
 
     _dtype: np.dtype[Any]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .._memory import memory_errors
+from .attribute import Declared
 from .storage import InMemory, Storage
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def without_internals(names: Iterable[str], internal: Collection[str]) -> list[s
     return [name for name in names if name not in internal and (name.startswith("__") or not name.startswith("_"))]
 
 
-class Trainable:
+class Trainable(Declared):
     """Named arrays with gradients, which an optimiser updates.
 
     Rows may have pending updates: steps that an optimiser has recorded, and that a row takes when
@@ -75,7 +76,12 @@ class Trainable:
     """
 
     by_rows: ClassVar[bool]  # whether single rows are updated, so that others may have pending updates
+    tables: dict[str, Array]
+    trainable: bool
     trainable_rows = ReadOnlyCopy()
+    storage: Storage
+    optimizers: weakref.WeakSet[Any]
+    lock: threading.RLock
 
     def __init__(
         self, tables: dict[str, Array], trainable: bool = True, trainable_rows: Any = None, storage: Storage | None = None
@@ -83,12 +89,12 @@ class Trainable:
         self.tables = dict(tables)
         self.trainable = trainable
         self.trainable_rows = trainable_rows
-        self.storage: Storage = InMemory() if storage is None else storage
+        self.storage = InMemory() if storage is None else storage
         self._init_unshared()
 
     def _init_unshared(self) -> None:
         """Set the attributes that a copy does not share: lock, optimisers, pending updates."""
-        self.optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.optimizers = weakref.WeakSet()
         with memory_errors():
             self.lock = threading.RLock()
         self._lazy_tables: dict[str, list[LazyTable]] = {}

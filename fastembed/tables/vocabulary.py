@@ -147,7 +147,7 @@ class Vocabulary:
         return f"Vocabulary({len(self)} names{'' if self._unk is None else f', unk={_checks.shown(self._unk)}'})"
 
 
-@own_floats()
+@own_floats
 def mean_row(table: Array, padding_idx: int | None) -> Array:
     """The mean of all rows except the padding row, summed in float64 in order; zeros if none."""
     total = np.zeros((1, table.shape[1]))

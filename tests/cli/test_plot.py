@@ -34,7 +34,8 @@ def test_which_table_is_meant_and_its_names(folder):
     with tables.open("") as layer:
         assert layer.num_embeddings == 3
     (folder / "table.npy.names.txt").write_text("x\ny\nz\n")
-    assert tables.row_names("", None) == ["x", "y", "z"]
+    with tables.open("") as layer:
+        assert list(layer.vocabulary) == ["x", "y", "z"]
     (folder / "words.vec").write_text("2 3\nking 1 2 3\nqueen 4 5 6\n")
     tables = TableFile("words.vec")
     assert tables.token_table(None) == ""
@@ -47,14 +48,15 @@ def test_names_beside_a_table_are_those_that_load_vectors_reads(tmp_path, monkey
     layer = fe.Embedding.from_pretrained(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]))
     layer.vocabulary = ["a\rb", "c", "d"]
     layer.save_vectors("r.npy")
-    assert TableFile("r.npy").row_names("", None) == ["a\rb", "c", "d"]
+    with TableFile("r.npy").open("") as table:
+        assert list(table.vocabulary) == ["a\rb", "c", "d"]
     assert status_of(["neighbors", "r.npy", "a\rb", "-k", "1"]) == 0
     assert capsys.readouterr().out == "a\\rb: c +1.00\n"
     assert status_of(["explore", "r.npy"]) == 0
     (tmp_path / "r.npy.names.txt").write_bytes(b"a\r\nb\r\n")
     capsys.readouterr()
     assert status_of(["neighbors", "r.npy"]) == 2
-    assert "error: r.npy.names.txt has 2 names, and r.npy has 3 rows" in capsys.readouterr().err
+    assert "r.npy.names.txt has 2 names, and the table 3 rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["overview", "rows", "positions", "norms"])

@@ -12,10 +12,12 @@ import sys
 import numpy as np
 import pytest
 from common import needs_c, with_path
-from differential.surroundings import fp_state, fp_states
+from differential.surroundings import control_word, fp_state, fp_states
+from writing.interrupts import Alarm
 
 import fastembed as fe
 from fastembed import reference
+from fastembed._kernels.floats import own_floats
 
 pytestmark = pytest.mark.on_reference
 
@@ -54,6 +56,24 @@ def results_of_the_package(wider):
     layer.resize(3, new_rows=wider[0])
     grad = fe.RowGrad([0, 1], wider, (2, 2))
     return [layer.weight.tolist(), layer([0, 2]).tolist(), grad.norm(), grad.scale(1 / 3).rows.tolist(), optimizer.lr]
+
+
+@pytest.mark.skipif(not STATES, reason="floating-point states of this machine")
+@pytest.mark.parametrize("compute", [own_floats(lambda: 1), lambda: reference.gather([[1.0]], [0])], ids=["package", "reference"])
+def test_an_interrupt_leaves_what_the_caller_has_set(compute):
+    """Ends of Python's contexts can be interrupted, and with them a fifth of these were lost."""
+    rng, alarm, errors = random.Random(0), Alarm(), np.geterr()
+
+    def calls():
+        for _ in range(1_000_000):
+            compute()
+
+    with alarm.handled(), fp_state("up"), np.errstate(over="raise"):
+        state = np.geterr(), control_word()
+        assert np.geterr() != errors
+        for _ in range(200):
+            assert alarm.interrupts(rng.uniform(0, 0.001), calls)
+            assert (np.geterr(), control_word()) == state
 
 
 @pytest.mark.parametrize("state", STATES)

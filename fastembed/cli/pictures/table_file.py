@@ -86,27 +86,20 @@ class TableFile:
     def row_names(self, name: str, path: str | None) -> list[str] | None:
         """Names of a table's rows: the lines of a file, or the tokens of the names model.
 
-        None if there are none, or if the layer has them. Without a file those beside a .npy file.
+        None if there are none, or if the layer has them.
         """
         n_rows = self.tables[name][0]
         if path is not None:
-            with open(path, encoding="utf-8-sig") as file:
-                lines = file.read().removesuffix("\n").split("\n")
-            return self._one_for_each(lines, n_rows, f"--names: {path} has {counted(len(lines), 'line')}")
-        if not name and self._layer is None:
-            names = arrays.names_beside(Path(self._path))
-            where = arrays.names_file(Path(self._path))
-            return names if names is None else self._one_for_each(names, n_rows, f"{where} has {counted(len(names), 'name')}")
+            names = arrays.names_in(Path(path), "utf-8-sig")
+            if len(names) != n_rows:
+                has = f"--names: {path} has {counted(len(names), 'line')}"
+                raise UsageError(f"{has}, and {self._path} has {counted(n_rows, 'row')}")
+            return names
         about = self._description if isinstance(self._description, dict) else {}
         characters = about.get("characters")
         if not isinstance(characters, list) or len(characters) + 1 != n_rows or not all(isinstance(c, str) for c in characters):
             return None
         return [*characters, BOS_NAME]
-
-    def _one_for_each(self, names: list[str], n_rows: int, has: str) -> list[str]:
-        if len(names) != n_rows:
-            raise UsageError(f"{has}, and {self._path} has {counted(n_rows, 'row')}")
-        return names
 
     def lookups(self, name: str) -> Array | None:
         """The counts of look-ups that the file has for a table."""

@@ -84,7 +84,7 @@ class Manifest:
             temporary.write_text(json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "manifest": body}))
 
     @classmethod
-    @own_floats()  # in which Python reads the decimals of numbers
+    @own_floats  # in which Python reads the decimals of numbers
     def read(cls, folder: Path) -> Manifest:
         """The manifest in a folder, checked; CheckpointError if it is damaged."""
         path = folder / NAME

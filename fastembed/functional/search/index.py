@@ -101,7 +101,7 @@ class SearchIndex:
         if self._of is not table or self._is_all_old or self._has_old:
             self._update(table)
 
-    @own_floats()  # of rows with infinities and NaN
+    @own_floats  # of rows with infinities and NaN
     def _update(self, table: Array) -> None:
         if self._of is not table:
             n_rows, width = table.shape

@@ -88,7 +88,7 @@ class Searchable:
 
     _index: SearchIndex | None = None  # up to date
 
-    @own_floats()
+    @own_floats
     def nearest(
         self: Rows,
         queries: ArrayLike,
@@ -113,7 +113,7 @@ class Searchable:
             excluded = np.concatenate([excluded, rows[..., None]], axis=-1)
         return _nearest(self, _checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, excluded, bias)
 
-    @own_floats()
+    @own_floats
     def analogy(
         self: Rows, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
     ) -> Nearest:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MAX_HEADER, _MAX_ENTRIES = 16 << 20, 100_000  # of safetensors: bytes of the header, and tensors
 _MAX_NPY_HEADER = 1 << 16  # bytes
 _NPY = b"\x93NUMPY"
+_NAMES_SUFFIX = "names.txt"  # of the file of names beside a .npy file
 _DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
 _BLOCK = 4 << 20  # bytes that are copied or filled at one time
 _MOST_BYTES = (1 << 63) - 1 - _MAX_HEADER  # of an array in a file
@@ -43,8 +44,8 @@ class Place(NamedTuple):
     shape : tuple of int
     dtype : dtype
     is_alone : bool
-        Whether the file holds nothing else. Only such a file can be rewritten with more or fewer
-        rows.
+        Whether the file holds nothing else, and has no names of rows beside it. Only such a file
+        can be rewritten with more or fewer rows.
     file_size : int
         Bytes of the whole file.
     metadata : dict
@@ -92,6 +93,11 @@ class Place(NamedTuple):
         return place._replace(start=len(header), file_size=len(header) + size), header
 
 
+def names_file(path: Path) -> Path:
+    """The file that holds the names of the rows of a .npy file, one a line."""
+    return beside(path, _NAMES_SUFFIX)
+
+
 def new_place(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Place:
     """The place of an array in a new file, whose format the suffix of ``path`` selects."""
     is_npy = path.suffix == ".npy"
@@ -129,7 +135,8 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2, *, is_copi
             raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
     if n_axes not in (None, len(place.shape)):
         raise CheckpointError(f"{path} holds an array of shape {shown(place.shape)} where one with {n_axes} axes is needed")
-    return place._replace(inode=found.st_ino)
+    is_alone = place.is_alone and not (is_npy and names_file(path).exists())
+    return place._replace(inode=found.st_ino, is_alone=is_alone)
 
 
 def _find_npy(file: BinaryIO, size: int) -> Place:
@@ -242,6 +249,8 @@ def data_blocks(path: Path, place: Place, n_bytes: int) -> Iterator[tuple[int, b
 def new_file(path: Path, mode_from: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
     """Write a new file of one array atomically, with the permissions of ``mode_from``."""
     place = new_place(path, name, shape, dtype)
+    if not place.name and names_file(path).exists():
+        raise FileExistsError(f"{names_file(path)} is there already, and would name the rows of {path}: move it away")
     n_bytes = shape[0] * place.row_size
     if n_bytes > _MOST_BYTES:
         raise OSError(errno.EFBIG, f"{shape[0]} rows of {place.row_size} bytes are {n_bytes:,}, too many for a file", str(path))

@@ -228,7 +228,7 @@ def read(table: Path) -> Journal | None:
         raise CheckpointError(f"{path} is not a journal of {table.name}, or is damaged: {error}") from error
 
 
-@own_floats()  # in which Python reads the decimals of the record
+@own_floats  # in which Python reads the decimals of the record
 def _parse(path: Path, table: Path, memory: memoryview) -> Journal:
     body, end = memory[len(_MAGIC) : -8], memory[-8:]
     if memory[: len(_MAGIC)] != _MAGIC or struct.unpack("<Q", end) != (zlib.crc32(body),):

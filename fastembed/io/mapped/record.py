@@ -84,7 +84,7 @@ def write(table: Path, record: Any) -> None:
     os.replace(beside(path, "new"), path)
 
 
-@own_floats()  # in which Python reads the decimals of numbers
+@own_floats  # in which Python reads the decimals of numbers
 def read(table: Path) -> dict[str, Any]:
     """The record of the optimiser at the last flush."""
     file = beside(table, "optimizer.json")

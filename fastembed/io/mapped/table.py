@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from ... import _checks
 from ..._kernels.backend import kernels
 from ..._memory import memory_errors
+from ..._messages import warn
 from ...functional import lookup
 from ...functional.watched import Watched
 from ..atomic import beside, flush_folder, inode_at, writable_path
@@ -325,7 +325,7 @@ class MappedFiles(Watched):
         """
         self._check_writer()
         if not self._place.is_alone:
-            raise ValueError(f"{self.path} holds other tensors too: only a table that is alone in its file can be resized")
+            raise ValueError(f"{self.path} holds other tensors too, or has names beside it: only a table alone can be resized")
         self._finish_flush()
         self._check_files()
         self._open_states()
@@ -360,7 +360,7 @@ class MappedFiles(Watched):
     def warn_of_loss(self) -> None:
         """Warn (not by a ResourceWarning, which Python hides) of steps that are lost."""
         if not (self.is_closed or self.is_lost) and self._is_dirty and os.getpid() == self._pid:
-            warnings.warn(f"{self.path}: what was trained since the last flush is lost", RuntimeWarning, stacklevel=3)
+            warn(f"{self.path}: what was trained since the last flush is lost", RuntimeWarning)
 
     def __del__(self) -> None:
         try:

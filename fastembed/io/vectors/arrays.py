@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from ... import _checks
 from ..._messages import counted, first_few, shown
-from ..atomic import beside
+from ..errors import CheckpointError
 from ..formats import safetensors_file, tensor_file
 from . import names as names_of
 from .blocks import Block, Vectors, places
@@ -24,31 +26,45 @@ _BLOCK = 1 << 20  # bytes that are read at one time
 _MOST_DEFLATED = 1100  # bytes, at most, that one byte of a deflated file can stand for
 _ENCRYPTED = 1  # a flag of a member of an archive
 _MAX_NAMES = 1 << 30  # bytes of the names of a .npz archive, as an array of strings of one length
-_NAMES_SUFFIX = "names.txt"  # of the file of names beside a .npy file
-
-
-def names_file(path: Path) -> Path:
-    """The file that holds the names of a .npy file, one a line."""
-    return beside(path, _NAMES_SUFFIX)
 
 
 def read_npy(path: Path, file: BinaryIO) -> Vectors:
     place = tensor_file.find(path, is_copied=True)
     file.seek(place.start)
-    names, found = names_beside(path), names_file(path)
+    names, found = names_beside(path), tensor_file.names_file(path)
     if place.is_fortran and 0 not in place.shape:
         columns = np.memmap(path, place.dtype, "r", place.start, (place.shape[0], place.shape[1]), order="F")
         return _checked(place.shape, place.dtype, names, found, lambda first, end: np.ascontiguousarray(columns[first:end]))
     return _vectors(file, place.shape, place.dtype, names, found)
 
 
+def names_in(path: Path, encoding: str = "utf-8") -> list[str]:
+    """The names in a file, one a line: line feeds end them, or all end as lines of Windows do."""
+    text = path.read_bytes().decode(encoding)
+    names = text.removesuffix("\n").split("\n") if text else []
+    ended = names if text.endswith("\n") else names[:-1]  # the last line may have no end
+    is_of_windows = bool(ended) and all(name.endswith("\r") for name in ended)
+    return [name.removesuffix("\r") for name in names] if is_of_windows else names
+
+
 def names_beside(path: Path) -> list[str] | None:
-    """The names of a .npy file, or None: line feeds end them, or all end as lines of Windows do."""
-    found = names_file(path)
-    if not found.exists():
-        return None
-    names = found.read_bytes().decode().split("\n")[:-1]
-    return [name[:-1] for name in names] if all(name.endswith("\r") for name in names) else names
+    """The names of the rows of a .npy file, if it has any."""
+    found = tensor_file.names_file(path)
+    return names_in(found) if found.exists() else None
+
+
+def names_of_file(path: str | os.PathLike[str], table: str, n_rows: int) -> list[str] | None:
+    """The names of the rows of a table in a file, or None; CheckpointError if they are no names."""
+    try:
+        if table:
+            with open(path, "rb") as file:
+                header = safetensors_file.read_header(file, os.fstat(file.fileno()).st_size)
+                return names_of.read(file, header.tensors, table)
+        names, where = names_beside(Path(path)), tensor_file.names_file(Path(path))
+        _check_names(names, n_rows, where)
+        return None if names is None else _checks.distinct_names(f"names in {where}", names)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error!s:.500}") from error
 
 
 def read_safetensors(path: Path, file: BinaryIO, name: str | None) -> Vectors:
@@ -88,9 +104,14 @@ def _checked(
     shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, where: Path, rows: Callable[[int, int], Array]
 ) -> Vectors:
     """Rows that a function gives, one block after the other, and their names."""
-    if names is not None and len(names) != shape[0]:
-        raise ValueError(f"{where} has {counted(len(names), 'name')}, and the table {counted(shape[0], 'row')}")
+    _check_names(names, shape[0], where)
     return Vectors(shape[1], dtype.newbyteorder("="), _blocks(shape, dtype, names, rows))
+
+
+def _check_names(names: list[str] | None, n_rows: int, where: Path) -> None:
+    """ValueError unless there is a name for each row, or none at all."""
+    if names is not None and len(names) != n_rows:
+        raise ValueError(f"{where} has {counted(len(names), 'name')}, and the table {counted(n_rows, 'row')}")
 
 
 def _blocks(
@@ -148,15 +169,19 @@ def write_npy(file: BinaryIO, shape: tuple[int, int], dtype: np.dtype[Any], bloc
         file.write(np.ascontiguousarray(rows, dtype).data)
 
 
-def write_names(file: BinaryIO, names: Iterable[str]) -> None:
-    """Write names, one a line."""
+def check_names(names: Iterable[str]) -> None:
+    """ValueError if names could not be read back from the file beside a .npy file."""
     all_names = list(names)
-    for name in all_names:
+    for i, name in enumerate(all_names):
         if "\n" in name:
-            raise ValueError(f"name {shown(name)} has a line feed, and the names beside a .npy file are one a line")
+            raise ValueError(f"name {shown(name)} of row {i} has a line feed, and the names beside a .npy file are one a line")
     if all_names and all(name.endswith("\r") for name in all_names):
         raise ValueError("all names end in a carriage return, which would be taken for the ends of lines")
-    for name in all_names:
+
+
+def write_names(file: BinaryIO, names: Iterable[str]) -> None:
+    """Write names, which `check_names` takes, one a line."""
+    for name in names:
         file.write(f"{name}\n".encode())
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..._messages import shown
+from ..._messages import shown, warn
 from ..errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Faults:
         """A UserWarning with the count and the first of those that were left out."""
         if self.n:
             text = f"{self._path}: {self.n} {'line was' if self.n == 1 else 'lines were'} left out"
-            warnings.warn(f"{text}; the first, {self._first}", stacklevel=4)
+            warn(f"{text}; the first, {self._first}")
 
 
 class Names:

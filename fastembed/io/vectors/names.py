@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ..._messages import shown
-from ..errors import CheckpointError
 from ..formats import safetensors_file
 from ..formats.safetensors_file import Tensor
 
@@ -63,14 +60,3 @@ def read(file: BinaryIO, tensors: Mapping[str, Tensor], table: str) -> list[str]
         if dtype is not None:
             found[key] = safetensors_file.read_rows(file, key, tensors[key], dtype)
     return unpacked(table, found)
-
-
-def of_file(path: str | os.PathLike[str], table: str) -> list[str] | None:
-    """The names of a table's rows in a file, or None; CheckpointError if they are no names."""
-    if Path(path).suffix == ".npy":
-        return None
-    with open(path, "rb") as file:
-        try:
-            return read(file, safetensors_file.read_header(file, os.fstat(file.fileno()).st_size).tensors, table)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: {error!s:.500}") from error

@@ -24,6 +24,8 @@ from . import arrays, arrow, binary, folders, formats, text
 from .blocks import Faults, Names, Progress, Vectors
 from .table_file import TableFile
 
+_rounded = own_floats(_checks.rounded)
+
 if TYPE_CHECKING:
     from ..._typing import Array
 
@@ -114,9 +116,7 @@ class _Reading:
                 block = block._replace(names=None)
             rows = self._names.add(block, self._faults)
             self._n_rows += len(rows)
-            with own_floats():
-                converted = _checks.rounded(rows, self.dtype)
-            yield converted
+            yield _rounded(rows, self.dtype)
             if self._options.progress is not None:
                 self._options.progress(self._file.tell(), size)
 

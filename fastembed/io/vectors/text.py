@@ -18,6 +18,8 @@ from ..._messages import counted, shown
 from ...reference.formats.text import NO_NUMBER, TOO_FEW, is_number
 from .blocks import Block, Vectors, places
 
+_parse_lines = own_floats(kernels.parse_lines)
+
 if TYPE_CHECKING:
     from ..._typing import Array
     from .blocks import Faults
@@ -117,8 +119,7 @@ def _blocks(
         spans = np.empty((len(rows), 3), np.int64)
         at = 0
         while at < len(data):
-            with own_floats():
-                at, n, n_parsed, fault, first, end = kernels.parse_lines(data, at, n_cols, numbers_in_names, rows, spans)
+            at, n, n_parsed, fault, first, end = _parse_lines(data, at, n_cols, numbers_in_names, rows, spans)
             spans[:n, 2] += n_lines + 1
             n_lines += n_parsed
             block = _decoded(data, rows[:n], spans[:n], encoding, faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..._memory import memory_errors
 from ..atomic import remove, replacing, writable_path
+from ..formats import tensor_file
 from . import arrays, arrow, binary, formats, text
 from .blocks import Progress
 from .names import packed
@@ -41,13 +43,15 @@ class Table(NamedTuple):
 
 @memory_errors()
 def save(path: str | os.PathLike[str], format: str | None, table: Table) -> None:
-    """Write the files of a format: each is complete, or as it was."""
-    for target, content in files(Path(path), format, table).items():
+    """Write the files of a format: all of them, or they are as they were."""
+    found = files(Path(path), format, table)
+    with contextlib.ExitStack() as renamed:  # when all have been written
+        for target, content in found.items():
+            if content is not None:
+                content(renamed.enter_context(replacing(target)))
+    for target, content in found.items():
         if content is None:
             remove(target)
-        else:
-            with replacing(target) as temporary:
-                content(temporary)
 
 
 def files(path: Path, format: str | None, table: Table) -> dict[Path, Content | None]:
@@ -61,7 +65,7 @@ def files(path: Path, format: str | None, table: Table) -> dict[Path, Content | 
     found: dict[Path, Content | None] = {path: lambda to: _write(to, kind, is_gzip, table)}
     if kind == "npy":
         names = table.names
-        found[arrays.names_file(path)] = None if names is None else lambda to: _write_names(to, names)
+        found[tensor_file.names_file(path)] = None if names is None else lambda to: _write_names(to, names)
     for target in found:
         writable_path(target)
     return found
@@ -76,6 +80,8 @@ def _check(kind: str, is_gzip: bool, table: Table) -> None:
         if table.names is None:
             raise ValueError(f"a file of {kind} has a name for each row: set the layer's vocabulary")
         (binary if kind == "word2vec-binary" else text).check_names(table.names)
+    if kind == "npy":
+        arrays.check_names(table.names or ())
     if kind == "word2vec-binary" and table.rows.dtype == np.float64:
         raise TypeError("a binary file of word2vec holds float32, and the table is float64: write text, or another format")
     if kind in ("npy", "npz", "parquet", "arrow") and table.rows.dtype.name not in arrow.FLOATS.values():

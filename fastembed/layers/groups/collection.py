@@ -81,6 +81,8 @@ class EmbeddingCollection(SavingGroup):
            [ 3.,  4.,  7.,  5.]])
     """
 
+    per_sample_weights_grad: Array | None
+
     def __init__(
         self,
         tables: Mapping[str, Any],
@@ -107,7 +109,7 @@ class EmbeddingCollection(SavingGroup):
         self._places: dict[str, list[int]] = {}  # of the features of each table that has any
         for k, table in enumerate(self._features.values()):
             self._places.setdefault(table, []).append(k)
-        self.per_sample_weights_grad: Array | None = None
+        self.per_sample_weights_grad = None
         self._last_ids, self.training = None, True
         self._columns, self._width = self._layout()
         self._dtype = self._result_dtype()
@@ -228,7 +230,7 @@ class EmbeddingCollection(SavingGroup):
             self._look_up_rows(prepared.features.resolved(batch), result)
         return result if out is None else out, self._handle(batch)
 
-    @own_floats()
+    @own_floats
     def _look_up_rows(self, batch: FeatureBatch, result: Array) -> None:
         """Look up rows that are resolved; they are brought up to date first, and counted."""
         rows = {name: {"weight": batch.bags(places, self._mode).ids} for name, places in self._places.items()}
@@ -256,7 +258,7 @@ class EmbeddingCollection(SavingGroup):
 
     # ---- gradients ----
 
-    @own_floats()
+    @own_floats
     def backward(
         self,
         dout: Any,

@@ -14,6 +14,7 @@ from ..._kernels.floats import own_floats
 from ...functional.features import Features
 from ...functional.row_grad import RowGrad
 from ...functional.statistics import LOOKUPS
+from ...tables.attribute import Declared
 from ...tables.state_names import IncompatibleKeys, match_names
 from ..bag import EmbeddingBag
 from ..differentiable import Remembering
@@ -81,7 +82,7 @@ class Prepared(NamedTuple):
     only_reads: bool
 
 
-class TableGroup(Remembering):
+class TableGroup(Remembering, Declared):
     """Named table layers. Iterating gives those of floats, which an optimiser can train."""
 
     tables: dict[str, GroupedBag | QuantizedEmbedding]
@@ -139,7 +140,7 @@ class TableGroup(Remembering):
                     state |= {f"{name}.weight{LOOKUPS}": counts for counts in layer._counter.counts.values()}
         return state
 
-    @own_floats()
+    @own_floats
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
         """Copy arrays into those of all tables: into all, or on an error into none.
 

@@ -9,7 +9,7 @@ import functools
 import platform
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common import ISAS
 
@@ -41,18 +41,27 @@ def _libm() -> ctypes.CDLL:
     return ctypes.CDLL(ctypes.util.find_library("m"))
 
 
+def _environment() -> tuple[Any, ctypes.c_uint32]:
+    """The calling thread's fenv_t, and in it the control word."""
+    size, place, _, _ = _LAYOUTS[platform.machine()]
+    environment = ctypes.create_string_buffer(size)
+    _libm().fegetenv(environment)
+    return environment, ctypes.c_uint32.from_buffer(environment, place)
+
+
+def control_word() -> int:
+    """The calling thread's rounding mode and treatment of denormals, as the machine's bits."""
+    return _environment()[1].value & ~0x3F  # the flags of what has happened
+
+
 @contextlib.contextmanager
 def fp_state(state: str) -> Iterator[None]:
     """The calling thread's control word, as another library may have left it."""
     if state == "default":
         yield
         return
-    size, place, flush, modes = _LAYOUTS[platform.machine()]
-    libm = _libm()
-    before = ctypes.create_string_buffer(size)
-    libm.fegetenv(before)
-    changed = ctypes.create_string_buffer(before.raw, size)
-    word = ctypes.c_uint32.from_buffer(changed, place)
+    _, _, flush, modes = _LAYOUTS[platform.machine()]
+    libm, (before, _), (changed, word) = _libm(), _environment(), _environment()
     for part in state.split():
         if part == "flush":
             word.value |= flush

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .subjects import CALLS, Subject, cases, difference
 
 
@@ -113,8 +115,10 @@ def trial(case: tuple[str, str, str], twin: Twin, rng: random.Random, alarm: Ala
     """Whether the call was interrupted, and what was wrong then."""
     name, kind, optimizer = case
     subject = made(kind, optimizer, folder, "subject")
-    prepared = CALLS[name].prepare(subject)
+    prepared, errors = CALLS[name].prepare(subject), np.geterr()
     was_interrupted = alarm.interrupts(rng.uniform(0, 1.2 * twin.takes), CALLS[name].call, subject, prepared)
+    if np.geterr() != errors:
+        return was_interrupted, f"leaves {np.geterr()} as np.seterr"
     fault = fault_of(case, twin, subject, prepared) if was_interrupted else None
     subject.close()
     return was_interrupted, fault

@@ -15,7 +15,7 @@ layer.set_rows([1], 2.0)
 """
 
 
-@pytest.mark.parametrize("ending", ["", "del layer", "layer = None", "layer.cycle = layer", "raise SystemExit"])
+@pytest.mark.parametrize("ending", ["", "del layer", "layer = None", "layer._cycle = layer", "raise SystemExit"])
 def test_python_shows_the_warning(tmp_path, ending):
     run = subprocess.run(
         [sys.executable, "-c", f"{DROPPED}{ending}", str(tmp_path / "t")], capture_output=True, text=True, check=True
