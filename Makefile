@@ -286,7 +286,7 @@ $(VENV)/bin/python:
 # compiled to bytecode, as an installed package is: where Python is set not to do that at the first
 # import, an import takes four times as long.
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
-	@echo 'Compiling the extension, and installing it with $(EXTRA_$*) into $(VENV): about half a minute.'
+	@echo 'Compiling the extension, and installing it with $(EXTRA_$*) into $(VENV): once; half a minute on a fast machine.'
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA_$*)]'
 	$(BIN)/python -m compileall -q fastembed
 	touch $@
