@@ -137,9 +137,11 @@ class Embedding(OneTable, kernels.SingleLookup):
         self.storage.prefetch(rows)
         to = _checks.result_dtype(out_dtype, weight.dtype)
         result = _checks.output(out, (*rows.shape, self.embedding_dim), to, table=weight, ids=ids)
-        with self.reading(rows):
+        commit = kernels.Commit()
+        with self.reading(rows, commit):
             lookup.gather(weight, rows, out=result, bounds=self._bounds, out_dtype=to)
             put_rescaled(result, rows, *self._apply_max_norm(rows))
+            commit.run()
         return result if out is None else out
 
     @contextlib.contextmanager
@@ -149,8 +151,8 @@ class Embedding(OneTable, kernels.SingleLookup):
         ``commit`` counts them as looked up.
         """
         with self.up_to_date({"weight": rows}):
-            yield self.tables["weight"]
             self._counter.add_to(commit, {"weight": rows})
+            yield self.tables["weight"]
 
     def gradient_of(self, rows: Array, gradients: Array, *, sources: Any = None, factors: Any = None) -> Batch:
         """The gradient of rows (checked int64, overwritten), under the options of the layer.
