@@ -230,7 +230,9 @@ static void sum_rows_of_bags(fe_xla_frame *frame, const fe_table *sums, const fe
     int64_t n_bags, *offsets = offsets_of(frame, id_buffer, fe_xla_arg(frame, 2), &n_bags);
     fe_table copy = *grads;
     copy.data = allocate(frame, grads->n_rows, grads->row_stride);
-    if (frame->error == NULL && n_bags == grads->n_rows) {
+    if (frame->error == NULL && n_bags != grads->n_rows)
+        fe_xla_fail(frame, FE_XLA_INVALID_ARGUMENT, "%" PRId64 " gradients, and %" PRId64 " bags", grads->n_rows, n_bags);
+    if (frame->error == NULL) {
         memcpy(copy.data, grads->data, (size_t)(grads->n_rows * grads->row_stride));
         open_bags(&copy, offsets, mode, ids);
         sum_rows(sums, fe_xla_n_items(id_buffer, id_buffer->n_dims), ids, true, &copy);
@@ -283,7 +285,7 @@ void *fe_xla_handler(int32_t k, const char **name)
         fe_xla_error *(*handle)(fe_xla_call *call);
     } handlers[] = {
         {"take", handle_take}, {"bag", handle_bag}, {"winners", handle_winners}, {"rows", handle_rows}, {"add", handle_add}};
-    if (k < 0 || k >= (int32_t)(sizeof handlers / sizeof *handlers))
+    if (k >= (int32_t)(sizeof handlers / sizeof *handlers))
         return NULL;
     *name = handlers[k].name;
     return (void *)handlers[k].handle;

@@ -75,20 +75,6 @@ cdef void copy_axes(char *to, const char *source, cnp.ndarray target, cnp.ndarra
         copy_axes(to + k * cnp.PyArray_STRIDE(target, axis), source + k * cnp.PyArray_STRIDE(like, axis), target, like, axis + 1)
 
 
-cdef class RowsWrite(Write):
-    """table[rows] = values, row by row."""
-    cdef char *table
-    cdef const char *values
-    cdef const int64_t *rows
-    cdef int64_t n_rows, stride, row_size
-    cdef tuple arrays
-
-    cdef void write(self) noexcept:
-        cdef int64_t i
-        for i in range(self.n_rows):
-            memcpy(self.table + self.rows[i] * self.stride, self.values + i * self.row_size, <size_t>self.row_size)
-
-
 cdef class CountWrite(Write):
     """counts[row] += 1 for each of some rows; -1 is no row."""
     cdef int64_t *counts
@@ -158,25 +144,6 @@ cdef class Commit:
         if not cnp.PyArray_SAMESHAPE(target, source) or not cnp.PyArray_EquivArrTypes(target, source):
             raise ValueError("shape or dtype of the source does not match the target")
         write.target, write.source = target, source
-        self.writes.append(write)
-
-    def add_rows(self, cnp.ndarray table not None, cnp.ndarray rows not None, cnp.ndarray values not None):
-        """Rows of a table become those of a contiguous array of its dtype, in their order."""
-        cdef RowsWrite write = RowsWrite()
-        cdef int64_t n_rows = cnp.PyArray_SIZE(rows), n_table, k
-        if (cnp.PyArray_NDIM(table) != 2 or cnp.PyArray_NDIM(values) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(values)
-                or not cnp.PyArray_EquivArrTypes(table, values) or cnp.PyArray_DIM(values, 0) != n_rows
-                or cnp.PyArray_DIM(values, 1) != cnp.PyArray_DIM(table, 1)):
-            raise ValueError("shape or dtype of the values does not match the rows of the table")
-        write.rows = <const int64_t *>need_numbers("rows", rows, cnp.NPY_INT64, n_rows)
-        n_table = cnp.PyArray_DIM(table, 0)
-        for k in range(n_rows):
-            if not 0 <= write.rows[k] < n_table:
-                raise ValueError(f"row {write.rows[k]} is not in a table of {n_table} rows")
-        write.table, write.values = <char *>cnp.PyArray_DATA(table), <const char *>cnp.PyArray_DATA(values)
-        write.n_rows, write.stride = n_rows, cnp.PyArray_STRIDE(table, 0)
-        write.row_size = cnp.PyArray_DIM(table, 1) * cnp.PyArray_ITEMSIZE(table)
-        write.arrays = (table, rows, values)
         self.writes.append(write)
 
     def add_counts(self, cnp.ndarray counts not None, cnp.ndarray rows not None):

@@ -83,7 +83,7 @@ cdef int64_t begin_of_numbers(const char *line, int64_t length, int64_t n_cols, 
     """Where the last `n_cols` words of a line begin, counting only those that a blank precedes; and how many there are."""
     cdef int64_t at = length
     n_words[0] = 0
-    while n_words[0] < n_cols:
+    while True:
         while at > 0 and not is_blank(line[at - 1]):
             at -= 1
         if at == 0:
@@ -93,7 +93,6 @@ cdef int64_t begin_of_numbers(const char *line, int64_t length, int64_t n_cols, 
             return at
         while at > 0 and is_blank(line[at - 1]):
             at -= 1
-    return at
 
 
 cdef int parse_line(const char *line, int64_t length, int64_t n_cols, bint numbers_in_names, double *numbers,

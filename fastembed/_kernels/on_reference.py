@@ -217,9 +217,6 @@ class Commit:
     def add_copy(self, target: Array, source: Array) -> None:
         self._writes.append(functools.partial(np.copyto, target, source))
 
-    def add_rows(self, table: Array, rows: Array, values: Array) -> None:
-        self._writes.append(functools.partial(operator.setitem, table, rows, values))
-
     def add_counts(self, counts: Array, rows: Array) -> None:
         self._writes.append(functools.partial(np.add.at, counts, rows[rows >= 0], 1))
 

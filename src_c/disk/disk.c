@@ -181,7 +181,7 @@ static fe_disk_code wait_for_news(fe_disk *disk, fe_patience *patience)
 {
     if (disk->is_closing)
         return FE_DISK_CLOSED;
-    if (disk->n_workers == 0 && (disk->urgent.first >= 0 || disk->later.first >= 0)) {
+    if (disk->n_workers == 0 && disk->urgent.first >= 0) {
         if (!fe_disk_read_here(disk))
             return FE_DISK_NO_MEMORY;
     } else {

@@ -66,7 +66,7 @@ int fe_disk_by_number(const void *a, const void *b);
 /* Sees to it that threads read what has been asked for, as far as threads can be had. */
 void fe_disk_start_workers(fe_disk *disk, int64_t n_wanted);
 
-/* One read by the caller's own thread, if there is something to read; false without memory. */
+/* One read by the caller's own thread of what has been asked for; false without memory. */
 bool fe_disk_read_here(fe_disk *disk);
 
 /* A slot for a row that has none, in state FE_SLOT_READING; -1 if none is free. */

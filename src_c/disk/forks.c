@@ -76,10 +76,9 @@ bool fe_disk_watch_forks(fe_disk *disk)
 void fe_disk_unwatch_forks(const fe_disk *disk)
 {
     fe_lock(&open_lock);
-    for (fe_disk **link = &open_disks; *link != NULL; link = &(*link)->next_open)
-        if (*link == disk) {
-            *link = disk->next_open;
-            break;
-        }
+    fe_disk **link = &open_disks;
+    while (*link != disk)
+        link = &(*link)->next_open;
+    *link = disk->next_open;
     fe_unlock(&open_lock);
 }

@@ -266,8 +266,7 @@ bool fe_disk_read_here(fe_disk *disk)
     const bool opened = open_reader(&reader, disk, false);
     if (opened) {
         take_requests(disk, &reader);
-        if (reader.n_free == 0)
-            run_requests(disk, &reader);
+        run_requests(disk, &reader);
     }
     close_reader(&reader);
     return opened;

@@ -1,9 +1,12 @@
 """A look-up that several threads share, and scripts in a process of their own."""
 
+import ctypes
+import os
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 from common import same_bits, with_path
 
 import fastembed as fe
@@ -17,6 +20,17 @@ def a_look_up(n_threads):
     dwte, dwpe = np.zeros((4000, 256), "f4"), np.zeros((1, 256), "f4")
     fe.gather_add_backward(table[ids], ids, dwte, dwpe, 0)
     return same_bits(fe.gather(table, ids), table[ids]) and same_bits(dwte, table * 5)
+
+
+needs_thread_attributes = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs Linux")
+
+
+def no_more_threads():
+    """From now on no thread can be started but by Python, for want of space for its stack."""
+    libc, attributes = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    libc.pthread_attr_init(attributes)
+    libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(1 << 47))
+    assert libc.pthread_setattr_default_np(attributes) == 0
 
 
 def in_child(n_threads, queue):

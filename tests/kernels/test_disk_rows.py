@@ -3,12 +3,13 @@
 import ctypes
 import mmap
 import os
+import threading
 import time
 
 import numpy as np
 import pytest
 from common import needs_c, outcome
-from shared_look_up import output_of
+from shared_look_up import needs_thread_attributes, output_of
 
 from fastembed._kernels.backend import kernels
 
@@ -86,112 +87,113 @@ def test_rows_are_released_with_what_holds_them(tmp_path, may_use_uring):
         rows.close()
 
 
-def on_pipe(body):
-    """What a script prints in which reads hang until something is written into a pipe."""
-    return output_of(f"""
-import os, signal, threading, time
+def test_closing_ends_look_ups_that_wait_for_their_turn(tmp_path):
+    """Two others hold the half of the slots that calls may hold."""
+    (tmp_path / "rows").write_bytes(b"\5" * 64 * PAGE)
+    with open(tmp_path / "rows", "rb") as file:
+        rows = kernels.DiskRows(np.zeros((64, PAGE), np.uint8), [(PAGE, [(file.fileno(), 0, 64)])], 8, True)
+        assert [hold(rows, *range(first, first + 16))[0] for first in (0, 16)] == [None, None]
+        found = []
+        thread = threading.Thread(target=lambda: found.append(outcome(hold, rows, 40)))
+        thread.start()
+        time.sleep(0.1)
+        assert not found
+        rows.close()
+        thread.join()
+    closed = ("raised", ValueError, "the table is closed")
+    assert found == [closed]
+    assert outcome(hold, rows, 3) == closed
+    skipped = rows.statistics()["skipped"]
+    rows.prefetch(np.arange(5))
+    assert rows.statistics()["skipped"] == skipped + 5
+
+
+ROWS_OF_A_FILE = """
+import os, resource, sys, threading, time
 import numpy as np
 from fastembed._kernels.backend import kernels
-out, into = os.pipe()
-rows = kernels.DiskRows(np.zeros((64, 4096), np.uint8), [(4096, [(out, 0, 100)])], 8, True)
-assert rows.statistics()["engine"] == "io_uring", "none here"
-slots = np.empty(2, np.int32)
-def later(seconds, call, *arguments):
-    threading.Timer(seconds, call, arguments).start()
-{body}
-""")
-
-
-@pytest.fixture
-def needs_uring():
-    rows = kernels.DiskRows(np.zeros((64, 4), np.uint8), [(4, [(0, 0, 10)])], 8, True)
-    if rows.statistics()["engine"] != "io_uring":
-        pytest.skip("the kernel does not allow io_uring")
-
-
-@pytest.mark.uninstrumented  # line tracing loses the exception of a signal handler
-def test_a_signal_ends_a_look_up_that_hangs(needs_uring):
-    body = """
-signal.signal(signal.SIGINT, signal.default_int_handler)
-later(0.1, os.kill, os.getpid(), signal.SIGINT)
-began = time.perf_counter()
-try:
-    rows.hold(np.array([1, 3]), slots)
-except KeyboardInterrupt:
-    print("interrupted", time.perf_counter() - began < 2)
-later(0.1, os.write, into, b"x" * 8192)
-rows.close()
-print("closed")
-"""
-    assert on_pipe(body) == "interrupted True\nclosed\n"
-
-
-def test_closing_ends_look_ups_of_other_threads(needs_uring):
-    body = """
-def look_up():
-    try:
-        rows.hold(np.array([1, 3]), slots)
-    except ValueError as error:
-        print(error)
-thread = threading.Thread(target=look_up)
-thread.start()
-time.sleep(0.1)
-later(0.1, os.write, into, b"x" * 8192)
-rows.close()
-thread.join(10)
-print(thread.is_alive())
-"""
-    assert on_pipe(body) == "the table is closed\nFalse\n"
-
-
-def test_an_interpreter_ends_while_reads_hang(needs_uring):
-    assert on_pipe("rows.prefetch(np.array([1, 3]))\ntime.sleep(0.05)\nprint('end', flush=True)\nos._exit(0)") == "end\n"
-
-
-@pytest.mark.uninstrumented  # as the test of a signal
-def test_a_look_up_waits_while_all_slots_are_being_read(needs_uring):
-    """Those of look-ups that were interrupted: reads into them are still under way."""
-    body = """
-signal.signal(signal.SIGINT, signal.default_int_handler)
-slots = np.empty(16, np.int32)
-for first in range(0, 80, 16):
-    later(0.1, os.kill, os.getpid(), signal.SIGINT)
-    try:
-        rows.hold(np.arange(first, first + 16), slots)
-    except KeyboardInterrupt:
-        print(rows.statistics()["misses"], rows.statistics()["evicted"], flush=True)
-os._exit(0)
-"""
-    assert on_pipe(body) == "16 0\n32 0\n48 0\n64 0\n64 0\n"
-
-
-def test_a_ring_that_somebody_closes_is_replaced(needs_uring, tmp_path):
-    script = f"""
-import os
-import numpy as np
-from fastembed._kernels.backend import kernels
+from shared_look_up import no_more_threads
 data = np.arange(100_000, dtype=np.int64).reshape(-1, 10)
-data.tofile({str(tmp_path / "f")!r})
-file = os.open({str(tmp_path / "f")!r}, os.O_RDONLY)
+data.tofile(sys.argv[1])
+file = os.open(sys.argv[1], os.O_RDONLY)
 cache = np.zeros((64, 80), np.uint8)
-rows = kernels.DiskRows(cache, [(80, [(file, 0, 10_000)])], 8, True)
-slots = np.empty(16, np.int32)
-for k in range(2):
-    numbers = np.arange(16) * 300 + k
-    assert rows.hold(numbers, slots) is None
-    assert np.array_equal(cache[slots].view(np.int64), data[numbers])
+def open_rows(may_use_uring=True):
+    return kernels.DiskRows(cache, [(80, [(file, 0, 10_000)])], 8, may_use_uring)
+def look_up(rows, *numbers):
+    slots = np.empty(len(numbers), np.int32)
+    assert rows.hold(np.array(numbers), slots) is None
+    same = np.array_equal(cache[slots].view(np.int64), data[list(numbers)])
     rows.release(slots)
-    os.closerange(file + 1, 100)
-print(rows.statistics()["engine"])
+    print(same, rows.statistics()["engine"])
 """
-    assert output_of(script) == "pread\n"
+
+
+def on_file(tmp_path, body):
+    """What a script prints that reads rows of a file."""
+    script = ROWS_OF_A_FILE.replace("sys.argv[1]", repr(str(tmp_path / "rows")))
+    return output_of(script + body)
+
+
+@pytest.mark.parametrize("n_rows", [3, 16])
+def test_a_ring_that_somebody_closes_is_replaced(needs_uring, tmp_path, n_rows):
+    body = f"""
+rows = open_rows()
+for k in range(3):
+    look_up(rows, *(np.arange({n_rows}) * 300 + k))
+    os.closerange(file + 1, 100)
+"""
+    assert on_file(tmp_path, body) == "True io_uring\nTrue pread\nTrue pread\n"
+
+
+def test_no_ring_can_be_had(needs_uring, tmp_path):
+    """The process has as many files open as it may: at the opening, or when a thread starts."""
+    body = """
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+with_ring = open_rows()
+resource.setrlimit(resource.RLIMIT_NOFILE, (file + 1, limits[1]))
+for rows in (open_rows(), with_ring):
+    look_up(rows, 3, 999, 3, 5000)
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+"""
+    assert on_file(tmp_path, body) == "True pread\nTrue pread\n"
+
+
+@ENGINES
+@needs_thread_attributes
+def test_no_thread_can_be_had(may_use_uring, tmp_path):
+    """There is no space for its stack: the caller reads, and nothing is prefetched."""
+    body = f"""
+go_on = threading.Event()
+def wait_for_a_turn():
+    go_on.wait()
+    look_up(rows, 7_000)
+thread = threading.Thread(target=wait_for_a_turn)
+thread.start()
+no_more_threads()
+rows = open_rows({may_use_uring})
+rows.prefetch(np.arange(7))
+for numbers in ((3, 9_999, 5_000, 3), range(16)):
+    look_up(rows, *numbers)
+slots = np.empty((2, 16), np.int32)
+for k in range(2):
+    assert rows.hold(np.arange(16) + 100 * k, slots[k]) is None
+go_on.set()
+time.sleep(0.1)
+print(rows.statistics()["prefetched"], len(os.listdir("/proc/self/task")), flush=True)
+for of_call in slots:
+    rows.release(of_call)
+thread.join()
+rows.close()
+"""
+    engine = "io_uring" if may_use_uring else "pread"
+    assert on_file(tmp_path, body) == f"True {engine}\nTrue {engine}\n0 2\nTrue {engine}\n"
 
 
 @pytest.mark.fork
 @ENGINES
 def test_forks_while_rows_are_read(may_use_uring, tmp_path):
     script = f"""
-import os, threading
+import os, sys, threading
 import numpy as np
 from fastembed._kernels.backend import kernels
 data = np.random.default_rng(0).integers(0, 256, (20_000, 300), np.uint8)
@@ -219,7 +221,7 @@ for k in range(10):
         good = look_up(k) and look_up(k + 100) and look_up(k)
         rows.prefetch(np.arange(100))
         rows.close()
-        os._exit(0 if good else 1)
+        sys.exit(0 if good else 1)
     assert os.waitpid(pid, 0)[1] == 0
 stop.set()
 [thread.join() for thread in threads]

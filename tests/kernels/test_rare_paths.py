@@ -99,6 +99,33 @@ def test_many_pieces_that_fail():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_rows_of_a_table_that_is_not_in_the_cache(dtype):
+    rng = np.random.default_rng(0)
+    wte, wpe = rng.standard_normal((3000, 70)).astype(dtype), rng.standard_normal((9, 70)).astype(dtype)
+    ids = rng.integers(0, 3000, (4, 9))
+    assert same_bits(fe.gather_add(wte, ids, wpe), wte[ids] + wpe)
+
+
+@pytest.mark.parametrize("bad", [0, 900, 1500])
+def test_a_bad_id_in_a_long_bag_of_a_collection(bad):
+    """Ids are checked a thousand at a time."""
+    layer = fe.EmbeddingCollection({"t": fe.Embedding(5, 3, rng=0)}, {"a": "t", "b": "t"})
+    ids = np.zeros(2000, np.int64)
+    ids[bad] = 5
+    with pytest.raises(IndexError, match="id 5 "):
+        layer({"a": ([0], [0, 1]), "b": (ids, [0, 2000])})
+
+
+@pytest.mark.parametrize("mode", ["sum", "max"])
+def test_a_bag_of_packed_rows_that_is_longer_than_a_block(mode):
+    rng = np.random.default_rng(0)
+    table = fe.PackedTable(rng.integers(0, 100, (9, 68), np.uint8), 64, format="q8_0")
+    ids = rng.integers(0, 9, 2500)
+    expected = reference.embedding_bag(table(np.arange(9)).tolist(), ids.tolist(), [0], mode=mode, dtype="float32")
+    assert same_bits(table.bag(ids, [0], mode=mode), np.array(expected, "f4"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bounds", ["wrap", "clip", "zero"])
 def test_positions_that_begin_before_the_table(dtype, bounds):
     rng = np.random.default_rng(0)
@@ -150,7 +177,7 @@ def test_tables_of_a_subclass_of_arrays():
         assert same_bits(result, wte[ids] + wpe[:3])
 
 
-@pytest.mark.uninstrumented
+@pytest.mark.untraced
 def test_a_long_call_of_a_layer_ends_at_a_signal():
     """The handler runs during the call or, on a fast machine, right after it."""
     script = """

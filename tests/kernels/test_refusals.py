@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from common import needs_c
 
+import fastembed as fe
 from fastembed._kernels import backend
 from fastembed._kernels.packing import Packing
 
@@ -30,6 +31,11 @@ def test_tables_and_rows():
     for array in (TABLE[:, :2], np.zeros((), "f4")):
         with pytest.raises(ValueError, match="rows of a mapped file lie side by side"):
             kernels.any_nonresident(array, IDS)
+    with pytest.raises(ValueError, match="memory in large pages is contiguous"):
+        kernels.use_large_pages(TABLE[:, :2])
+    for rows in (TABLE.astype("f2"), TABLE.astype("i4")):
+        with pytest.raises(ValueError, match="a table must be native float32 or float64"):
+            kernels.sum_powers(rows, 2.0)
 
 
 def test_ids():
@@ -59,6 +65,63 @@ def test_bags():
     packed, winners = np.zeros((5, 12), np.uint8), np.zeros((1, 4), np.int64)
     with pytest.raises(ValueError, match="winners are unsupported for packed tables"):
         kernels.embedding_bag(packed, IDS, np.array([0, 2]), "max", None, -1, OUT[:1], "raise", winners, Packing("fbgemm8"))
+    out = np.zeros((1, 4), "f2")
+    with pytest.raises(ValueError, match="winners are of maxima in the dtype of arithmetic"):
+        kernels.embedding_bag(TABLE, IDS, np.array([0, 2]), "max", None, -1, out, "raise", winners)
+    for offset in (0, 1):  # items of no bag are checked too
+        with pytest.raises(IndexError, match="id 5 at position"):
+            kernels.embedding_bag(
+                TABLE,
+                np.array([5, 0, 5])[offset:],
+                np.array([1, 2 - offset]),
+                "sum",
+                None,
+                -1,
+                OUT[:1],
+                "raise",
+                None,
+                None,
+                True,
+            )
+
+
+def test_bags_of_many_tables():
+    kernels = backend.kernels
+    for tables in ([(TABLE, 4, None), (TABLE.astype("f8"), 4, None)], [(TABLE, 3, None)]):
+        with pytest.raises(ValueError, match="columns and results of one dtype of arithmetic"):
+            kernels.Features(tables)
+    one, offsets = kernels.Features([(TABLE, 4, None)]), np.array([0, 1, 2])
+    for features, out, mode in (
+        (kernels.Features([]), OUT, "sum"),
+        (one, OUT[0], "sum"),
+        (one, OUT[:1], "sum"),
+        (one, OUT, "max"),
+    ):
+        with pytest.raises(ValueError, match="shape of the result or mode does not match the features"):
+            kernels.embedding_bags(features, IDS, offsets, mode, None, out, "raise")
+
+
+def test_numbers_of_searches_losses_ngrams_and_text():
+    kernels = backend.kernels
+    with pytest.raises(ValueError, match="the codes of a row must fill whole vectors"):
+        kernels.code_bounds(np.zeros((2, 16), "i1"), np.zeros((4, 2), "f4"), np.zeros(16, "i2"), (1.0, 0.0, 0.0, 0.0))
+    for target in (-2, 4):
+        with pytest.raises(ValueError, match="a target outside the row"):
+            kernels.cross_entropy(TABLE, np.array([0, target, 0, 0, 0]), 1.0)
+    heads = np.array([7, (2**64 - 1) // 7, 2**63], np.uint64)  # size, reciprocal, offset
+    with pytest.raises(IndexError, match="row -9223372036854775805 at position"):
+        kernels.ngram_rows(np.array([3], np.uint64), heads)
+    for n_cols, at, n_spans in ((0, 0, 3), (2, -1, 3), (3, 0, 3), (2, 0, 2)):
+        with pytest.raises(ValueError, match="rows must have the columns of the lines, and spans three"):
+            kernels.parse_lines(b"a 1 2\n", at, n_cols, False, np.zeros((1, 2)), np.zeros((1, n_spans), np.int64))
+
+
+def test_layers_that_nobody_has_made():
+    for kind in (fe.Embedding, fe.TokenPositionEmbedding):
+        with pytest.raises(AttributeError):
+            kind.__new__(kind)([1])
+    with pytest.raises(TypeError):
+        fe.Embedding(3, 2)(1, 2)
 
 
 def test_commits():
@@ -66,12 +129,6 @@ def test_commits():
     for source in (OUT, TABLE.astype("f8")):
         with pytest.raises(ValueError, match="shape or dtype of the source does not match the target"):
             commit.add_copy(TABLE, source)
-    for values in (OUT[:1], OUT[:, :3].copy(), OUT.astype("f8"), np.zeros((2, 8), "f4")[:, ::2], OUT[0]):
-        with pytest.raises(ValueError, match="shape or dtype of the values does not match the rows of the table"):
-            commit.add_rows(TABLE, IDS, values)
-    for row in (-1, 5):
-        with pytest.raises(ValueError, match=f"row {row} is not in a table of 5 rows"):
-            commit.add_rows(TABLE, np.array([0, row]), OUT)
     commit.run()
     assert not TABLE.any()
     with pytest.raises(KeyError):

@@ -5,18 +5,11 @@ import errno
 import numpy as np
 import pytest
 from common import needs_c
+from shared_parts import parts
 
 from fastembed._kernels import backend
 
 pytestmark = needs_c
-
-
-def parts(n_rows=4, dtype="f4", n_versions=8):
-    """The arrays of a shared table: its rows, and what lies beside them."""
-    rows = np.arange(n_rows * 3).reshape(n_rows, 3).astype(dtype)
-    numbers = [np.zeros(1, kind) for kind in (np.uint64, np.uint64)]
-    of_journal = np.zeros(1, np.int64), np.zeros(n_rows, np.int64), np.zeros_like(rows)
-    return [rows, *numbers, np.zeros(n_versions, np.uint32), *of_journal]
 
 
 def test_memory(tmp_path):
@@ -26,7 +19,10 @@ def test_memory(tmp_path):
         memory = backend.kernels.SharedMemory(file.fileno(), 8192, True)
         with pytest.raises(OSError, match=r".") as found:
             backend.kernels.SharedMemory(file.fileno(), 0, True)
-    assert found.value.errno == errno.EINVAL
+        assert found.value.errno == errno.EINVAL
+        with pytest.raises(OSError, match=r".") as found:
+            backend.kernels.SharedMemory(file.fileno(), 1 << 47, True)  # all addresses
+        assert found.value.errno == errno.ENOMEM
     for call, match in ((memory.use_large_pages, "8193 bytes of 8192"), (memory.discard, "byte 8193 of 8192")):
         with pytest.raises(ValueError, match=match):
             call(8193)

@@ -228,7 +228,10 @@ def test_a_file_that_becomes_shorter_fails_the_rows_that_it_lacks(way, tmp_path)
         with open(path, "r+b") as file:  # and it is whole again
             file.seek(128)
             file.write(array.tobytes())
-        assert same_bits(table(np.arange(5000)), array)
+        found = outcome(table, np.arange(5000))
+        for _ in range(1000):  # reads that began before may still be under way, and calls join them
+            found = outcome(table, np.arange(5000)) if found[0] == "raised" else found
+        assert same_bits(found[1], array)
 
 
 def test_a_closed_table(way, tmp_path):

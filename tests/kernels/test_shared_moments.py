@@ -1,0 +1,113 @@
+"""Shared tables as a reader may find them: between two steps of the writer, or of one that was
+killed."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from common import needs_c, same_bits
+from shared_parts import parts
+
+from fastembed._kernels import backend
+
+pytestmark = needs_c
+AT_REST, FILLING, WRITING = 4, 5, 6  # sequence numbers
+
+
+def row_by_row(rows, ids, bounds="raise"):
+    out = np.full((len(ids), 3), -7, "f4")
+    assert rows.gather(np.array(ids), out, bounds)
+    return out
+
+
+@pytest.mark.parametrize("journal_size", [2, 3, 100])
+def test_what_a_writer_that_was_killed_has_left(journal_size):
+    """It was writing rows 1 and 6 of 8, with four versions: rows 2 and 5 have odd ones too. Behind
+    the rows of the journal there may be anything, and its size may be wrong."""
+    arrays = parts(8, n_versions=4)
+    table, sequence, _, versions, size, journal_rows, journal = arrays
+    rows, expected = backend.kernels.SharedRows(*arrays), table.copy()
+    sequence[:], versions[:], size[:] = WRITING, [0, 1, 3, 2], journal_size
+    journal_rows[:] = [1, 6, 99, 99, 99, 99, 99, 99]
+    journal[:2], expected[[1, 6]] = [[10, 11, 12], [60, 61, 62]], [[10, 11, 12], [60, 61, 62]]
+    table[1] = [10, 4, 5]  # half done
+    for ids in ([5, 1], [1, 2, 3, 6, 6, 0, 7, 4], [0, 3]):
+        assert same_bits(row_by_row(rows, ids), expected[ids])
+        found = np.empty((len(ids), 3), "f4")
+        assert rows.read_at_once(np.array(ids), found)
+        assert same_bits(found, expected[ids])
+    assert same_bits(row_by_row(rows, [1, 8, 2], "zero"), np.stack([expected[1], np.zeros(3, "f4"), expected[2]]))
+    found = np.empty((8, 3), "f4")
+    assert rows.read_at_once(None, found)
+    assert same_bits(found, expected)
+
+
+@pytest.mark.parametrize("phase", [AT_REST, FILLING])
+def test_a_journal_that_is_not_to_be_read(phase):
+    """At rest it is of the last publication, and while it is filled it is half of the next one."""
+    arrays = parts(4)
+    rows = backend.kernels.SharedRows(*arrays)
+    arrays[1][:], arrays[4][:], arrays[6][:] = phase, 4, 9
+    arrays[5][:] = range(4)
+    found = np.empty((4, 3), "f4")
+    assert rows.read_at_once(None, found)
+    assert same_bits(found, arrays[0])
+    assert same_bits(row_by_row(rows, [3, 1]), arrays[0][[3, 1]])
+
+
+@pytest.mark.parametrize("journal_size", [-1, 0])
+def test_a_journal_without_rows(journal_size):
+    arrays = parts(4)
+    rows = backend.kernels.SharedRows(*arrays)
+    arrays[1][:], arrays[3][:], arrays[4][:] = WRITING, 1, journal_size
+    arrays[6][:] = 9
+    assert same_bits(row_by_row(rows, [0, 3]), arrays[0][[0, 3]])
+    found = np.empty((4, 3), "f4")
+    assert rows.read_at_once(None, found)
+    assert same_bits(found, arrays[0])
+
+
+def test_rows_outside_of_the_table_in_a_journal():
+    arrays = parts(4)
+    rows, expected = backend.kernels.SharedRows(*arrays), arrays[0].copy()
+    arrays[1][:], arrays[4][:], arrays[6][:] = WRITING, 3, 9
+    arrays[5][:] = [-5, 2, 4, 0]
+    expected[2] = 9
+    found = np.empty((4, 3), "f4")
+    assert rows.read_at_once(None, found)
+    assert same_bits(found, expected)
+
+
+@pytest.mark.parametrize("n_versions", [1, 64])
+def test_rows_are_whole_while_a_thread_publishes(n_versions):
+    """Each publication sets all elements of all rows to its number. A row is of the publication
+    that is under way or of the one before: all before that have ended."""
+    arrays = parts(1024, n_cols=512, n_versions=n_versions)
+    arrays[0][:] = 0
+    rows, is_over = backend.kernels.SharedRows(*arrays), threading.Event()
+    which, source = np.concatenate([np.full(40, -1), np.arange(1024)]), np.zeros_like(arrays[0])
+
+    def publish():
+        for number in range(1, 1 << 20):
+            if is_over.is_set():
+                break
+            source[:] = number
+            rows.publish(source, which)
+
+    writer = threading.Thread(target=publish)
+    writer.start()
+    newest, ids, out = 0, np.arange(1024) * 5 % 1024, np.empty((1024, 512), "f4")
+    until = time.perf_counter() + 0.5
+    try:
+        while time.perf_counter() < until:
+            assert rows.gather(ids, out, "raise")
+            assert (out == out[:, :1]).all()
+            assert out.min() >= newest - 1
+            newest = out.max()
+            if rows.read_at_once(None, out):
+                assert (out == out[0, 0]).all()
+    finally:
+        is_over.set()
+        writer.join()
+    assert newest > 0
