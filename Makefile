@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed/_kernels/*.pxd src_c/*.[ch] src_c/*/*)
 
-.PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers clean \
+.PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers figures clean \
     c-check sanitize-address sanitize-thread valgrind differential fuzz-files fuzz-vectors \
     fuzz-c interrupts kills allocations sanitize-leak concurrency soak coverage coverage-untraced mutants \
     test-adapters test-mpi bench-mpi ngram-check shared-check disk-check docs wheel wheel-twice arm64 bench-count
@@ -55,6 +55,13 @@ lint: $(VENV)/.lint
 # Every benchmark against every peer; BENCH="gpt2-forward-zipf --runs 21" says which and how.
 bench: bench-peers
 	$(BENCH_BIN)/python -m fastembed bench $(BENCH)
+
+# All of that in one run, which must have the machine for itself for half an hour; and from it the
+# page docs/figures.md.
+figures: bench-peers
+	@mkdir -p build
+	$(BENCH_BIN)/python -m fastembed bench --threads 1,all --json build/figures.json --force
+	$(BENCH_BIN)/python docs/site/figures.py build/figures.json
 
 # An environment of its own for the peers, which are large (PyTorch) and used by nothing else here.
 bench-peers: .venv-bench/.installed
@@ -198,7 +205,7 @@ differential: $(VENV)/.test
 
 # Calls that write, disturbed: by signals; by kills (N of each kind); by allocations that fail, each
 # in turn. CALLS=step,resize and OPTIMIZERS=Adam say which.
-WRITING = $(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls $(CALLS)) \
+WRITING = $(CAMPAIGN) writing $@ --n $(N) --seed $(SEED) $(if $(CALLS),--calls '$(CALLS)') \
     $(if $(OPTIMIZERS),--optimizers $(OPTIMIZERS))
 interrupts: $(VENV)/.test
 	$(WRITING)
@@ -292,7 +299,7 @@ $(VENV)/bin/python:
 # compiled to bytecode, as an installed package is: where Python is set not to do that at the first
 # import, an import takes four times as long.
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
-	@echo 'Compiling the extension, and installing it with $(EXTRA_$*) into $(VENV): about half a minute.'
+	@echo 'Compiling the extension, and installing it with $(EXTRA_$*) into $(VENV): once; half a minute on a fast machine.'
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA_$*)]'
 	$(BIN)/python -m compileall -q fastembed
 	touch $@

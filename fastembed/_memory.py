@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 # Of a TypeError where a path cannot be looked at, or where NumPy cannot remember which loop serves
-# some dtypes; and of a RuntimeError where a lock cannot be made.
-_WITHOUT_MEMORY = (f"not {type(Path()).__name__}", "loop/promoter has already been registered", "can't allocate")
+# some dtypes; of a RuntimeError where a lock cannot be made; of OpenSSL's ValueError in a hash.
+_WITHOUT_MEMORY = (
+    f"not {type(Path()).__name__}", "loop/promoter has already been registered", "can't allocate", "digital envelope routines",
+)  # fmt: skip
 
 
 class memory_errors(contextlib.ContextDecorator):
@@ -26,6 +28,6 @@ class memory_errors(contextlib.ContextDecorator):
 
 def raise_if_lost(error: BaseException | None) -> None:
     """MemoryError for an error that stands for one."""
-    is_lost = isinstance(error, TypeError | RuntimeError) and any(text in str(error) for text in _WITHOUT_MEMORY)
+    is_lost = isinstance(error, TypeError | RuntimeError | ValueError) and any(text in str(error) for text in _WITHOUT_MEMORY)
     if is_lost or isinstance(error, SystemError):
         raise MemoryError(f"no memory: {error}") from error

@@ -5,6 +5,7 @@ Shapes and positions are shown whole: they have at most 64 numbers. Warnings are
 
 from __future__ import annotations
 
+import math
 import sys
 import unicodedata
 import warnings
@@ -14,6 +15,9 @@ from typing import Any
 _LENGTH = 80  # characters of a value
 _BITS = 256  # of an integer that is shown by its digits; Python has no text for one of over 4300
 _N_NAMES = 8
+_DIGITS = 8  # characters of a limit that is shown whole
+_LARGE = 1 << 20  # from which on a power of two is shown as one
+_LEAST, _BELOW_ONE = math.ulp(0.0), math.nextafter(1.0, 0.0)
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible formats, surrogates, separators of lines
 _PACKAGE = __name__.partition(".")[0]
 _JOINERS = "\u200c\u200d"  # formats that some scripts are written with
@@ -30,6 +34,26 @@ def shown(value: Any, form: Callable[[Any], str] = repr, length: int = _LENGTH) 
     except Exception:  # such an integer in a list; an object whose __repr__ raises
         return f"<{type(value).__name__}>"
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def limit(n: float) -> str:
+    """A limit as a text: large powers of two, and numbers below one, as such; few digits."""
+    if isinstance(n, float) and not n.is_integer():
+        return repr(n) if len(repr(n)) <= _DIGITS else f"{n:.3g}"
+    for less, text in ((0, ""), (1, " - 1")):
+        power = int(n) + less
+        if power >= _LARGE and power & (power - 1) == 0:
+            return f"2**{power.bit_length() - 1}{text}"
+    return f"{n:.3g}" if isinstance(n, float) and len(repr(n)) > _DIGITS else f"{n}"
+
+
+def interval(low: float, high: float) -> str:
+    """The floats from ``low`` to ``high``, both included, in words."""
+    if -math.inf < low and high < math.inf and high != _BELOW_ONE:
+        return f"from {limit(low)} to {limit(high)}"
+    first = "" if low == -math.inf else "above 0" if low == _LEAST else f"at least {limit(low)}"
+    last = "" if high == math.inf else "below 1" if high == _BELOW_ONE else f"at most {limit(high)}"
+    return " and ".join(filter(None, (first, last))) or "a number other than NaN"
 
 
 def first_few(names: Sequence[str], n: int = 3) -> str:

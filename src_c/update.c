@@ -29,41 +29,57 @@ static int32_t oldest_pending(const fe_lazy_table *lazy, const int64_t *rows, in
     return oldest;
 }
 
+/* For the roundings of at most 4,096 steps, each by half a unit of float32. */
+static const double SLACK = 1.01;
+
+/* Whether rows are rounded to 2 bytes an element after every step. */
+static bool is_rounded(const fe_lazy_table *lazy)
+{
+    return fe_is_half(lazy->table.dtype) && lazy->master.data == NULL;
+}
+
+/* An element w keeps all its bits if u, the update that a step subtracts from it, is at most w
+ * times this; where rows are rounded after every step, if u and decay together are. Halves that are
+ * rounded to nearest keep w up to half of the distance to its neighbours. */
+static double room_of(const fe_lazy_table *lazy)
+{
+    if (!is_rounded(lazy) || lazy->is_stochastic)
+        return lazy->table.dtype == FE_F64 ? 0x1p-55 : 0x1p-26;
+    return (lazy->table.dtype == FE_F16 ? 0x1p-12 : 0x1p-9) / SLACK;
+}
+
 /* Sets the last four scalars of the steps that are pending for some of these rows: bounds of what
- * later steps with a gradient of zeros do. An element w keeps all its bits if u, the update that a
- * step subtracts from it, is less than w * unit. `kept` is what decay leaves of w until the end, as
- * a factor, and SLACK covers the roundings on the way: at most 4,096 steps, each by half a unit of
- * float32.
+ * later steps with a gradient of zeros do. `room` is the share of w that an update may have until
+ * the end: decay makes w smaller, or takes some of it itself where rows are rounded.
  *
- *   update_bound  after this step, no later u exceeds u * update_bound * unit * kept,
+ *   update_bound  after this step, no later u exceeds u * update_bound * room,
  *                 if v >= min_v or v == 0
- *   next_m_bound  after this step, no later u exceeds m * next_m_bound * unit * kept
+ *   next_m_bound  after this step, no later u exceeds m * next_m_bound * room
  *   m_bound       before this step, neither its u nor a later one exceeds
- *                 m * m_bound * unit * kept, and lr * m does not overflow
+ *                 m * m_bound * room, and lr * m does not overflow
  *
  * docs/training.md derives them. */
 static void bound_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_t n_rows)
 {
     const fe_step *oldest = lazy->steps + oldest_pending(lazy, rows, n_rows);
-    const bool is_f32 = lazy->table.dtype != FE_F64;
-    const double SLACK = 1.01, unit = is_f32 ? 0x1p-26 : 0x1p-55, smallest_normal = is_f32 ? FLT_MIN : DBL_MIN;
-    double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, kept = 1, m_bound = 0;
+    const double all_room = room_of(lazy), smallest_normal = lazy->table.dtype == FE_F64 ? DBL_MIN : FLT_MIN;
+    double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, room = all_room, m_bound = 0;
     bool m_decays = true; /* it never grows, and nothing is added to it */
     for (fe_step *s = lazy->steps + lazy->n_steps - 1; s >= oldest; s--) {
         /* how much larger the numerator of a later update can be, and how much smaller its
          * divisor */
         const double growth = s->nesterov != 0 ? lr / (s->lr * s->beta1) : lr / s->lr;
         const double shrinkage = larger(s->correction / correction / sqrt(v_kept), s->eps / eps);
-        s->update_bound = m_decays ? SLACK * larger(growth, 1) * larger(shrinkage, 1) / (kept * unit) : INFINITY;
+        s->update_bound = m_decays ? SLACK * larger(growth, 1) * larger(shrinkage, 1) / room : INFINITY;
         s->min_v = SLACK * smallest_normal / v_kept;
         s->next_m_bound = m_bound;
         lr = larger(lr, s->lr);
         correction = smaller(correction, s->correction);
         eps = smaller(eps, s->eps);
         v_kept *= s->beta2;
-        kept *= larger(1 - s->decay, 0);
+        room = is_rounded(lazy) ? smaller(room, larger(all_room - s->decay, 0)) : room * larger(1 - s->decay, 0);
         m_decays = m_decays && s->l2 == 0 && s->beta1 <= 1;
-        s->m_bound = m_bound = m_decays ? SLACK * ((lr + 1) / smaller(eps, 1) + 1) / (kept * unit) : INFINITY;
+        s->m_bound = m_bound = m_decays ? SLACK * ((lr + 1) / smaller(eps, 1) + 1) / room : INFINITY;
     }
 }
 

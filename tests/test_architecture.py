@@ -124,3 +124,12 @@ def test_the_backends_have_the_same_calls():
     imported = [node for node in body if isinstance(node, ast.ImportFrom) and str(node.module).endswith(shared)]
     names |= {alias.name for node in imported for alias in node.names}
     assert {name for name in names if not name.startswith("_")} == set(calls) - {"select_isa"}
+
+
+def test_what_uses_layers_uses_names_that_they_give():
+    for name, tree in modules():
+        if name.partition("/")[0] not in ("losses", "schedule", "microgpt", "explorer", "cli"):
+            continue
+        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+        others = [ast.unparse(node) for node in attributes if ast.unparse(node.value) not in ("self", "cls", "super()")]
+        assert [text for text in others if "__" not in text and not text.endswith(("._asdict", "._replace"))] == [], name

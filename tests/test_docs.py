@@ -1,6 +1,7 @@
 """Docs: links resolve, names and commands exist, lines are short, public names have doctests."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -71,3 +72,10 @@ def test_public_names_have_documented_examples():
 def test_lines_are_short(page):
     code = ("|", "    ", ">>>", "...")
     assert [line for line in page.read_text().splitlines() if len(line) > (130 if line.startswith(code) else 100)] == []
+
+
+def test_the_figures_are_those_of_the_run():
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "site" / "figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    assert figures.PAGE.read_text() == figures.page(json.loads(figures.KEPT.read_text()))

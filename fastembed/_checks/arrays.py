@@ -14,7 +14,7 @@ import numpy as np
 
 from .._float_env import errors_ignored
 from .._memory import memory_errors
-from .._messages import counted, shown
+from .._messages import counted, limit, shown
 from .options import INT64_MAX, refuse_masked, size
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -351,7 +351,7 @@ def counts(name: str, value: Any, n_rows: int) -> np.ndarray[Any, Any]:
         raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
     bad = np.flatnonzero((array < 0) | (array > INT64_MAX))
     if bad.size:
-        raise ValueError(f"{name} must be from 0 to {INT64_MAX}, got {array[bad[0]]} at position {bad[0]}")
+        raise ValueError(f"{name} must be from 0 to {limit(INT64_MAX)}, got {array[bad[0]]} at position {bad[0]}")
     return np.array(array, np.int64)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._messages import shown
+from .._messages import interval, limit, shown
 
 BOUNDS = ("raise", "wrap", "clip", "zero")
 INT64_MAX = 2**63 - 1
@@ -56,7 +56,7 @@ def size(name: str, value: Any) -> int:
     """A length: a non-negative integer of at most 63 bits."""
     length = integer(name, value)
     if not 0 <= length <= INT64_MAX:
-        raise ValueError(f"{name} must be from 0 to {INT64_MAX}, got {shown(length)}")
+        raise ValueError(f"{name} must be from 0 to {limit(INT64_MAX)}, got {shown(length)}")
     return length
 
 
@@ -95,7 +95,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     except OverflowError:
         x = float("inf")
     if not low <= x <= high:
-        raise ValueError(f"{name} must be from {low} to {high}, got {x}")
+        raise ValueError(f"{name} must be {interval(low, high)}, got {x}")
     return x
 
 
@@ -129,7 +129,7 @@ def uint32(name: str, value: Any, low: int = 0) -> int:
     """An integer from ``low`` to 2**32 - 1: the seed of a hash, or the rows of its table."""
     found = integer(name, value)
     if not low <= found < 2**32:
-        raise ValueError(f"{name} must be from {low} to {2**32 - 1}, got {shown(found)}")
+        raise ValueError(f"{name} must be from {low} to {limit(2**32 - 1)}, got {shown(found)}")
     return found
 
 

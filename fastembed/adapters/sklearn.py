@@ -190,7 +190,7 @@ def _int64(number: int, document: Any, encode: Callable[[Any], Any] | None) -> A
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"the token ids of document {number} must be integers, got {ids.dtype}: {document!r:.80}")
     if ids.dtype == np.uint64 and ids.size and ids.max() >= 2**63:
-        raise IndexError(f"token id {ids.max()} of document {number} is above {2**63 - 1}")
+        raise IndexError(f"token id {ids.max()} of document {number} is above 2**63 - 1")
     return ids.astype(np.int64)
 
 

@@ -189,7 +189,7 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
     return CaseResult(case.label, case.n_bytes, case.per, case.series, case.size, entries)
 
 
-def run(plan: Plan, progress: Callable[[str], Any] = lambda text: None) -> list[WorkloadResult]:
+def run(plan: Plan, progress: Callable[[str], Any] = lambda text: None) -> Iterator[WorkloadResult]:
     """Run the workloads of a plan, each at every setting of threads where that matters.
 
     Parameters
@@ -198,18 +198,17 @@ def run(plan: Plan, progress: Callable[[str], Any] = lambda text: None) -> list[
     progress : callable
         Called with a short text on what is being run.
 
-    Returns
-    -------
-    list of WorkloadResult
+    Yields
+    ------
+    WorkloadResult
+        As soon as a workload is over.
     """
-    results = []
     before = get_num_threads()
     try:
         for name in plan.workloads:
-            results += _run_workload(WORKLOADS[name], plan, progress)
+            yield from _run_workload(WORKLOADS[name], plan, progress)
     finally:
         set_num_threads(before)
-    return results
 
 
 def _run_workload(workload: Workload, plan: Plan, progress: Callable[[str], Any]) -> list[WorkloadResult]:

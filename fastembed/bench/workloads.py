@@ -295,6 +295,7 @@ _ALL = (
         peers.step_answer("SparseAdam"),
         _only(peers.STEP["SparseAdam"], peers.OURS, "torch"),
         shows="growth",
+        takes_minutes=True,
     ),
 )
 

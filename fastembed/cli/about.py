@@ -17,6 +17,7 @@ from .streams import Output, UsageError
 if TYPE_CHECKING:
     from ..io.shared import leftovers
 
+_MOST = 4  # names of a group of tensors
 _FLOATS = ("F", "BF", "C")  # what names of dtypes of floats begin with
 
 
@@ -40,10 +41,29 @@ def info(arguments: argparse.Namespace, out: Output) -> None:
     about = description if isinstance(description, dict) else {"description": description}
     for key, value in about.items():
         out.show(f"{_plain(key)}: {textwrap.shorten(json.dumps(value), 100, placeholder=' ...')}")
+    groups = [] if arguments.summary else _internal(found)
+    internal = {name for _, names in groups for name in names}
     for name, what in found.items():
-        out.show(f"{_plain(name)}: " + str(what).replace("\n", "\n  "))
+        if name not in internal:
+            out.show(f"{_plain(name)}: " + str(what).replace("\n", "\n  "))
+    for about_them, names in groups:
+        out.show(f"{about_them}: {', '.join(map(_plain, names[:_MOST]))}{', ...' * (len(names) > _MOST)}")
     if arguments.summary:
         out.show(_totals(found))
+
+
+def _internal(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """The tensors that are no tables of a user's, in groups, with what is said of each group."""
+    from ..io.formats.tensor_file import OF_OPTIMIZERS
+    from ..io.vectors.names import ENDS, NAMES
+    from ..layers.files.saving import ROWS
+    from ..tables.state_names import DROPOUT_CALLS
+
+    state = [name for name in found if name.startswith(OF_OPTIMIZERS)]
+    of_rows = [name for name in found for end in (NAMES, ENDS, ROWS) if name.endswith(end) and name.removesuffix(end) in found]
+    others = [name for name in found if name == DROPOUT_CALLS or name.endswith(f".{DROPOUT_CALLS}")]
+    groups = ((f"state of an optimiser, {counted(len(state), 'tensor', ',')}", state), ("names and options of rows", of_rows))
+    return [(about, names) for about, names in (*groups, ("counters", others)) if names]
 
 
 def _totals(found: Mapping[str, Any]) -> str:

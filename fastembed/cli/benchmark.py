@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .. import plots
 from .._messages import first_few, shown
 from .._threads import get_num_threads
 from .outputs import output_files
 from .streams import Output, UsageError, report
+
+if TYPE_CHECKING:
+    from ..bench.suite import Plan, WorkloadResult
+    from .outputs import OutputFile
 
 
 def run_benchmarks(arguments: argparse.Namespace, out: Output) -> None:
@@ -29,16 +34,29 @@ def run_benchmarks(arguments: argparse.Namespace, out: Output) -> None:
     if arguments.plot is not None:
         plots.check_path("--plot", arguments.plot, (".png",))
     files = output_files({"--json": arguments.json, "--plot": arguments.plot}, {}, force=arguments.force)
-    results = bench.run(plan, report)
+    results: list[WorkloadResult] = []
+    try:
+        results.extend(bench.run(plan, report))  # one by one: those that are over stay
+    except KeyboardInterrupt:
+        out.say("interrupted: this is of the workloads that were over")
+        _show(results, plan, files, out)
+        raise
+    _show(results, plan, files, out)
+    wrong = bench.wrong_answers(results)
+    if wrong:
+        raise UsageError(f"fastembed gave no right answer in {first_few(wrong)}")
+
+
+def _show(results: Sequence[WorkloadResult], plan: Plan, files: Mapping[str, OutputFile], out: Output) -> None:
+    """The table and the files of a run."""
+    from .. import bench
+
     out.say(bench.as_text(results, plan))
     writers = {"--json": bench.write_json, "--plot": bench.write_plot}
     for option, file in files.items():
         file.write(partial(writers[option], results, plan))
         for kept in file.kept:
             out.say(f"{file.path} was there: the old file is {kept}")
-    wrong = bench.wrong_answers(results)
-    if wrong:
-        raise UsageError(f"fastembed gave no right answer in {first_few(wrong)}")
 
 
 def _known(kind: str, names: Sequence[str], known: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ..io.formats import tensor_file
 from ..io.vectors import formats, writing
 from ..layers.files.vectors import load_vectors
 from .outputs import OutputFile, is_same, output_files
+from .pictures.table_file import given_names
 from .progress import progress_of
 from .streams import Output, UsageError
 
@@ -46,6 +48,7 @@ def _loaded(arguments: argparse.Namespace, into: Path) -> Embedding:
             format=arguments.format,
             errors="skip" if arguments.skip else "raise",
             into=into,
+            names=given_names(arguments.source, arguments.name),
             progress=progress,
             **options,
         )
@@ -58,11 +61,14 @@ def _write(layer: Embedding, kind: str, target: Path, files: dict[str, OutputFil
             contents = writing.files(target, kind, writing.Table(layer.weight, names, progress))
         except TypeError as error:  # the format lacks the dtype
             raise UsageError(str(error)) from error
-        for file, content in zip(files.values(), contents.values(), strict=True):
+        both = list(zip(files.values(), contents.values(), strict=True))
+        with contextlib.ExitStack() as renamed:  # when all have been written
+            for file, content in both:
+                if content is not None:
+                    content(renamed.enter_context(file.writing()))
+        for file, content in both:
             if content is None:
                 file.remove()
-            else:
-                file.write(content)
 
 
 def _shown(layer: Embedding, target: Path, out: Output) -> Embedding:

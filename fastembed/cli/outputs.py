@@ -10,13 +10,17 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..io import atomic, checkpoint
 from .streams import UsageError
 
 _Identity = tuple[int, int, int, int]
+
+
+class _NotWrittenError(OSError):
+    """An output could not be written; its text names it."""
 
 
 class OutputFile:
@@ -90,10 +94,16 @@ class OutputFile:
 
     def write(self, content: Callable[[Path], object]) -> None:
         """Write the file: ``content`` does it, at the path that it is given."""
+        with self.writing() as temporary:
+            content(temporary)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Path]:
+        """A context in which the file is written, at the path that it gives; its end replaces."""
         backup = self._next_backup()
         try:
             with checkpoint.replacing(self._target, backup) as temporary:
-                content(temporary)
+                yield temporary
         except OSError as error:
             raise self._error(error) from error
         self._written = _identity(self._target)
@@ -124,8 +134,10 @@ class OutputFile:
         return Path(next(name for name in names if not os.path.lexists(name)))
 
     def _error(self, error: OSError) -> OSError:
-        """The error without the path of a temporary file."""
-        return OSError(f"cannot write {self.path}: {error.strerror or str(error).rpartition(': ')[2]}")
+        """The error without the path of a temporary file; one of another output stays as it is."""
+        if isinstance(error, _NotWrittenError):
+            return error
+        return _NotWrittenError(f"cannot write {self.path}: {error.strerror or str(error).rpartition(': ')[2]}")
 
 
 def output_files(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._messages import first_few, printable, shown
@@ -16,6 +18,7 @@ from .streams import Output, UsageError
 
 if TYPE_CHECKING:
     from ..layers.searched import Searched
+    from ..tables.packed import PackedRows
 
 _MOST_ROWS = 1000  # whose neighbours are shown if none is named
 
@@ -38,29 +41,31 @@ def show_samples(
 
 
 def neighbors(arguments: argparse.Namespace, out: Output) -> None:
-    layer, names = _named_rows(arguments)
-    rows = range(len(names)) if arguments.token is None else [_row_of(names, arguments.token)]
-    if len(rows) > _MOST_ROWS:
-        raise UsageError(f"{arguments.checkpoint} has {len(rows)} rows: give the name of one")
-    if arguments.json:
-        out.show(json.dumps({names[i]: _neighbors(layer, names, i, arguments.k) for i in rows}))
-        return
-    for i in rows:
-        show_neighbors(layer, names, i, arguments.k, out)
+    with _named_rows(arguments) as (layer, names):
+        rows = range(len(names)) if arguments.token is None else [_row_of(names, arguments.token)]
+        if len(rows) > _MOST_ROWS:
+            raise UsageError(f"{arguments.checkpoint} has {len(rows)} rows: give the name of one")
+        if arguments.json:
+            out.show(json.dumps({names[i]: _neighbors(layer, names, i, arguments.k) for i in rows}))
+            return
+        for i in rows:
+            show_neighbors(layer, names, i, arguments.k, out)
 
 
-def _named_rows(arguments: argparse.Namespace) -> tuple[Searched, Vocabulary]:
-    """The table of tokens in a file, and the names of its rows."""
+@contextlib.contextmanager
+def _named_rows(arguments: argparse.Namespace) -> Iterator[tuple[Searched | PackedRows, Vocabulary]]:
+    """A context with the table of tokens in a file, and the names of its rows."""
     tables = TableFile(arguments.checkpoint)
     if tables.is_run and arguments.table is None and arguments.names is None:
         model, tokenizer, _ = load_model(arguments.checkpoint)
-        return model.emb, names_of(tokenizer)
+        yield model.emb, names_of(tokenizer)
+        return
     name = tables.token_table(arguments.table)
-    layer = tables.open(name)
-    names = layer.vocabulary if arguments.names is None and layer.vocabulary else tables.row_names(name, arguments.names)
-    if names is None:
-        raise UsageError(f"{arguments.checkpoint} has no names of rows: give --names")
-    return layer, names if isinstance(names, Vocabulary) else Vocabulary(names)
+    with tables.open(name) as layer:
+        names = layer.vocabulary if arguments.names is None and layer.vocabulary else tables.row_names(name, arguments.names)
+        if names is None:
+            raise UsageError(f"{arguments.checkpoint} has no names of rows: give --names")
+        yield layer, names if isinstance(names, Vocabulary) else Vocabulary(names)
 
 
 def names_of(tokenizer: Tokenizer) -> Vocabulary:
@@ -74,11 +79,11 @@ def _row_of(names: Vocabulary, name: str) -> int:
     return int(names.ids(name))
 
 
-def show_neighbors(layer: Searched, names: Vocabulary, row: int, k: int, out: Output) -> None:
+def show_neighbors(layer: Searched | PackedRows, names: Vocabulary, row: int, k: int, out: Output) -> None:
     near = "  ".join(f"{printable(name)} {cosine:+.2f}" for name, cosine in _neighbors(layer, names, row, k))
     out.show(f"{printable(names[row])}: {near}")
 
 
-def _neighbors(layer: Searched, names: Vocabulary, row: int, k: int) -> list[tuple[str, float]]:
+def _neighbors(layer: Searched | PackedRows, names: Vocabulary, row: int, k: int) -> list[tuple[str, float]]:
     found = layer.nearest(row, min(k, len(names) - 1), exclude_queries=True)
     return [(names[i], cosine) for i, cosine in zip(found.ids.tolist(), found.scores.tolist(), strict=True)]

@@ -59,7 +59,10 @@ class Output:
         self._write("")
 
     def _write(self, text: str) -> None:
-        if self.error is not None or sys.stdout is None or self.is_quiet:
+        if self.error is not None or self.is_quiet:
+            return
+        if sys.stdout is None:
+            self.error = ValueError("it is closed")
             return
         try:
             sys.stdout.write(text)

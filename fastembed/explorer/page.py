@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.floats import own_floats
+from .._messages import printable
 from ..io.atomic import replacing
 from ..plots.source import MAX_ROWS, Source
 
@@ -46,7 +47,8 @@ def save(
     path : path-like
     source : layer, packed table, or array_like of shape (V, D)
     names : iterable of str, optional
-        Those of the rows; by default the layer's vocabulary, or the numbers of the rows.
+        Those of the rows; by default the layer's vocabulary, or the numbers of the rows. Control
+        and other invisible characters are shown as escapes.
     table : str, optional
         Which of a layer's tables; by default the first.
     lookups : array_like of integers, shape (V,), optional
@@ -74,7 +76,7 @@ def save(
     if n > MAX_ROWS:
         raise ValueError(f"max_rows must be at most {MAX_ROWS}, got {_checks.shown(max_rows)}")
     shown = Source.of(source, names, table=table, lookups=lookups, max_rows=n)
-    text = page(shown, title or "fastembed explorer")
+    text = page(shown, printable(title or "fastembed explorer"))
     with replacing(path) as new:
         new.write_text(text, encoding="utf-8")
 
@@ -110,7 +112,7 @@ def _data(shown: Source, title: str) -> dict[str, Any]:
         "about": str(shown),
         "rows": len(shown.rows),
         "columns": shown.rows.shape[1],
-        "names": [name.encode("utf-8", "backslashreplace").decode() for name in shown.names] if shown.is_named else None,
+        "names": [*map(printable, shown.names)] if shown.is_named else None,
         "counts": None if shown.counts is None else shown.counts.tolist(),
         "shares": components.shares.tolist(),
         "kind": kind,

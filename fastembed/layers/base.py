@@ -120,6 +120,7 @@ class Layer(Searched):
         """
         with self.lock:
             self.apply_pending()
+            self.storage.end_write()  # of a call that was interrupted behind its commit
             self.storage.flush()
 
     # ---- size and names ----

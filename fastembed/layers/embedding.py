@@ -7,11 +7,14 @@ V: rows of the table; D: columns; S: the shape of the ids.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from .._kernels.backend import kernels
 from ..functional import lookup
+from ..functional.batch import Batch, batch_of
 from ..functional.max_norm import put_rescaled
 from .one_table import OneTable
 
@@ -134,11 +137,30 @@ class Embedding(OneTable, kernels.SingleLookup):
         self.storage.prefetch(rows)
         to = _checks.result_dtype(out_dtype, weight.dtype)
         result = _checks.output(out, (*rows.shape, self.embedding_dim), to, table=weight, ids=ids)
-        with self.up_to_date({"weight": rows}):
+        commit = kernels.Commit()
+        with self.reading(rows, commit):
             lookup.gather(weight, rows, out=result, bounds=self._bounds, out_dtype=to)
             put_rescaled(result, rows, *self._apply_max_norm(rows))
-            self._counter.add({"weight": rows})
+            commit.run()
         return result if out is None else out
+
+    @contextlib.contextmanager
+    def reading(self, rows: Array, commit: kernels.Commit) -> Iterator[Array]:
+        """A context in which rows (checked int64, -1 for none) are up to date: the table.
+
+        ``commit`` counts them as looked up.
+        """
+        with self.up_to_date({"weight": rows}):
+            self._counter.add_to(commit, {"weight": rows})
+            yield self.tables["weight"]
+
+    def gradient_of(self, rows: Array, gradients: Array, *, sources: Any = None, factors: Any = None) -> Batch:
+        """The gradient of rows (checked int64, overwritten), under the options of the layer.
+
+        ``sources`` and ``factors`` are those of `batch_of`.
+        """
+        kept, by_frequency = self._without_padding(rows), self._scale_grad_by_freq
+        return batch_of(kept, self.num_embeddings, gradients, by_frequency=by_frequency, sources=sources, factors=factors)
 
     def backward(
         self, dout: ArrayLike, ids: ArrayLike | None = None, *, call: CallHandle | None = None, optimizer: Any = None

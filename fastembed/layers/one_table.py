@@ -119,12 +119,13 @@ class OneTable(Shareable):
         Returns
         -------
         layer
-            With the names of its rows as its ``vocabulary``, if the file has them.
+            With the names of its rows as its ``vocabulary``, if the file has them or, of a .npy
+            file, ``<path>.names.txt`` beside it.
 
         Raises
         ------
         CheckpointError
-            There is no such table in the file, or the file is damaged.
+            There is no such table in the file, or the file or its names are damaged.
         OSError
             The file cannot be opened, or another process has it open (BlockingIOError).
         ValueError, TypeError
@@ -184,7 +185,8 @@ class OneTable(Shareable):
         Raises
         ------
         OSError
-            The file exists (FileExistsError), or cannot be written; no file is left.
+            The file, or that of its names, exists (FileExistsError), or it cannot be written; no
+            file is left.
 
         Examples
         --------

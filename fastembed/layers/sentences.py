@@ -20,6 +20,7 @@ from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.bags import embedding_bag
 from ..functional.max_norm import norms
+from ..tables.attribute import Declared
 from ..tables.packed import PackedRows
 from .bag import EmbeddingBag
 from .base import Layer
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Rows = Embedding | EmbeddingBag | PackedRows
 
 
-class SentenceEncoder:
+class SentenceEncoder(Declared):
     """Vectors of texts without a network: the mean of the rows of a text's tokens, of length 1.
 
     Parameters

@@ -66,8 +66,14 @@ class Shareable(Saving):
             known = self.storage.publisher
             if isinstance(known, Publisher) and not known.is_closed:
                 raise ValueError(f"the layer is shared already, as {known.path}")
-            publisher = Publisher(self, "weight", name, replace, permissions)
+            publisher = Publisher(self, "weight", name, permissions)
             self.storage.publisher = publisher
+            try:
+                publisher.begin(replace)
+            except BaseException:
+                if publisher.is_closed:
+                    self.storage.publisher = known
+                raise
         return publisher
 
     @staticmethod

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
-from ..functional.batch import Batch, batch_of
 from ..functional.lookup import gather, readable_rows, resolve_ids
 from ..layers.differentiable import accumulate_or_step
 from ..layers.embedding import Embedding
@@ -48,8 +48,9 @@ def skip_gram(
     -------
     float
         The mean over the pairs of ``-log(sigmoid(x y)) - sum of log(sigmoid(-x n))``, in nats, with
-        the rows x of the centre, y of the context and n of the negatives before the step; 0 for no
-        pairs.
+        the rows x of the centre, y of the context and n of the negatives before the step. It is 0
+        for no pairs, for which ``negatives`` may be an empty list; an optimiser then takes a step
+        with zero gradients, as it does in `Embedding.backward` of no ids.
 
     Raises
     ------
@@ -86,24 +87,23 @@ def skip_gram(
     _check_tables(inputs, outputs)
     of_centres, targets = _rows_of_pairs(inputs, outputs, centres, contexts, negatives)
     n_pairs, n_targets = targets.shape
-    dtype, rows = inputs._arithmetic, targets.reshape(-1)
-    with inputs.up_to_date({"weight": of_centres}):
-        x = gather(inputs.tables["weight"], of_centres, bounds="zero", out_dtype=dtype)
-        inputs._counter.add({"weight": of_centres})
+    dtype, rows, commit = _checks.arithmetic_dtype(inputs.dtype), targets.reshape(-1), kernels.Commit()
+    with inputs.reading(of_centres, commit) as table:
+        x = gather(table, of_centres, bounds="zero", out_dtype=dtype)
     pairs = np.repeat(np.arange(n_pairs, dtype=np.int32), n_targets)
     labels = np.zeros(targets.shape, dtype)
     labels[:, 0] = 1
-    with outputs.up_to_date({"weight": rows}):
-        table, own = readable_rows(outputs.tables["weight"], rows, dtype)
+    with outputs.reading(rows, commit) as table:
+        table, own = readable_rows(table, rows, dtype)
         scores = kernels.dots(table, own, pairs, x) if n_pairs else np.empty(0, dtype)
         errors, losses = kernels.logistic(scores, labels.reshape(-1), float(n_pairs))
         errors[rows < 0] = losses[rows < 0] = 0
         dx = np.empty((n_pairs, inputs.embedding_dim), dtype)
         ends = np.arange(0, rows.size + 1, n_targets)
         kernels.embedding_bag(table, own, ends, "sum", errors, -1, dx, "zero", None)
-        outputs._counter.add({"weight": rows})
-    batches = _batch(inputs, of_centres, dx), _batch(outputs, rows, x, pairs, errors.astype(np.float64))
-    accumulate_or_step([(layer, {"weight": batch}) for layer, batch in zip((inputs, outputs), batches, strict=True)], optimizer)
+    of_inputs = inputs.gradient_of(of_centres, dx)
+    of_outputs = outputs.gradient_of(rows, x, sources=pairs, factors=errors.astype(np.float64))
+    accumulate_or_step([(inputs, {"weight": of_inputs}), (outputs, {"weight": of_outputs})], optimizer, commit)
     return mean(losses, n_pairs)
 
 
@@ -129,17 +129,11 @@ def _rows_of_pairs(inputs: Embedding, outputs: Embedding, *ids: ArrayLike) -> tu
     ]
     of_centres, of_contexts, of_negatives = found
     n_pairs = len(of_centres) if of_centres.ndim == 1 else -1
+    if n_pairs == 0 and of_negatives.shape == (0,):  # an empty list says nothing of K
+        of_negatives = found[2] = of_negatives.reshape(0, 0)
     if of_contexts.shape != (n_pairs,) or of_negatives.shape[:-1] != (n_pairs,):
         shapes = ", ".join(f"{name}s {rows.shape}" for name, rows in zip(names, found, strict=True))
         raise ValueError(f"centres and contexts must have shape (B,), and negatives (B, K), got {shapes}")
     targets = np.column_stack([of_contexts, np.where(of_negatives == of_contexts[:, None], -1, of_negatives)])
     targets[of_centres < 0] = -1
     return of_centres, targets
-
-
-def _batch(layer: Embedding, rows: Array, gradients: Array, sources: Any = None, factors: Any = None) -> Batch:
-    """The gradient of the rows of a layer, as its own backward pass makes it."""
-    kept = layer._without_padding(rows)
-    return batch_of(
-        kept, layer.num_embeddings, gradients, by_frequency=layer.scale_grad_by_freq, sources=sources, factors=factors
-    )

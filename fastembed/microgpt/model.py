@@ -20,6 +20,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
+from .._messages import limit
 from ..layers.token_position import TokenPositionEmbedding
 from ..optim import Parameter
 
@@ -54,7 +55,7 @@ def _read_text(path: str) -> str:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_TEXT + 1)
         if len(text) > MAX_TEXT:
-            raise ValueError(f"it has more than {MAX_TEXT} characters")
+            raise ValueError(f"it has more than {limit(MAX_TEXT)} characters")
         nul = text.find("\0")
         if nul >= 0:
             line = text.count("\n", 0, nul) + 1

@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any, ClassVar
 
-from .._messages import shown
+from .._messages import interval, shown
 from ._nested import arithmetic, rounding, shape
 from .halves import at_random, is_half, nearest, random_bits
 from .layers import Layer, Parameter
@@ -144,7 +144,7 @@ class Optimizer:
         for factors in self._multipliers_of(k).values() if isinstance(self.items[k], Layer) else [[1.0]]:
             rate = max(s["lr"], s["decay"]) * max(factors, default=0.0)
             if not rate <= largest:
-                raise ValueError(f"the learning rate of step {self.steps[k] + 1} must be from 0.0 to {largest}, got {rate}")
+                raise ValueError(f"the learning rate of step {self.steps[k] + 1} must be {interval(0.0, largest)}, got {rate}")
 
     def _step_item(self, k: int) -> None:
         """One step of item k with its gradients."""

@@ -197,6 +197,7 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
         found = self._rows_at_once(segment, rows.reshape(-1))
         return lookup.gather(*found, bounds="zero").reshape((*rows.shape, self._n_cols))
 
+    @memory_errors()
     def _rows_at_once(self, segment: Segment, rows: Array) -> tuple[Array, Array]:
         """A table of the distinct rows among these (-1: none), of one moment, and ids into it."""
         distinct, inverse = np.unique(rows, return_inverse=True)

@@ -14,6 +14,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.packing import Packing
+from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.index import arithmetic_rows
@@ -88,6 +89,7 @@ class DiskTable(RowCalls, Searchable):
     >>> folder.cleanup()
     """
 
+    @memory_errors()
     def __init__(
         self,
         path: str | os.PathLike[str],

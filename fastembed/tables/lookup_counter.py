@@ -38,9 +38,13 @@ class LookupCounter:
     def add(self, rows_by_name: Mapping[str, Array]) -> None:
         """Count a look-up of these rows (int64, -1 for none) in all tables, or in none."""
         commit = kernels.Commit()
+        self.add_to(commit, rows_by_name)
+        commit.run()
+
+    def add_to(self, commit: kernels.Commit, rows_by_name: Mapping[str, Array]) -> None:
+        """Let a commit count such a look-up."""
         for name, counts in self.counts.items():
             commit.add_counts(counts, np.ascontiguousarray(rows_by_name[name]))
-        commit.run()
 
     def resized(self, name: str, n_rows: int) -> dict[str, Array]:
         """The counts once a table has ``n_rows``; those of new rows are 0."""

@@ -13,6 +13,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.backend import kernels
 from .._kernels.packing import Packing
+from .._messages import limit
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.nearest import Searchable
@@ -279,7 +280,7 @@ class PackedTable(PackedRows):
 def columns(name: str, value: Any) -> int:
     n = _checks.size(name, value)
     if n > _MOST_COLS:
-        raise ValueError(f"{name} must be at most {_MOST_COLS}, got {n}")
+        raise ValueError(f"{name} must be at most {limit(_MOST_COLS)}, got {n}")
     return n
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks
 from ..functional import lookup
+from .attribute import Declared
 from .packed import PackedTable
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..io.formats.shards import Shards
 
 
-class SplitTable:
+class SplitTable(Declared):
     """Tables whose rows follow one another, looked up as one.
 
     Parameters

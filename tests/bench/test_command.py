@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -91,3 +92,16 @@ def test_what_cannot_be_done_is_one_line(tmp_path, arguments, text):
     assert text in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_an_interrupted_run_keeps_the_workloads_that_are_over(tmp_path):
+    environment = without_peers(tmp_path)
+    command = [sys.executable, "-m", "fastembed", "bench", "--quick", "--json", "out.json", "one-token", "random-shapes"]
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("random-shapes"):
+            process.send_signal(signal.SIGINT)
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert {result["id"] for result in json.loads((tmp_path / "out.json").read_text())["workloads"]} == {"one-token"}

@@ -29,7 +29,7 @@ def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):
 
 def test_what_runs_only_where_it_is_named():
     unusual = set(bench.WORKLOADS) - set(bench.USUAL)
-    large = {"long-run", "mlperf-int4-full", "mlperf-step-32", "ngram-fp8"}
+    large = {"long-run", "growth-step", "mlperf-int4-full", "mlperf-step-32", "ngram-fp8"}
     assert all(name in large or name.startswith(("beside-", "second-core-")) for name in unusual)
     assert {"long-run", "beside-gpt2-backward-zipf", "second-core-gpt2-backward-zipf"} <= unusual
 
@@ -106,7 +106,7 @@ def test_a_wrong_answer_is_named_and_not_timed(monkeypatch):
 
     ours = bench.WORKLOADS["gpt2-forward-zipf"].contenders[0]
     plan = plan_of(monkeypatch, (ours, Contender("numpy", "off by one", wrong), Contender("numpy", "broken", broken)))
-    results = bench.run(plan)
+    results = list(bench.run(plan))
     good, bad, failed, _ = results[0].cases[0].entries
     assert (good.status, len(good.seconds)) == ("ok", 2)
     assert (bad.status, bad.detail, bad.seconds) == ("WRONG", "1 of 16,384 numbers are not those expected", [])
@@ -122,7 +122,8 @@ def test_our_own_answer_must_have_the_bits(monkeypatch):
     def nearly(inputs):
         return lambda k: np.nextafter(inputs.wte[inputs.ids[k]] + inputs.positions(), np.float32(9))
 
-    results = bench.run(plan_of(monkeypatch, (Contender("fastembed", "nearly", nearly), Contender("numpy", "nearly", nearly))))
+    nearly_right = Contender("fastembed", "nearly", nearly), Contender("numpy", "nearly", nearly)
+    results = list(bench.run(plan_of(monkeypatch, nearly_right)))
     ours, numpys, _ = results[0].cases[0].entries
     assert ours.status == "WRONG"
     assert numpys.status == "ok"

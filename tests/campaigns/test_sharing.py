@@ -39,10 +39,11 @@ def test_a_script_that_fails_or_hangs_is_seen():
 
 def test_memory_that_grows_is_seen(tmp_path, capsys, monkeypatch):
     kept = []
+    monkeypatch.setattr(soak, "warm_up", lambda *_: None)
     monkeypatch.setattr(soak, "work", lambda *_: kept.append(np.ones(100_000)))
-    assert soak.run(0.02, 0, tmp_path, 0.002) == 1
+    assert soak.run(0.02, 0, tmp_path, 0.002, 1) == 1
     monkeypatch.setattr(soak, "work", lambda *_: None)
-    assert soak.run(0.01, 0, tmp_path, 0.002, 8 << 20) == 0
+    assert soak.run(0.01, 0, tmp_path, 0.002, 50) == 0
 
 
 def test_a_round_of_the_soak(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from common import needs_c, with_path
-from writing import allocations, interrupts, subjects
+from writing import allocations, calls, interrupts, subjects
 
 from fastembed._kernels.backend import kernels
 
@@ -33,7 +33,7 @@ def test_interrupts(capsys):
 
 
 @pytest.mark.filterwarnings("ignore:names of rows do not come into the file")
-@pytest.mark.parametrize("name", subjects.CALLS)
+@pytest.mark.parametrize("name", calls.CALLS)
 def test_no_python_code_runs_between_two_writes(monkeypatch, tmp_path, name):
     """There a handler of a signal would run, or an error be lost."""
     run_as_python = []
@@ -51,12 +51,12 @@ def test_no_python_code_runs_between_two_writes(monkeypatch, tmp_path, name):
             finally:
                 sys.setprofile(None)
 
-    for case in subjects.cases(name):
-        subject = interrupts.made(*case[1:], tmp_path, "watched")
-        prepared = subjects.CALLS[name].prepare(subject)
+    for case in calls.cases(name):
+        subject = calls.made(*case[1:], tmp_path / "watched")
+        prepared = calls.CALLS[name].prepare(subject)
         with monkeypatch.context() as patch:
             patch.setattr(kernels, "Commit", Watched)
-            subjects.CALLS[name].call(subject, prepared)
+            calls.CALLS[name].call(subject, prepared)
         subject.close()
         assert run_as_python == [], case
 
@@ -68,9 +68,9 @@ def test_a_call_that_an_interrupt_tears_is_seen(capsys, monkeypatch):
             pass
         subject.layer.weight[1] += 1
 
-    monkeypatch.setitem(subjects.CALLS, "torn", subjects.Call(lambda subject: None, torn, ("Embedding",)))
+    monkeypatch.setitem(calls.CALLS, "torn", subjects.Call(lambda subject: None, torn, ("Embedding",)))
     assert interrupts.run(5, 0, "torn", "Adam") == 1
-    assert "torn Embedding Adam: torn: ['weight'] are neither" in capsys.readouterr().out
+    assert "torn Embedding Adam: torn: ['weight 0'] are neither" in capsys.readouterr().out
 
 
 def test_going_on_with_other_bits_is_seen(capsys, monkeypatch):
@@ -81,8 +81,8 @@ def test_going_on_with_other_bits_is_seen(capsys, monkeypatch):
             pass
         next(subject.clock)
 
-    monkeypatch.setitem(subjects.CALLS, "forgets", subjects.Call(lambda subject: None, forgets, ("Embedding",)))
-    monkeypatch.setattr(interrupts, "later", lambda subject: {"next": next(subject.clock)})
+    monkeypatch.setitem(calls.CALLS, "forgets", subjects.Call(lambda subject: None, forgets, ("Embedding",)))
+    monkeypatch.setattr(subjects.Trained, "later", lambda subject: {"next": next(subject.clock)})
     assert interrupts.run(3, 0, "forgets", "Adam") == 1
     assert "going on gives other bits of ['next']" in capsys.readouterr().out
 
@@ -114,7 +114,7 @@ sys.exit(kills.run(20, 0, "save"))
 """
     )
     assert status == 1
-    assert "of save : CheckpointError" in output
+    assert "of save tensors: CheckpointError" in output
 
 
 @needs_malloc
@@ -134,18 +134,18 @@ def test_a_call_that_an_allocation_tears_is_seen():
     status, output = run(
         """
 import sys
-from writing import allocations, subjects
+from writing import allocations, calls, subjects
 def torn(subject, _):
     subject.layer.weight[0] += 1
     subject.kept = bytearray(100_000)
     subject.layer.weight[1] += 1
-subjects.CALLS["torn"] = subjects.Call(lambda subject: None, torn, ("Embedding",))
+calls.CALLS["torn"] = subjects.Call(lambda subject: None, torn, ("Embedding",))
 sys.exit(allocations.walk(("torn", "Embedding", "Adam")))
 """,
         allocations.environment(),
     )
     assert status == 1
-    assert "torn: ['weight'] are neither" in output
+    assert "torn: ['weight 0'] are neither" in output
 
 
 @needs_malloc

@@ -9,6 +9,7 @@ import vector_files
 from running import run, status_of
 
 import fastembed as fe
+from fastembed.io.vectors import arrays
 
 
 @pytest.fixture
@@ -55,6 +56,21 @@ def test_files_are_not_lost(layer, capsys):
         with open(name) as file:
             assert file.read() == "mine"
     vector_files.assert_same(fe.load_vectors("there.npy"), layer)
+
+
+def test_a_table_and_its_names_are_replaced_together(layer, monkeypatch, capsys):
+    fe.Embedding.from_pretrained(np.ones((2, 2))).save_vectors("there.npy")
+    with open("there.npy", "rb") as file:
+        before = os.listdir(), file.read()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(arrays, "write_names", fail)
+    assert status_of(["convert", "a.txt", "there.npy", "--force"]) == 2
+    assert "error: cannot write there.npy.names.txt: No space left on device" in capsys.readouterr().err
+    with open("there.npy", "rb") as file:
+        assert (os.listdir(), file.read()) == before
 
 
 def test_names_of_a_replaced_file_are_not_those_of_a_table_without(layer, capsys):

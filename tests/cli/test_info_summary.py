@@ -41,6 +41,26 @@ def test_one_thing_of_each_kind(summary):
     ]
 
 
+def test_what_is_no_table_of_a_user_is_listed_apart(tmp_path, capsys):
+    layer = fe.TokenPositionEmbedding(2, 3, 2, rng=0, dropout=0.5)
+    layer.vocabulary, layer.trainable_rows = ["a", "b"], [1]
+    state = {f"exp_avg.{k}": np.ones((1, 1)) for k in range(5)}
+    others = {"odd.names": np.ones(2), "deep.dropout_calls": np.array(3)}
+    layer.save(tmp_path / "layer")
+    tensors, description = checkpoint.load(tmp_path / "layer")
+    checkpoint.save(tmp_path / "all", tensors | state | others, description)
+    assert status_of(["info", str(tmp_path / "all")]) == 0
+    lines = capsys.readouterr().out.splitlines()[5:]
+    assert [line for line in lines if not line.startswith("  ")] == [
+        "odd.names: shape (2,), F64",
+        "wpe: 3 x 2 float32, 24 bytes",
+        "wte: 2 x 2 float32, 16 bytes",
+        "state of an optimiser, 5 tensors: exp_avg.0, exp_avg.1, exp_avg.2, exp_avg.3, ...",
+        "names and options of rows: wte.names, wte.names.ends, wte.trainable_rows",
+        "counters: deep.dropout_calls, dropout_calls",
+    ]
+
+
 @pytest.mark.filterwarnings("default")
 def test_one_row_and_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

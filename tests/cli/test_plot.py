@@ -109,3 +109,44 @@ def test_what_cannot_be_drawn_is_one_line(folder, capsys, arguments, text):
     (line,) = capsys.readouterr().err.splitlines()
     assert text in line
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def packed_files(folder):
+    rows = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], np.float32)
+    fe.QuantizedEmbedding.from_float(rows).save("quantized.safetensors")
+    fe.PackedTable(rows.astype(np.float16), 2, format="float16").save("packed.safetensors")
+    (folder / "names").write_bytes(b"a\rb\nc\nd")
+    return "quantized.safetensors", "packed.safetensors"
+
+
+def test_packed_files_are_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in packed_files(tmp_path):
+        assert status_of(["neighbors", name, "c", "-k", "1", "--names", "names"]) == 0
+        assert capsys.readouterr().out == "c: a\\rb +1.00\n"
+        assert status_of(["neighbors", name]) == 2
+        assert "has no names of rows: give --names" in capsys.readouterr().err
+        assert status_of(["explore", name, "--names", "names", "--tsv", f"{name}.tsv"]) == 0
+        written = np.loadtxt(f"{name}.tsv")
+        np.testing.assert_array_equal(written, fe.load(name).dequantize())
+        assert status_of(["explore", name, "--table", "packed", "--force"]) == 2
+        capsys.readouterr()
+
+
+def test_packed_files_are_drawn(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    for name in packed_files(tmp_path):
+        for kind in ("overview", "rows", "norms", "positions"):
+            assert status_of(["plot", name, "--kind", kind, "--names", "names", "--force"]) == 0
+        assert (tmp_path / name).with_suffix(".png").read_bytes().startswith(PNG)
+
+
+def test_names_of_tokens_are_those_of_their_tables_alone(folder, capsys):
+    for table, named in (("wte", True), ("lm_head", True), ("wpe", False)):
+        assert status_of(["convert", "model", f"{table}.npz", "--name", table, "--quiet"]) == 0
+        vocabulary = fe.load_vectors(f"{table}.npz").vocabulary
+        assert (vocabulary is None) is not named
+        assert not named or list(vocabulary) == ["a", "b", "c", "d", "<BOS>"]
+    assert status_of(["convert", "model", "all.npz"]) == 2
+    assert "--name must say which" in capsys.readouterr().err

@@ -26,8 +26,17 @@ def in_shell(folder, command):
 @pytest.mark.uninstrumented
 @pytest.mark.parametrize(
     ("redirection", "status"),
-    [(">&-", 0), ("2>&-", 0), ("<&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 1), (">/dev/full 2>&1", 1)],
-)
+    [
+        (">&-", 1),
+        ("2>&-", 0),
+        ("<&-", 0),
+        ("<&- >&- 2>&-", 1),
+        ("2>/dev/full", 0),
+        (">/dev/full", 1),
+        (">/dev/full 2>&1", 1),
+        ("--quiet >&-", 0),
+    ],
+)  # fmt: skip
 def test_training_is_saved_whatever_the_streams_are(folder, redirection, status):
     result = in_shell(folder, f"{TRAIN} {redirection}")
     assert result.returncode == status
@@ -35,6 +44,8 @@ def test_training_is_saved_whatever_the_streams_are(folder, redirection, status)
     assert "Traceback" not in result.stderr
     if redirection == ">/dev/full":
         assert "standard output cannot be written: [Errno 28] No space left on device; at step 300 of 300" in result.stderr
+    if redirection == ">&-":
+        assert "standard output cannot be written: it is closed; at step 300 of 300" in result.stderr
 
 
 @pytest.mark.uninstrumented
@@ -54,7 +65,11 @@ def test_training_that_nobody_reads_is_saved(folder):
     [
         ("sample model --samples 1000000000 | head -1", 141),
         ("neighbors model >/dev/full", 1),
-        ("neighbors model >&-", 0),
+        ("neighbors model >&-", 1),
+        ("info >&-", 1),
+        ("info model --json >&-", 1),
+        ("sample model >&-", 1),
+        ("bench --list >&-", 1),
         ("info model | true", 141),
         ("info missing 2>&-", 2),
         ("info missing 2>/dev/full", 2),
@@ -69,6 +84,14 @@ def test_commands_end_when_their_output_cannot_be_written(folder, command, statu
     assert result.returncode == status
     assert result.stderr.count("\n") == (status == 1)
     assert len(result.stdout) < 100
+
+
+@pytest.mark.uninstrumented
+def test_help_and_wrong_arguments_with_a_closed_output(folder):
+    for command, status in (("--version", 1), ("info --help", 1), ("--quiet", 2)):
+        result = in_shell(folder, f"{COMMAND} {command} >&-")
+        assert result.returncode == status
+        assert ("standard output cannot be written: it is closed" in result.stderr) is (status == 1)
 
 
 @pytest.mark.uninstrumented

@@ -61,11 +61,11 @@ def test_large_tables_are_in_8_bits_and_within_the_documented_error(tmp_path):
 
 
 def test_odd_rows_and_names(tmp_path):
-    names = ["</script><script>alert(1)", "{{scripts}}", "\ud800", "\u2028\n\t"]
+    names = ["</script><script>alert(1)", "{{scripts}}", "\ud800", "\u2028\n\t\r\x07\u200b é"]
     table = np.array([[np.nan, 1], [0, 0], [1e300, -1e300], [1e-300, 0]])
     fe.explorer.save(tmp_path / "x.html", table, names)
     data = data_in(tmp_path / "x.html")
-    assert data["names"] == ["</script><script>alert(1)", "{{scripts}}", "\\ud800", "\u2028\n\t"]
+    assert data["names"] == ["</script><script>alert(1)", "{{scripts}}", "\\ud800", r"\u2028\n\t\r\x07\u200b é"]
     values, points, norms = decoded(data)
     assert norms[1] == 0
     assert values.tolist() == [[0, 0], [0, 0], [1, -1], [1, 0]]

@@ -8,13 +8,17 @@ import pytest
 import fastembed as fe
 from fastembed import checkpoint
 from fastembed._memory import memory_errors
+from fastembed.io import checkpoint as io_checkpoint
 from fastembed.io.mapped import journal, table
+from fastembed.io.shared import publisher
+from fastembed.tables import disk
 
 pytestmark = pytest.mark.on_reference
 
 LOST = [
     TypeError(f"stat: path should be string, bytes, os.PathLike or integer, not {type(Path()).__name__}"),
     RuntimeError("can't allocate read lock"),
+    ValueError("[digital envelope routines] initialization error"),
     SystemError("error return without exception set"),
 ]
 
@@ -36,7 +40,9 @@ def test_a_lost_memory_error(tmp_path, monkeypatch, error):
         assert layer.weight.tolist() == [[0, 0], [1, 1], [0, 0]]
 
 
-@pytest.mark.parametrize("error", [TypeError("not int"), RuntimeError("other"), RecursionError("deep"), OSError(5, "disk")])
+@pytest.mark.parametrize(
+    "error", [TypeError("not int"), ValueError("value"), RuntimeError("other"), RecursionError("deep"), OSError(5, "disk")]
+)
 def test_other_errors_stay(error):
     def raises():
         with memory_errors():
@@ -78,3 +84,27 @@ def test_a_path_of_the_wrong_type_is_a_type_error():
     for call in (checkpoint.load, fe.Embedding.open):
         with pytest.raises(TypeError, match="not int"):
             call(3)
+
+
+@pytest.mark.parametrize("error", LOST)
+def test_files_without_memory(monkeypatch, tmp_path, error):
+    """Of tables on disk, shared ones and saved layers."""
+
+    def without_memory(*_):
+        raise error
+
+    layer = fe.Embedding(3, 2, rng=0)
+    shared = layer.share(tmp_path / "shared")
+    shared.close()
+    monkeypatch.setattr(publisher, "inode_at", without_memory)
+    monkeypatch.setattr(disk, "tensors_in", without_memory)
+    monkeypatch.setattr(layer.storage, "is_at", without_memory)
+    monkeypatch.setattr(io_checkpoint, "load_own", without_memory)
+    calls = (
+        shared.remove, lambda: fe.DiskTable(tmp_path / "t"), lambda: layer.save(tmp_path / "t"), lambda: fe.load(tmp_path / "t"),
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(MemoryError, match="no memory: "):
+            call()
+    monkeypatch.undo()
+    shared.remove()

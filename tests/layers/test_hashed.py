@@ -86,7 +86,7 @@ def test_the_hash_itself_is_to_be_had():
     assert fe.murmur_hash(7).shape == (4,)
     assert fe.murmur_hash(np.zeros((2, 0), "i4")).shape == (2, 0, 4)
     for text, error, arguments in (
-        ("seed must be from 0 to 4294967295, got -1", ValueError, {"ids": [1], "seed": -1}),
+        ("seed must be from 0 to 2..32 - 1, got -1", ValueError, {"ids": [1], "seed": -1}),
         ("holds a surrogate, and has no UTF-8 to hash", ValueError, {"ids": ["a", "\ud800"]}),
         ("does not fit into 64 bits", ValueError, {"ids": [2**64]}),
     ):
@@ -259,10 +259,10 @@ def test_strings():
 
 def test_what_is_refused_and_changes_nothing():
     for text, arguments in (
-        ("num_rows must be from 1 to 4294967295, got 0", {"num_rows": 0}),
-        ("num_rows must be from 1 to 4294967295, got 4294967296", {"num_rows": 2**32}),
-        ("seed must be from 0 to 4294967295, got -1", {"seed": -1}),
-        ("dropout must be from 0.0 to", {"dropout": 1.0}),
+        ("num_rows must be from 1 to 2..32 - 1, got 0", {"num_rows": 0}),
+        ("num_rows must be from 1 to 2..32 - 1, got 4294967296", {"num_rows": 2**32}),
+        ("seed must be from 0 to 2..32 - 1, got -1", {"seed": -1}),
+        ("dropout must be at least 0.0 and below 1, got 1.0", {"dropout": 1.0}),
         ("dropout_seed must be from 0 to", {"dropout_seed": -1}),
     ):
         with pytest.raises(ValueError, match=text):

@@ -96,3 +96,15 @@ def test_a_table_of_a_group_says_what_it_changes():
     bag.count_lookups()
     assert bag([[0, 2]]).tolist() == [[1.0]]
     assert bag.lookup_counts()["weight"].tolist() == [1, 0, 1]
+
+
+def test_skip_gram_counts_look_ups_with_its_step(interrupted):
+    layers = [fe.Embedding(4, 2, rng=k).count_lookups() for k in range(2)]
+    optimizer, pairs = fe.optim.SGD(layers, lr=0.1), ([0], [1], [[2]])
+    interrupted(fe.losses.skip_gram, *layers, *pairs, optimizer=optimizer)
+    counts = [layer.lookup_counts()["weight"].tolist() for layer in layers]
+    assert (optimizer.step_counts, counts) == ([1, 1], [[1, 0, 0, 0], [0, 1, 1, 0]])
+    layers[0].backward(np.ones((1, 2)), [3])
+    with pytest.raises(RuntimeError, match="an accumulated gradient is pending"):
+        fe.losses.skip_gram(*layers, *pairs, optimizer=optimizer)
+    assert [layer.lookup_counts()["weight"].tolist() for layer in layers] == counts

@@ -206,6 +206,27 @@ def test_skip_gram_on_any_number_of_threads_and_in_half_precision(select_isa):
         assert all(same_bits(a, b) for result in results for a, b in zip(result, results[0], strict=True))
 
 
+@pytest.mark.parametrize("negatives", [[], np.zeros((0, 3), np.int64)], ids=str)
+def test_skip_gram_of_no_pairs_is_the_step_of_an_empty_backward(negatives):
+    results = []
+    for is_backward in (False, True):
+        made, ones = [fe.Embedding(4, 2, rng=seed) for seed in (0, 1)], np.ones((1, 2), np.float32)
+        optimizer = fe.optim.Adam(made)
+        for layer in made:
+            layer.backward(ones, [1], optimizer=optimizer)
+            if is_backward:
+                layer.backward(ones[:0], [], optimizer=optimizer)
+        if not is_backward:
+            assert fe.losses.skip_gram(*made, [], [], negatives) == 0.0
+            assert not any(layer.has_grad for layer in made)
+            assert fe.losses.skip_gram(*made, [], [], negatives, optimizer=optimizer) == 0.0
+        results.append([*(layer.weight for layer in made), np.array(optimizer.step_counts)])
+    assert results[0][2].tolist() == [2, 2]
+    assert all(same_bits(ours, others) for ours, others in zip(*results, strict=True))
+    theirs = [reference.Embedding(4, 2) for _ in range(2)]
+    assert reference.losses.skip_gram(*theirs, [], [], []) == 0.0
+
+
 def test_refusals_change_nothing():
     rng = np.random.default_rng(0)
     (inputs, outputs), _ = layers(rng, "float64")
@@ -217,6 +238,7 @@ def test_refusals_change_nothing():
         (IndexError, "negative id -1 at position .0, 1.", ([1], [0], [[1, -1]])),
         (ValueError, r"negatives .B, K., got centres .2,., contexts .1,., negatives .1, 1.", ([1, 1], [0], [[1]])),
         (TypeError, "context ids must be integers", ([1], [0.5], [[1]])),
+        (ValueError, r"got centres .0,., contexts .0,., negatives .1, 0.", ([], [], [[]])),
     ]
     for kind, text, pairs in refused:
         with pytest.raises(kind, match=text):

@@ -1,6 +1,7 @@
 """Optimisers of half precision: master rows and random rounding keep what is rounded off."""
 
 import copy
+import functools
 
 import ml_dtypes
 import numpy as np
@@ -50,6 +51,58 @@ def test_training_is_the_reference(isa, half, rounding, name):
         if state not in ("step", "master"):
             expected = like_opt.state(0)[state]["wte"]
             assert same_bits(arrays["wte"].reshape(len(expected), -1), np.array(expected, "f4"))
+
+
+LATE = {
+    "AdamW": {"weight_decay": 0.01}, "AdamW, decay that halves feel": {"weight_decay": 0.8}, "SGD": {"momentum": 0.8},
+    "Adagrad": {}, "AdamW, random": {"weight_decay": 0.0, "stochastic_rounding": 5},
+}  # fmt: skip
+
+
+def _train_late(module, layer, name, gradient):
+    """Twice one gradient and steps without one. At last their rates are zero or rise."""
+    opt, ids = getattr(module, name.partition(",")[0])(layer, lr=0.01, **LATE[name]), list(range(len(gradient)))
+    for rates in ([0.01] * 50, [0.005, 0.0, 0.005, 0.0] * 6 + [0.01] * 4):
+        layer(ids)
+        layer.backward(gradient, ids, optimizer=opt)
+        for opt.lr in rates:
+            opt.step()
+    return opt
+
+
+def _late_inputs(half):
+    """A row with weights and gradients of all sizes, infinity and NaN among them.
+
+    In each other row all weights are as close to their neighbours as can be, and stop together.
+    """
+    rng = np.random.default_rng(8)
+    gradient = rng.choice([-1.0, 1.0], (9, 33))
+    table = rng.choice([-1.98, 1.98], (9, 33)) * 2.0 ** -np.arange(9)[:, None]
+    table[0] = 10.0 ** np.linspace(-6, 2, 33)
+    table[0, :6] = [0.0, -0.0, np.inf, np.nan, 1e-7, 1.0]
+    gradient[0] *= 10.0 ** rng.integers(-9, 3, 33)
+    return table.astype(DTYPE[half]), gradient.astype("f4")
+
+
+@functools.cache
+def _late_reference(half, name):
+    table, gradient = _late_inputs(half)
+    like = reference.Embedding.from_pretrained(table.astype("f8").tolist(), dtype=half)
+    opt = _train_late(reference.optim, like, name, gradient.tolist())
+    return rounded(like.weight, half), {state: np.array(rows["weight"], "f4") for state, rows in opt.state(0).items()}
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("name", LATE)
+def test_rows_that_wait_long_are_the_reference(isa, half, name):
+    """Each pending step is rounded, also where they are skipped because none changes a bit."""
+    table, gradient = _late_inputs(half)
+    layer = fe.Embedding.from_pretrained(table)
+    opt = _train_late(fe.optim, layer, name, gradient)
+    weight, states = _late_reference(half, name)
+    assert same_bits(layer.weight, weight)
+    for state, expected in states.items():
+        assert same_bits(opt.state_dict()["items"][0][state]["weight"].reshape(len(expected), -1), expected)
 
 
 @pytest.mark.parametrize("half", HALVES)

@@ -138,7 +138,7 @@ def test_bad_arguments():
     for error, text, call in (
         (ValueError, r"lr must be from 0\.0 to 3\.4.*, got -1", lambda: fe.optim.SGD(layer, lr=-1)),
         (ValueError, r"lr must be from 0\.0", lambda: fe.optim.Adam(layer, lr=float("nan"))),
-        (ValueError, r"betas\[1\] must be from 0\.0", lambda: fe.optim.Adam(layer, betas=(0.9, 1.0))),
+        (ValueError, r"betas\[1\] must be at least 0\.0 and below 1, got 1\.0", lambda: fe.optim.Adam(layer, betas=(0.9, 1.0))),
         (ValueError, "eps must be from", lambda: fe.optim.Adam(layer, eps=-1e-8)),
         (ValueError, "weight_decay must be from", lambda: fe.optim.Adam(layer, weight_decay=-1.0)),
         (ValueError, "weight of item 1 must not overlap weight of item 0", lambda: fe.optim.SGD([layer, layer])),

@@ -86,7 +86,7 @@ def _call_look_up(table: Any, ids: Any, *offsets: Any, bounds: str, mode: str | 
 def _call_rows(ids: Any, *, n_rows: int, bounds: str, padding: int | None = None) -> Any:
     """The row of each id, -1 for none."""
     if n_rows > INT32_MAX:
-        raise ValueError(f"padding_idx, maxima and bags of half precision require at most {INT32_MAX} rows, got {n_rows}")
+        raise ValueError(f"padding_idx, maxima and bags of half precision require at most 2**31 - 1 rows, got {n_rows}")
     return _custom_call("rows", ids.shape, np.int32, ids, n_rows=n_rows, **_numbers(bounds, None, padding))
 
 

@@ -1,7 +1,8 @@
-"""Files of tables, as ``plot`` and ``explore`` take them: which table is meant, and its names."""
+"""Files of tables, as commands take them: which table is meant, and the names of its rows."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ from ..._messages import counted, first_few, shown
 from ...functional.statistics import LOOKUPS
 from ...io import checkpoint
 from ...io.errors import CheckpointError
+from ...io.formats import tensor_file
 from ...io.vectors import arrays, formats
 from ...layers.embedding import Embedding
+from ...layers.files.saved import load
 from ...layers.files.vectors import load_vectors
 from ...microgpt.model import BOS_NAME
 from ..progress import progress_of
@@ -23,13 +26,16 @@ if TYPE_CHECKING:
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _TOKENS = ("wte", "wte.weight", "weight", "word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "embeddings")
+_OF_TOKENS = ("wte", "lm_head")  # of the names model
+_PACKED = ("QuantizedEmbedding", "PackedTable")  # what files say of layers that decode their rows
 _POSITIONS = ("wpe", "wpe.weight", "position_embeddings.weight")
 
 
 class TableFile:
     """The tables of a safetensors file, or the one of another file of vectors, whose name is "".
 
-    A safetensors or .npy file is read where rows are needed, and another one as a whole.
+    A safetensors or .npy file is read where rows are needed, and another one as a whole, as is one
+    that a `QuantizedEmbedding` or a `PackedTable` has saved.
 
     Attributes
     ----------
@@ -40,16 +46,20 @@ class TableFile:
         self._path = path
         self._description: Any = None
         self._counts: dict[str, tuple[int, ...]] = {}
-        self._layer: Embedding | None = None
+        self._layer: Any = None
         kind = _kind(path)
-        if kind != "safetensors":
-            if kind != "npy":
-                with progress_of("read", quiet=quiet) as progress:
-                    self._layer = load_vectors(path, progress=progress)
+        found: dict[str, tuple[tuple[int, ...], str]] = {}
+        if kind == "safetensors":
+            found, self._description = checkpoint.contents(path)
+            if isinstance(self._description, dict) and self._description.get("kind") in _PACKED:
+                self._layer = load(path)
+        elif kind != "npy":
+            with progress_of("read", quiet=quiet) as progress:
+                self._layer = load_vectors(path, progress=progress)
+        if kind == "npy" or self._layer is not None:
             with self.open("") as layer:
                 self.tables = {"": (layer.num_embeddings, layer.embedding_dim)}
             return
-        found, self._description = checkpoint.contents(path)
         self.tables = {name: shape for name, (shape, dtype) in found.items() if len(shape) == 2 and dtype in _FLOATS}
         self._counts = {name: shape for name, (shape, dtype) in found.items() if dtype == "I64"}
 
@@ -58,21 +68,25 @@ class TableFile:
         """Whether it says that it is a trained names model."""
         return isinstance(self._description, dict) and "characters" in self._description
 
-    def open(self, name: str) -> Embedding:
-        """A layer around a table."""
-        return self._layer or Embedding.open(self._path, name=name or None)
+    def open(self, name: str) -> contextlib.AbstractContextManager[Any]:
+        """A context with a layer around a table."""
+        return Embedding.open(self._path, name=name or None) if self._layer is None else contextlib.nullcontext(self._layer)
 
     def token_table(self, wanted: str | None) -> str:
         """The name of the table of that name, the only one, or the one that is known as tokens'."""
         if wanted is not None:
             if wanted not in self.tables:
-                raise UsageError(f"--table {shown(wanted)} is not in {self._path}, which has {first_few(sorted(self.tables))}")
+                raise UsageError(f"--table {shown(wanted)} is not in {self._path}, which has {self._tables_text()}")
             return wanted
         known = [*self.tables] if len(self.tables) == 1 else self._called(_TOKENS)
         if not known:
-            has = first_few(sorted(self.tables))
-            raise UsageError(f"{self._path} has {has}: give --table" if self.tables else f"{self._path} has no table of floats")
+            has = f"{self._tables_text()}: give --table" if self.tables else "no table of floats"
+            raise UsageError(f"{self._path} has {has}")
         return known[0]
+
+    def _tables_text(self) -> str:
+        """The first names of tables, an optimiser's state after them."""
+        return first_few(tensor_file.tables_first(self.tables))
 
     def position_table(self) -> str | None:
         """The name of the table that is known as positions', if there is one."""
@@ -95,11 +109,7 @@ class TableFile:
                 has = f"--names: {path} has {counted(len(names), 'line')}"
                 raise UsageError(f"{has}, and {self._path} has {counted(n_rows, 'row')}")
             return names
-        about = self._description if isinstance(self._description, dict) else {}
-        characters = about.get("characters")
-        if not isinstance(characters, list) or len(characters) + 1 != n_rows or not all(isinstance(c, str) for c in characters):
-            return None
-        return [*characters, BOS_NAME]
+        return names_of_run(self._description, name, n_rows)
 
     def lookups(self, name: str) -> Array | None:
         """The counts of look-ups that the file has for a table."""
@@ -108,6 +118,26 @@ class TableFile:
             return None
         tensors, _ = checkpoint.load(self._path, only=[counts])
         return _checks.counts(counts, tensors[counts], self.tables[name][0])
+
+
+def names_of_run(description: Any, table: str, n_rows: int) -> list[str] | None:
+    """The names of the tokens of a trained names model, if they are those of a table's rows."""
+    characters = description.get("characters") if isinstance(description, dict) else None
+    if table.rpartition(".")[2] not in _OF_TOKENS or not isinstance(characters, list) or len(characters) + 1 != n_rows:
+        return None
+    return [*characters, BOS_NAME] if all(isinstance(c, str) for c in characters) else None
+
+
+def given_names(path: str, table: str | None) -> list[str] | None:
+    """The names that the rows of a table of a file have by what the file says of a names model."""
+    if not os.path.isfile(path) or _kind(path) != "safetensors":
+        return None
+    found, description = checkpoint.contents(path)
+    try:
+        name = arrays.table_name(found, table)
+    except ValueError:  # as who reads the table says
+        return None
+    return None if name is None else names_of_run(description, name, found[name][0][0] if found[name][0] else 0)
 
 
 def _kind(path: str) -> str:

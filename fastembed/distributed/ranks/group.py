@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ... import _checks
+from ..._messages import limit
 from .errors import PeerError, Unfinished
 from .transport import Alone, Transport
 
@@ -135,7 +136,7 @@ class Group:
         if len(wrong) or (received.sum(axis=0) > MAX_ITEMS).any():
             peers = wrong.tolist() or list(range(self.size))
             shown = _checks.shown(received[peers[0]].tolist())
-            raise self.failed(step, peers, f"the numbers of items {shown} must be from 0 to {MAX_ITEMS} in total")
+            raise self.failed(step, peers, f"the numbers of items {shown} must be from 0 to {limit(MAX_ITEMS)} in total")
         return received
 
     # ---- exchanges ----

@@ -111,7 +111,7 @@ class NgramHash(HashNumbers):
             k = factors.index(largest)
             raise ValueError(
                 f"multipliers must be at most {_INT64_MAX // last}, so that no product with the number of a token, at most "
-                f"{last}, exceeds {_INT64_MAX}; got {_checks.shown(largest)} at position {k}"
+                f"{last}, exceeds 2**63 - 1; got {_checks.shown(largest)} at position {k}"
             )
 
     # ---- variants ----

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import _checks
+from ..._messages import limit
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -36,7 +37,7 @@ def integers(name: str, value: Any, n_axes: int | None, low: int, high: int) -> 
         raise ValueError(f"{name} must have {1 if n_axes is None else n_axes} axes, got shape {array.shape}")
     for place, number in np.ndenumerate(array):
         if not low <= number <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, got {_checks.shown(number)} at position {place}")
+            raise ValueError(f"{name} must be from {low} to {limit(high)}, got {_checks.shown(number)} at position {place}")
     return array
 
 
@@ -48,7 +49,7 @@ def token_map(value: Any) -> Array:
     outside = np.flatnonzero((array < 0) | (array > _INT64_MAX))
     if outside.size:
         k = int(outside[0])
-        raise ValueError(f"token_map must be from 0 to {_INT64_MAX}, got {_checks.shown(int(array[k]))} at position {k}")
+        raise ValueError(f"token_map must be from 0 to {limit(_INT64_MAX)}, got {_checks.shown(int(array[k]))} at position {k}")
     return np.array(array, np.int64)
 
 
@@ -81,7 +82,7 @@ def heads(head_sizes: Any, offsets: Any, n: int) -> tuple[Array, tuple[int, ...]
             raise ValueError(f"offsets must have the shape of head_sizes, {sizes.shape}, got {first.shape}")
     n_rows = int(np.max(first + sizes))
     if n_rows > _INT64_MAX:
-        raise ValueError(f"offsets and head_sizes must add up to at most {_INT64_MAX} rows, got {n_rows}")
+        raise ValueError(f"offsets and head_sizes must add up to at most {limit(_INT64_MAX)} rows, got {n_rows}")
     of_heads = [[size, (2**64 - 1) // size, offset] for size, offset in zip(sizes.flat, first.flat, strict=True)]
     result = np.array(of_heads, np.uint64)
     result.flags.writeable = False

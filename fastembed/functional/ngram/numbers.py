@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._memory import memory_errors
+
 if TYPE_CHECKING:
     from ..._typing import Array
 
@@ -84,6 +86,7 @@ class HashNumbers:
         return self._multipliers, self._token_map, self._n_tokens, fill, self._cut, self._cut_own
 
     @property
+    @memory_errors()
     def digest(self) -> str:
         """The SHA-256 of all numbers, in hexadecimal digits: that of equal hashes alone.
 

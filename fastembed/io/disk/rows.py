@@ -19,6 +19,7 @@ import numpy as np
 
 from ... import _checks
 from ..._kernels.backend import kernels
+from ..._memory import memory_errors
 from ..errors import CheckpointError
 from .tensors import DiskTensor
 
@@ -157,6 +158,7 @@ class CachedRows:
         finally:
             held.release()
 
+    @memory_errors()
     def _copied(self, rows: Array) -> tuple[Array, Array]:
         """A copy of more rows than the cache can hold for one call, read block by block."""
         distinct, places = np.unique(rows, return_inverse=True)

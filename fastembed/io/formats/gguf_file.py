@@ -125,7 +125,7 @@ def _read(path: Path, data: mmap.mmap) -> tuple[dict[str, Any], dict[str, GGUFTe
         metadata[key] = reader.value(reader.number("I"))
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment % 8:
-        raise ValueError(f"general.alignment must be a multiple of 8 up to {1 << 20}, got {shown(alignment)}")
+        raise ValueError(f"general.alignment must be a multiple of 8 up to 2**20, got {shown(alignment)}")
     entries = [_entry(reader) for _ in range(n_tensors)]
     first = -(-reader.at // alignment) * alignment
     tensors: dict[str, GGUFTensor] = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..._messages import shown
+from ..._messages import limit, shown
 from ..errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def header_bytes(entries: Mapping[str, tuple[str, tuple[int, ...], int]], metada
     text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % multiple)
     if len(text) > MAX_HEADER:
-        raise ValueError(f"names and description take {len(text)} bytes, more than the {MAX_HEADER} of a header")
+        raise ValueError(f"names and description take {len(text)} bytes, more than the {limit(MAX_HEADER)} of a header")
     return struct.pack("<Q", len(text)) + text
 
 

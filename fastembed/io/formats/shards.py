@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._memory import memory_errors
-from ..._messages import first_few, shown
+from ..._messages import first_few, limit, shown
 from ..errors import CheckpointError, need_regular_file, tensor_of
 from . import safetensors_file
 from .safetensors_file import Tensor
@@ -119,7 +119,7 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
         text = file.read(_MAX_INDEX + 1)
     try:
         if len(text) > _MAX_INDEX:
-            raise ValueError(f"it has more than {_MAX_INDEX} bytes")
+            raise ValueError(f"it has more than {limit(_MAX_INDEX)} bytes")
         index = json.loads(text.decode(), object_pairs_hook=safetensors_file.without_duplicates)
         found = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(found, dict) or not found:

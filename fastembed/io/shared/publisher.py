@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import time
 import weakref
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,7 +13,7 @@ import numpy as np
 from ... import _checks
 from ..._memory import memory_errors
 from ..atomic import beside, inode_at
-from .segment import Segment, create, open_segment, path_of
+from .segment import Segment, create, drop_unfinished, open_segment, path_of
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -40,54 +38,66 @@ class Publisher:
     """
 
     @memory_errors()
-    def __init__(self, owner: Any, table: str, name: str | os.PathLike[str], replace: bool, permissions: int) -> None:
+    def __init__(self, owner: Any, table: str, name: str | os.PathLike[str], permissions: int) -> None:
         self._segment: Segment | None = None
+        self._last: tuple[int | None, int] = None, 0  # inode and generation of the last segment
         self._owner, self._table, self._pid = weakref.ref(owner), table, os.getpid()
         self._changed, self._is_patient = _NO_ROWS, True
         self.path = path_of(name)
-        mode = _checks.whole_number("permissions", permissions)
-        if not 0o400 <= mode <= 0o777 or mode & 0o002:
-            raise ValueError(f"permissions must be those of a file that not everybody may write, got {mode:#o}")
+        self._permissions = _checks.whole_number("permissions", permissions)
+        if not 0o400 <= self._permissions <= 0o777 or self._permissions & 0o002:
+            raise ValueError(f"permissions must be those of a file that not everybody may write, got {self._permissions:#o}")
+        _sharing.add(self)
+
+    @memory_errors()
+    def begin(self, replace: bool) -> None:
+        """Begin to share; interrupted, it has done so or not, which `is_closed` says."""
         if not _checks.flag("replace", replace) and self.path.exists():
             how = "replace=True publishes this table in its place, unless a process that is running writes that one"
             raise FileExistsError(f"{self.path} is there already: {how}")
-        with owner.lock:
-            owner.apply_pending()
-            self._publish_first(owner.tables[table], mode)
-        _sharing.add(self)
+        owner: Any = self._owner()
+        owner.apply_pending()
+        table, old = owner.tables[self._table], None
+        if self.path.exists():
+            old = open_segment(self.path, to_write=True)
+            found, given = (old.layout.n_cols, old.layout.dtype), (table.shape[1], table.dtype.newbyteorder("="))
+            if found != given:
+                old.close()
+                raise ValueError(
+                    f"{self.path} has rows of {found[0]} {found[1]}, and this table of {given[0]} {given[1]}: remove it first"
+                )
+        self._publish_whole(table, old, self._permissions)
 
-    def _publish_first(self, table: Array, mode: int) -> None:
-        if not self.path.exists():
-            made = create(self.path, table, 1, mode)
-            try:
-                os.link(beside(self.path, "new"), self.path)  # fails if another process was faster
-            finally:
-                beside(self.path, "new").unlink(missing_ok=True)
-            self._segment, self._of = made, table
-            return
-        old = open_segment(self.path, to_write=True)
-        found, given = (old.layout.n_cols, old.layout.dtype), (table.shape[1], table.dtype.newbyteorder("="))
-        if found != given:
-            old.close()
-            raise ValueError(
-                f"{self.path} has rows of {found[0]} {found[1]}, and this table of {given[0]} {given[1]}: remove it first"
-            )
-        self._put_in_place_of(old, table, mode)
+    def _publish_whole(self, table: Array, old: Segment | None, mode: int) -> None:
+        """Publish a table, in the place of another if there is one; interrupted, it has or not.
 
-    def _put_in_place_of(self, old: Segment, table: Array, mode: int) -> None:
-        """Publish a whole table under the name of another; interrupted, it has done so or not."""
-        new = create(self.path, table, old.layout.generation + 1, mode)
-        old.rows.set_replaced(False)
+        A signal may be taken within `_settle` too, and then that is called again.
+        """
+        new: Segment | None = None
         try:
-            os.replace(beside(self.path, "new"), self.path)
-        finally:
-            if inode_at(self.path) == new.inode:
-                self._segment, self._of = new, table
-                self._changed = _NO_ROWS
+            new = create(self.path, table, 1 if old is None else old.layout.generation + 1, mode)
+            unfinished = beside(self.path, "new")
+            if old is None:
+                os.link(unfinished, self.path)  # fails if another process was faster
+            else:
+                old.rows.set_replaced(False)
+                os.replace(unfinished, self.path)
+            self._settle(table, old, new)
+        except BaseException:
+            self._settle(table, old, new)
+            raise
+
+    def _settle(self, table: Array, old: Segment | None, new: Segment | None) -> None:
+        """Take a new segment over if it is in place, and otherwise drop it."""
+        if new is not None and inode_at(self.path) == new.inode:
+            self._segment, self._of, self._changed = new, table, _NO_ROWS
+        if old is not None:
             old.rows.set_replaced(True)
             if self._segment is not old:
                 old.close()
-                beside(self.path, "new").unlink(missing_ok=True)
+        drop_unfinished(self.path, new)
+        if new is not None and self._segment is not new:
+            new.close()
 
     # ---- for layers ----
 
@@ -110,34 +120,32 @@ class Publisher:
         with owner.lock:
             table = owner.tables[self._table]
             if table is not self._of:
-                self._put_in_place_of(self._segment, table, self._mode())
+                self._publish_whole(table, self._segment, self._mode())
             elif len(self._changed):
-                with self._no_snapshot(self._segment):
+                try:
+                    self._wait_for_snapshot(self._segment)
                     self._segment.rows.publish(table, self._changed)
+                finally:
+                    fcntl.lockf(self._segment.file, fcntl.LOCK_UN)
                 self._changed = _NO_ROWS
                 self._segment.release()
 
-    @contextlib.contextmanager
-    def _no_snapshot(self, segment: Segment) -> Iterator[None]:
-        """A context in which nobody begins a snapshot that has to wait for a quiet moment.
+    def _wait_for_snapshot(self, segment: Segment) -> None:
+        """Let no snapshot begin that has to wait for a quiet moment: who copies one has the lock.
 
         Waits for such a snapshot, but once only for a process that never ends it.
         """
-        is_free, end = False, time.monotonic() + segment.patience
-        while not is_free:
+        end = time.monotonic() + segment.patience
+        while True:
             try:
                 fcntl.lockf(segment.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_free = self._is_patient = True
+                self._is_patient = True
+                return
             except (BlockingIOError, PermissionError):
                 self._is_patient = self._is_patient and time.monotonic() < end
                 if not self._is_patient:
-                    break
+                    return
                 time.sleep(_WAIT)
-        try:
-            yield
-        finally:
-            if is_free:
-                fcntl.lockf(segment.file, fcntl.LOCK_UN)
 
     # ---- for users ----
 
@@ -180,7 +188,7 @@ class Publisher:
             raise ValueError(f"the layer of {self.path} is gone")
         with owner.lock:
             owner.apply_pending()
-            self._put_in_place_of(segment, owner.tables[self._table], self._mode())
+            self._publish_whole(owner.tables[self._table], segment, self._mode())
 
     def close(self) -> None:
         """End sharing: the last rows stay for those who read, and another process may take over."""
@@ -189,11 +197,13 @@ class Publisher:
             segment.close()
 
     def _let_go(self) -> Segment | None:
-        segment, self._segment = self._segment, None
+        segment = self._segment
         if segment is not None:
             self._last = segment.inode, segment.layout.generation
+            self._segment = None
         return segment
 
+    @memory_errors()
     def remove(self) -> None:
         """End sharing and remove the name; who reads the table keeps its last rows.
 

@@ -150,7 +150,8 @@ class Segment:
         self.file.close()
 
     def __del__(self) -> None:
-        self.file.close()
+        if hasattr(self, "file"):  # it has none where a signal was taken before the constructor set it
+            self.file.close()
 
     def looked_at(self) -> kernels.SharedRows:
         """The rows, for a process that has just looked at the name."""
@@ -187,10 +188,13 @@ class Segment:
             self._n_reserved = 0
 
     def remove(self) -> None:
-        """Remove the name, unless it stands for another table by now, and close."""
+        """Remove the name, unless it stands for another table by now, and close.
+
+        Readers look at the name from before that on, so that they find the next table.
+        """
+        self.rows.set_replaced(False)
         if inode_at(self.path) == self.inode:
             self.path.unlink()
-        self.rows.set_replaced(False)
         self.close()
 
     @property
@@ -261,6 +265,16 @@ def remove_unfinished(new: Path) -> bool:
         new.unlink()
         return True
     return False
+
+
+def drop_unfinished(path: Path, made: Segment | None) -> None:
+    """Remove the file ``<path>.new`` that was made, or that was left as it was being made."""
+    new = beside(path, "new")
+    if made is None:
+        with contextlib.suppress(BlockingIOError):  # another process makes one
+            remove_unfinished(new)
+    elif inode_at(new) == made.inode:
+        new.unlink()
 
 
 def _mapped_to_write(path: Path, layout: Layout) -> kernels.SharedMemory:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from ..._messages import counted, shown
+from ..._messages import counted, limit, shown
 from .blocks import Block, Vectors, places
 from .text import header
 
@@ -43,7 +43,7 @@ def _blocks(file: BinaryIO, n_rows: int, n_cols: int, encoding: str, faults: Fau
                 rest, at = rest[at:] + more, 0
                 space = rest.find(b" ")
                 if not 0 <= space <= _MAX_NAME and len(rest) > _MAX_NAME:
-                    raise ValueError(f"the name of row {number} has more than {_MAX_NAME} bytes")
+                    raise ValueError(f"the name of row {number} has more than {limit(_MAX_NAME)} bytes")
             name = rest[at:space].lstrip(b"\n")
             at = space + 1 + size
             try:

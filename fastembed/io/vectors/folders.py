@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ... import _checks
-from ..._messages import first_few, shown
+from ..._messages import first_few, limit, shown
 from ...functional import lookup
 from .. import checkpoint
 from ..errors import CheckpointError
@@ -35,7 +35,7 @@ def tokens_in(folder: Path) -> list[str] | None:
         path = folder / name
         if path.is_file():
             if path.stat().st_size > _MAX_JSON:
-                raise CheckpointError(f"{path} has more than {_MAX_JSON} bytes")
+                raise CheckpointError(f"{path} has more than {limit(_MAX_JSON)} bytes")
             try:
                 return read(path.read_bytes().decode())
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -115,7 +115,7 @@ def static_model_in(folder: Path) -> StaticModel:
 def _json_in(path: Path) -> dict[str, Any]:
     """The mapping that a file of JSON holds."""
     if path.stat().st_size > _MAX_JSON:
-        raise ValueError(f"{path.name} has more than {_MAX_JSON} bytes")
+        raise ValueError(f"{path.name} has more than {limit(_MAX_JSON)} bytes")
     found = json.loads(path.read_bytes().decode())
     if not isinstance(found, dict):
         raise TypeError(f"{path.name} must hold a mapping, got {shown(found)}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..._kernels.backend import kernels
 from ..._kernels.floats import own_floats
-from ..._messages import counted, shown
+from ..._messages import counted, limit, shown
 from ...reference.formats.text import NO_NUMBER, TOO_FEW, is_number
 from .blocks import Block, Vectors, places
 
@@ -54,7 +54,7 @@ class Lines:
             parts.append(block)
             size += len(block)
             if size > MAX_LINE:
-                raise ValueError(f"a line has more than {MAX_LINE} bytes")
+                raise ValueError(f"a line has more than {limit(MAX_LINE)} bytes")
         return b"".join(parts)
 
     def put_back(self, lines: bytes) -> None:
@@ -84,7 +84,7 @@ def header(line: bytes) -> tuple[int, int]:
         raise ValueError(f"line 1 must be two integers, the number of rows and of columns, got {shown(line)}")
     n_rows, n_cols = int(found[1]), int(found[2])
     if not 0 < n_cols <= MAX_LINE // 2:
-        raise ValueError(f"the header, line 1, must state 1 to {MAX_LINE // 2} columns, got {n_cols}")
+        raise ValueError(f"the header, line 1, must state 1 to {limit(MAX_LINE // 2)} columns, got {n_cols}")
     return n_rows, n_cols
 
 

@@ -6,6 +6,7 @@ import importlib
 import os
 from typing import Any
 
+from ..._memory import memory_errors
 from ..._messages import shown
 from ...functional.ngram.hash import NgramHash
 from ...io import checkpoint
@@ -37,6 +38,7 @@ def check_kind(kind: type) -> None:
         raise TypeError(f"a file holds a layer of one of {', '.join(_MODULES)}, not {shown(name, str)}: save its state_dict()")
 
 
+@memory_errors()
 def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     """A layer from a file of its ``save``: tables, options, names of rows, counts of look-ups.
 

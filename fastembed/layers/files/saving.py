@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from ... import _checks
+from ..._memory import memory_errors
 from ...functional.ngram.hash import NgramHash
 from ...functional.statistics import LOOKUPS
 from ...tables.state_names import DROPOUT_CALLS
@@ -19,7 +20,7 @@ from ..base import Layer
 if TYPE_CHECKING:
     from ..._typing import Array
 
-_ROWS = ".trainable_rows"  # after the name of a table: a mask, or numbers
+ROWS = ".trainable_rows"  # after the name of a table: a mask, or numbers
 
 
 class Saving(Layer):
@@ -29,12 +30,14 @@ class Saving(Layer):
     _table_names: ClassVar[tuple[str, ...]] = ("weight",)  # all that the layer may have, in order
     _of_tables: ClassVar[Callable[..., Any]]  # the layer around tables, in that order, with options
 
+    @memory_errors()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a file: tables, options, names of rows, counts of look-ups.
 
         `fastembed.load` makes the layer from it again. The file is a safetensors file with the
         tables by their names in `state_dict`, up to date. It is complete, or as it was. Gradients
-        are not in it, and neither is the state of optimisers (`fastembed.checkpoint.save_state`).
+        are not in it, and neither is the state of optimisers (`fastembed.checkpoint.save_state`) or
+        the mode, as in PyTorch: a loaded layer is in train mode.
 
         Parameters
         ----------
@@ -87,7 +90,7 @@ class Saving(Layer):
             return {}
         by_name = rows if isinstance(rows, Mapping) else {None: rows}
         named = {self._table_name(table): of_table for table, of_table in by_name.items()}
-        return {name + _ROWS: _as_given(of_table, len(self.tables[name])) for name, of_table in named.items()}
+        return {name + ROWS: _as_given(of_table, len(self.tables[name])) for name, of_table in named.items()}
 
     def _description(self) -> dict[str, Any]:
         """What a file holds of the layer beside tensors, for JSON."""
@@ -106,15 +109,15 @@ class Saving(Layer):
         tables = [*itertools.takewhile(tensors.__contains__, cls._table_names)]
         if not tables:
             raise ValueError(f"the tensor {cls._table_names[0]} is missing")
-        trained = {name: tensors[name + _ROWS] for name in tables if name + _ROWS in tensors}
+        trained = {name: tensors[name + ROWS] for name in tables if name + ROWS in tensors}
         counts = {name + LOOKUPS for name in tables} | {DROPOUT_CALLS}
-        unexpected = tensors.keys() - {*tables, *counts, *(name + _ROWS for name in trained)} - set(names.keys_of(tables[0]))
+        unexpected = tensors.keys() - {*tables, *counts, *(name + ROWS for name in trained)} - set(names.keys_of(tables[0]))
         if unexpected:
             raise ValueError(f"unexpected tensors {_checks.first_few(sorted(unexpected))}")
         for name, rows in trained.items():
             if rows.dtype not in (np.bool_, np.int64):
-                raise TypeError(f"{name}{_ROWS} must be a mask or row numbers, got an array of {rows.dtype}")
-            _checks.row_mask(name + _ROWS, rows, len(tensors[name]))
+                raise TypeError(f"{name}{ROWS} must be a mask or row numbers, got an array of {rows.dtype}")
+            _checks.row_mask(name + ROWS, rows, len(tensors[name]))
         options, is_frozen, unk = (description.get(name) for name in ("options", "freeze", "unk"))
         if not isinstance(options, dict):
             raise TypeError(f"options must be a mapping, got {_checks.shown(options)}")

@@ -19,8 +19,8 @@ import traceback
 import warnings
 from pathlib import Path
 
-from .interrupts import Twin, fault_of, made
-from .subjects import CALLS, OF_FILES, cases
+from .calls import CALLS, cases, is_of_files, made
+from .interrupts import Twin, fault_of
 
 SOURCE = Path(__file__).with_name("failing_malloc.c")
 LIBRARY = Path("build/failing_malloc.so").resolve()
@@ -46,7 +46,7 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
     the number of the one that fails.
     """
     name, kind, optimizer = place
-    is_of_files = kind == "mapped" and name in OF_FILES  # then there is no excuse for another error
+    has_excuse = not is_of_files(name, kind)  # for another error
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None  # of generators that are closed without memory
     gc.disable()  # a collection in the middle makes other allocations
@@ -61,7 +61,7 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
         while n < _MOST:
             if shared is not None:
                 shared[:8] = struct.pack("<q", n)
-            subject = made(kind, optimizer, folder, "subject")
+            subject = made(kind, optimizer, folder / "subject")
             prepared = CALLS[name].prepare(subject)
             error: BaseException | None = None
             call = CALLS[name].call
@@ -70,11 +70,10 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
                 call(subject, prepared)
             except BaseException as raised:
                 error = raised
-            failed = bool(shim.has_failed())
-            if not failed:
+            if not _has_failed(shim):
                 break
             fault = _wrong_error(error)
-            if fault and not is_of_files and _is_of_others(error):
+            if fault and has_excuse and _is_of_others(error):
                 fault, not_ours = None, not_ours + 1
             error = None  # its traceback holds what the call had made so far
             fault = fault or fault_of((name, kind, optimizer), twin, subject, prepared)
@@ -90,6 +89,14 @@ def walk(place: tuple[str, ...], first: int = 1, now: str | None = None) -> int:
     found = f"{sum(faults.values())} faults, {not_ours} errors of Python or NumPy that are no MemoryError"
     print(f"{name} {kind} {optimizer}: places {first} to {n - 1}, {found}", flush=True)
     return int(bool(faults))
+
+
+def _has_failed(shim: ctypes.CDLL) -> bool:
+    """Whether an allocation has failed before this call, which may make the one that fails."""
+    try:
+        return bool(shim.has_failed())
+    except MemoryError:
+        return False
 
 
 def _is_of_others(error: BaseException | None) -> bool:

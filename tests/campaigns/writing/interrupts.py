@@ -1,6 +1,6 @@
 """Signals at random moments of calls that write: the state is that before the call, or after it.
 
-Where it is that before, the call is made again; either way the next steps give the bits of a twin
+Where it is that before, the call is made again; either way the next calls give the bits of a twin
 that was not disturbed.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import random
-import shutil
 import signal
 import statistics
 import tempfile
@@ -21,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .subjects import CALLS, Subject, cases, difference
+from .calls import CALLS, cases, made
+from .subjects import Subject, difference
 
 
 class Alarm:
@@ -59,13 +59,13 @@ class Alarm:
 
 
 class Twin:
-    """What an undisturbed subject holds before a call, after it, and two steps later."""
+    """What an undisturbed subject holds before a call, after it, and some calls later."""
 
-    def __init__(self, case: tuple[str, str, str], folder: Path | None) -> None:
+    def __init__(self, case: tuple[str, str, str], folder: Path) -> None:
         name, kind, optimizer = case
         times = []
         for k in range(5):
-            subject = made(kind, optimizer, folder, f"twin{k}")
+            subject = made(kind, optimizer, folder / "twin")
             prepared = CALLS[name].prepare(subject)
             self.before = subject.held() if k == 0 else self.before
             begun = time.perf_counter()
@@ -73,27 +73,9 @@ class Twin:
             times.append(time.perf_counter() - begun)
             if k == 0:
                 self.after = subject.held()
-                self.later = later(subject)
+                self.later = subject.later()
             subject.close()
         self.takes = statistics.median(times)
-
-
-def made(kind: str, optimizer: str, folder: Path | None, name: str) -> Subject:
-    """A new subject; a mapped one in a folder of that name."""
-    if kind != "mapped" or folder is None:
-        return Subject(kind, optimizer)
-    shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / name).mkdir()
-    return Subject(kind, optimizer, folder / name)
-
-
-def later(subject: Subject) -> dict[str, Any]:
-    """What a subject holds after two more steps, and for a mapped one a flush."""
-    subject.layer.zero_grad()
-    for _ in range(2):
-        subject.fused()
-    subject.layer.flush()
-    return subject.held() | (subject.on_disk() if subject.kind == "mapped" else {})
 
 
 def fault_of(case: tuple[str, str, str], twin: Twin, subject: Subject, prepared: Any) -> str | None:
@@ -105,7 +87,7 @@ def fault_of(case: tuple[str, str, str], twin: Twin, subject: Subject, prepared:
             return f"torn: {min(found.values(), key=len)} are neither those before nor those after"
         if held == twin.before and held != twin.after:
             CALLS[case[0]].call(subject, prepared)
-        differs = difference(later(subject), twin.later)
+        differs = difference(subject.later(), twin.later)
         return f"going on gives other bits of {differs}" if differs else None
     except Exception as error:
         return f"going on raises {error!r:.200}"
@@ -114,7 +96,7 @@ def fault_of(case: tuple[str, str, str], twin: Twin, subject: Subject, prepared:
 def trial(case: tuple[str, str, str], twin: Twin, rng: random.Random, alarm: Alarm, folder: Path) -> tuple[bool, str | None]:
     """Whether the call was interrupted, and what was wrong then."""
     name, kind, optimizer = case
-    subject = made(kind, optimizer, folder, "subject")
+    subject = made(kind, optimizer, folder / "subject")
     prepared, errors = CALLS[name].prepare(subject), np.geterr()
     was_interrupted = alarm.interrupts(rng.uniform(0, 1.2 * twin.takes), CALLS[name].call, subject, prepared)
     if np.geterr() != errors:

@@ -1,4 +1,4 @@
-"""Processes that are killed in saves, flushes, resizes and new tokens: the old state or the new.
+"""Processes that are killed as they save, share, flush, resize, add: the old state or the new.
 
 The child is forked, which takes less time than a new interpreter, and goes on from the state that
 is found. Each state of the files that is allowed is known from a twin in memory.
@@ -6,6 +6,7 @@ is found. Each state of the files that is allowed is known from a twin in memory
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -26,16 +27,55 @@ from fastembed import checkpoint
 _ROWS, _WIDTH, _SAVED = 40, 6, 20_000
 
 
-def _saves(path: Path, first: int) -> None:
+def _filled(shape: tuple[int, int], k: int) -> Any:
+    return np.full(shape, k, "f8")
+
+
+# How a file of each kind is written with a number in all of its elements, and these are read.
+SAVES: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], list[Any]]]] = {
+    "tensors": (
+        lambda path, k: checkpoint.save(path, {"a": np.full(_SAVED, k), "b": np.array(k)}, "x"),
+        lambda path: [*checkpoint.load(path)[0].values()],
+    ),
+    "packed": (
+        lambda path, k: fe.PackedTable(_filled((_SAVED // 16, 16), k).view(np.uint8), 64, format="float16").save(path),
+        lambda path: [fe.PackedTable.load(path).packed.view("f8")],
+    ),
+    "collection": (
+        lambda path, k: fe.EmbeddingCollection({"a": _filled((_SAVED // 5, 5), k), "b": _filled((3, 2), k)}).save(path),
+        lambda path: [layer.weight for layer in fe.load(path).tables.values()],
+    ),
+}
+
+
+def _number(arrays: list[Any]) -> int:
+    """The number that all elements of all arrays are."""
+    numbers = np.unique(np.concatenate([array.reshape(-1) for array in arrays]))
+    if len(numbers) != 1:
+        raise AssertionError(f"the elements are of several changes: {numbers[:5]}")
+    return int(numbers[0])
+
+
+def _saves(path: Path, kind: str, first: int) -> None:
     for k in range(first, 10**9):
-        checkpoint.save(path, {"a": np.full(_SAVED, k)}, k)
+        SAVES[kind][0](path, k)
 
 
-def _saved(path: Path) -> int:
-    tensors, k = checkpoint.load(path)
-    if tensors["a"].tolist() != [k] * _SAVED:
-        raise AssertionError(f"the description is that of save {k}, the tensor is not")
-    return int(k)
+def _shares(path: Path, first: int) -> None:
+    """Take a table over, publish rows and whole tables, end sharing; again and again."""
+    layer = fe.Embedding.from_pretrained(np.full((_ROWS, _WIDTH), first, "f4"))
+    for k in itertools.count(first, 3):
+        with layer.share(path, replace=True) as shared:
+            layer.set_rows(np.arange(_ROWS), k + 1)
+            layer.weight[...] = k + 2
+            shared.publish()
+            layer.resize(_ROWS + k % 2, new_rows=k + 2)
+            layer.set_rows(np.arange(len(layer.weight)), k + 3)
+
+
+def _shared(path: Path) -> int:
+    with fe.Embedding.attach(path) as table:
+        return _number([table.snapshot()])
 
 
 def advance(layer: Any, optimizer: Any, how: str, k: int) -> None:
@@ -86,6 +126,10 @@ class Tables:
         return step
 
 
+_TRAINED = "SparseAdam", "Adam"
+KINDS = {"save": tuple(SAVES), "share": ("rows",), "flush": _TRAINED, "resize": _TRAINED, "add_tokens": _TRAINED}
+
+
 def kill_once(work: Callable[[int], None], first: int, delay: float) -> None:
     """Fork a child that works, and kill it after a delay."""
     child = os.fork()
@@ -106,8 +150,12 @@ def kill_once(work: Callable[[int], None], first: int, delay: float) -> None:
 def _works(path: Path, how: str, kind: str) -> tuple[Callable[[int], None], Callable[[], int]]:
     """What a child does from some change on, and which change the files hold."""
     if how == "save":
-        checkpoint.save(path, {"a": np.full(_SAVED, 0)}, 0)
-        return (lambda first: _saves(path, first + 1)), (lambda: _saved(path))
+        write, read = SAVES[kind]
+        write(path, 0)
+        return (lambda first: _saves(path, kind, first + 1)), (lambda: _number(read(path)))
+    if how == "share":
+        fe.Embedding.from_pretrained(np.zeros((_ROWS, _WIDTH), "f4")).share(path).close()
+        return (lambda first: _shares(path, first)), (lambda: _shared(path))
     tables = Tables(path, how, kind)
     return tables.change, tables.found
 
@@ -140,7 +188,7 @@ def run(n: int, seed: int, names: str = "") -> int:
     warnings.simplefilter("ignore")
     fe.set_num_threads(1)  # a forked child has no other thread
     status = 0
-    for how in names.split(",") if names else ("save", "flush", "resize", "add_tokens"):
-        for kind in ("SparseAdam", "Adam") if how != "save" else ("",):
+    for how in names.split(",") if names else KINDS:
+        for kind in KINDS[how]:
             status |= not run_kind(how, kind, n, seed)
     return int(status)

@@ -156,3 +156,21 @@ def test_an_option_that_needs_more_state(path):
     with fe.Embedding.open(path, "r+") as layer:
         optimizer = fe.optim.SGD(layer, lr=0.1, momentum=0.9)
         assert state_of(layer, optimizer) == state_of(expected, like)
+
+
+@pytest.mark.parametrize("how", ["file", "freeze"])
+def test_frozen_tables_have_gradients_and_take_no_step(tmp_path, how):
+    np.save(tmp_path / "t.npy", np.ones((3, 2)))
+    opened = fe.Embedding.open(tmp_path / "t.npy")
+    layer = opened if how == "file" else fe.Embedding.from_pretrained(np.ones((3, 2)), freeze=True)
+    layer.backward([[1.0, 2.0]], [1])
+    assert layer.grads()["weight"].ids.tolist() == [1]
+    assert layer.dense_grads()["weight"].tolist() == [[0, 0], [1, 2], [0, 0]]
+    if how == "freeze":
+        fe.optim.SGD(layer, lr=1.0).step()
+    else:
+        with pytest.raises(ValueError, match="opened with mode 'r': only with 'r\\+' can it be trained"):
+            fe.optim.SGD(layer, lr=1.0)
+    assert layer.weight.tolist() == [[1, 1]] * 3
+    layer.zero_grad()
+    assert not layer.has_grad
