@@ -171,7 +171,7 @@ COMMA := ,
 
 # Branches that the tests take which reach the C, two folders at a time, on all instruction sets: the
 # C without inlining, so that each branch is counted where it is written. What is not taken has its
-# reason in a list. T=kernels measures these alone.
+# reason in a list. T=kernels measures these alone. The tests of interrupts trace lines themselves.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
 COVERAGE := tests/campaigns/branches
 COVERAGE_RUN := PYTHONPATH=$(CURDIR)/build/coverage/lib:$(CURDIR)/$(COVERAGE) PYTHONSAFEPATH=1 OPENBLAS_NUM_THREADS=1
@@ -187,6 +187,7 @@ coverage: $(VENV)/.coverage
 	PYTHONPATH=tests/campaigns:$(COVERAGE) $(BIN)/python -m branches build/coverage/c.json --rcfile=$(COVERAGE)/coveragerc
 coverage-of/%:
 	$(COVERAGE_RUN) $(BIN)/coverage run --rcfile=$(COVERAGE)/coveragerc $(BIN)/pytest tests/$* \
+	    --ignore=tests/io/shared/test_interrupts.py \
 	    -m 'not long and not uninstrumented and not untraced'
 coverage-untraced:
 	$(COVERAGE_RUN) $(BIN)/pytest tests/kernels -m untraced
