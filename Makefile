@@ -169,10 +169,10 @@ valgrind: $(VENV)/.dev
 	    -k 'not reference_does'
 COMMA := ,
 
-# Branches that the tests take which reach the C, two folders at a time, on all instruction sets: the
-# C without inlining, so that each branch is counted where it is written. What is not taken has its
-# reason in a list. T=kernels measures these alone. Tests of interrupts that trace lines themselves
-# are left out.
+# Branches that the tests take which reach the C, two folders at a time, on all instruction sets:
+# the C without inlining, so that each branch is counted where it is written. What is not taken has
+# its reason in a list. T=kernels measures these alone. Tests of interrupts that trace lines
+# themselves are left out.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic -Dalways_inline=noinline -DCYTHON_TRACE_NOGIL=1 -w
 COVERAGE := tests/campaigns/branches
 COVERAGE_RUN := PYTHONPATH=$(CURDIR)/build/coverage/lib:$(CURDIR)/$(COVERAGE) PYTHONSAFEPATH=1 OPENBLAS_NUM_THREADS=1
