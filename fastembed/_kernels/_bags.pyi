@@ -1,3 +1,5 @@
+from typing import Any
+
 from .._typing import Array
 from .packing import Packing
 
@@ -17,6 +19,7 @@ def embedding_bag(
 
 class Features:
     def __init__(self, tables: list[tuple[Array, int, Packing | None]]) -> None: ...
+    def is_apart(self, out: Any) -> bool: ...
 
 def embedding_bags(
     tables: Features, ids: Array, offsets: Array, mode: str, factors: Array | None, out: Array, bounds: str

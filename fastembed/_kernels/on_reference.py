@@ -303,6 +303,9 @@ class Features:
     def __init__(self, tables: list[tuple[Array, int, Packing | None]]) -> None:
         self.tables = tables
 
+    def is_apart(self, out: Any) -> bool:
+        return False  # look at each table
+
 
 def embedding_bags(
     tables: Features, ids: Array, offsets: Array, mode: str, factors: Array | None, out: Array, bounds: str

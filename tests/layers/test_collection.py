@@ -324,3 +324,17 @@ def test_handles_and_options():
     assert len(list(layer)) == 2
     with pytest.raises(ValueError, match="result must have shape"):
         layer.split(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_result_may_lie_beside_a_table_but_not_in_it(dtype, step):
+    wide = np.ones((9, 8), dtype)
+    layer = fe.EmbeddingCollection({"a": np.zeros((2, 4), dtype), "b": wide[3:6, :4][::step]})
+    for first in range(9):
+        out = wide[first : first + 1]
+        if 3 <= first < 6:
+            with pytest.raises(ValueError, match="out must not overlap b.weight"):
+                layer({"a": [[0]], "b": [[2]]}, out=out)
+        else:
+            assert layer({"a": [[0]], "b": [[2]]}, out=out).tolist() == [[0.0] * 4 + [1.0] * 4]

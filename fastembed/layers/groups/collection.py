@@ -223,8 +223,9 @@ class EmbeddingCollection(SavingGroup):
         prepared = self._prepare()
         batch = prepared.features.batch(values, offsets, lengths, per_sample_weights)
         shape = batch.n_samples, self._width
-        read: dict[str, Array] = {} if out is None else {"values": batch.ids, **self._arrays()}
-        result = _checks.output(out, shape, self._dtype, **read, per_sample_weights=batch.weights)
+        is_apart = out is None or (prepared.kernel is not None and prepared.kernel.is_apart(out))
+        tables = {} if is_apart else self._arrays()
+        result = _checks.output(out, shape, self._dtype, values=batch.ids, **tables, per_sample_weights=batch.weights)
         arguments = batch.ids, batch.offsets, self._mode, batch.weights, result, batch.bounds
         if not (prepared.only_reads and prepared.kernel is not None and kernels.embedding_bags(prepared.kernel, *arguments)):
             self._look_up_rows(prepared.features.resolved(batch), result)
