@@ -1,13 +1,11 @@
 """The page in a headless Chromium: what it shows is right, and labels do not overlap."""
 
-import json
-import os
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from browser import Browser
 
 import fastembed as fe
 
@@ -17,28 +15,14 @@ pytestmark = [
     pytest.mark.uninstrumented,
     pytest.mark.fork,
 ]
-SCRIPT = """<script>requestAnimationFrame(() => setTimeout(() => {
-  let found;
-  try { found = (() => { %s })(); } catch (error) { found = `error: ${error.stack}`; }
-  const place = document.createElement("pre");
-  place.id = "found";
-  place.textContent = JSON.stringify(found);
-  document.body.append(place);
-}))</script></body>"""
 KEYS = "const press = (key, target = document.body) => target.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));"
 
 
-def run_in(path, script, fragment="", size="1200,800"):
-    """What a script returns that runs in a page when it has been drawn."""
-    page = path.with_name(f"{path.stem}-test.html")
-    page.write_text(path.read_text(encoding="utf-8").replace("</body>", SCRIPT % script), encoding="utf-8")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}", "--virtual-time-budget=60000"]
-    profile = f"--user-data-dir={path.parent / 'profile'}"
-    command = [CHROMIUM, *options, profile, "--dump-dom", f"{page.as_uri()}{fragment}"]
-    without_sanitizer = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=without_sanitizer).stdout
-    (found,) = re.findall(r'<pre id="found">(.*?)</pre>', shown, re.DOTALL)
-    return json.loads(found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(CHROMIUM, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +39,7 @@ def pages(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "fragment", "least"), [("letters", "", 25), ("crowd", "#7", 60)])
-def test_nearest_rows_labels_and_list(pages, name, fragment, least):
+def test_nearest_rows_labels_and_list(browser, pages, name, fragment, least):
     path, layer = pages[name]
     script = """
       explorer.map.draw();
@@ -73,8 +57,7 @@ def test_nearest_rows_labels_and_list(pages, name, fragment, least):
       return {n: boxes.length, overlaps, outside, texts, scores, first, hash: location.hash, colours,
         lines: document.querySelectorAll('.line').length};
     """
-    found = run_in(path, script, fragment)
-    assert isinstance(found, dict), found
+    found = browser.run(path.as_uri() + fragment, script)
     assert found["n"] >= least
     assert found["overlaps"] == found["outside"] == []
     near = layer.nearest(7, 12, exclude_queries=True)
@@ -86,7 +69,7 @@ def test_nearest_rows_labels_and_list(pages, name, fragment, least):
     assert found["lines"] < 60
 
 
-def test_keys_search_zoom_and_theme(pages):
+def test_keys_search_zoom_and_theme(browser, pages):
     path, _ = pages["letters"]
     script = f"""{KEYS}
       const map = explorer.map, search = document.getElementById('search'), seen = {{}};
@@ -109,8 +92,7 @@ def test_keys_search_zoom_and_theme(pages):
       explorer.hover(map.x(5), map.y(5)); seen.tip = document.getElementById('tip').textContent;
       return seen;
     """
-    found = run_in(path, script)
-    assert isinstance(found, dict), found
+    found = browser.run(path.as_uri(), script)
     tip = found.pop("tip")
     assert re.fullmatch(r"f\nrow 5, norm 0\.\d+|f\nrow 5, norm \d\.\d+, 5 look-ups, cosine -?0\.\d{3}", tip), tip
     assert found == {
@@ -119,11 +101,12 @@ def test_keys_search_zoom_and_theme(pages):
     }  # fmt: skip
 
 
-def test_a_small_window_and_an_empty_table(pages, tmp_path):
+def test_a_small_window_and_an_empty_table(browser, pages, tmp_path):
     path, _ = pages["letters"]
-    found = run_in(path, "return [explorer.map.width, explorer.map.labels.length, document.body.scrollWidth]", size="520,700")
+    script = "return [explorer.map.width, explorer.map.labels.length, document.body.scrollWidth]"
+    found = browser.run(path.as_uri(), script, width=520, height=700)
     assert found[0] == found[2] <= 520
     assert found[1] >= 20
     for shape in ((0, 3), (3, 0)):
         fe.explorer.save(tmp_path / "x.html", np.ones(shape))
-        assert run_in(tmp_path / "x.html", "return explorer.table.n") == shape[0]
+        assert browser.run((tmp_path / "x.html").as_uri(), "return explorer.table.n") == shape[0]
