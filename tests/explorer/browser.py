@@ -22,12 +22,12 @@ class Browser:
         self.requests, self.answers = os.fdopen(ours, "wb", buffering=0), os.fdopen(answers, "rb")
         self.number = 0
 
-    def _messages(self):
-        waiting = b""
-        while chunk := self.answers.read1():
-            *whole, waiting = (waiting + chunk).split(b"\0")
-            yield from map(json.loads, whole)
-        raise EOFError("the browser has ended")
+    def _message(self):
+        message = b""
+        while (byte := self.answers.read(1)) != b"\0":
+            assert byte, "the browser has ended"
+            message += byte
+        return json.loads(message)
 
     def _ask(self, method, session=None, event=None, **params):
         """The result of a request and, of those that have one, the event that says it is done."""
@@ -35,13 +35,13 @@ class Browser:
         request = {"id": self.number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         self.requests.write(json.dumps(request).encode() + b"\0")
         result, is_over = None, event is None
-        for message in self._messages():
+        while result is None or not is_over:
+            message = self._message()
             assert "error" not in message, message
             if message.get("id") == self.number:
                 result = message["result"]
             is_over = is_over or (message.get("method") == event and message.get("sessionId") == session)
-            if is_over and result is not None:
-                return result
+        return result
 
     def run(self, page, script, width=1200, height=800):
         """What the body of a function returns that runs in a page when its first frame is drawn."""

@@ -334,7 +334,7 @@ def test_a_result_may_lie_beside_a_table_but_not_in_it(dtype, step):
     for first in range(9):
         out = wide[first : first + 1]
         if 3 <= first < 6:
-            with pytest.raises(ValueError, match="out must not overlap b.weight"):
+            with pytest.raises(ValueError, match=r"out must not overlap b\.weight"):
                 layer({"a": [[0]], "b": [[2]]}, out=out)
         else:
             assert layer({"a": [[0]], "b": [[2]]}, out=out).tolist() == [[0.0] * 4 + [1.0] * 4]
