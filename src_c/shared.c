@@ -86,6 +86,7 @@ void fe_publish_rows(const fe_table *table, const fe_table *source, const int64_
     atomic_thread_fence(memory_order_release);
     const int64_t n = fill_journal(shared, source, rows, n_rows, row_size);
     *shared->journal_size = n;
+    *shared->position = -1;
     store_sequence(shared, before + WRITING);
     for (int64_t k = 0; k < n; k++) {
         const int64_t row = shared->journal_rows[k];
@@ -93,6 +94,7 @@ void fe_publish_rows(const fe_table *table, const fe_table *source, const int64_
         uint32_t *version = version_of(shared, row);
         const uint32_t even = load_version(shared, row);
         __atomic_store_n(version, even + 1, __ATOMIC_RELAXED);
+        __atomic_store_n(shared->position, k, __ATOMIC_RELEASE);
         atomic_thread_fence(memory_order_release);
         memcpy(fe_row(table, row), shared->journal + k * row_size, (size_t)row_size);
         __atomic_store_n(version, even + 2, __ATOMIC_RELEASE);
@@ -116,8 +118,8 @@ static int64_t journal_size(const fe_table *table)
     return n < 0 ? 0 : n < table->n_rows ? n : table->n_rows;
 }
 
-/* The row as it is in the journal, or NULL. */
-static const char *in_journal(const fe_table *table, int64_t row, int64_t row_size)
+/* The place of a row in the journal, or -1. */
+static int64_t find_in_journal(const fe_table *table, int64_t row)
 {
     const fe_shared *shared = table->shared;
     const int64_t n = journal_size(table);
@@ -129,18 +131,28 @@ static const char *in_journal(const fe_table *table, int64_t row, int64_t row_si
         else
             end = middle;
     }
-    return first < n && shared->journal_rows[first] == row ? shared->journal + first * row_size : NULL;
+    return first < n && shared->journal_rows[first] == row ? first : -1;
+}
+
+static int64_t load_position(const fe_shared *shared)
+{
+    return __atomic_load_n(shared->position, __ATOMIC_ACQUIRE);
 }
 
 /* Copies a row while its version says that it may be being written, by a living process or by one
- * that was killed: from the journal, or from its place if it is not among those that are written.
- * False if the writer has gone on meanwhile. */
+ * that was killed: from the journal if it is, else from its place. Its version is also that of
+ * other rows: a row that is still to be written is not yet taken from the journal, or it would be
+ * older at the next look. False if the writer has gone on meanwhile. */
 static bool read_beside_writer(const fe_table *table, int64_t row, int64_t row_size, char *out)
 {
-    const uint64_t before = load_sequence(table->shared);
-    const char *in = (before & PHASE) == WRITING ? in_journal(table, row, row_size) : NULL;
-    memcpy(out, in != NULL ? in : fe_row(table, row), (size_t)row_size);
-    return is_unchanged_since(table->shared, before);
+    const fe_shared *shared = table->shared;
+    const uint64_t before = load_sequence(shared);
+    const int64_t position = load_position(shared), place = (before & PHASE) == WRITING ? find_in_journal(table, row) : -1;
+    const bool is_in_journal = place >= 0 && place == position;
+    memcpy(out, is_in_journal ? shared->journal + place * row_size : fe_row(table, row), (size_t)row_size);
+    if (!is_unchanged_since(shared, before))
+        return false;
+    return place <= position || place > load_position(shared);
 }
 
 /* Copies a row whose version stays as it is, and is even. */
@@ -210,9 +222,9 @@ static void take_from_journal(const fe_table *table, const int64_t *rows, int64_
         return;
     }
     for (int64_t i = 0; i < n_rows; i++) {
-        const char *in = in_journal(table, rows[i], row_size);
-        if (in != NULL)
-            memcpy(out + i * row_size, in, (size_t)row_size);
+        const int64_t place = find_in_journal(table, rows[i]);
+        if (place >= 0)
+            memcpy(out + i * row_size, shared->journal + place * row_size, (size_t)row_size);
     }
 }
 

@@ -58,6 +58,7 @@ cdef extern from "functions.h":
         int64_t *journal_size
         int64_t *journal_rows
         char *journal
+        int64_t *position
 
     ctypedef struct fe_table:
         char *data

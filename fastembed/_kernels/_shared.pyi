@@ -17,6 +17,7 @@ class SharedRows:
         journal_size: Array,
         journal_rows: Array,
         journal: Array,
+        position: Array,
     ) -> None: ...
     @property
     def is_replaced(self) -> bool: ...

@@ -52,7 +52,8 @@ cdef class SharedRows(HeldTable):
 
     `rows` is the table, and the other arrays are what lies beside it: of uint64 the sequence number
     and the number of replacements, of uint32 the versions, of int64 the number of rows in
-    the journal and which these are, and the rows of the journal.
+    the journal and which these are, the rows of the journal, and of int64 the place in it of the
+    row that is being written.
     """
     cdef _c.fe_shared shared
     cdef readonly cnp.ndarray rows
@@ -61,7 +62,7 @@ cdef class SharedRows(HeldTable):
 
     def __cinit__(self, cnp.ndarray rows not None, cnp.ndarray sequence not None, cnp.ndarray replaced not None,
                   cnp.ndarray versions not None, cnp.ndarray journal_size not None, cnp.ndarray journal_rows not None,
-                  cnp.ndarray journal not None):
+                  cnp.ndarray journal not None, cnp.ndarray position not None):
         cdef int64_t n_rows = cnp.PyArray_DIM(rows, 0)
         need_stored_table(&self.c, rows)
         if not cnp.PyArray_IS_C_CONTIGUOUS(rows) or not cnp.PyArray_SAMESHAPE(rows, journal):
@@ -79,9 +80,10 @@ cdef class SharedRows(HeldTable):
         self.shared.journal_size = <int64_t *>need_numbers("journal_size", journal_size, cnp.NPY_INT64, 1)
         self.shared.journal_rows = <int64_t *>need_numbers("journal_rows", journal_rows, cnp.NPY_INT64, n_rows)
         self.shared.journal = <char *>cnp.PyArray_DATA(journal)
+        self.shared.position = <int64_t *>need_numbers("position", position, cnp.NPY_INT64, 1)
         self.c.shared = &self.shared
         self.rows = rows
-        self.arrays = (sequence, replaced, versions, journal_size, journal_rows, journal)
+        self.arrays = (sequence, replaced, versions, journal_size, journal_rows, journal, position)
         self.is_writable = cnp.PyArray_ISWRITEABLE(rows)
 
     @property

@@ -43,9 +43,11 @@ class SharedRows:
         journal_size: Array,
         journal_rows: Array,
         journal: Array,
+        position: Array,
     ) -> None:
         self.rows, self._sequence, self._replaced, self._versions = rows, sequence, replaced, versions
         self._journal_size, self._journal_rows, self._journal = journal_size, journal_rows, journal
+        self._position = position
         self._seen = int(replaced[0])
 
     @property
@@ -83,12 +85,14 @@ class SharedRows:
         return min(max(int(self._journal_size[0]), 0), len(self.rows))
 
     def _beside_writer(self, row: int) -> Array | None:
-        """A row that may be being written: from the journal, or from its place."""
-        before = int(self._sequence[0])
+        """A row that may be being written: from the journal if it is, else from its place."""
+        before, position = int(self._sequence[0]), int(self._position[0])
         listed = self._journal_rows[: self._journal_length()] if before % _NEXT == _WRITING else self._journal_rows[:0]
         places = np.flatnonzero(listed == row)
-        found = (self._journal[places[0]] if len(places) else self.rows[row]).copy()
-        return found if int(self._sequence[0]) // 2 == before // 2 else None
+        place = int(places[0]) if len(places) else -1
+        found = (self._journal[place] if place >= 0 and place == position else self.rows[row]).copy()
+        is_whole = place <= position or place > int(self._position[0])
+        return found if is_whole and int(self._sequence[0]) // 2 == before // 2 else None
 
     def read_at_once(self, rows: Array | None, out: Array) -> bool:
         before = int(self._sequence[0])
@@ -104,11 +108,12 @@ class SharedRows:
         before = int(self._sequence[0])
         self._sequence[0] = before + _FILLING
         self._journal_rows[: len(distinct)], self._journal[: len(distinct)] = distinct, source[distinct]
-        self._journal_size[0] = len(distinct)
+        self._journal_size[0], self._position[0] = len(distinct), -1
         self._sequence[0] = before + _WRITING
         for k, row in enumerate(distinct.tolist()):
             version = row % len(self._versions)
             self._versions[version] += 1
+            self._position[0] = k
             self.rows[row] = self._journal[k]
             self._versions[version] += 1
         self._sequence[0] = before + _NEXT

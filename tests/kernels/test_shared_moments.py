@@ -21,26 +21,33 @@ def row_by_row(rows, ids, bounds="raise"):
     return out
 
 
-@pytest.mark.parametrize("journal_size", [2, 3, 100])
-def test_what_a_writer_that_was_killed_has_left(journal_size):
-    """It was writing rows 1 and 6 of 8, with four versions: rows 2 and 5 have odd ones too. Behind
-    the rows of the journal there may be anything, and its size may be wrong."""
+@pytest.mark.parametrize("journal_size", [3, 4, 100])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_what_a_writer_that_was_killed_has_left(journal_size, position):
+    """It was writing rows 1, 5 and 6 of 8, with four versions: rows 1 and 5 have the same one. A row
+    that it had not come to is as it was. Behind the rows of the journal there may be anything, and
+    its size may be wrong."""
     arrays = parts(8, n_versions=4)
-    table, sequence, _, versions, size, journal_rows, journal = arrays
-    rows, expected = backend.kernels.SharedRows(*arrays), table.copy()
-    sequence[:], versions[:], size[:] = WRITING, [0, 1, 3, 2], journal_size
-    journal_rows[:] = [1, 6, 99, 99, 99, 99, 99, 99]
-    journal[:2], expected[[1, 6]] = [[10, 11, 12], [60, 61, 62]], [[10, 11, 12], [60, 61, 62]]
-    table[1] = [10, 4, 5]  # half done
+    table, sequence, _, versions, size, journal_rows, journal, at = arrays
+    rows, after, found_by_rows = backend.kernels.SharedRows(*arrays), table.copy(), table.copy()
+    which = [1, 5, 6]
+    sequence[:], size[:], at[:] = WRITING, journal_size, position
+    versions[:] = [0, 3 if position == 0 else 5 if position == 1 else 6, position == 2, 2]
+    journal_rows[:] = [*which, 99, 99, 99, 99, 99]
+    journal[:3] = after[which] = [[10, 11, 12], [50, 51, 52], [60, 61, 62]]
+    found_by_rows[which[: position + 1]] = after[which[: position + 1]]
+    table[which[:position]] = after[which[:position]]
+    table[which[position], 0] = after[which[position], 0]  # half done
     for ids in ([5, 1], [1, 2, 3, 6, 6, 0, 7, 4], [0, 3]):
-        assert same_bits(row_by_row(rows, ids), expected[ids])
+        assert same_bits(row_by_row(rows, ids), found_by_rows[ids])
         found = np.empty((len(ids), 3), "f4")
         assert rows.read_at_once(np.array(ids), found)
-        assert same_bits(found, expected[ids])
-    assert same_bits(row_by_row(rows, [1, 8, 2], "zero"), np.stack([expected[1], np.zeros(3, "f4"), expected[2]]))
+        assert same_bits(found, after[ids])
+    zero = np.zeros(3, "f4")
+    assert same_bits(row_by_row(rows, [1, 8, 2], "zero"), np.stack([found_by_rows[1], zero, found_by_rows[2]]))
     found = np.empty((8, 3), "f4")
     assert rows.read_at_once(None, found)
-    assert same_bits(found, expected)
+    assert same_bits(found, after)
 
 
 @pytest.mark.parametrize("phase", [AT_REST, FILLING])
@@ -82,7 +89,7 @@ def test_rows_outside_of_the_table_in_a_journal():
 @pytest.mark.parametrize("n_versions", [1, 64])
 def test_rows_are_whole_while_a_thread_publishes(n_versions):
     """Each publication sets all elements of all rows to its number. A row is of the publication
-    that is under way or of the one before: all before that have ended."""
+    that is under way or of the one before: all before that have ended. None is older than it was."""
     arrays = parts(1024, n_cols=512, n_versions=n_versions)
     arrays[0][:] = 0
     rows, is_over = backend.kernels.SharedRows(*arrays), threading.Event()
@@ -97,14 +104,15 @@ def test_rows_are_whole_while_a_thread_publishes(n_versions):
 
     writer = threading.Thread(target=publish)
     writer.start()
-    newest, ids, out = 0, np.arange(1024) * 5 % 1024, np.empty((1024, 512), "f4")
+    newest, last, ids, out = 0, np.zeros(1024), np.arange(1024) * 5 % 1024, np.empty((1024, 512), "f4")
     until = time.perf_counter() + 0.5
     try:
         while time.perf_counter() < until:
             assert rows.gather(ids, out, "raise")
             assert (out == out[:, :1]).all()
             assert out.min() >= newest - 1
-            newest = out.max()
+            assert (out[:, 0] >= last).all()
+            last, newest = out[:, 0].copy(), out.max()
             if rows.read_at_once(None, out):
                 assert (out == out[0, 0]).all()
     finally:

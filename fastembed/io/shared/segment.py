@@ -40,8 +40,8 @@ PREFIX = "fastembed."  # of the files in it
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _MAGIC = b"fastembed.shared"
 _HEADER = struct.Struct("=16s16sqqqq")  # magic, dtype, version of the layout, rows, columns, generation
-_LAYOUT = 1
-_SEQUENCE_AT, _REPLACED_AT, _JOURNAL_SIZE_AT = 128, 192, 256  # bytes: each alone in a cache line
+_LAYOUT = 2
+_SEQUENCE_AT, _REPLACED_AT, _JOURNAL_SIZE_AT, _POSITION_AT = 128, 192, 256, 320  # bytes: each alone in a cache line
 _PAGE, _LARGE_PAGE = 4096, 1 << 21
 _MOST_VERSIONS = 1 << 14
 _DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -168,6 +168,7 @@ class Segment:
             array(1, np.int64, _JOURNAL_SIZE_AT),
             array(n_rows, np.int64, self.layout.journal_rows_at),
             array(shape, self.layout.dtype, self.layout.journal_at),
+            array(1, np.int64, _POSITION_AT),
         )
 
     # ---- for who writes ----

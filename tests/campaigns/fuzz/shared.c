@@ -104,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const fe_dtype dtype = (fe_dtype)pick(&in, FE_F32, FE_F64);
     const int64_t n_rows = pick(&in, 1, MOST_ROWS), n_cols = pick(&in, 1, MOST_COLS), n_versions = INT64_C(1) << pick(&in, 0, 5);
     const int64_t width = n_cols * (int64_t)size_of(dtype);
-    char *numbers = memory(&in, 3 * 8, 0);
+    char *numbers = memory(&in, 4 * 8, 0);
     fe_shared shared = {
         .sequence = (uint64_t *)numbers,
         .replaced = (uint64_t *)(numbers + 8),
@@ -113,6 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .journal_size = (int64_t *)(numbers + 16),
         .journal_rows = (int64_t *)memory(&in, (size_t)n_rows * 8, 0),
         .journal = memory(&in, (size_t)(n_rows * width), 0),
+        .position = (int64_t *)(numbers + 24),
     };
     scene s = {.n_publications = pick(&in, 1, MOST_PUBLICATIONS)};
     s.table = (fe_table){memory(&in, (size_t)(n_rows * width), 0), n_rows, n_cols, width, dtype, .shared = &shared};

@@ -144,7 +144,7 @@ def test_what_a_table_has_to_be(name):
     [
         (0, b"x", "is not a shared table"),
         (16, b"int32\0", "damaged shared table: 5 x 3 of 'int32"),
-        (32, b"\x02", "is a shared table of layout 2, which this version does not read"),
+        (32, b"\x03", "is a shared table of layout 3, which this version does not read"),
         (40, b"\xff" * 8, "damaged shared table: -1 x 3"),
         (40, b"\x06", r"damaged shared table: \d+ bytes, and not \d+|damaged"),
         (46, b"\xff", "damaged shared table"),

@@ -220,12 +220,13 @@ def test_more_rows_than_versions(name, monkeypatch):
 def torn(table, shared, rows, phase):
     """The memory as a killed process leaves it: these rows half written, a version odd."""
     memory = shared._open_segment().rows
-    sequence, _, versions, journal_size, journal_rows, journal = _arrays(shared)
+    sequence, _, versions, journal_size, journal_rows, journal, position = _arrays(shared)
     journal_rows[: len(rows)], journal[: len(rows)], journal_size[0] = rows, 7, len(rows)
     sequence[0] += phase
     if phase == 2:
         memory.rows[rows[0], : D // 2] = 7
         versions[rows[0] % len(versions)] += 1
+        position[0] = 0
 
 
 def _arrays(shared):
@@ -239,6 +240,7 @@ def _arrays(shared):
         np.ndarray(1, np.int64, memory, 256),
         np.ndarray(layout.n_rows, np.int64, memory, layout.journal_rows_at),
         np.ndarray(shape, layout.dtype, memory, layout.journal_at),
+        np.ndarray(1, np.int64, memory, 320),
     ]
 
 
@@ -254,6 +256,7 @@ def test_what_a_killed_process_was_writing_is_read_from_the_journal(name, n_vers
     assert same_bits(table.snapshot(), after)
     assert same_bits(table.snapshot([11, 3, 4]), after[[11, 3, 4]])
     assert same_bits(table([4, 5, 6]), after[[4, 5, 6]])  # 6 has the version of 4, if there are two
+    assert same_bits(table([9, 11]), before[[9, 11]])  # to these it had not come
     shared.close()
     layer.share(name, replace=True).publish()  # who takes over replaces it as a whole
     assert same_bits(table(np.arange(V)), before)
