@@ -21,10 +21,11 @@ def assert_short(lines, limit):
 
 
 def test_code_ends_at_130_columns():
-    assert_short(lines_of("fastembed/**/*.p[yx]*", "src_c/**/*.*", "tests/**/*.py", "*.py", "*.toml", "Makefile"), 130)
+    built = "*.toml", "Makefile", "tests/**/*.mk"
+    assert_short(lines_of("fastembed/**/*.p[yx]*", "src_c/**/*.*", "tests/**/*.py", "*.py", *built), 130)
 
 
 def test_comments_end_at_100_columns():
     """Those of Python, and its docstrings, are ruff's (W505)."""
-    lines = lines_of("fastembed/**/*.p[yx][xd]", "src_c/**/*.*", "*.toml", "Makefile")
+    lines = lines_of("fastembed/**/*.p[yx][xd]", "src_c/**/*.*", "*.toml", "Makefile", "tests/**/*.mk")
     assert_short(((where, line) for where, line in lines if COMMENT.match(line)), 100)
