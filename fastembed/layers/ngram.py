@@ -17,6 +17,7 @@ from ..functional import lookup
 from ..functional.batch import batch_of
 from ..functional.ngram.hash import NgramHash
 from ..functional.ngram.sequences import sequences_of
+from ..tables.attribute import Declared
 from ..tables.packed import PackedRows
 from ..tables.storage import Storage
 from .one_table import OneTable
@@ -263,7 +264,7 @@ class NgramEmbedding(OneTable):
         return f"NgramEmbedding({self._hash!r}, {self.num_embeddings} rows of {self.embedding_dim}, dtype={self.dtype})"
 
 
-class PackedNgramEmbedding:
+class PackedNgramEmbedding(Declared):
     """`NgramEmbedding` on a packed table, for inference.
 
     Parameters
@@ -282,6 +283,9 @@ class PackedNgramEmbedding:
     >>> fe.PackedNgramEmbedding(hash, table)([[1, 2, 3]]).shape
     (1, 3, 8)
     """
+
+    hash: NgramHash
+    table: RowTable
 
     def __init__(self, hash: NgramHash, table: RowTable) -> None:
         for name in ("num_embeddings", "embedding_dim", "__call__"):

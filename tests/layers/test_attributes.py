@@ -11,12 +11,14 @@ import fastembed as fe
 pytestmark = pytest.mark.on_reference
 
 PACKED = np.zeros((3, 2), np.float16)
+HASH = fe.NgramHash([3, 5], [[7, 11]], vocab_size=9, fill=0)
 MADE = {
     "Embedding": lambda: fe.Embedding(3, 2),
     "EmbeddingBag": lambda: fe.EmbeddingBag(3, 2),
     "TokenPositionEmbedding": lambda: fe.TokenPositionEmbedding(3, 2, 2),
     "HashEmbedding": lambda: fe.HashEmbedding(3, 2),
-    "NgramEmbedding": lambda: fe.NgramEmbedding(fe.NgramHash([3, 5], [[7, 11]], vocab_size=9, fill=0), np.ones((18, 4))),
+    "NgramEmbedding": lambda: fe.NgramEmbedding(HASH, np.ones((18, 4))),
+    "PackedNgramEmbedding": lambda: fe.PackedNgramEmbedding(HASH, fe.Embedding(18, 4)),
     "EmbeddingCollection": lambda: fe.EmbeddingCollection({"user": (3, 2)}),
     "QuantizedEmbedding": lambda: fe.QuantizedEmbedding.from_float(np.ones((3, 4), np.float32)),
     "PackedTable": lambda: fe.PackedTable(PACKED, 2, format="float16"),
