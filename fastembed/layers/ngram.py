@@ -6,7 +6,7 @@ V: rows of the table; D: columns; T: tokens of a sequence; W: rows of a token.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -25,20 +25,9 @@ from .one_table import OneTable
 if TYPE_CHECKING:
     from .._kernels.packing import Packing
     from .._typing import Array, ArrayLike, DTypeLike, Rng
+    from ..tables.row_calls import RowTable
     from ..tables.vocabulary import Vocabulary
     from .differentiable import CallHandle
-
-
-class RowTable(Protocol):
-    """A table that gives rows as floats, such as `fastembed.QuantizedEmbedding`."""
-
-    @property
-    def num_embeddings(self) -> int: ...
-
-    @property
-    def embedding_dim(self) -> int: ...
-
-    def __call__(self, ids: ArrayLike, *, out: Array | None = None) -> Array: ...
 
 
 def _checked_hash(hash: Any, n_rows: int = _checks.INT64_MAX) -> NgramHash:

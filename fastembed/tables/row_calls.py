@@ -1,4 +1,4 @@
-"""RowCalls: `bag` and `gather_add`, for tables that only look rows up.
+"""RowTable, tables that give rows; RowCalls: `bag` and `gather_add` of those that only do that.
 
 D: columns; S: the shape of the ids; B: bags.
 """
@@ -6,7 +6,7 @@ D: columns; S: the shape of the ids; B: bags.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import _checks
 from ..functional import bags as bag_ops
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .._typing import Array, ArrayLike
+
+
+class RowTable(Protocol):
+    """A table that gives rows as floats, such as `fastembed.QuantizedEmbedding`."""
+
+    @property
+    def num_embeddings(self) -> int: ...
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    def __call__(self, ids: ArrayLike, *, out: Array | None = None) -> Array: ...
 
 
 class RowCalls(Declared):
