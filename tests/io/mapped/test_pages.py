@@ -10,6 +10,7 @@ from common import same_bits
 
 import fastembed as fe
 from fastembed._kernels import backend
+from fastembed.io.disk import page_cache
 from fastembed.io.formats import tensor_file
 from fastembed.io.mapped import mapping
 
@@ -80,3 +81,19 @@ def test_advice_changes_no_value(path):
     assert same_bits(private, table)
     with pytest.raises(ValueError, match="side by side"):
         backend.kernels.prefetch_pages(private[:, 1:], rows)
+
+
+@pytest.mark.skipif(backend.name != "c", reason="asked by C")
+def test_rows_are_resident_once_they_have_been_read(path):
+    fe.Embedding.create(path, (5_000, 70), init=1).close()
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    page_cache.drop(path)
+    if page_cache.n_bytes_cached(path) != 0:
+        pytest.skip("the system keeps files in memory")
+    place = tensor_file.find(path)
+    array, rows = mapping.mapped(path, place), np.arange(40, 5_000)
+    assert backend.kernels.any_nonresident(array, rows)
+    assert array.sum() == array.size
+    assert not backend.kernels.any_nonresident(array, rows)
+    assert not backend.kernels.any_nonresident(array, rows[:0])
