@@ -191,6 +191,7 @@ rows.close()
 
 
 @pytest.mark.fork
+@pytest.mark.uninstrumented
 @ENGINES
 def test_forks_while_rows_are_read(may_use_uring, tmp_path):
     script = f"""
@@ -214,7 +215,7 @@ def work(seed):
         assert look_up(seed)
         rows.prefetch(np.random.default_rng(seed).integers(0, 20_000, 300))
         seed += 7
-threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(2)]
 [thread.start() for thread in threads]
 for k in range(10):
     pid = os.fork()

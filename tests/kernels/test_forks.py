@@ -27,6 +27,7 @@ print([queue.get(timeout=600) for _ in children], a_look_up(4))
 
 
 @pytest.mark.fork
+@pytest.mark.uninstrumented
 def test_a_fork_while_other_threads_compute():
     script = """
 import os, threading, time
@@ -35,7 +36,7 @@ stop = threading.Event()
 def work():
     while not stop.is_set():
         assert a_look_up(4)
-threads = [threading.Thread(target=work) for _ in range(3)]
+threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
 [t.start() for t in threads]
 for _ in range(10):
     time.sleep(0.02)
