@@ -66,7 +66,7 @@ def _shares(path: Path, first: int) -> None:
     layer = fe.Embedding.from_pretrained(np.full((_ROWS, _WIDTH), first, "f4"))
     for k in itertools.count(first, 3):
         with layer.share(path, replace=True) as shared:
-            layer.set_rows(np.arange(_ROWS), k + 1)
+            layer.set_rows(np.arange(len(layer.weight)), k + 1)
             layer.weight[...] = k + 2
             shared.publish()
             layer.resize(_ROWS + k % 2, new_rows=k + 2)
