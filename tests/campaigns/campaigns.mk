@@ -18,12 +18,12 @@ c-check: $(VENV)/.dev
 CLANG := $(firstword $(shell which clang clang-14 2>/dev/null) clang)
 
 # A build under build/<sanitizer>, and the tests on it (T=kernels: a part) but for those of wheels
-# and those that count on a process being fast, small or untraced.
+# and those that count on a process being fast, small or untraced, or fork beside threads.
 # With a safe path, child processes import that build, and not the folder that they run in.
 SANITIZED = CFLAGS="-O1 -g -fno-omit-frame-pointer -fno-wrapv $(1)" LDFLAGS="$(1)" $(BIN)/python setup.py -q build \
     --build-base build/$(2) --build-lib build/$(2)/lib
 ON_BUILD = PYTHONPATH=$(CURDIR)/build/$(1)/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(2) \
-    $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py -m 'not long and not uninstrumented'
+    $(BIN)/pytest tests/$(T) --ignore=tests/test_package.py -m 'not long and not uninstrumented and not fork_beside_threads'
 
 sanitize-address: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined,address)

@@ -191,7 +191,7 @@ rows.close()
 
 
 @pytest.mark.fork
-@pytest.mark.uninstrumented
+@pytest.mark.fork_beside_threads
 @ENGINES
 def test_forks_while_rows_are_read(may_use_uring, tmp_path):
     script = f"""

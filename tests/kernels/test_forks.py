@@ -27,7 +27,7 @@ print([queue.get(timeout=600) for _ in children], a_look_up(4))
 
 
 @pytest.mark.fork
-@pytest.mark.uninstrumented
+@pytest.mark.fork_beside_threads
 def test_a_fork_while_other_threads_compute():
     script = """
 import os, threading, time

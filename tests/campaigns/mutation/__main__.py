@@ -27,7 +27,6 @@ TESTS = {
     "src_c/xla": ["adapters/test_xla_calls.py", "adapters/test_jax.py"],  # needs jax
     "src_c/cpu.c": ["kernels"],
     "src_c/dispatch.c": ["kernels"],
-    "src_c/kernels/replay.inc": ["campaigns/test_differential.py", "optim", "layers"],
     "src_c/kernels/r": ["campaigns/test_differential.py", "optim", "layers"],
     "src_c/update.c": ["campaigns/test_differential.py", "optim", "layers", "kernels"],
     "src_c/codes.c": ["layers/test_packed.py", "layers/test_quantized.py", "campaigns/test_differential.py", "kernels"],
