@@ -206,7 +206,9 @@ static void exclude_own_cpu(void)
 }
 
 #if !defined(_WIN32)
-/* A forked child has none of its parent's workers, and maybe a lock that one of them held. */
+static bool handles_forks = false;
+
+/* A forked child has none of its parent's workers, and maybe a lock that one of its threads held. */
 static void reset_in_child(void)
 {
     lock = (fe_mutex)FE_MUTEX_INIT;
@@ -215,15 +217,18 @@ static void reset_in_child(void)
     n_workers = 0;
     n_forks++;
 }
+
+/* From the start, not from the first worker on: the caller's own threads take the lock too. */
+__attribute__((constructor)) static void watch_forks(void)
+{
+    handles_forks = pthread_atfork(NULL, NULL, reset_in_child) == 0;
+}
 #endif
 
 /* Enough workers for n_threads, the caller among them; fewer if the system refuses. */
 static void start_workers(int32_t n_threads)
 {
 #if !defined(_WIN32)
-    static bool handles_forks = false;
-    if (!handles_forks)
-        handles_forks = pthread_atfork(NULL, NULL, reset_in_child) == 0;
     if (!handles_forks)
         return;
 #endif

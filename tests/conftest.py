@@ -21,9 +21,11 @@ collect_ignore = ["campaigns/branches"]
 
 
 def pytest_sessionstart():
-    """Of a shell's background job SIGINT is ignored, and so it would be in commands under test."""
+    """What a shell's background job or nohup ignores would be ignored in commands under test."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish():

@@ -8,7 +8,11 @@
 static fe_mutex open_lock = FE_MUTEX_INIT;
 static fe_disk *open_disks = NULL;
 
-#if !defined(_WIN32)
+#if defined(_WIN32)
+static const bool handles_forks = true; /* there are none */
+#else
+static bool handles_forks = false;
+
 static void lock_all(void)
 {
     fe_lock(&open_lock);
@@ -53,18 +57,17 @@ static void reset_in_child(void)
     }
     unlock_all();
 }
+
+/* From the start: with the first disk, a fork could come while its thread has the lock. */
+__attribute__((constructor)) static void watch_forks(void)
+{
+    handles_forks = pthread_atfork(lock_all, unlock_all, reset_in_child) == 0;
+}
 #endif
 
 bool fe_disk_watch_forks(fe_disk *disk)
 {
-    static bool handles_forks = false;
     fe_lock(&open_lock);
-#if !defined(_WIN32)
-    if (!handles_forks)
-        handles_forks = pthread_atfork(lock_all, unlock_all, reset_in_child) == 0;
-#else
-    handles_forks = true;
-#endif
     if (handles_forks) {
         disk->next_open = open_disks;
         open_disks = disk;

@@ -1,8 +1,14 @@
 """A forked child computes, before and after the parent's first use, and while others compute."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 from common import needs_c
 from shared_look_up import output_of
+
+SOURCES = Path(__file__).parents[2] / "src_c"
 
 pytestmark = needs_c
 
@@ -49,3 +55,31 @@ stop.set()
 print("done")
 """
     assert output_of(script, "-W", "ignore") == "done\n"
+
+
+@pytest.mark.fork
+def test_a_fork_while_another_thread_of_a_pool_without_workers_has_its_lock(tmp_path):
+    """The moment is short, and comes once in some hundred forks: here the C takes the lock for it."""
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("needs gcc or clang")
+    program = tmp_path / "fork.c"
+    program.write_text(r"""
+#include "pool.c"
+#include <sys/wait.h>
+int main(void)
+{
+    fe_lock(&lock);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(10); /* what is locked for ever ends by this signal */
+        _exit(fe_get_num_threads());
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    return status != 1 << 8;
+}
+""")
+    built = [compiler, "-std=gnu11", f"-I{SOURCES}", program, "-o", tmp_path / "fork", "-pthread"]
+    subprocess.run(built, check=True)
+    assert subprocess.run([tmp_path / "fork"], check=False).returncode == 0
