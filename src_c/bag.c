@@ -196,11 +196,8 @@ static fe_status check_items(const features_work *work, const fe_feature *featur
 static fe_status run_bags(const features_work *work, const fe_feature *feature, int64_t start, int64_t first, int64_t end)
 {
     const int64_t *offsets = work->bags->offsets;
-    const bag_work of_feature = {.kernels = work->kernels,
-                                 .table = &feature->table,
-                                 .ids = work->ids,
-                                 .bounds = work->bounds,
-                                 .bags = work->bags};
+    const bag_work of_feature = {
+        .kernels = work->kernels, .table = &feature->table, .ids = work->ids, .bounds = work->bounds, .bags = work->bags};
     bag_block block;
     block.first = block.end = 0;
     char *out = work->out + (first - start) * work->out_stride + feature->out_offset;

@@ -208,7 +208,7 @@ static void exclude_own_cpu(void)
 #if !defined(_WIN32)
 static bool handles_forks = false;
 
-/* A forked child has none of its parent's workers, and maybe a lock that one of its threads held. */
+/* A forked child has none of its parent's workers, and maybe a lock that one of its threads had. */
 static void reset_in_child(void)
 {
     lock = (fe_mutex)FE_MUTEX_INIT;

@@ -59,7 +59,7 @@ print("done")
 
 @pytest.mark.fork
 def test_a_fork_while_another_thread_of_a_pool_without_workers_has_its_lock(tmp_path):
-    """The moment is short, and comes once in some hundred forks: here the C takes the lock for it."""
+    """The moment is short, once in some hundred forks: here the C takes the lock for it."""
     compiler = shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("needs gcc or clang")
