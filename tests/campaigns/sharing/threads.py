@@ -1,8 +1,9 @@
-"""Readers and a writer on one layer from many threads: each reader finds rows of one step.
+"""Readers and a writer on one layer from many threads: what is promised of their calls.
 
-What is promised, and held here: a row that a call returns is the row after some step, never a
-mixture of two; a call that fails says so with ValueError or IndexError; in
-the end the layer holds what a twin that one thread trained holds.
+A row that is looked up with the layer's lock held, or copied, is the row after some step, never a
+mixture of two. Without the lock, rows can be of the middle of a step, but are numbers. A call that
+fails says so with ValueError or IndexError; in the end the layer holds what a twin that one thread
+trained holds.
 """
 
 from __future__ import annotations
@@ -56,8 +57,14 @@ def torn(rows: Any) -> bool:
 
 
 def _look_up(subject: Uniform, rng: random.Random) -> str | None:
-    rows = subject.layer(np.array(rng.choices(range(ROWS), k=50)))
+    with subject.layer.lock:
+        rows = subject.layer(np.array(rng.choices(range(ROWS), k=50)))
     return "a look-up returns a row of two steps" if torn(rows) else None
+
+
+def _look_up_beside_steps(subject: Uniform, rng: random.Random) -> str | None:
+    rows = subject.layer(np.array(rng.choices(range(ROWS), k=50)))
+    return None if np.isfinite(rows).all() else "a look-up returns what is no number"
 
 
 def _copied(subject: Uniform, rng: random.Random) -> str | None:
@@ -91,7 +98,8 @@ def run_for(seconds: float, seed: int, path: Path | None, dtype: str, optimizer:
     subject, stop = Uniform(path, dtype, optimizer), threading.Event()
     faults: collections.Counter[str] = collections.Counter()
     n_calls = [0]
-    actions: list[Callable[[Uniform, random.Random], str | None]] = [_look_up] * 12 + [_searched, _resized, _loaded, _threads]
+    look_ups = [_look_up, _look_up_beside_steps]
+    actions: list[Callable[[Uniform, random.Random], str | None]] = [*look_ups * 6, _searched, _resized, _loaded, _threads]
     if path is None:
         actions.append(_copied)
 
