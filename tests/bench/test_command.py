@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -95,13 +94,21 @@ def test_what_cannot_be_done_is_one_line(tmp_path, arguments, text):
 
 
 def test_an_interrupted_run_keeps_the_workloads_that_are_over(tmp_path):
-    environment = without_peers(tmp_path)
-    command = [sys.executable, "-m", "fastembed", "bench", "--quick", "--json", "out.json", "one-token", "random-shapes"]
-    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("random-shapes"):
-            process.send_signal(signal.SIGINT)
-            break
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    script = """
+import signal, sys
+from fastembed import cli
+from fastembed.bench import suite
+run_case = suite.run_case
+def interrupted(workload, *arguments):
+    if workload.id == "random-shapes":
+        signal.raise_signal(signal.SIGINT)
+    return run_case(workload, *arguments)
+suite.run_case = interrupted
+sys.exit(cli.main(["bench", "--quick", "--json", "out.json", "one-token", "random-shapes"]))
+"""
+    environment = {**os.environ, **without_peers(tmp_path)}
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 130, result.stderr
+    assert "interrupted: this is of the workloads that were over" in result.stdout
     assert {result["id"] for result in json.loads((tmp_path / "out.json").read_text())["workloads"]} == {"one-token"}

@@ -72,7 +72,7 @@ int main(void)
     fe_lock(&lock);
     const pid_t child = fork();
     if (child == 0) {
-        alarm(10); /* what is locked for ever ends by this signal */
+        alarm(60); /* what is locked for ever ends by this signal */
         _exit(fe_get_num_threads());
     }
     int status = -1;

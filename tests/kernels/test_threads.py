@@ -128,33 +128,37 @@ print(a_look_up(8), len(os.listdir("/proc/self/task")) - n_tasks)
 @pytest.mark.uninstrumented
 @pytest.mark.parametrize(("n_threads", "width"), [(1, 64), (1, 0), (2, 0)])
 def test_control_c_ends_a_long_look_up(n_threads, width):
-    """Within 0.2 s of the signal: while rows are copied, and while ids are checked.
+    """Within 0.2 s of a signal its handler runs: while rows are copied, and while ids are checked.
 
-    Measured in the processor time of the thread, since the processor may be shared; by the clock it
-    is far less than the call would take.
+    Signals and delays are in processor time, since the processor may be shared: a signal after each
+    0.05 s of the process, and the time that the main thread has had between two runs of the handler.
     """
     script = """
-import os, signal, sys, threading, time, numpy as np, fastembed as fe
+import signal, sys, time, numpy as np, fastembed as fe
 n_threads, width = map(int, sys.argv[1:])
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+times = []
+def handler(number, frame):
+    times.append(time.thread_time())
+    if len(times) == 6:
+        signal.default_int_handler(number, frame)
 fe.set_num_threads(n_threads)
 table = np.ones((1000, width), "f4")
 ids = np.broadcast_to(np.zeros(1000, np.int8), (20_000_000, 1000))
 out = np.lib.stride_tricks.as_strided(np.empty((1000, width), "f4"), ids.shape + (width,), (0, 4 * width, 4))
-sent, main = [], time.pthread_getcpuclockid(threading.get_ident())
-def send():
-    sent.extend((time.clock_gettime(main), time.monotonic()))
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Timer(0.3, send).start()
+signal.signal(signal.SIGPROF, handler)
+times.append(time.thread_time())
+signal.setitimer(signal.ITIMER_PROF, 0.05, 0.05)
 try:
     fe._kernels.backend.kernels.gather(table, ids, out, "raise")
 except KeyboardInterrupt:
-    print("interrupted", time.clock_gettime(main) - sent[0] < 0.2, time.monotonic() - sent[1] < 2)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    times.append(time.thread_time())
+    print("interrupted", all(after - before < 0.25 for before, after in zip(times, times[1:])))
 assert fe.gather(table, [1, 2]).shape == (2, width)
 """
     command = [sys.executable, "-c", script, str(n_threads), str(width)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert result.stdout == "interrupted True True\n", result.stdout + result.stderr
+    assert result.stdout == "interrupted True\n", result.stdout + result.stderr
 
 
 def test_signals_stay_with_the_caller():
@@ -165,7 +169,7 @@ def test_signals_stay_with_the_caller():
         with fe.threads(4):
             assert a_look_up(4)
         os.kill(os.getpid(), signal.SIGUSR1)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not caught and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:

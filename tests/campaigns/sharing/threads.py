@@ -25,6 +25,7 @@ import fastembed as fe
 
 V, D = 64, 33
 ROWS = V - 16  # rows that a resize never removes
+N_READERS = 4
 ALLOWED = (ValueError, IndexError)
 
 
@@ -117,17 +118,18 @@ def run_for(seconds: float, seed: int, path: Path | None, dtype: str, optimizer:
             if found is not None:
                 faults[found] += 1
 
-    readers = [threading.Thread(target=read, args=(k,)) for k in range(4)]
+    readers = [threading.Thread(target=read, args=(k,)) for k in range(N_READERS)]
     before = fe.get_num_threads()
     for reader in readers:
         reader.start()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    end, is_over = time.monotonic() + seconds, False
+    while not is_over:
         subject.step()
         n_calls[0] += 1
+        is_over = time.monotonic() >= end
     stop.set()
     for reader in readers:
-        reader.join(60)
+        reader.join(600)
     if any(reader.is_alive() for reader in readers):
         faults["a reader hangs"] += 1
     fe.set_num_threads(before)

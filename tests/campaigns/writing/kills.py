@@ -130,6 +130,11 @@ _TRAINED = "SparseAdam", "Adam"
 KINDS = {"save": tuple(SAVES), "share": ("rows",), "flush": _TRAINED, "resize": _TRAINED, "add_tokens": _TRAINED}
 
 
+def wait(delay: float) -> object:
+    """Let the child work for so long."""
+    return time.sleep(delay)
+
+
 def kill_once(work: Callable[[int], None], first: int, delay: float) -> None:
     """Fork a child that works, and kill it after a delay."""
     child = os.fork()
@@ -140,7 +145,7 @@ def kill_once(work: Callable[[int], None], first: int, delay: float) -> None:
             traceback.print_exc()
         finally:
             os._exit(1)  # it never ends by itself
-    time.sleep(delay)
+    wait(delay)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status):

@@ -62,7 +62,7 @@ def kill_often(path, kind, n_kills):
         assert found == state_of(expected, like)
         assert state_in(path, kind, "r") == found[:1]
     assert at > 0
-    run_and_kill(path, kind, at + 7, 60)
+    run_and_kill(path, kind, at + 7, 600)
     train(expected, like, range(at, at + 7))
     assert state_in(path, kind) == state_of(expected, like)
 
