@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -12,14 +13,22 @@ from fastembed.distributed.ranks.errors import Unfinished
 from fastembed.distributed.ranks.group import Group
 
 
+IS_OVER = object()  # behind the last message of a rank that sends no more
+
+
 class Threads:
-    """The transport of one of several threads; ``alter`` may change what it sends."""
+    """The transport of one of several threads; ``alter`` may change what it sends.
+
+    Who waits for a rank whose work is over is told so, as if the deadline had passed: no result
+    depends on how fast a thread is.
+    """
 
     name = "threads"
 
     def __init__(self, rank: int, queues: list[list[queue.SimpleQueue]], alter: Any = None) -> None:
         self.rank, self.size = rank, len(queues)
         self._queues, self._alter = queues, alter or (lambda peer, data: data)
+        self._are_over: set[int] = set()
         self.n_exchanges = 0
         self.is_broken = False
 
@@ -31,9 +40,8 @@ class Threads:
         late = []
         for peer, data in enumerate(receives):
             if data is not None:
-                try:
-                    got = self._queues[peer][self.rank].get(timeout=max(deadline - time.monotonic(), 0.0))
-                except queue.Empty:
+                got = self._message_of(peer, deadline)
+                if got is None:
                     late.append(peer)
                     continue
                 if len(got) != len(data):
@@ -42,12 +50,27 @@ class Threads:
         if late:
             raise Unfinished(late, "no answer within the deadline")
 
+    def _message_of(self, peer, deadline):
+        """The next message; None if there is none by the deadline."""
+        if peer not in self._are_over:
+            with contextlib.suppress(queue.Empty):
+                got = self._queues[peer][self.rank].get(timeout=max(deadline - time.monotonic(), 0.0))
+                if got is not IS_OVER:
+                    return got
+                self._are_over.add(peer)
+        return None
+
+    def end(self):
+        """Send no more."""
+        for messages in self._queues[self.rank]:
+            messages.put(IS_OVER)
+
     def break_off(self):
         self.is_broken = True
 
 
 def run(
-    size: int, work: Callable[[Group], Any], *, deadline: float = 20.0, alter: dict[int, Any] | None = None
+    size: int, work: Callable[[Group], Any], *, deadline: float = 600.0, alter: dict[int, Any] | None = None
 ) -> tuple[list[Any], dict[int, Exception]]:
     """What ``work(group)`` returned in each of ``size`` ranks; what it raised, by rank.
 
@@ -58,10 +81,13 @@ def run(
     errors: dict[int, Exception] = {}
 
     def one(rank: int) -> None:
+        transport = Threads(rank, queues, (alter or {}).get(rank))
         try:
-            results[rank] = work(Group(Threads(rank, queues, (alter or {}).get(rank)), deadline=deadline))
+            results[rank] = work(Group(transport, deadline=deadline))
         except Exception as error:
             errors[rank] = error
+        finally:
+            transport.end()
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(size)]
     for thread in threads:

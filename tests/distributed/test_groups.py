@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from loopback import results
 from runs import D, sharded, table
 
 from fastembed import distributed
+from fastembed.distributed import PeerError
+from fastembed.distributed.ranks.errors import Unfinished
+from fastembed.distributed.ranks.group import Group
+from fastembed.distributed.ranks.transport import Alone
 
 
 def test_gathering():
@@ -58,6 +63,22 @@ def test_deadlines():
     assert repr(distributed.local(deadline=2.5)) == "Group(rank 0 of 1, local, deadline=2.5)"
     with pytest.raises(ValueError, match="deadline must be from"):
         distributed.local(deadline=-1)
+
+
+def test_an_exchange_has_the_seconds_of_the_group():
+    class Silent(Alone):
+        """A rank of two, whom the other one does not answer."""
+
+        size = 2
+
+        def exchange(self, sends, receives, deadline):
+            self.deadline = deadline
+            raise Unfinished([1], "no answer")
+
+    transport, before = Silent(), time.monotonic()
+    with pytest.raises(PeerError, match=r"no answer \(deadline 2.5 s\)"):
+        Group(transport, deadline=2.5).barrier()
+    assert before + 2.5 <= transport.deadline <= time.monotonic() + 2.5
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mpi4py") is not None, reason="mpi4py is installed")
