@@ -9,7 +9,8 @@ class Browser:
     """One browser; each script runs in a new page."""
 
     def __init__(self, program, profile):
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
+        options.append(f"--user-data-dir={profile}")
         theirs, ours = os.pipe()
         answers, their_answers = os.pipe()
         # The browser reads from descriptor 3 and writes to descriptor 4.

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,12 @@ def no_more_threads():
     libc.pthread_attr_init(attributes)
     libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(1 << 47))
     assert libc.pthread_setattr_default_np(attributes) == 0
+
+
+def n_threads_now():
+    """How many threads this process has, without those of the kernel for io_uring."""
+    names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
+    return len(names) - sum(name.startswith("iou-") for name in names)
 
 
 def in_child(n_threads, queue):
