@@ -12,7 +12,6 @@ from typing import Any
 from fastembed.distributed.ranks.errors import Unfinished
 from fastembed.distributed.ranks.group import Group
 
-
 IS_OVER = object()  # behind the last message of a rank that sends no more
 
 

@@ -73,7 +73,13 @@ print(thread.is_alive())
 
 
 def test_an_interpreter_ends_while_reads_hang(needs_uring):
-    assert on_pipe("rows.prefetch(np.array([1, 3]))\nwait_until(has, 'prefetched', 2)\nprint('end', flush=True)\nos._exit(0)") == "end\n"
+    body = """
+rows.prefetch(np.array([1, 3]))
+wait_until(has, "prefetched", 2)
+print("end", flush=True)
+os._exit(0)
+"""
+    assert on_pipe(body) == "end\n"
 
 
 # All 64 slots are being read, for look-ups that were interrupted. No two rows are neighbours, which

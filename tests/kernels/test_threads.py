@@ -130,7 +130,8 @@ def test_control_c_ends_a_long_look_up(n_threads, width):
     """Within 0.2 s of a signal its handler runs: while rows are copied, and while ids are checked.
 
     Signals and delays are in processor time, since the processor may be shared: a signal after each
-    0.05 s of the process, and the time that the main thread has had between two runs of the handler.
+    0.05 s of the process, and the time that the main thread has had between two runs of its
+    handler.
     """
     script = """
 import signal, sys, time, numpy as np, fastembed as fe
