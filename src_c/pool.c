@@ -5,7 +5,6 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
-#include <time.h>
 
 #include "float_env.h"
 #include "thread.h"
@@ -127,13 +126,6 @@ static inline void spin_pause(void)
 #endif
 }
 
-static int64_t microseconds(void)
-{
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 /* A job that may run on one more thread. */
 static fe_job *runnable_job(void)
 {
@@ -170,7 +162,7 @@ static FE_THREAD_RESULT work(void *number)
     fe_lock(&lock);
     me->thread_id = fe_thread_id();
     int32_t spins_left = 0;
-    int64_t slice_began = microseconds();
+    int64_t slice_began = fe_microseconds();
     for (;;) {
         fe_job *job = runnable_job();
         if (job == NULL && spins_left > 0) {
@@ -181,15 +173,15 @@ static FE_THREAD_RESULT work(void *number)
             fe_lock(&lock);
         } else if (job == NULL) {
             sleep_as(me);
-            slice_began = microseconds();
+            slice_began = fe_microseconds();
         } else {
             run_piece(job, next_piece(job));
             spins_left = N_SPINS;
-            if (microseconds() - slice_began >= SLICE) {
+            if (fe_microseconds() - slice_began >= SLICE) {
                 fe_unlock(&lock);
                 fe_yield();
                 fe_lock(&lock);
-                slice_began = microseconds();
+                slice_began = fe_microseconds();
             }
         }
     }
@@ -277,12 +269,12 @@ static void wait_for_workers(fe_job *job)
 static void run_pieces(fe_job *job, fe_stop stop, fe_float_env floats)
 {
     enum { STOP_INTERVAL = 50000 }; /* microseconds */
-    int64_t last_check = stop == NULL ? 0 : microseconds();
+    int64_t last_check = stop == NULL ? 0 : fe_microseconds();
     while (job->n_started < job->n_pieces || job->n_running > 0) {
         const int64_t piece = next_piece(job);
-        if (piece >= 0 && stop != NULL && microseconds() - last_check >= STOP_INTERVAL) {
+        if (piece >= 0 && stop != NULL && fe_microseconds() - last_check >= STOP_INTERVAL) {
             check_stop(job, stop, floats);
-            last_check = microseconds();
+            last_check = fe_microseconds();
         } else if (piece >= 0) {
             run_piece(job, piece);
         } else {

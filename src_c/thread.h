@@ -3,6 +3,7 @@
 #define FE_THREAD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #if defined(_WIN32)
 #include <windows.h>
@@ -20,6 +21,15 @@ typedef CONDITION_VARIABLE fe_cond;
 #define fe_wake_all(cond) WakeAllConditionVariable(cond)
 #define fe_yield() SwitchToThread()
 
+/* Of a clock that nobody sets. */
+static inline int64_t fe_microseconds(void)
+{
+    LARGE_INTEGER now, a_second;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&a_second);
+    return now.QuadPart / a_second.QuadPart * 1000000 + now.QuadPart % a_second.QuadPart * 1000000 / a_second.QuadPart;
+}
+
 static inline bool fe_start_thread(DWORD(WINAPI *run)(void *), void *argument)
 {
     HANDLE thread = CreateThread(NULL, 0, run, argument, 0, NULL);
@@ -30,7 +40,6 @@ static inline bool fe_start_thread(DWORD(WINAPI *run)(void *), void *argument)
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <time.h>
 
 typedef pthread_mutex_t fe_mutex;
@@ -44,6 +53,14 @@ typedef pthread_cond_t fe_cond;
 #define fe_wake_one(cond) pthread_cond_signal(cond)
 #define fe_wake_all(cond) pthread_cond_broadcast(cond)
 #define fe_yield() sched_yield()
+
+/* Of a clock that nobody sets. */
+static inline int64_t fe_microseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
 
 /* Waits for that long at most. */
 static inline void fe_wait_ms(fe_cond *cond, fe_mutex *mutex, int32_t ms)

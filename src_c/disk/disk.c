@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine.h"
 #include "uring.h"
@@ -162,13 +161,6 @@ void fe_disk_prefetch(fe_disk *disk, const int64_t *rows, int64_t n_rows)
 
 /* ---- look-ups ---- */
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* What a call waits with: when it has to look for signals next, and of which process it is. */
 typedef struct {
     fe_stop stop;
@@ -189,12 +181,12 @@ static fe_disk_code wait_for_news(fe_disk *disk, fe_patience *patience)
         fe_wait_ms(&disk->has_news, &disk->lock, STOP_MS);
         disk->n_waiting--;
     }
-    if (patience->stop == NULL || now_ms() - patience->asked_at < STOP_MS)
+    if (patience->stop == NULL || fe_microseconds() - patience->asked_at < STOP_MS * 1000)
         return FE_DISK_OK;
     fe_unlock(&disk->lock);
     const int stopped = patience->stop();
     fe_lock(&disk->lock);
-    patience->asked_at = now_ms();
+    patience->asked_at = fe_microseconds();
     return stopped ? FE_DISK_STOPPED : disk->n_forks != patience->n_forks ? FE_DISK_CLOSED : FE_DISK_OK;
 }
 
@@ -306,7 +298,7 @@ fe_disk_status fe_disk_hold(fe_disk *disk, const int64_t *rows, int64_t n_rows, 
     if (missing == NULL)
         return (fe_disk_status){.code = FE_DISK_NO_MEMORY};
     fe_lock(&disk->lock);
-    fe_patience patience = {stop, now_ms(), disk->n_forks};
+    fe_patience patience = {stop, fe_microseconds(), disk->n_forks};
     fe_disk_status status = {.code = disk->is_closing ? FE_DISK_CLOSED : FE_DISK_OK};
     while (status.code == FE_DISK_OK && disk->n_held + n_rows > disk->cache.n_slots / 2)
         status.code = wait_for_news(disk, &patience);

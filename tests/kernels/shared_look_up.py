@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from common import same_bits, with_path
 
 import fastembed as fe
+
+SOURCES = Path(__file__).parents[2] / "src_c"
 
 
 def a_look_up(n_threads):
@@ -42,6 +45,17 @@ def n_threads_now():
 
 def in_child(n_threads, queue):
     queue.put(a_look_up(n_threads))
+
+
+def status_of_c(program, folder):
+    """The status of a C program that may include the sources of the package."""
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("needs gcc or clang")
+    (folder / "program.c").write_text(program)
+    built = [compiler, "-std=gnu11", f"-I{SOURCES}", folder / "program.c", "-o", folder / "program", "-pthread"]
+    subprocess.run(built, check=True)
+    return subprocess.run([folder / "program"], check=False, timeout=600).returncode
 
 
 def output_of(script, *options):

@@ -1,14 +1,8 @@
 """A forked child computes, before and after the parent's first use, and while others compute."""
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 from common import needs_c
-from shared_look_up import output_of
-
-SOURCES = Path(__file__).parents[2] / "src_c"
+from shared_look_up import output_of, status_of_c
 
 pytestmark = needs_c
 
@@ -60,11 +54,7 @@ print("done")
 @pytest.mark.fork
 def test_a_fork_while_another_thread_of_a_pool_without_workers_has_its_lock(tmp_path):
     """The moment is short, once in some hundred forks: here the C takes the lock for it."""
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("needs gcc or clang")
-    program = tmp_path / "fork.c"
-    program.write_text(r"""
+    program = r"""
 #include "pool.c"
 #include <sys/wait.h>
 int main(void)
@@ -79,7 +69,5 @@ int main(void)
     waitpid(child, &status, 0);
     return status != 1 << 8;
 }
-""")
-    built = [compiler, "-std=gnu11", f"-I{SOURCES}", program, "-o", tmp_path / "fork", "-pthread"]
-    subprocess.run(built, check=True)
-    assert subprocess.run([tmp_path / "fork"], check=False).returncode == 0
+"""
+    assert status_of_c(program, tmp_path) == 0

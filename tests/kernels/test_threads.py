@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from common import needs_c, same_bits
-from shared_look_up import a_look_up, needs_thread_attributes, output_of
+from shared_look_up import a_look_up, needs_thread_attributes, output_of, status_of_c
 
 import fastembed as fe
 
@@ -159,6 +159,44 @@ assert fe.gather(table, [1, 2]).shape == (2, width)
     command = [sys.executable, "-c", script, str(n_threads), str(width)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.stdout == "interrupted True\n", result.stdout + result.stderr
+
+
+@needs_thread_attributes
+def test_signals_are_taken_although_the_clock_is_set_back(tmp_path):
+    """By an hour at each look: a call goes on to ask whether it shall stop."""
+    program = r"""
+#include "pool.c"
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static time_t hours = 0;
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    const int status = (int)syscall(SYS_clock_gettime, clock, now);
+    if (clock == CLOCK_REALTIME)
+        now->tv_sec -= 3600 * ++hours;
+    return status;
+}
+int timespec_get(struct timespec *now, int base)
+{
+    return clock_gettime(CLOCK_REALTIME, now) == 0 ? base : 0;
+}
+static fe_status piece(const void *work, int64_t number)
+{
+    (void)work, (void)number;
+    usleep(2000);
+    return (fe_status){.code = FE_OK};
+}
+static int stop(void)
+{
+    return 1;
+}
+int main(void)
+{
+    return fe_pool_run(piece, NULL, 1000, stop).code != FE_STOPPED;
+}
+"""
+    assert status_of_c(program, tmp_path) == 0
 
 
 def test_signals_stay_with_the_caller():
