@@ -111,8 +111,8 @@ typedef struct {
  * bag */
 typedef void fe_bag_kernel(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
 
-/* Rows of `out`, out_stride bytes apart: 0 + row(rows[i]), the sum of a bag of one item; zeros where
- * rows[i] is -1. n_known rows, of which the first n_bags are summed, may be prefetched. */
+/* Rows of `out`, out_stride bytes apart: 0 + row(rows[i]), the sum of a bag of one item; zeros
+ * where rows[i] is -1. n_known rows, of which the first n_bags are summed, may be prefetched. */
 typedef void fe_bags_of_one_kernel(const fe_table *table, const int64_t *rows, int64_t n_known, int64_t n_bags, char *out,
                                    int64_t out_stride);
 
