@@ -16,6 +16,7 @@ typedef CONDITION_VARIABLE fe_cond;
 #define fe_lock(mutex) AcquireSRWLockExclusive(mutex)
 #define fe_unlock(mutex) ReleaseSRWLockExclusive(mutex)
 #define fe_wait(cond, mutex) SleepConditionVariableSRW(cond, mutex, INFINITE, 0)
+#define fe_init_timed(cond) InitializeConditionVariable(cond)
 #define fe_wait_ms(cond, mutex, ms) SleepConditionVariableSRW(cond, mutex, ms, 0)
 #define fe_wake_one(cond) WakeConditionVariable(cond)
 #define fe_wake_all(cond) WakeAllConditionVariable(cond)
@@ -62,16 +63,37 @@ static inline int64_t fe_microseconds(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* Waits for that long at most. */
+#if defined(__APPLE__)
+#define fe_init_timed(cond) pthread_cond_init(cond, NULL)
+
+static inline void fe_wait_ms(fe_cond *cond, fe_mutex *mutex, int32_t ms)
+{
+    const struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+    pthread_cond_timedwait_relative_np(cond, mutex, &time);
+}
+
+#else
+/* Initialises a condition for fe_wait_ms. */
+static inline void fe_init_timed(fe_cond *cond)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+/* Waits for that long at most, whatever becomes of the system's clock. */
 static inline void fe_wait_ms(fe_cond *cond, fe_mutex *mutex, int32_t ms)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += ms % 1000 * 1000000L;
     until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_cond_timedwait(cond, mutex, &until);
 }
+#endif
 
 /* A detached thread with every signal blocked: signals go to the threads that Python knows. */
 static inline bool fe_start_thread(void *(*run)(void *), void *argument)

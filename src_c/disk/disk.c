@@ -49,7 +49,8 @@ fe_disk *fe_disk_open(const fe_disk_options *options)
     if (disk == NULL)
         return NULL;
     disk->lock = (fe_mutex)FE_MUTEX_INIT;
-    disk->has_work = disk->has_news = (fe_cond)FE_COND_INIT;
+    disk->has_work = (fe_cond)FE_COND_INIT;
+    fe_init_timed(&disk->has_news);
     disk->data = options->data;
     disk->n_parts = options->n_parts;
     disk->depth = options->depth;

@@ -40,7 +40,8 @@ static void forget_others(fe_disk *disk)
             fe_cache_remove(&disk->cache, (int32_t)number);
     }
     disk->urgent.first = disk->later.first = -1;
-    disk->has_work = disk->has_news = (fe_cond)FE_COND_INIT;
+    disk->has_work = (fe_cond)FE_COND_INIT;
+    fe_init_timed(&disk->has_news);
     disk->n_ahead = disk->n_held = 0;
     disk->n_workers = disk->n_idle = disk->n_waiting = 0;
     disk->n_forks++;
