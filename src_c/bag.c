@@ -122,20 +122,63 @@ static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, in
     return (fe_status){.code = FE_OK};
 }
 
+/* Sums bags of one item each, from the first one on: as many as follow one another in one block.
+ * Where the block is not the last, rows after them are in it too, to be prefetched. `n_bags` is 0
+ * if there is no such bag. */
+static fe_status run_bags_of_one(const bag_work *work, bag_block *block, int64_t first, int64_t last, fe_run out, int64_t *n_bags)
+{
+    const int64_t *offsets = work->bags->offsets, item = offsets[first];
+    const fe_status status = need_item(work, block, item, item + 1, last);
+    const int64_t n_ready = (block->end < last ? block->end - FE_BAG_PREFETCH_DISTANCE : last) - item;
+    const int64_t most = n_ready < out.n_items ? n_ready : out.n_items;
+    int64_t n = 0;
+    while (status.code == FE_OK && n < most && offsets[first + n + 1] == item + n + 1)
+        n++;
+    if (n > 0)
+        work->kernels->bags_of_one[work->table->dtype](work->table, block->rows + (item - block->first), block->end - item, n,
+                                                       out.data, out.stride);
+    *n_bags = n;
+    return status;
+}
+
+/* Bags from the first one on into the rows of `out`. `sums` is a row of float32 where these are
+ * halves, or NULL. The items of the piece end at `last`. */
+static fe_status run_bags(const bag_work *work, bag_block *block, int64_t first, int64_t last, fe_run out, char *sums)
+{
+    const fe_bags *bags = work->bags;
+    const bool has_kernel = sums == NULL && work->table->dtype < FE_N_DTYPES;
+    const bool sums_rows = has_kernel && bags->mode != FE_BAG_MAX && bags->factors == NULL;
+    fe_status status = {.code = FE_OK};
+    while (out.n_items > 0 && status.code == FE_OK) {
+        int64_t n = 0;
+        if (sums_rows && bags->offsets[first + 1] - bags->offsets[first] == 1)
+            status = run_bags_of_one(work, block, first, last, out, &n);
+        if (n == 0 && status.code == FE_OK) {
+            n = 1;
+            status = run_bag(work, block, first, last, sums == NULL ? out.data : sums);
+            if (sums != NULL && status.code == FE_OK)
+                work->kernels->round_row(out.data, work->out->dtype, sums, work->table->n_cols);
+        }
+        first += n;
+        out.data += n * out.stride;
+        out.n_items -= n;
+    }
+    return status;
+}
+
 static fe_status bag_piece(const void *of_job, int64_t piece)
 {
     const bag_work *work = of_job;
-    const fe_bags *bags = work->bags;
-    const int64_t end = first_bag(bags, work->n_pieces, piece + 1), last = bags->offsets[end];
+    const int64_t end = first_bag(work->bags, work->n_pieces, piece + 1), last = work->bags->offsets[end];
     bag_block block;
     block.first = block.end = 0;
     fe_status status = {.code = FE_OK};
     char *sums = work->sums == NULL ? NULL : work->sums + piece * work->table->n_cols * (int64_t)sizeof(float);
-    for (int64_t bag = first_bag(bags, work->n_pieces, piece); bag < end && status.code == FE_OK; bag++) {
-        char *out = fe_array_run(work->out, bag, 1).data;
-        status = run_bag(work, &block, bag, last, sums == NULL ? out : sums);
-        if (sums != NULL && status.code == FE_OK)
-            work->kernels->round_row(out, work->out->dtype, sums, work->table->n_cols);
+    int64_t bag = first_bag(work->bags, work->n_pieces, piece);
+    while (bag < end && status.code == FE_OK) {
+        const fe_run out = fe_array_run(work->out, bag, end - bag);
+        status = run_bags(work, &block, bag, last, out, sums);
+        bag += out.n_items;
     }
     return status;
 }
@@ -193,18 +236,15 @@ static fe_status check_items(const features_work *work, const fe_feature *featur
 
 /* Bags first .. end - 1, which are all of one feature, whose first bag in a row of `out` is that of
  * number `start`. */
-static fe_status run_bags(const features_work *work, const fe_feature *feature, int64_t start, int64_t first, int64_t end)
+static fe_status run_feature(const features_work *work, const fe_feature *feature, int64_t start, int64_t first, int64_t end)
 {
-    const int64_t *offsets = work->bags->offsets;
     const bag_work of_feature = {
         .kernels = work->kernels, .table = &feature->table, .ids = work->ids, .bounds = work->bounds, .bags = work->bags};
     bag_block block;
     block.first = block.end = 0;
     char *out = work->out + (first - start) * work->out_stride + feature->out_offset;
-    fe_status status = {.code = FE_OK};
-    for (int64_t bag = first; bag < end && status.code == FE_OK; bag++, out += work->out_stride)
-        status = run_bag(&of_feature, &block, bag, offsets[end], out);
-    return status;
+    const fe_run rows = {out, end - first, work->out_stride};
+    return run_bags(&of_feature, &block, first, work->bags->offsets[end], rows, NULL);
 }
 
 static fe_status features_piece(const void *of_job, int64_t piece)
@@ -218,7 +258,7 @@ static fe_status features_piece(const void *of_job, int64_t piece)
         const int64_t stop = end - start < work->n_bags ? end : start + work->n_bags;
         const fe_feature *feature = &work->features[k];
         status = work->only_checks ? check_items(work, feature, offsets[bag], offsets[stop])
-                                   : run_bags(work, feature, start, bag, stop);
+                                   : run_feature(work, feature, start, bag, stop);
         bag = stop;
     }
     return status;

@@ -111,6 +111,11 @@ typedef struct {
  * bag */
 typedef void fe_bag_kernel(const fe_table *table, const int64_t *rows, const fe_bag_part *part, char *out);
 
+/* Rows of `out`, out_stride bytes apart: 0 + row(rows[i]), the sum of a bag of one item; zeros
+ * where rows[i] is -1. n_known rows, of which the first n_bags are summed, may be prefetched. */
+typedef void fe_bags_of_one_kernel(const fe_table *table, const int64_t *rows, int64_t n_known, int64_t n_bags, char *out,
+                                   int64_t out_stride);
+
 /* out = a row of float32 rounded to halves of that dtype */
 typedef void fe_round_row_kernel(char *out, fe_dtype dtype, const char *row, int64_t n_cols);
 
@@ -157,6 +162,7 @@ typedef void fe_code_bounds_kernel(const fe_codes *codes, const fe_code_query *q
     EACH(apply_step, FE_N_DTYPES)                                                                                                \
     EACH(add_rows, FE_N_DTYPES)                                                                                                  \
     EACH(bag, FE_N_READ_DTYPES)                                                                                                  \
+    EACH(bags_of_one, FE_N_DTYPES)                                                                                               \
     ONE(round_row)                                                                                                               \
     EACH(bag_winners, FE_N_DTYPES)                                                                                               \
     EACH(dots, FE_N_DTYPES)                                                                                                      \

@@ -83,6 +83,31 @@ def test_long_bags_on_any_number_of_threads(dtype):
             assert same_bits(results[1][0][b], table[ids[begin:end]].max(0) if end > begin else np.zeros(width, dtype))
 
 
+@needs_c
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bags_of_one_item_among_others(isa, dtype):
+    """Which go together in C: thousands of them, some before and after longer and empty ones."""
+    rng = np.random.default_rng(0)
+    for width in (1, 3, 8, 16, 33, 131):
+        table = rng.standard_normal((500, width)).astype(dtype)
+        table[::5], table[1, 0] = -0.0, np.nan
+        lengths = np.concatenate([np.ones(5_000, int), rng.integers(0, 3, 2_000), [40, 1, 1, 0], np.ones(1_023, int)])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        ids = rng.integers(0, 500, offsets[-1])
+        ids[rng.random(len(ids)) < 0.01] = 500
+        kept = ids < 500
+        expected = np.zeros((len(lengths), width), dtype)
+        np.add.at(expected, np.repeat(np.arange(len(lengths)), lengths)[kept], table[ids[kept]])
+        out = np.full((len(lengths), 2 * width), 7, dtype)[:, :width]
+        for n in (1, 2, 3):
+            with fe.threads(n):
+                fe.embedding_bag(table, ids, offsets, mode="sum", include_last_offset=True, bounds="zero", out=out)
+                assert same_bits(out, expected)
+        largest = fe.embedding_bag(table, ids, offsets, mode="max", include_last_offset=True, bounds="zero")
+        of_one = (lengths == 1) & kept[np.minimum(offsets[:-1], len(ids) - 1)]
+        assert same_bits(largest[of_one], table[ids[offsets[:-1][of_one]]])
+
+
 def test_what_pytorch_gets_wrong():
     layer = fe.EmbeddingBag.from_pretrained(np.zeros((4, 1)), mode="sum", scale_grad_by_freq=True)
     layer.backward([[1.0]], [1, 1, 3], [0])

@@ -1,5 +1,6 @@
 """EmbeddingBag: training as the reference does, against PyTorch, and errors that change nothing."""
 
+import halves
 import numpy as np
 import pytest
 from common import DTYPES, READ_LAYOUTS, lists, relaid, same_bits
@@ -210,3 +211,14 @@ def test_names_for_a_layer_of_ids_say_where_ids_are():
         layer.vocabulary = ["a", "b", "c"]
         with pytest.raises(TypeError, match=r"got strings: layer\.vocabulary\.ids\(names\), or a Vocabulary, has the ids"):
             layer(["a"])
+
+
+@pytest.mark.parametrize("dtype", halves.HALVES)
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_one_item_of_halves_are_their_rows(dtype, mode):
+    """Rows that are rescaled are float32, and the result is halves."""
+    table = np.random.default_rng(0).standard_normal((50, 33))
+    ids = np.random.default_rng(1).integers(0, 50, 300)
+    rows = fe.Embedding.from_pretrained(table.astype(halves.DTYPE[dtype]), max_norm=2.0, max_norm_in_place=False)(ids)
+    bags = fe.EmbeddingBag.from_pretrained(table.astype(halves.DTYPE[dtype]), mode=mode, max_norm=2.0, max_norm_in_place=False)
+    assert same_bits(bags(ids[:, None]), rows)
