@@ -49,6 +49,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(wildcard src_c/*.[ch] src_c/*/*)
 	PATH=$(BIN):$$PATH cython-lint fastembed/_kernels
+	$(BIN)/zizmor --offline --quiet .github
 
 # Every benchmark against every peer; BENCH="gpt2-forward-zipf --runs 21" says which and how.
 bench: bench-peers

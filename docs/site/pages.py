@@ -93,7 +93,8 @@ def _reference():
     }
     parts = ["# API reference\n"]
     for module, listed in {**names, **OPTIONAL}.items():
-        parts.append(f"## {module}\n\n```{{eval-rst}}\n.. currentmodule:: {module}\n\n.. autosummary::\n   :toctree: api\n")
+        parts.append(f"## {module}\n\n```{{eval-rst}}\n.. currentmodule:: {module}\n")
+        parts.append(".. autosummary::\n   :toctree: api\n   :nosignatures:\n")
         parts += [f"   {name}" for name in listed]
         parts.append("```\n")
     return "\n".join(parts)

@@ -20,7 +20,7 @@ from .progress import mean, with_progress
 from .show import names_of, show_neighbors, show_samples
 from .signals import Signals
 from .streams import Output, UsageError, warn
-from .watch import Watch, about_documents, sparkline, what_next
+from .watch import Watch, about_documents, program, sparkline, what_next
 
 if TYPE_CHECKING:
     from ..distributed import Group
@@ -194,7 +194,7 @@ def _show_end(run: Run, losses: list[float], files: dict[str, OutputFile], argum
         out.say(f"loss: {sparkline(losses)}")
     if run.step < run.options.steps:
         path = shlex.quote(arguments.out)
-        resume = f"python -m fastembed train --resume {path} --out {path}"
+        resume = f"{program()} train --resume {path} --out {path}"
         out.say(f"stopped at step {run.step} of {run.options.steps}; go on with: {resume}")
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -104,4 +107,12 @@ def what_next(path: str, run: Run) -> str:
     beginning = shown(run.documents[0][: min(2, run.options.block_size - 1)], str)
     prompt = f" --prompt {beginning}" if beginning.isalnum() else ""
     commands = [f"sample {path}{prompt}", f"plot {path}", f"explore {path}"]
-    return "\n  python -m fastembed ".join(["try next:", *commands])
+    return f"\n  {program()} ".join(["try next:", *commands])
+
+
+def program() -> str:
+    """This program as it was started, for commands to copy: the script, or a Python and ``-m``."""
+    script = sys.argv[0]
+    if os.path.basename(script) == "fastembed":
+        return "fastembed" if shutil.which("fastembed") == script else shlex.quote(script)
+    return f"{shlex.quote(sys.orig_argv[0])} -m fastembed"

@@ -51,8 +51,7 @@ def positions(source: Any, *, table: str | None = None, dark: bool = False, axes
     limit = float(np.abs(shown.rows[np.isfinite(shown.rows)]).max(initial=0.0)) or 1.0
     image = values.imshow(shown.rows, aspect="auto", cmap=picture.theme.signed, vmin=-limit, vmax=limit, interpolation="nearest")
     picture.add_color_bar(image, values)
-    similar.set_anchor("W")
-    image = similar.imshow(_cosines(shown), cmap=picture.theme.signed, vmin=-1, vmax=1, interpolation="nearest")
+    image = similar.imshow(_cosines(shown), aspect="auto", cmap=picture.theme.signed, vmin=-1, vmax=1, interpolation="nearest")
     picture.add_color_bar(image, similar)
     return picture
 

@@ -46,7 +46,7 @@ def test_stop_and_resume_give_the_same_losses_and_samples(trained):
     folder, whole = trained
     first = run("train", "--steps", 120, "--stop-at", 50, "--out", "c", "--losses", "1.txt", cwd=folder)
     assert first.returncode == 0
-    assert "stopped at step 50 of 120; go on with: python -m fastembed train --resume c --out c" in first.stdout
+    assert f"stopped at step 50 of 120; go on with: {sys.executable} -m fastembed train --resume c --out c" in first.stdout
     assert samples(first.stdout) == []
     second = run("train", "--resume", "c", "--out", "d", "--losses", "2.txt", cwd=folder)
     assert second.returncode == 0, second.stderr

@@ -16,6 +16,7 @@ import pytest
 from running import run, status_of
 
 from fastembed import checkpoint, cli
+from fastembed.cli.watch import program
 from fastembed.io import checkpoint as io_checkpoint
 from fastembed.microgpt import GPT
 
@@ -48,7 +49,7 @@ def test_training_is_saved_and_goes_on_to_the_bit(folder, monkeypatch, capsys, n
         assert len(calls) == 5
     shown = capsys.readouterr()
     assert f"interrupted by {number.name}, at step 5 of 12; checkpoint: part" in shown.err
-    assert "go on with: python -m fastembed train --resume part --out part" in shown.out
+    assert f"go on with: {program()} train --resume part --out part" in shown.out
     assert "sample" not in shown.out
     assert status_of(["train", "--resume", "part", "--out", "rest", "--losses", "2.txt"]) == 0
     assert (folder / "1.txt").read_text() + (folder / "2.txt").read_text() == (folder / "whole.txt").read_text()

@@ -2,12 +2,13 @@
 
 import json
 import re
+import sys
 
 import pytest
 from running import status_of
 
 from fastembed import checkpoint
-from fastembed.cli.watch import sparkline
+from fastembed.cli.watch import program, sparkline
 
 
 def train(*options):
@@ -22,12 +23,28 @@ def test_what_is_shown_of_a_run(folder, capsys):
     assert "\n1 of them are cut to the block of 8 tokens; --block-size 11 holds the longest\n" in shown.out
     (line,) = re.findall(r"^loss: (.*)$", shown.out, re.M)
     assert len(line) == 40
-    assert re.search(
-        r"try next:\n  python -m fastembed sample new --prompt [abcd]{2}\n  python -m fastembed plot new\n", shown.out
-    )
+    assert re.search(rf"try next:\n  {program()} sample new --prompt [abcd]{{2}}\n  {program()} plot new\n", shown.out)
     assert re.search(r"^step +40 / 40  loss \d\.\d+  \d+ steps/s  [abcd]+$", shown.err, re.M)
     assert train("--block-size", "11", "--force") == 0
     assert "cut to" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "orig_argv", "shown"),
+    [
+        (["-m"], [".venv/bin/python", "-m", "fastembed"], ".venv/bin/python -m fastembed"),
+        (["/a b/bin/fastembed"], ["/a b/bin/python", "/a b/bin/fastembed"], "'/a b/bin/fastembed'"),
+        (["bin/fastembed"], ["python", "bin/fastembed"], "fastembed"),
+    ],
+)
+def test_commands_to_copy_begin_as_the_program_was_started(argv, orig_argv, shown, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "fastembed").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "bin")
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", orig_argv)
+    assert program() == shown
 
 
 def test_watching_changes_nothing_of_the_run(folder, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,9 +25,11 @@ def keys_of(table: str) -> tuple[str, str]:
 
 def packed(table: str, names: Iterable[str]) -> dict[str, Array]:
     """The tensors of the names of a table's rows; ValueError if one is not Unicode."""
-    encoded = [*map(_encoded, names)]
-    ends = np.cumsum([*map(len, encoded)], dtype=np.int64)
-    return {table + ENDS: ends, table + NAMES: np.frombuffer(b"".join(encoded), np.uint8)}
+    text, ends = bytearray(), array("q")  # lists of objects would take ten times the memory
+    for name in names:
+        text += _encoded(name)
+        ends.append(len(text))
+    return {table + ENDS: np.frombuffer(ends, np.int64), table + NAMES: np.frombuffer(text, np.uint8)}
 
 
 def _encoded(name: str) -> bytes:

@@ -1,5 +1,6 @@
 """Names of rows in files: beside .npy files, one a line, and those that a format cannot hold."""
 
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import fastembed as fe
 from fastembed.checkpoint import CheckpointError
 from fastembed.io.vectors import arrays
+from fastembed.io.vectors import names as names_of
 
 ROWS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
 
@@ -120,3 +122,16 @@ def test_a_warning_is_of_the_line_that_asked(tmp_path):
     with pytest.warns(UserWarning, match="hash of strings") as hashed:
         fe.HashEmbedding(7, 2, hash=hash)
     assert hashed[0].filename == __file__
+
+
+def test_writing_names_takes_little_more_memory_than_their_bytes():
+    n = 100_000
+    tracemalloc.start()
+    try:
+        packed = names_of.packed("weight", (f"word{i}" for i in range(n)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert names_of.unpacked("weight", packed) == [f"word{i}" for i in range(n)]
+    assert peak < 40 * n
+    assert names_of.unpacked("weight", names_of.packed("weight", [])) == []
