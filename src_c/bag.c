@@ -172,15 +172,9 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
     const int64_t end = first_bag(work->bags, work->n_pieces, piece + 1), last = work->bags->offsets[end];
     bag_block block;
     block.first = block.end = 0;
-    fe_status status = {.code = FE_OK};
     char *sums = work->sums == NULL ? NULL : work->sums + piece * work->table->n_cols * (int64_t)sizeof(float);
-    int64_t bag = first_bag(work->bags, work->n_pieces, piece);
-    while (bag < end && status.code == FE_OK) {
-        const fe_run out = fe_array_run(work->out, bag, end - bag);
-        status = run_bags(work, &block, bag, last, out, sums);
-        bag += out.n_items;
-    }
-    return status;
+    const int64_t first = first_bag(work->bags, work->n_pieces, piece);
+    return run_bags(work, &block, first, last, fe_array_run(work->out, first, end - first), sums);
 }
 
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,

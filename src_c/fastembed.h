@@ -163,7 +163,7 @@ typedef struct {
  * a row, divided by their number (mean) or its square root (sqrtn); or their maximum; zeros for an
  * empty bag. All ids are checked first, unless is_new (as in fe_gather) lets bags check theirs.
  * With `winners`, `out` already holds the maxima, and winners[b * D + d], which is -1 before,
- * becomes the first item that has the maximum. */
+ * becomes the first item that has the maximum. `out` has one axis. */
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
                            int64_t *winners, bool is_new, fe_stop stop);
 
