@@ -143,19 +143,21 @@ static fe_status run_bags_of_one(const bag_work *work, bag_block *block, int64_t
 
 /* Bags from the first one on into the rows of `out`. `sums` is a row of float32 where these are
  * halves, or NULL. The items of the piece end at `last`. */
-static fe_status run_bags(const bag_work *work, bag_block *block, int64_t first, int64_t last, fe_run out, char *sums)
+static fe_status run_bags(const bag_work *work, int64_t first, int64_t last, fe_run out, char *sums)
 {
     const fe_bags *bags = work->bags;
+    bag_block block;
+    block.first = block.end = 0;
     const bool has_kernel = sums == NULL && work->table->dtype < FE_N_DTYPES;
     const bool sums_rows = has_kernel && bags->mode != FE_BAG_MAX && bags->factors == NULL;
     fe_status status = {.code = FE_OK};
     while (out.n_items > 0 && status.code == FE_OK) {
         int64_t n = 0;
         if (sums_rows && bags->offsets[first + 1] - bags->offsets[first] == 1)
-            status = run_bags_of_one(work, block, first, last, out, &n);
+            status = run_bags_of_one(work, &block, first, last, out, &n);
         if (n == 0 && status.code == FE_OK) {
             n = 1;
-            status = run_bag(work, block, first, last, sums == NULL ? out.data : sums);
+            status = run_bag(work, &block, first, last, sums == NULL ? out.data : sums);
             if (sums != NULL && status.code == FE_OK)
                 work->kernels->round_row(out.data, work->out->dtype, sums, work->table->n_cols);
         }
@@ -170,11 +172,9 @@ static fe_status bag_piece(const void *of_job, int64_t piece)
 {
     const bag_work *work = of_job;
     const int64_t end = first_bag(work->bags, work->n_pieces, piece + 1), last = work->bags->offsets[end];
-    bag_block block;
-    block.first = block.end = 0;
     char *sums = work->sums == NULL ? NULL : work->sums + piece * work->table->n_cols * (int64_t)sizeof(float);
     const int64_t first = first_bag(work->bags, work->n_pieces, piece);
-    return run_bags(work, &block, first, last, fe_array_run(work->out, first, end - first), sums);
+    return run_bags(work, first, last, fe_array_run(work->out, first, end - first), sums);
 }
 
 fe_status fe_embedding_bag(const fe_table *table, const fe_ids *ids, fe_bounds bounds, const fe_bags *bags, const fe_array *out,
@@ -234,11 +234,9 @@ static fe_status run_feature(const features_work *work, const fe_feature *featur
 {
     const bag_work of_feature = {
         .kernels = work->kernels, .table = &feature->table, .ids = work->ids, .bounds = work->bounds, .bags = work->bags};
-    bag_block block;
-    block.first = block.end = 0;
     char *out = work->out + (first - start) * work->out_stride + feature->out_offset;
     const fe_run rows = {out, end - first, work->out_stride};
-    return run_bags(&of_feature, &block, first, work->bags->offsets[end], rows, NULL);
+    return run_bags(&of_feature, first, work->bags->offsets[end], rows, NULL);
 }
 
 static fe_status features_piece(const void *of_job, int64_t piece)

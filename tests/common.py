@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import zlib
 from typing import Any
@@ -26,6 +27,14 @@ needs_c = pytest.mark.skipif(backend.name != "c", reason="the reference has one 
 def with_path(script: str) -> str:
     """A script for another process that can import what this one can, helpers of tests too."""
     return f"import sys; sys.path[:] = {sys.path!r}\n{script}"
+
+
+def c_compiler() -> str:
+    """The path of gcc or clang; the test is skipped where there is neither."""
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("needs gcc or clang")
+    return compiler
 
 
 def crc(string: str) -> int:

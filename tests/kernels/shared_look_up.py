@@ -2,14 +2,13 @@
 
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from common import same_bits, with_path
+from common import c_compiler, same_bits, with_path
 
 import fastembed as fe
 
@@ -49,11 +48,8 @@ def in_child(n_threads, queue):
 
 def status_of_c(program, folder):
     """The status of a C program that may include the sources of the package."""
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("needs gcc or clang")
     (folder / "program.c").write_text(program)
-    built = [compiler, "-std=gnu11", f"-I{SOURCES}", folder / "program.c", "-o", folder / "program", "-pthread"]
+    built = [c_compiler(), "-std=gnu11", f"-I{SOURCES}", folder / "program.c", "-o", folder / "program", "-pthread"]
     subprocess.run(built, check=True)
     return subprocess.run([folder / "program"], check=False, timeout=600).returncode
 
