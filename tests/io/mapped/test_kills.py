@@ -19,13 +19,13 @@ path, kind, end, every = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]
 with fe.Embedding.open(path, "r+") as layer:
     optimizer = optimizer_of(kind, layer)
     step = optimizer.state_dict()["items"][0]["step"]
-    print("ready", step, flush=True)
+    print(f"ready {step}", flush=True)
     while step < end:
         train(layer, optimizer, [step])
         step += 1
         if step % every == 0:
             layer.flush()
-            print("flushed", step, flush=True)
+            print(f"flushed {step}", flush=True)  # one write, which no kill cuts, also where Python does not buffer
 """
 
 
