@@ -8,6 +8,11 @@ import tarfile
 from glob import glob
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -42,6 +47,12 @@ class BuildExt(build_ext):
         self.compiler.linker_so = [flag for flag in linker if not flag.startswith(("-L", "-Wl,-rpath"))]
         super().build_extensions()
 
+    def copy_file(self, source, target, *arguments, **options):
+        """Put a module in its place whole: another process may be importing it."""
+        new, is_copied = super().copy_file(source, f"{target}.new", *arguments, **options)
+        os.replace(new, target)
+        return target, is_copied
+
 
 class Sdist(sdist):
     """Where SOURCE_DATE_EPOCH gives the time, the same files make the same bytes."""
@@ -67,6 +78,19 @@ def plain(entry, time):
     return entry
 
 
+def wait_for_other_builds():
+    """The lock of this folder, in which one build at a time writes C, objects and modules.
+
+    Two of them, as of `make docs` and `make wheel`, would read each other's unfinished files. The
+    lock is held to the end of the process.
+    """
+    os.makedirs("build", exist_ok=True)
+    lock = open("build/.lock", "w")  # noqa: SIM115
+    if fcntl is not None:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 # What Cython adds for memoryviews is in a module of its own, once: 0.4 MB less than in each.
 UTILITY = "fastembed._kernels._cyutility"
 
@@ -84,6 +108,7 @@ def extension(path):
     )
 
 
+LOCK = wait_for_other_builds()
 setup(
     ext_modules=cythonize(
         [

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import _checks
+from ._interactive import completion
 from ._kernels.floats import own_floats
 
 __all__ = ["Decay", "Warmup", "cosine", "linear", "warmup"]
+__dir__ = completion.names_of(__all__)
 
 Rate = float | Callable[[int], float]
 

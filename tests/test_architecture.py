@@ -9,7 +9,7 @@ PACKAGE = ROOT / "fastembed"
 
 # A package, or module beside them, imports itself and what stands before it.
 CHAIN = (
-    "_typing", "data", "_version", "_messages", "_html", "_memory", "_float_env",
+    "_typing", "data", "_version", "_messages", "_interactive", "_memory", "_float_env",
     "_checks",
     "reference",
     "_kernels", "_runtime", "_threads",
@@ -85,7 +85,7 @@ def test_adapters_use_the_public_names_only():
     scikit-learn's unit rows are arithmetic of its adapter's own.
     """
     beneath = {"adapters/jax/": {"_checks", "_kernels", "functional"}, "adapters/sklearn": {"_kernels"}}
-    public = {"adapters", "__init__", "optim", "_typing"}
+    public = {"adapters", "__init__", "optim", "_typing", "_interactive"}
     for name, tree in modules():
         if name.startswith("adapters/"):
             more = set().union(*(names for place, names in beneath.items() if name.startswith(place)))

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import fastembed
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *DOCS]
+FOR_DEVELOPERS = {"test", "lint", "docs", "wheel", "dev"}
+LIBRARIES = {"torch": "PyTorch"}  # distributions that are called otherwise in prose
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -80,3 +83,16 @@ def test_the_figures_are_those_of_the_run():
     figures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(figures)
     assert figures.PAGE.read_text() == figures.page(json.loads(figures.KEPT.read_text()))
+
+
+def test_extras_are_listed_with_what_they_install():
+    """Those for users; the others are for work on the project."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "command_line.md").read_text()
+    table = dict(re.findall(r"^\| `pip install '\.\[(\w+)\]'` \| (.*) \|$", page, re.MULTILINE))
+    assert {*table} == {*extras} - FOR_DEVELOPERS
+    for extra, adds in table.items():
+        for requirement in extras[extra]:
+            library = re.match(r"[\w-]+", requirement)[0]
+            assert LIBRARIES.get(library, library).lower() in adds.lower(), (extra, library)

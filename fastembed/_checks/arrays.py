@@ -6,6 +6,7 @@ Roundings ignore the caller's ``np.seterr``: they overflow and underflow without
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -127,10 +128,20 @@ def table(name: str, value: Any) -> np.ndarray[Any, Any]:
     """A table that is only read: two axes, a float dtype, any layout, alignment and byte order."""
     array = as_array(name, value)
     if not _is_table_dtype(array.dtype):
-        raise TypeError(f"{name} must be {_ALLOWED}, got {shown(array.dtype, str)}")
+        raise TypeError(f"{name} must be {_ALLOWED}, got {_no_numbers(value) or shown(array.dtype, str)}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 axes (rows, columns), got shape {array.shape}")
     return array
+
+
+def _no_numbers(value: Any) -> str:
+    """What was given in the place of a table that is no array, and what to give; or ""."""
+    if isinstance(value, str | os.PathLike):
+        return f"a path, {shown(os.fspath(value))}: fastembed.load_vectors and fastembed.load read files"
+    if isinstance(value, list | tuple) or is_foreign(value):
+        return ""
+    instead = ": give its weight" if hasattr(value, "weight") else ""
+    return f"an object of the class {type(value).__qualname__}{instead}"
 
 
 def _is_table_dtype(given: np.dtype[Any]) -> bool:
@@ -197,7 +208,7 @@ def rows(name: str, value: Any, shape: tuple[int, ...], to: np.dtype[Any], *, br
             array = np.broadcast_to(array, (*array.shape[:-1], shape[-1]))
         return np.broadcast_to(array if is_readable_in_place(array, to) else contiguous(array, to), shape)
     except ValueError:
-        raise ValueError(f"{name} of shape {given} do not broadcast to shape {shape}") from None
+        raise ValueError(f"{name} of shape {given} cannot be broadcast to shape {shape}") from None
 
 
 def rows_for(

@@ -63,14 +63,16 @@ def integers(name: str, value: Any) -> np.ndarray[Any, Any]:
     if array.size == 0:
         return array.astype(np.int64)
     exact = np.array(value, dtype=object)
-    if not all(isinstance(i, int | np.integer) and not isinstance(i, bool | np.timedelta64) for i in exact.flat):
-        raise TypeError(f"{name}s must be integers, got {_kind(array)}")
+    for place, item in np.ndenumerate(exact):
+        if not isinstance(item, int | np.integer) or isinstance(item, bool | np.timedelta64):
+            found = f"{shown(item)} at position {place}" if array.dtype == object else _kind(array)
+            raise TypeError(f"{name}s must be integers, got {found}")
     return exact
 
 
 def _kind(array: np.ndarray[Any, Any]) -> str:
     """What an array holds that are no integers."""
-    where = "layer.vocabulary.ids(names), or a Vocabulary, has the ids of names"
+    where = "layer[names] has the rows of names, layer.vocabulary.ids(names) their ids"
     return f"strings: {where}" if array.dtype.kind in "UT" else shown(array.dtype, str)
 
 
@@ -257,18 +259,29 @@ def sequence_starts(shape: tuple[int, ...], lengths: Any, cu_seqlens: Any) -> np
 def ragged(ids: Any, of_each: Any) -> tuple[Any, Any, list[int]] | None:
     """Lists of ids of different lengths, with what belongs to each id, side by side; their lengths.
 
-    An empty list is no bags. None if ids have another form.
+    An empty list is no bags. An array of objects, as a column of pandas is, may be lists of one
+    length too. None if ids have another form.
     """
-    if not isinstance(ids, list | tuple) or not all(_is_a_list(bag) for bag in ids):
+    is_column = _is_of_objects(ids)
+    bags = list(ids) if is_column else ids
+    if not isinstance(bags, list | tuple) or not all(_is_a_list(bag) for bag in bags):
         return None
-    lengths = [*map(len, ids)]
-    if len({*lengths}) == 1:
+    lengths = [*map(len, bags)]
+    if len({*lengths}) == 1 and not is_column:
         return None
+    of_each = list(of_each) if _is_of_objects(of_each) else of_each
     if isinstance(of_each, list | tuple) and all(map(_is_a_list, of_each)):
-        if [*map(len, of_each)] != lengths:
-            raise ValueError("per_sample_weights must have the lengths of the bags of ids")
+        for k, (weights, n_ids) in enumerate(itertools.zip_longest(of_each, lengths)):
+            if weights is None or len(weights) != n_ids:
+                n_weights, n = (0 if weights is None else len(weights)), n_ids or 0
+                raise ValueError(f"per_sample_weights must be one for each id of its bag, got {n_weights} for the {n} of bag {k}")
         of_each = [*itertools.chain.from_iterable(of_each)]
-    return [*itertools.chain.from_iterable(ids)], of_each, lengths
+    return [*itertools.chain.from_iterable(bags)], of_each, lengths
+
+
+def _is_of_objects(value: Any) -> bool:
+    """Whether it is an array of objects with one axis, of NumPy or of pandas."""
+    return getattr(getattr(value, "dtype", None), "kind", None) == "O" and getattr(value, "ndim", 1) == 1
 
 
 def _is_a_list(value: Any) -> bool:

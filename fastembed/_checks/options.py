@@ -16,6 +16,7 @@ from .._messages import interval, limit, shown
 BOUNDS = ("raise", "wrap", "clip", "zero")
 INT64_MAX = 2**63 - 1
 MODES = ("sum", "mean", "sqrtn", "max")
+_MOST_NEIGHBORS = 10  # unless a search says how many
 # The largest float32, and the smallest normal one; np.finfo would add a millisecond to the import.
 _FLOAT32_MAX = 3.4028234663852886e38
 _FLOAT32_TINY = 1.1754943508222875e-38
@@ -143,7 +144,7 @@ def bits(value: Any) -> int:
 
 def n_neighbors(value: Any, n_rows: int, n_excluded: int) -> int:
     """How many nearest rows a search returns: at most the rows that are not excluded."""
-    k = size("k", value)
+    k = min(_MOST_NEIGHBORS, max(n_rows - n_excluded, 0)) if value is None else size("k", value)
     if k > n_rows - n_excluded:
         left = f", {n_excluded} of them left out" if n_excluded else ""
         raise ValueError(f"k must be from 0 to {max(n_rows - n_excluded, 0)} for a table of {n_rows} rows{left}; got {shown(k)}")

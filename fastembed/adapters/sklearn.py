@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import embedding_bag
+from .._interactive import completion
 from .._kernels.floats import own_floats
 
 try:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
 
 __all__ = ["EmbeddingTransformer"]
+__dir__ = completion.names_of(__all__)
 
 
 class EmbeddingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -7,6 +7,7 @@ rank 0 first. An error in one rank's arguments is raised there, and `PeerError` 
 docs/scale.md has the protocol.
 """
 
+from .._interactive import completion
 from .bag import ShardedEmbeddingBag
 from .clipping import clip_grad_norm
 from .embedding import ShardedEmbedding, ShardedNgramEmbedding
@@ -34,3 +35,4 @@ __all__ = [
     "look_up_together",
     "mpi",
 ]
+__dir__ = completion.names_of(__all__)

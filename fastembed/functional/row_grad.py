@@ -212,19 +212,20 @@ class RowGrad:
         """Clip every element in place, to at least ``-limit`` and at most ``limit``."""
         _, rows = self.parts()
         bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
-        np.clip(rows, -bound, bound, out=rows)
+        np.copyto(rows, bound, where=rows > bound)  # np.clip at 0 gives zeros of either sign, by its version
+        np.copyto(rows, -bound, where=rows < -bound)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def _repr_html_(self) -> str:
-        from .. import _html  # notebooks alone need it
+        from .._interactive import html  # notebooks alone need it
 
         ids, rows = self.parts()
         first = zip(ids[:_N_SHOWN].tolist(), rows[:_N_SHOWN], strict=True)
         lines = [(row, f"{norm_of([values]):.4g}", " ".join(f"{x:.3g}" for x in values[:_N_SHOWN])) for row, values in first]
         more = [(f"{len(ids) - _N_SHOWN:,} more", "", "")] if len(ids) > _N_SHOWN else []
-        return _html.table(repr(self), [*lines, *more], ("row", "norm", "first columns"))
+        return html.table(repr(self), [*lines, *more], ("row", "norm", "first columns"))
 
     def __repr__(self) -> str:
         return f"RowGrad({len(self)} of {self.shape[0]} rows, {self.shape[1]} columns, dtype={self.rows.dtype})"

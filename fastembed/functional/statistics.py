@@ -68,10 +68,10 @@ class TableStatistics(NamedTuple):
     most_frequent: tuple[tuple[int, int], ...] | None = None
 
     def _repr_html_(self) -> str:
-        from .. import _html  # notebooks alone need it
+        from .._interactive import html  # notebooks alone need it
 
         title, *lines = str(self).split("\n")
-        return _html.table(title, [part.split(": ", 1) for line in lines for part in line.split("; ")])
+        return html.table(title, [part.split(": ", 1) for line in lines for part in line.split("; ")])
 
     def __str__(self) -> str:
         lines = [f"{self.rows:,} x {self.columns:,} {self.dtype}, {self.nbytes:,} bytes"]

@@ -77,7 +77,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
     {'note': 'first'}
     """
     if not isinstance(tensors, Mapping):
-        raise TypeError(f"tensors must be a mapping of names to arrays, got {shown(tensors)}")
+        raise TypeError(f"tensors must be a mapping of names to arrays, got {shown(tensors)}{_instead_of(tensors)}")
     arrays = {_checked_name(name): _checked_array(name, value) for name, value in tensors.items()}
     writer = safetensors_file.Writer(arrays, {_KEY: _as_json(description)})
     with replacing(path) as temporary:
@@ -86,6 +86,11 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, ArrayLike], descrip
                 writer.write(file)
         except OSError as error:  # those of a write name no file
             raise OSError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _instead_of(value: Any) -> str:
+    """What to give in the place of a layer or an optimiser, for errors; or ""."""
+    return ": give its state_dict()" if hasattr(value, "state_dict") else ""
 
 
 def _checked_array(name: str, value: Any) -> Array:
@@ -216,6 +221,8 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     def without_arrays(name: str, value: Any) -> Any:
         if leaves.setdefault(name, value) is not value:
             raise ValueError(f"{name:.80} is there twice")
+        if not isinstance(value, np.ndarray | np.generic | str | int | float | None):
+            raise ValueError(f"{name:.80} must be an array or a JSON value, got {shown(value)}{_instead_of(value)}")
         return None if isinstance(value, np.ndarray) else value.item() if isinstance(value, np.generic) else value
 
     try:

@@ -263,7 +263,8 @@ class Layer(Searched):
                 raise ValueError(f"the {len(table)} rows have no names: set vocabulary to theirs before tokens are added")
             grown = (self._vocabulary or Vocabulary()).extended(new)
             if isinstance(init, str):
-                _checks.one_of("init", init, ("mean",))
+                if init != "mean":
+                    raise ValueError(f'init must be "mean", a number or rows, got {_checks.shown(init)}')
                 init = mean_row(table, self._padding_idx)
             rows = _checks.rows("init", init, (len(new), table.shape[1]), self.dtype, broadcast=True)
             if new:
@@ -311,10 +312,10 @@ class Layer(Searched):
     # ---- notebooks ----
 
     def _repr_html_(self) -> str:
-        from .. import _html  # notebooks alone need it
+        from .._interactive import html  # notebooks alone need it
 
         named = {} if self._vocabulary is None else {"names": f"{len(self._vocabulary):,} rows"}
-        return _html.tables_of(repr(self), self.tables, named)
+        return html.tables_of(repr(self), self.tables, named)
 
     # ---- copies ----
 

@@ -81,7 +81,8 @@ class NgramEmbedding(OneTable):
     _check_hash = staticmethod(_checked_hash)
 
     def __init__(self, hash: NgramHash, table: ArrayLike, *, freeze: bool = False, trainable_rows: Any = None) -> None:
-        self._set_up(_checks.table("table", table), freeze, trainable_rows, hash=hash)
+        checked = _checked_hash(hash)
+        self._set_up(_checks.table("table", table), freeze, trainable_rows, hash=checked)
 
     @classmethod
     def random(

@@ -74,7 +74,7 @@ class QuantizedEmbedding(PackedRows):
         Parameters
         ----------
         table : Embedding, EmbeddingBag or array_like of shape (V, D)
-            Of any float dtype; it is rounded to float32 first.
+            Of any float dtype; it is rounded to float32 first. Names of a layer's rows stay.
         bits : {8, 4}
         errors : {"raise", "clip"}
             Whether a row whose range is too large for the format is a ValueError; or its scale and
@@ -96,7 +96,9 @@ class QuantizedEmbedding(PackedRows):
         for first in range(0, n_rows, n_block):
             rows = _checks.rounded(array[first : first + n_block], _FLOAT32)
             _pack(packed[first : first + n_block], rows, first, bits, is_clipped)
-        return cls(packed, n_cols, bits=bits)
+        made = cls(packed, n_cols, bits=bits)
+        made.vocabulary = table.vocabulary if isinstance(table, OneTable) else None
+        return made
 
     @property
     def packed(self) -> Array:
@@ -136,11 +138,11 @@ class QuantizedEmbedding(PackedRows):
         checkpoint.save(path, self._saved_tensors(), self._description())
 
     def _saved_tensors(self) -> dict[str, Array]:
-        return {"packed": self._packed}
+        return {"packed": self._packed} | self._saved_names("packed")
 
     def _description(self) -> dict[str, Any]:
         """What a file holds of the layer beside tensors, for JSON."""
-        return {"kind": _KIND, "embedding_dim": self._embedding_dim, "bits": self._bits}
+        return {"kind": _KIND, "embedding_dim": self._embedding_dim, "bits": self._bits} | self._described_names()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -152,9 +154,12 @@ class QuantizedEmbedding(PackedRows):
     @classmethod
     def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
         """The layer of a file; KeyError, TypeError or ValueError if that has no such layer."""
-        if tensors.keys() != {"packed"}:
-            raise ValueError(f"the one tensor must be packed, got {_checks.first_few(sorted(tensors))}")
-        return cls(tensors["packed"], description["embedding_dim"], bits=description["bits"])
+        rows = cls._without_names(tensors, "packed")
+        if rows.keys() != {"packed"}:
+            raise ValueError(f"the one tensor must be packed, got {_checks.first_few(sorted(rows))}")
+        made = cls(rows["packed"], description["embedding_dim"], bits=description["bits"])
+        made._set_saved_names(tensors, "packed", description)
+        return made
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_embeddings}, {self.embedding_dim}, bits={self.bits})"

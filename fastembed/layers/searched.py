@@ -9,7 +9,7 @@ from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.search.index import SearchIndex
 from ..functional.search.nearest import Nearest, TableRows
-from ..tables.vocabulary import Vocabulary
+from ..tables.vocabulary import Vocabulary, has_name, ids_of_names
 from .differentiable import Differentiable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Searched(Differentiable):
     def nearest(
         self,
         queries: ArrayLike,
-        k: int = 10,
+        k: int | None = None,
         metric: str = "cosine",
         *,
         table: str | None = None,
@@ -46,8 +46,8 @@ class Searched(Differentiable):
         ----------
         queries : array_like of integers or names, shape S, or of floats, shape S + (D,)
             Ids or names of rows of the table, or vectors.
-        k : int
-            At most the number of rows that are not excluded.
+        k : int, optional
+            At most the number of rows that are not excluded; by default 10, or all of them.
         metric : {"cosine", "dot", "l2"}
             The cosine of two vectors (0 if one has length 0) or their dot product, the largest
             first; or their Euclidean distance, the smallest first.
@@ -56,7 +56,8 @@ class Searched(Differentiable):
         exclude_queries : bool
             Whether the row of each query, given by its id, is excluded from its own result.
         exclude : array_like of integers or names, shape (n,) or S + (n,), optional
-            Rows that are in no result, or not in that of their query: what a user has seen.
+            Rows that are in no result, or not in that of their query: what a user has seen. For S
+            of one axis also a list for each query, of any lengths.
         bias : array_like of shape (V,), optional
             With the metric "dot": what is added to the score of each row, as the product of one
             column more with 1.
@@ -94,27 +95,21 @@ class Searched(Differentiable):
         if bias is not None and index is not None:
             raise ValueError("bias and index exclude each other, got both")
         with self.lock:
-            ids = self._without_names("queries", queries, table)
-            out = exclude if exclude is None else self._without_names("exclude", exclude, table)
+            ids = ids_of_names("queries", queries, self._names_of(table))
+            out = exclude if exclude is None else ids_of_names("exclude", exclude, self._names_of(table))
             found = self._searchable(table, index).nearest(
                 ids, k, metric, exclude_queries=exclude_queries, exclude=out, bias=bias
             )
             return self._named(found, table)
 
-    def _without_names(self, name: str, value: Any, table: str | None) -> Any:
-        """The ids of names of rows of the first table; values of other kinds as they are."""
-        names = _checks.nested_names(name, value)
-        if names is None:
-            return value
-        if self._vocabulary is None or self._table_name(table) != self._table_name(None):
-            raise TypeError(f"{name} are names, and the rows of the table have none: set vocabulary, or give ids")
-        return self._vocabulary.ids(names)
+    def _names_of(self, table: str | None) -> Vocabulary | None:
+        """The names of the rows of a table, which only the first may have."""
+        return self._vocabulary if self._table_name(table) == self._table_name(None) else None
 
     def _named(self, found: Nearest, table: str | None) -> Nearest:
         """What was found, with names if the rows of the table have some."""
-        if self._vocabulary is None or self._table_name(table) != self._table_name(None):
-            return found
-        return found.with_names(self._vocabulary.names)
+        names = self._names_of(table)
+        return found if names is None else found.with_names(names.names)
 
     @own_floats
     def __getitem__(self, rows: Any) -> Array:
@@ -129,10 +124,19 @@ class Searched(Differentiable):
         (array([3., 4.]), (2, 2))
         """
         with self.lock:
-            ids = self._without_names("rows", rows, None)
+            ids = ids_of_names("rows", rows, self._vocabulary)
             self.apply_pending()
             self.storage.check_open()
             return lookup.gather(self.tables[self._table_name(None)], ids)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """TypeError: only a layer with one table is an array."""
+        first = next(iter(self.tables))
+        raise TypeError(f"a {type(self).__name__} is several arrays, {', '.join(self.tables)}: layer.{first} is one of them")
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a row of the first table has that name."""
+        return has_name(self._vocabulary, name)
 
     def analogy(
         self,
@@ -170,7 +174,7 @@ class Searched(Differentiable):
         array([3])
         """
         with self.lock:
-            a, b, c = (self._without_names(name, ids, table) for name, ids in (("a", a), ("b", b), ("c", c)))
+            a, b, c = (ids_of_names(name, ids, self._names_of(table)) for name, ids in (("a", a), ("b", b), ("c", c)))
             found = self._searchable(table, index).analogy(a, b, c, k, metric, exclude_queries=exclude_queries)
             return self._named(found, table)
 

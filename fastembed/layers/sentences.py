@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
@@ -40,7 +40,8 @@ class SentenceEncoder(Declared):
     tokenizer : callable, or object with ``encode_batch`` or ``encode``
         A tokenizer of tokenizers, tiktoken or transformers, or any function of a text to its ids: a
         list or an array of integers, or what those libraries return. Padding (``attention_mask``
-        0) is left out; tokens that the tokenizer adds are not.
+        0) is left out; tokens that the tokenizer adds are not. For a table whose rows have names,
+        also a function to a list of names, as ``str.split``.
     table : Embedding, EmbeddingBag, QuantizedEmbedding, PackedTable or array_like of shape (V, D)
         The rows, as they are when `encode` is called. A padding row of a layer is skipped.
     normalize : bool
@@ -152,7 +153,7 @@ class SentenceEncoder(Declared):
         ------
         TypeError, ValueError
             A text is not a string, or the tokenizer returns something else than its ids.
-        IndexError
+        IndexError, KeyError
             A token has no row; the text is named by its number.
         """
         is_one = isinstance(texts, str)
@@ -162,12 +163,24 @@ class SentenceEncoder(Declared):
         if len(encoded) != len(given):
             raise ValueError(f"tokenizer must return the ids of {len(given)} texts, got those of {len(encoded)}")
         n_rows = len(self._table) if isinstance(self._table, np.ndarray) else self._table.num_embeddings
-        ids, lengths = _ids_of_all([_parts_of(one) for one in encoded], n_rows)
+        ids, lengths = _ids_of_all([*self._ids_of_words([_parts_of(one) for one in encoded])], n_rows)
         vectors = self._means(ids, np.append(0, np.cumsum(lengths)))
         if self._normalize:
             lengths = norms(vectors, 2)[:, None]
             vectors = (vectors / np.where(lengths == 0, 1.0, lengths)).astype(vectors.dtype)
         return vectors[0] if is_one else vectors
+
+    def _ids_of_words(self, parts: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        """The parts with the ids of tokens that are names of rows."""
+        vocabulary = getattr(self._table, "vocabulary", None)
+        for number, (tokens, mask) in enumerate(parts):
+            if vocabulary is None or not _checks.are_names(tokens):
+                yield tokens, mask
+                continue
+            try:
+                yield vocabulary.ids(tokens), mask
+            except KeyError as error:
+                raise KeyError(f"the tokens of text {number}: {error.args[0]}") from None
 
     def _means(self, ids: Array, offsets: Array) -> Array:
         table, padding = self._table, None

@@ -3,6 +3,8 @@
 Losses and samples are those of the public script.
 """
 
+from .._interactive import completion
 from .model import BOS_NAME, GPT, Tokenizer, read_documents, rmsnorm, rmsnorm_backward, shapes, softmax
 
 __all__ = ["BOS_NAME", "GPT", "Tokenizer", "read_documents", "rmsnorm", "rmsnorm_backward", "shapes", "softmax"]
+__dir__ = completion.names_of(__all__)

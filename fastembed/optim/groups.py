@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+import numpy as np
+
 from .. import _checks
 
 ROW_OPTIONS = ("trainable_rows", "lr_multipliers")
 _OF_SCHEDULES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")  # what those of PyTorch keep in a group
+
+
+def kind_of(item: Any) -> str:
+    """What was given in the place of a layer or a Parameter, and what to give, for errors."""
+    kind = type(item)
+    if isinstance(item, np.ndarray | str):  # of parameters(), or the names of a state
+        return f"{kind.__name__}: give the layer, not its parameters(), or Parameter(array)"
+    if kind.__module__.partition(".")[0] == "torch" or any(base.__module__.startswith("torch.") for base in kind.__mro__):
+        return f"{kind.__name__} of PyTorch: fastembed.adapters.torch.optim has optimisers for it"
+    return kind.__name__
 
 
 class Fixed(list[Any]):

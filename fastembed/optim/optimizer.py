@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import _checks
+from .._interactive.completion import without_internals
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from .._memory import memory_errors
+from .._messages import counted
 from ..functional.batch import Batch
 from ..tables.lazy_table import LazyTable
-from ..tables.trainable import Trainable, read_only_copy, without_internals
+from ..tables.trainable import Trainable, read_only_copy
 from .groups import ROW_OPTIONS
 from .parameter import matrices
 from .state import Options, Stateful
@@ -255,7 +257,7 @@ class Optimizer(Stateful):
         options = ", ".join(f"{name}={getattr(self, name)}" for name in self.options)
         own = [{name: group[name] for name in self.options if group[name] != getattr(self, name)} for group in self.param_groups]
         groups = f", groups={_checks.listed(own)}" if len(own) > 1 else ""
-        return f"{type(self).__name__}({len(self.items)} items, {options}{groups})"
+        return f"{type(self).__name__}({counted(len(self.items), 'item')}, {options}{groups})"
 
 
 def _apply_all(steps: list[tuple[Optimizer, int, Step]], commit: kernels.Commit | None = None) -> None:

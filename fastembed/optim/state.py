@@ -15,7 +15,7 @@ from ..tables.lazy_table import LazyTable
 from ..tables.storage import State, StateSpec
 from ..tables.trainable import ReadOnlyCopy, Trainable, read_only_copy
 from . import torch_state
-from .groups import ROW_OPTIONS, Fixed, Group
+from .groups import ROW_OPTIONS, Fixed, Group, kind_of
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -78,8 +78,7 @@ class Stateful:
         items = [params] if isinstance(params, Trainable) else list(params)
         for k, item in enumerate(items):
             if not isinstance(item, Trainable):
-                instead = ": give the layer, not its parameters(), or Parameter(array)" if isinstance(item, np.ndarray) else ""
-                raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}{instead}")
+                raise TypeError(f"item {k} must be a layer or a Parameter, got {kind_of(item)}")
             item.storage.check_can_train(f"item {k}")
         rows = {name: read_only_copy(given[name]) for name in ROW_OPTIONS if name in given}
         return Group({"params": Fixed(items), **self._checked({**self._defaults, **given}), **rows}, self.options)
@@ -347,7 +346,7 @@ def _groups(given: Any) -> list[Mapping[str, Any]]:
     if isinstance(given, Trainable):
         return [{"params": [given]}]
     if not isinstance(given, Iterable):
-        raise TypeError(f"expected a layer, a Parameter, or an iterable of them, got {type(given).__name__}")
+        raise TypeError(f"expected a layer, a Parameter, or an iterable of them, got {kind_of(given)}")
     parts = list(given)
     if parts and all(isinstance(part, Mapping) for part in parts):
         return parts

@@ -6,6 +6,7 @@ Each function returns a matplotlib Figure, which notebooks show and `save` write
 import importlib
 from typing import TYPE_CHECKING
 
+from .._interactive import completion
 from .paths import check_path
 from .source import Source
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Film", "Picture", "Source", "check_path", "lookups", "losses", "norms", "overview", "positions", "rows", "save",
 ]  # fmt: skip
+__dir__ = completion.names_of(__all__)
 
 _MODULES = {
     "figure": ("Picture", "save"),
@@ -35,7 +37,3 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -7,6 +7,7 @@ floating-point environment, whatever its caller has set.
 """
 
 from .. import _float_env
+from .._interactive import completion
 from . import formats, halves, hashed, losses, norms, optim, quantized, rules, statistics
 from ._nested import arithmetic, rounding
 from .bags import EmbeddingBag, EmbeddingCollection, embedding_bag, embedding_bag_backward, embedding_bags
@@ -51,6 +52,7 @@ __all__ = [
     "scatter_add",
     "statistics",
 ]
+__dir__ = completion.names_of(__all__)
 
 for _module in (formats, halves, hashed, losses, norms, optim, quantized, rules, statistics):
     _float_env.protect(_module.__name__, _module.__name__)

@@ -195,7 +195,9 @@ class Layer:
             optimizer.train(self)
             self.zero_grad()
 
-    def nearest(self, queries: Any, k: int = 10, metric: str = "cosine", *, table: str | None = None, **options: Any) -> Any:
+    def nearest(
+        self, queries: Any, k: int | None = None, metric: str = "cosine", *, table: str | None = None, **options: Any
+    ) -> Any:
         return search.nearest(self.tables[table or next(iter(self.tables))], queries, k, metric, dtype=self.dtype, **options)
 
     def analogy(

@@ -39,11 +39,12 @@ def ranked(table: Table, query: list[float], metric: str) -> list[tuple[float, i
     return sorted(scores, key=lambda pair: (math.isnan(pair[0]), 0.0 if math.isnan(pair[0]) else sign * pair[0], pair[1]))
 
 
-def _top_k(table: Table, queries: Table, of_shape: tuple[int, ...], k: int, metric: str, excluded: list[set[int]]) -> Any:
+def _top_k(table: Table, queries: Table, of_shape: tuple[int, ...], k: int | None, metric: str, excluded: list[set[int]]) -> Any:
     """The k nearest rows of each query, without the rows that are excluded for it."""
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {shown(metric)}")
     n_rows, n_out = len(table), max(map(len, excluded), default=0)
+    k = min(10, max(n_rows - n_out, 0)) if k is None else k
     if k > n_rows - n_out:
         left = f", {n_out} of them left out" if n_out else ""
         raise ValueError(f"k must be from 0 to {max(n_rows - n_out, 0)} for a table of {n_rows} rows{left}; got {shown(k)}")
@@ -65,7 +66,7 @@ def _check_finite(name: str, vectors: Table, of_shape: tuple[int, ...], dtype: s
 def nearest(
     table: Table,
     queries: Any,
-    k: int = 10,
+    k: int | None = None,
     metric: str = "cosine",
     *,
     exclude_queries: bool = False,
@@ -77,7 +78,7 @@ def nearest(
 
     Queries are ids of rows of the table, or vectors of floats. The rows ``exclude`` are in no
     result. With ``bias`` a row's score is the dot product of itself and its bias with the query
-    and 1.
+    and 1. By default k is 10, or as many rows as are left.
     """
     out, one = {*exclude} if exclude else set(), [] if bias is None else [1.0]
     rows_with_bias = (

@@ -83,6 +83,7 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
     >>> shared.remove()
     """
 
+    _all_rows = "snapshot()"
     _fast_path: bool
     _held: Any
 
@@ -224,7 +225,7 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
         table, places = self._rows_at_once(source, token_rows)
         lookup.add_pairs(table, pairs.with_rows(places, position_rows))
 
-    def nearest(self, queries: ArrayLike, k: int = 10, metric: str = "cosine", **options: Any) -> Nearest:
+    def nearest(self, queries: ArrayLike, k: int | None = None, metric: str = "cosine", **options: Any) -> Nearest:
         """The k rows that are nearest to each query: see `Embedding.nearest`.
 
         Each row counts as it was at one moment during the call, and the whole call is about one
@@ -265,6 +266,15 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
         return self._dtype
 
     @property
+    def vocabulary(self) -> None:
+        """None, not settable: names of rows stay with the process that trains the table."""
+        return None
+
+    @vocabulary.setter
+    def vocabulary(self, names: Any) -> None:
+        raise AttributeError("an AttachedTable has no names of rows: look up fastembed.Vocabulary(names).ids(...)")
+
+    @property
     def generation(self) -> int:
         """How often a whole table had been published under the name."""
         return self._current().layout.generation
@@ -282,8 +292,12 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _shown(self) -> list[tuple[str, str]]:
+        return [] if self._segment is None else [*super()._shown(), ("generation", str(self.generation))]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), bounds=self._bounds), (self._name,)
 
     def __repr__(self) -> str:
-        return f"AttachedTable({_checks.shown(self._name)}, {self._n_cols} columns, dtype={self._dtype})"
+        closed = ", closed" if self._segment is None else ""
+        return f"AttachedTable({_checks.shown(self._name)}, {self._n_cols} columns, dtype={self._dtype}{closed})"

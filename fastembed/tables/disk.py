@@ -18,11 +18,10 @@ from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.index import arithmetic_rows
-from ..functional.search.nearest import Searchable
 from ..io.disk.rows import CachedRows, CacheStatistics
-from ..io.disk.tensors import DiskTensor, rows_named, tensors_in
+from ..io.disk.tensors import DiskTensor, names_of, rows_named, tensors_in
 from . import packed
-from .row_calls import RowCalls
+from .row_calls import NamedRows
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -32,11 +31,12 @@ _SCALE_FORMATS = {"float32": "float32", "float8_e8m0fnu": "ue8m0", "uint8": "ue8
 _CACHE_BYTES = 256 << 20
 
 
-class DiskTable(RowCalls, Searchable):
+class DiskTable(NamedRows):
     """A table in files, for look-ups: rows are read when they are needed, or before.
 
     Rows come in pages of 4 KiB, many at once, through io_uring where the system has it, and stay in
     a cache of a given size. Results have the bits of the same table in memory. Any thread may call.
+    Names of rows that a safetensors or .npy file has are the table's vocabulary.
 
     Parameters
     ----------
@@ -121,6 +121,7 @@ class DiskTable(RowCalls, Searchable):
             self._dtype = packed.packed_dtype("float32" if dtype is None else dtype)
             self._embedding_dim = _columns(rows, embedding_dim)
         self._check_sizes(parts)
+        self.vocabulary = names_of(tensors, parts[0])
         self._rows = CachedRows(parts, cache_bytes=cache_bytes, direct=direct, engine=engine, in_flight=in_flight)
 
     def _check_sizes(self, parts: list[list[DiskTensor]]) -> None:
@@ -249,7 +250,8 @@ class DiskTable(RowCalls, Searchable):
         raise TypeError("a DiskTable cannot be copied or pickled: pass the path on")
 
     def __repr__(self) -> str:
-        return f"DiskTable({self._num_embeddings}, {self._embedding_dim}, format={self.format!r}, dtype={self._dtype.name!r})"
+        shape, closed = f"{self._num_embeddings}, {self._embedding_dim}", ", closed" if self._rows.is_closed else ""
+        return f"DiskTable({shape}, format={self.format!r}, dtype={self._dtype.name!r}{closed})"
 
 
 def _refuse_options(format: str, options: dict[str, Any]) -> None:

@@ -16,8 +16,8 @@ from .._kernels.packing import Packing
 from .._messages import limit
 from ..functional import bags as bag_ops
 from ..functional import lookup
-from ..functional.search.nearest import Searchable
-from .row_calls import RowCalls
+from .row_calls import NamedRows
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike, DTypeLike
@@ -33,13 +33,14 @@ _KIND = "PackedTable"  # in the description of a checkpoint, with these options:
 _OPTIONS = ("embedding_dim", "format", "dtype", "block_size", "scale_format")
 
 
-class PackedRows(RowCalls, Searchable):
+class PackedRows(NamedRows):
     """Look-ups in packed rows, which stay as they are: what `PackedTable` and others inherit."""
 
     _packed: Array
     _embedding_dim: int
     _packing: Packing
     _dtype: np.dtype[Any] = np.dtype(np.float32)
+    _all_rows = "dequantize()"
 
     @property
     def num_embeddings(self) -> int:
@@ -74,6 +75,30 @@ class PackedRows(RowCalls, Searchable):
         result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)
         bag_ops.look_up(self._packed, bags, result, self._packing, is_new=out is None)
         return result if out is None else out
+
+    def _saved_names(self, table: str) -> dict[str, Array]:
+        """The names of the rows as tensors beside a table of that name."""
+        from ..io.vectors import names
+
+        return {} if self._vocabulary is None else names.packed(table, self._vocabulary)
+
+    def _described_names(self) -> dict[str, Any]:
+        """What a file holds of the names beside tensors: the one that stands for others."""
+        return {} if self._vocabulary is None else {"unk": self._vocabulary.unk}
+
+    @staticmethod
+    def _without_names(tensors: dict[str, Array], table: str) -> dict[str, Array]:
+        """The tensors of a file that are not the names of its rows."""
+        from ..io.vectors import names
+
+        return {key: array for key, array in tensors.items() if key not in names.keys_of(table)}
+
+    def _set_saved_names(self, tensors: dict[str, Array], table: str, description: dict[str, Any]) -> None:
+        """Set the names that a file has; ValueError if they are none."""
+        from ..io.vectors import names
+
+        found = names.unpacked(table, tensors)
+        self.vocabulary = None if found is None else Vocabulary(found, unk=description.get("unk"))
 
     @property
     def rows_in_place(self) -> tuple[Array, Packing]:
@@ -239,7 +264,8 @@ class PackedTable(PackedRows):
         from ..io import checkpoint
 
         tensors = {"rows": self._packed} | ({} if self.scales is None else {"scales": self.scales})
-        checkpoint.save(path, tensors, {"kind": _KIND, **self._options()})
+        described = {"kind": _KIND, **self._options()} | self._described_names()
+        checkpoint.save(path, tensors | self._saved_names("rows"), described)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -257,12 +283,15 @@ class PackedTable(PackedRows):
     @classmethod
     def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
         """The table of a file; TypeError or ValueError if that has no such table."""
-        if not {"rows"} <= tensors.keys() <= {"rows", "scales"}:
-            raise ValueError(f"the tensors must be rows, and scales or not, got {_checks.first_few(sorted(tensors))}")
-        options = {name: value for name, value in description.items() if name != "kind"}
+        rows = cls._without_names(tensors, "rows")
+        if not {"rows"} <= rows.keys() <= {"rows", "scales"}:
+            raise ValueError(f"the tensors must be rows, and scales or not, got {_checks.first_few(sorted(rows))}")
+        options = {name: value for name, value in description.items() if name not in ("kind", "unk")}
         _checks.known_options(_KIND, options, _OPTIONS)
-        arguments: dict[str, Any] = {**tensors, **options}
-        return cls(**arguments)
+        arguments: dict[str, Any] = {**rows, **options}
+        made = cls(**arguments)
+        made._set_saved_names(tensors, "rows", description)
+        return made
 
     def _options(self) -> dict[str, Any]:
         """The arguments beside the arrays, as JSON values."""

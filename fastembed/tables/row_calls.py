@@ -1,4 +1,4 @@
-"""RowTable, tables that give rows; RowCalls: `bag` and `gather_add` of those that only do that.
+"""RowTable, tables that give rows; RowCalls and NamedRows, what those that only do that share.
 
 D: columns; S: the shape of the ids; B: bags.
 """
@@ -6,12 +6,16 @@ D: columns; S: the shape of the ids; B: bags.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .. import _checks
+from .._interactive.completion import without_internals
 from ..functional import bags as bag_ops
 from ..functional import lookup
+from ..functional.search.nearest import Nearest, Searchable
 from .attribute import Declared
+from .vocabulary import Vocabulary, has_name, ids_of_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,10 +36,11 @@ class RowTable(Protocol):
 
 
 class RowCalls(Declared):
-    """What `PackedRows`, `DiskTable` and `AttachedTable` inherit."""
+    """What `NamedRows` and `AttachedTable` inherit."""
 
     _dtype: np.dtype[Any]
     _bounds: str = "raise"
+    _all_rows: ClassVar[str] = "a call with all ids"  # what returns them, for errors
 
     @property
     @abstractmethod
@@ -47,15 +52,21 @@ class RowCalls(Declared):
     def embedding_dim(self) -> int:
         """D, the number of elements of a row."""
 
-    @property
-    def vocabulary(self) -> None:
-        """None, not settable: these tables have no names of rows, which a `Vocabulary` has."""
-        return None
+    def __dir__(self) -> list[str]:
+        return without_internals(super().__dir__(), ("call", "output", "rows_in_place", "training"))
 
-    @vocabulary.setter
-    def vocabulary(self, names: Any) -> None:
-        where = "look up fastembed.Vocabulary(names).ids(...), or set the vocabulary of a layer of floats"
-        raise AttributeError(f"a {type(self).__name__} has no names of rows: {where}")
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """TypeError: no array holds these rows as they are."""
+        raise TypeError(f"no array holds the rows of this {type(self).__name__}: {self._all_rows} returns one with all of them")
+
+    def _repr_html_(self) -> str:
+        from .._interactive import html  # notebooks alone need it
+
+        return html.table(repr(self), self._shown())
+
+    def _shown(self) -> list[tuple[str, str]]:
+        """What notebooks show below the repr: lines of a name and a text."""
+        return [("shape", f"{self.num_embeddings:,} x {self.embedding_dim:,}")]
 
     def _source(self) -> tuple[Any, int]:
         """What one call looks its rows up in, and how many rows that has: the table itself."""
@@ -124,3 +135,73 @@ class RowCalls(Declared):
         pairs = lookup.check_pairs(shape, self._dtype, token_ids, wpe, position_ids, start, out, of_bounds, **read)
         self._add_pairs(source, pairs)
         return pairs.result if out is None else out
+
+
+class NamedRows(RowCalls, Searchable):
+    """What `PackedRows` and `DiskTable` inherit: names of rows, in the place of ids."""
+
+    _vocabulary: Vocabulary | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The names of the rows, distinct strings, or None; settable."""
+        return self._vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, names: Iterable[str] | None) -> None:
+        made = names if names is None or isinstance(names, Vocabulary) else Vocabulary(names)
+        if made is not None and len(made) != self.num_embeddings:
+            raise ValueError(f"vocabulary must have a name for each of the {self.num_embeddings} rows, got {len(made)}")
+        self._vocabulary = made
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """The bytes of all rows."""
+
+    @abstractmethod
+    def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
+        """The rows of ids, shape S + (D,)."""
+
+    @abstractmethod
+    def _float_rows(self, first: int, end: int) -> Array:
+        """Rows for a search, as in `fastembed.search.Rows`."""
+
+    def _shown(self) -> list[tuple[str, str]]:
+        from .._interactive import html  # notebooks alone need it
+
+        named = [] if self._vocabulary is None else [("names", f"{len(self._vocabulary):,} rows")]
+        return [*super()._shown(), ("size", html.size(self.nbytes)), *named]
+
+    def __getitem__(self, rows: Any) -> Array:
+        """Rows by ids or names, of any shape; as a call."""
+        return self(ids_of_names("rows", rows, self._vocabulary))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a row has that name."""
+        return has_name(self._vocabulary, name)
+
+    def nearest(
+        self,
+        queries: ArrayLike,
+        k: int | None = None,
+        metric: str = "cosine",
+        *,
+        exclude_queries: bool = False,
+        exclude: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+    ) -> Nearest:
+        """The k rows that are nearest to each query: see `Embedding.nearest`."""
+        ids = ids_of_names("queries", queries, self._vocabulary)
+        out = exclude if exclude is None else ids_of_names("exclude", exclude, self._vocabulary)
+        return self._named(super().nearest(ids, k, metric, exclude_queries=exclude_queries, exclude=out, bias=bias))
+
+    def analogy(
+        self, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
+    ) -> Nearest:
+        """What is to c as b is to a: see `Embedding.analogy`."""
+        a, b, c = (ids_of_names(name, ids, self._vocabulary) for name, ids in (("a", a), ("b", b), ("c", c)))
+        return self._named(super().analogy(a, b, c, k, metric, exclude_queries=exclude_queries))
+
+    def _named(self, found: Nearest) -> Nearest:
+        return found if self._vocabulary is None else found.with_names(self._vocabulary.names)

@@ -7,11 +7,12 @@ import copy
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .._interactive.completion import without_internals
 from .._memory import memory_errors
 from .attribute import Declared
 from .storage import InMemory, Storage
@@ -51,11 +52,6 @@ _INTERNAL = {
     "add_scaled", "apply_pending", "batches", "by_rows", "gradient_arrays", "gradient_of", "lock", "moved_tables", "optimizers",
     "reading", "storage", "tables", "up_to_date", "updating",
 }  # fmt: skip
-
-
-def without_internals(names: Iterable[str], internal: Collection[str]) -> list[str]:
-    """The names that completion offers: neither internal ones, nor those with one underscore."""
-    return [name for name in names if name not in internal and (name.startswith("__") or not name.startswith("_"))]
 
 
 class Trainable(Declared):

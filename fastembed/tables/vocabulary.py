@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._interactive.completion import without_internals
 from .._kernels.floats import own_floats
+from .._messages import counted
 from ..functional import lookup
 
 if TYPE_CHECKING:
@@ -132,6 +134,9 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self._names)
 
+    def __dir__(self) -> list[str]:
+        return without_internals(super().__dir__(), ("extended", "first", "ids_of_bags", "of_ids"))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -144,7 +149,25 @@ class Vocabulary:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Vocabulary({len(self)} names{'' if self._unk is None else f', unk={_checks.shown(self._unk)}'})"
+        return f"Vocabulary({counted(len(self), 'name')}{'' if self._unk is None else f', unk={_checks.shown(self._unk)}'})"
+
+
+def ids_of_names(name: str, value: Any, vocabulary: Vocabulary | None) -> Any:
+    """The ids of names, also in lists of different lengths; values of other kinds as they are."""
+    is_ragged = _checks.ragged(value, None) is not None and _checks.are_names(value)
+    names = value if is_ragged else _checks.nested_names(name, value)
+    if names is None:
+        return value
+    if vocabulary is None:
+        raise TypeError(f"{name} are names, and the rows of the table have none: set vocabulary, or give ids")
+    return vocabulary.ids_of_bags(names) if is_ragged else vocabulary.ids(names)
+
+
+def has_name(vocabulary: Vocabulary | None, name: object) -> bool:
+    """Whether a row has that name; TypeError for what is no name."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a string, got {_checks.shown(name)}: only names can be in a table")
+    return vocabulary is not None and name in vocabulary
 
 
 @own_floats

@@ -19,7 +19,7 @@ def test_shapes_that_do_not_relate(tables):
         fe.gather_add_backward(np.ones((2, 4)), [0, 1], wte.copy(), np.zeros((6, 3)))
     with pytest.raises(TypeError, match="dwpe must be float64"):
         fe.gather_add_backward(np.ones((2, 4)), [0, 1], wte.copy(), np.zeros((6, 4), "f4"))
-    with pytest.raises(ValueError, match=r"values of shape \(3, 4\) do not broadcast to shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"values of shape \(3, 4\) cannot be broadcast to shape \(2, 4\)"):
         fe.scatter_add(wte.copy(), [0, 1], np.ones((3, 4)))
     with pytest.raises(ValueError, match=r"out must have shape \(2, 4\), got \(2, 5\)"):
         fe.gather(wte, [0, 1], out=np.empty((2, 5)))

@@ -1,5 +1,8 @@
 """Ids of every kind, ids that are not integers, and ids beyond 64 bits."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from common import outcome, same_bits
@@ -28,6 +31,31 @@ def test_ids_that_are_not_integers_are_a_type_error(ids):
         fe.gather(table, ids)
     with pytest.raises(TypeError, match="ids must be integers"):
         fe.scatter_add(table, ids, 1.0)
+
+
+def test_what_is_no_integer_is_shown_with_its_place():
+    layer = fe.Embedding(3, 2, rng=0)
+    for ids, what in (
+        (None, r"None at position \(\)"),
+        ([[1, None]], r"None at position \(0, 1\)"),
+        (slice(0, 2), r"slice\(0, 2, None\) at position \(\)"),
+        ([1.0], "float64"),
+        (["king"], r"strings: layer\[names\] has the rows of names"),
+    ):
+        with pytest.raises(TypeError, match=f"ids must be integers, got {what}"):
+            layer(ids)
+
+
+def test_what_is_no_table_is_called_by_its_kind():
+    for table, what in (
+        ("glove.txt", "a path, 'glove.txt': fastembed.load_vectors and fastembed.load read files"),
+        (Path("glove.txt"), "a path, 'glove.txt'"),
+        (SimpleNamespace(weight=3), "an object of the class SimpleNamespace: give its weight"),
+        (None, "an object of the class NoneType"),
+        ([["a"]], "<U1"),
+    ):
+        with pytest.raises(TypeError, match=f"array must be float32, .* got {what}"):
+            fe.Embedding.from_pretrained(table)
 
 
 @pytest.mark.on_reference

@@ -127,7 +127,7 @@ def test_any_text_file_works(tmp_path):
         (("neighbors", "none", "a"), "none: No such file or directory"),
         (("info", "words.txt"), "it holds vectors in the format of word2vec: python -m fastembed convert reads it"),
         (("convert", "words.txt", "words.foo"), "words.foo: give --to, for its suffix is none of"),
-        (("convert", "two", "new.txt"), "two holds no table that can be mapped: --name must say which, of ["),
+        (("convert", "two", "new.txt"), "two: several tables are there: --name must say which, of ["),
         (("convert", "commas.txt", "words.npz"), "got b'king 0,5 2': decimal commas must be points"),
         (("neighbors", "many.npy"), "many.npy has 1001 rows: give the name of one"),
     ],

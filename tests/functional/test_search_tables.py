@@ -153,7 +153,7 @@ def test_queries_of_another_library():
         found, expected = layer.nearest(OnlyDlpack(queries), 3), layer.nearest(queries, 3)
         assert np.array_equal(found.ids, expected.ids)
         assert same_bits(found.scores, expected.scores)
-    with pytest.raises(ValueError, match=r"new_rows of shape \(2, 3, 4\) do not broadcast"):
+    with pytest.raises(ValueError, match=r"new_rows of shape \(2, 3, 4\) cannot be broadcast"):
         layer.resize(11, new_rows=OnlyDlpack(vectors))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from common import relaid, same_bits
 
+import fastembed as fe
 from fastembed import checkpoint
 from fastembed.checkpoint import CheckpointError
 from fastembed.io import atomic
@@ -151,7 +152,12 @@ def test_nested_states_come_back(tmp_path):
     for error, text, bad in (
         (ValueError, r"a\.b is there twice", {"a": {"b": array}, "a.b": 1}),
         (ValueError, "cannot be called 3", {3: array}),
-        (ValueError, "JSON", {"a": object()}),
+        (ValueError, "a must be an array or a JSON value, got <object", {"a": object()}),
+        (
+            ValueError,
+            r"a\.0 must be an array or a JSON value, got Embedding\(.*: give its state_dict",
+            {"a": [fe.Embedding(1, 1)]},
+        ),
     ):
         with pytest.raises(error, match=text):
             checkpoint.save_state(path, bad)

@@ -159,11 +159,26 @@ def test_bags_of_different_lengths():
         (ValueError, "lengths must be of 1 axis, at least 0", lambda: layers[0](flat, lengths=[7, -1])),
         (ValueError, "lengths require ids of 1 axis", lambda: layers[0]([[1, 2]], lengths=[2])),
         (ValueError, "offsets must be given, or lengths, unless ids have 2 axes", lambda: layers[0](flat)),
-        (ValueError, "per_sample_weights must have the lengths", lambda: layers[0](bags, None, [[1.0], [], [1.0], [1.0]])),
+        (ValueError, "per_sample_weights .* got 1 for the 3 of bag 0", lambda: layers[0](bags, None, [[1.0], [], [1.0], [1.0]])),
+        (ValueError, "per_sample_weights .* got 0 for the 2 of bag 3", lambda: layers[0](bags, None, [[1.0] * 3, [], [1.0]])),
         (ValueError, "offsets, lengths and per_sample_weights require ids", lambda: layers[0].backward([[1.0]], lengths=[1])),
     ):
         with pytest.raises(error, match=text):
             call()
+
+
+def test_bags_in_an_array_of_objects():
+    """As a column of pandas gives them."""
+    layer = fe.EmbeddingBag(6, 2, mode="sum", rng=0)
+    for bags in ([[0, 1], [2]], [[0, 1], [2, 3]], [[], []]):
+        column, weights = np.empty(len(bags), object), np.empty(len(bags), object)
+        column[:], weights[:] = bags, [np.full(len(bag), 2.0) for bag in bags]
+        assert same_bits(layer(column), layer(bags))
+        assert same_bits(layer(column, per_sample_weights=weights), 2 * layer(bags))
+        layer.backward(np.ones((2, 2)), column)
+    assert layer(np.empty(0, object)).shape == (0, 2)
+    with pytest.raises(TypeError, match="ids must be integers, got an array of object"):
+        layer(np.array([0, "a"], object), [0])
 
 
 def test_names_of_a_vocabulary_are_ids():
@@ -209,7 +224,7 @@ def test_a_list_of_no_bags_has_no_rows():
 def test_names_for_a_layer_of_ids_say_where_ids_are():
     for layer in (fe.Embedding(3, 2), fe.TokenPositionEmbedding(3, 2, 2)):
         layer.vocabulary = ["a", "b", "c"]
-        with pytest.raises(TypeError, match=r"got strings: layer\.vocabulary\.ids\(names\), or a Vocabulary, has the ids"):
+        with pytest.raises(TypeError, match=r"got strings: layer\[names\] has the rows of names, layer\.vocabulary"):
             layer(["a"])
 
 

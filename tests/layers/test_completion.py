@@ -1,5 +1,7 @@
 """What completion and reprs show: what users use, the groups of optimisers, where a table lies."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,36 @@ def test_layers_show_what_users_use(made):
     assert all(hasattr(made, name) for name in names if name != "__abstractmethods__")
 
 
+@pytest.mark.parametrize("name", ["adapters.sklearn", *fe._MODULES])
+def test_modules_show_their_public_names(name):
+    try:
+        module = importlib.import_module(f"fastembed.{name}")
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert dir(module) == sorted(module.__all__)
+
+
+def test_tables_for_look_ups_show_what_users_use():
+    table = fe.QuantizedEmbedding.from_float(np.ones((3, 2)))
+    assert {"nearest", "bag", "vocabulary", "save", "packed"} <= set(dir(table))
+    assert not {"output", "rows_in_place", "call"} & set(dir(table))
+    assert [name for name in dir(fe.Vocabulary()) if name[0] != "_"] == ["ids", "names", "unk"]
+    assert repr(fe.Vocabulary(["a"])) == "Vocabulary(1 name)"
+
+
+def test_only_a_layer_with_one_table_is_an_array(tmp_path):
+    layer = fe.Embedding(3, 2, rng=0)
+    assert np.asarray(layer) is layer.weight
+    with pytest.raises(TypeError, match=r"TokenPositionEmbedding is several arrays, wte, wpe: layer\.wte is one of them"):
+        np.asarray(fe.TokenPositionEmbedding(3, 2, 2))
+    with pytest.raises(TypeError, match=r"rows of this QuantizedEmbedding: dequantize\(\) returns one"):
+        np.asarray(fe.QuantizedEmbedding.from_float(layer))
+    np.save(tmp_path / "rows.npy", layer.weight)
+    with fe.DiskTable(tmp_path / "rows.npy") as table, pytest.raises(TypeError, match="rows of this DiskTable: a call with all"):
+        np.asarray(table)
+    assert repr(table).endswith("dtype='float32', closed)")
+
+
 def test_optimizers_show_their_options_and_groups():
     a, b = fe.Embedding(3, 2), fe.Embedding(3, 2)
     opt = fe.optim.SGD([{"params": a}, {"params": b, "lr": 0.5}], lr=0.1)
@@ -39,6 +71,7 @@ def test_optimizers_show_their_options_and_groups():
     assert not {"scalars", "rule", "add_resized", "_state", "train_together"} & set(dir(opt))
     assert repr(opt).startswith("SGD(2 items, lr=0.1, momentum=0.0,")
     assert repr(opt).endswith("maximize=False, groups=[{}, {'lr': 0.5}])")
+    assert repr(fe.optim.SGD([a])).startswith("SGD(1 item, lr=")
     assert "groups" not in repr(fe.optim.SGD([a]))
 
 

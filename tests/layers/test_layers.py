@@ -258,7 +258,7 @@ def test_what_must_be_a_boolean_or_a_name():
 
 
 def test_options_are_shown():
-    assert repr(fe.optim.Adam(fe.Embedding(4, 2), lr=0.1)).startswith("Adam(1 items, lr=0.1, ")
+    assert repr(fe.optim.Adam(fe.Embedding(4, 2), lr=0.1)).startswith("Adam(1 item, lr=0.1, ")
     layer = fe.Embedding(4, 2, max_norm=1.5, norm_type=1, scale_grad_by_freq=True)
     assert (layer.max_norm, layer.norm_type, layer.scale_grad_by_freq) == (1.5, 1.0, True)
     assert fe.EmbeddingBag(4, 2, include_last_offset=True).include_last_offset is True

@@ -8,7 +8,7 @@ import pytest
 from common import assert_same, outcome
 
 import fastembed as fe
-from fastembed import reference
+from fastembed import checkpoint, reference
 
 pytestmark = pytest.mark.on_reference
 
@@ -70,6 +70,78 @@ def test_tables_without_names():
         layer.nearest("w1", 1, table="wpe")
 
 
+def test_a_small_table_has_fewer_than_ten_neighbours():
+    layer = fe.Embedding(4, 5, rng=0)
+    assert layer.nearest(0).ids.shape == layer.nearest(0, index=layer.build_index()).ids.shape == (4,)
+    assert layer.nearest([0, 1], exclude_queries=True).ids.shape == (2, 3)
+    assert layer.nearest([0, 1]).ids.tolist() == reference.nearest(layer.weight.tolist(), [0, 1], dtype="float32")[0]
+    assert layer_of().nearest(0).ids.shape == (10,)
+    assert fe.Embedding(0, 5).nearest(np.ones(5)).ids.shape == (0,)
+
+
+def test_names_are_in_a_layer():
+    layer = layer_of()
+    assert ("w3" in layer, "x" in layer, "w3" in fe.Embedding(3, 2)) == (True, False, False)
+    with pytest.raises(TypeError, match="a name must be a string, got 3"):
+        3 in layer  # noqa: B015
+
+
+def made_tables(tmp_path):
+    """A quantised, a packed and a disk table with the rows of a layer, and names."""
+    layer = layer_of("float16")
+    layer.save_vectors(tmp_path / "rows.npy")
+    packed = fe.PackedTable(layer.weight, 5, format="float16")
+    packed.vocabulary = layer.vocabulary
+    return layer, (fe.QuantizedEmbedding.from_float(layer), packed, fe.DiskTable(tmp_path / "rows.npy"))
+
+
+def test_names_of_tables_for_look_ups(tmp_path):
+    layer, tables = made_tables(tmp_path)
+    for table in tables:
+        assert table.vocabulary == layer.vocabulary
+        assert np.allclose(table["w7"], layer["w7"], atol=0.02)
+        assert (table[["w1", "w2"]].shape, table[[[3]]].shape, "w1" in table, "x" in table) == ((2, 5), (1, 1, 5), True, False)
+        found = table.nearest("w3", 3, exclude=["w1"])
+        assert found.ids.tolist() == table.nearest(3, 3, exclude=[1]).ids.tolist()
+        assert found.names == layer.vocabulary.names(found.ids)
+        assert table.analogy("w1", "w2", "w3").names == layer.vocabulary.names(table.analogy(1, 2, 3).ids)
+        with pytest.raises(KeyError, match="name 'x' at position"):
+            table["x"]
+        with pytest.raises(ValueError, match="vocabulary must have a name for each of the 30 rows, got 1"):
+            table.vocabulary = ["a"]
+        table.vocabulary = None
+        assert table.nearest(3, 1).names is None
+        with pytest.raises(TypeError, match="queries are names, and the rows of the table have none"):
+            table.nearest("w3", 1)
+
+
+def test_names_of_tables_in_files(tmp_path):
+    layer, (quantized, packed, disk) = made_tables(tmp_path)
+    disk.close()
+    quantized.vocabulary = fe.Vocabulary(NAMES, unk="w9")
+    for table in (quantized, packed):
+        table.save(tmp_path / "saved")
+        for again in (fe.load(tmp_path / "saved"), type(table).load(tmp_path / "saved"), pickle.loads(pickle.dumps(table))):
+            assert again.vocabulary == table.vocabulary
+            assert again.nearest("w3", 2).names == table.nearest("w3", 2).names
+    group = fe.EmbeddingCollection({"words": quantized})
+    group.save(tmp_path / "group")
+    assert fe.load(tmp_path / "group").tables["words"].vocabulary == quantized.vocabulary
+    layer.save(tmp_path / "layer")
+    with fe.DiskTable(tmp_path / "layer") as table:
+        assert table.vocabulary == layer.vocabulary
+    checkpoint.save(tmp_path / "saved", {"packed": quantized.packed, "packed.names": np.zeros(3, np.uint8)}, {
+        "kind": "QuantizedEmbedding", "embedding_dim": 5, "bits": 8,
+    })  # fmt: skip
+    assert fe.load(tmp_path / "saved").vocabulary is None
+    ends = {"packed.names": np.zeros(3, np.uint8), "packed.names.ends": np.array([3])}
+    checkpoint.save(tmp_path / "saved", {"packed": quantized.packed, **ends}, {
+        "kind": "QuantizedEmbedding", "embedding_dim": 5, "bits": 8,
+    })  # fmt: skip
+    with pytest.raises(checkpoint.CheckpointError, match="does not hold a QuantizedEmbedding: vocabulary must have a name"):
+        fe.load(tmp_path / "saved")
+
+
 def test_excluded_rows():
     layer = layer_of()
     all_rows = layer.nearest(0, 30).ids.tolist()
@@ -83,6 +155,18 @@ def test_excluded_rows():
     for got in (layer.nearest([0, 3], 4, exclude=[5, 5, 2]), layer.nearest([0, 3], 4, exclude=[5, 2], index=layer.build_index())):
         assert_same(("returned", got.scores), ("returned", like[1][1]), float, (2, 4))
         assert got.ids.tolist() == like[1][0]
+    of_each = [[all_rows[0]], all_rows[:3]]  # lists of any lengths
+    assert layer.nearest([0, 0], 2, exclude=of_each).ids.tolist() == [all_rows[1:3], all_rows[3:5]]
+    assert layer.nearest([0, 0], 2, exclude=[layer.vocabulary.names(ids) for ids in of_each]).ids[1].tolist() == all_rows[3:5]
+    assert layer.nearest(layer[[0, 0]], 2, "l2", exclude=[[], [0]]).ids[:, 0].tolist() == [0, layer.nearest(0, 2, "l2").ids[1]]
+    assert layer.nearest([0, 0], exclude=[]).ids.shape == (2, 10)
+    assert layer.nearest([0, 0], exclude=[[0] * 5, all_rows[:25]]).ids.shape == (2, 5)  # as many as are left
+    with pytest.raises(ValueError, match=r"exclude of 2 lists must have one for each query, and queries are of shape \(3,\)"):
+        layer.nearest([0, 0, 0], 1, exclude=[[1], [2, 3]])
+    with pytest.raises(KeyError, match=r"name 'x' at position \(1, 0\)"):
+        layer.nearest([0, 0], 1, exclude=[["w1", "w2"], ["x"]])
+    with pytest.raises(ValueError, match=r"exclude must have shape \(n,\), got \(1, 2\)"):
+        layer.nearest(0, 1, exclude=[[1, 2]])
     with pytest.raises(IndexError, match=r"exclude id 30 at position \(0,\) is out of range"):
         layer.nearest(0, 1, exclude=[30])
     with pytest.raises(ValueError, match=r"exclude must have shape \(n,\) or \(2, n\), got \(3, 1\)"):

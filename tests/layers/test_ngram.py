@@ -253,6 +253,7 @@ def test_what_is_refused():
     for call, error, text in (
         (lambda: fe.NgramEmbedding(hash, table[:16]), ValueError, "the table must have the 17 rows that hash selects, got 16"),
         (lambda: fe.NgramEmbedding([1], table), TypeError, r"hash must be a NgramHash, got \[1\]"),
+        (lambda: fe.NgramEmbedding(1000, 8), TypeError, "hash must be a NgramHash, got 1000"),
         (lambda: fe.PackedNgramEmbedding(hash, table), TypeError, "table must be a layer that returns rows for ids"),
         (lambda: fe.NgramEmbedding.from_pretrained(table, hash=hash, bounds="wrap"), TypeError, "has no option bounds; it has"),
         (lambda: layer([1, 20], out=out), IndexError, "token id 20 at position .* out of range for a vocabulary of 20 tokens"),

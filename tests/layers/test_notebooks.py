@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastembed as fe
-from fastembed import _html
+from fastembed._interactive import html
 
 
 def cells(text):
@@ -32,6 +32,13 @@ def test_names_and_several_tables():
     assert found[5::4] == ["3 x 4", "2 x 4", "3 rows"]
 
 
+def test_tables_for_look_ups():
+    table = fe.QuantizedEmbedding.from_float(np.ones((3, 4)))
+    assert cells(table._repr_html_()) == ["shape", "3 x 4", "size", "36 bytes"]
+    table.vocabulary = ["a", "b", "c"]
+    assert cells(table._repr_html_())[-2:] == ["names", "3 rows"]
+
+
 def test_collections():
     layer = fe.EmbeddingCollection({"a": np.ones((3, 2)), "b": np.ones((1, 4))})
     found = cells(layer._repr_html_())
@@ -52,5 +59,5 @@ def test_statistics_and_gradients():
 
 
 def test_texts_are_escaped():
-    assert cells(_html.table("<b>", [("&", "\x1b<i>")])) == ["&amp;", r"\x1b&lt;i&gt;"]
-    assert [_html.size(n) for n in (0, 999, 1000, 15_360_000, 10**13)] == ["0 bytes", "999 bytes", "1 kB", "15.4 MB", "10 TB"]
+    assert cells(html.table("<b>", [("&", "\x1b<i>")])) == ["&amp;", r"\x1b&lt;i&gt;"]
+    assert [html.size(n) for n in (0, 999, 1000, 15_360_000, 10**13)] == ["0 bytes", "999 bytes", "1 kB", "15.4 MB", "10 TB"]

@@ -315,11 +315,3 @@ def test_bfloat16_of_ml_dtypes_is_read_where_it_is():
     assert np.shares_memory(packed.packed, table)
     table[1] = 7
     assert packed([1]).tolist() == [[7.0] * 4]
-
-
-def test_packed_tables_have_no_names():
-    quantized = fe.QuantizedEmbedding.from_float(np.eye(2))
-    for table in (quantized, fe.PackedTable(np.zeros((2, 8), np.uint8), 4, format="float16")):
-        with pytest.raises(AttributeError, match=rf"a {type(table).__name__} has no names of rows: look up fastembed.Vocabulary"):
-            table.vocabulary = ["a", "b"]
-        assert table.vocabulary is None

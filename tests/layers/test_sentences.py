@@ -78,6 +78,19 @@ def test_what_tokenizers_return():
         assert fe.SentenceEncoder(tokenizer, table).encode(TEXTS).tolist() == plain
 
 
+def test_tokens_may_be_names_of_rows():
+    layer = fe.Embedding(len(WORDS), 4, rng=0)
+    layer.vocabulary = WORDS
+    by_id = fe.SentenceEncoder(split, layer).encode(TEXTS)
+    assert fe.SentenceEncoder(str.split, layer).encode(TEXTS).tolist() == by_id.tolist()
+    small = fe.QuantizedEmbedding.from_float(layer)
+    assert fe.SentenceEncoder(str.split, small).encode(TEXTS).tolist() == fe.SentenceEncoder(split, small).encode(TEXTS).tolist()
+    with pytest.raises(KeyError, match=r"the tokens of text 1: name 'dog' at position \(0,\)"):
+        fe.SentenceEncoder(str.split, layer).encode(["cat", "dog"])
+    with pytest.raises(TypeError, match="the tokens of text 0: ids must be integers, got strings"):
+        fe.SentenceEncoder(str.split, layer.weight).encode(["cat"])
+
+
 def test_the_tokenizers_of_the_library_tokenizers():
     tokenizers = pytest.importorskip("tokenizers")
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="the"))

@@ -283,9 +283,9 @@ def test_no_names_change_nothing():
         (ValueError, "names must be distinct, got 'x' again at position 1", (["x", "x"],)),
         (TypeError, "names must be strings, got None at position 0", ([None],)),
         (TypeError, "names must be an iterable of strings, got 2", (2,)),
-        (ValueError, "init must be one of mean; got 'zeros'", ("x", "zeros")),
-        (ValueError, r"init of shape \(3,\) do not broadcast to shape \(1, 2\)", ("x", [1.0, 2.0, 3.0])),
-        (ValueError, r"init of shape \(3, 2\) do not broadcast to shape \(2, 2\)", (["x", "y"], np.ones((3, 2)))),
+        (ValueError, "init must be \"mean\", a number or rows, got 'zeros'", ("x", "zeros")),
+        (ValueError, r"init of shape \(3,\) cannot be broadcast to shape \(1, 2\)", ("x", [1.0, 2.0, 3.0])),
+        (ValueError, r"init of shape \(3, 2\) cannot be broadcast to shape \(2, 2\)", (["x", "y"], np.ones((3, 2)))),
         (TypeError, "init must be numbers that convert to float32, got complex128", ("x", 1j)),
     ],
 )

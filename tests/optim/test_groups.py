@@ -220,8 +220,12 @@ def test_arrays_are_no_items():
     for given in (layer.parameters(), [layer.weight], [{"params": layer.parameters()}]):
         with pytest.raises(TypeError, match=r"item 0 must be .* ndarray: give the layer, not its parameters\(\), or Parameter"):
             fe.optim.Adam(given)
-    with pytest.raises(TypeError, match=r"item 0 must be a layer or a Parameter, got str$"):
-        fe.optim.Adam(["layer"])
+    with pytest.raises(TypeError, match=r"item 0 must be a layer or a Parameter, got str: give the layer"):
+        fe.optim.Adam(layer.state_dict())
+    of_torch = type("Parameter", (), {"__module__": "torch.nn.parameter"})()
+    for given, what in (([of_torch], "item 0 must be a layer or a Parameter"), (of_torch, "expected a layer")):
+        with pytest.raises(TypeError, match=rf"{what}.* got Parameter of PyTorch: fastembed\.adapters\.torch\.optim"):
+            fe.optim.Adam(given)
 
 
 def test_a_group_has_no_other_options():

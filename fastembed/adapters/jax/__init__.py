@@ -17,10 +17,12 @@ from jax import lax
 from jax import numpy as jnp
 
 from ... import _checks
+from ..._interactive import completion
 from ...functional.lookup import resolve_ids
 from ._primitives import look_up, rows_of
 
 __all__ = ["embedding", "embedding_bag", "take"]
+__dir__ = completion.names_of(__all__)
 
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")

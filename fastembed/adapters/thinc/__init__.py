@@ -9,7 +9,9 @@ try:
 except ImportError as error:
     raise ImportError("fastembed.adapters.thinc needs thinc: pip install 'microgpt-fastembed[thinc]'") from error
 
+from ..._interactive import completion
 from .layers import Embed, HashEmbed
 from .ops import FastEmbedOps
 
 __all__ = ["Embed", "FastEmbedOps", "HashEmbed"]
+__dir__ = completion.names_of(__all__)

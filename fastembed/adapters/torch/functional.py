@@ -14,8 +14,12 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.compiler import is_compiling
 from torch.overrides import has_torch_function
 
+from ..._interactive import completion
 from . import compiled, eager, ops
 from .tables import FLOATS, bring_up_to_date, needs_own_look_up
+
+__all__ = ["embedding", "embedding_bag"]
+__dir__ = completion.names_of(__all__)
 
 IDS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
@@ -71,13 +75,13 @@ def embedding(
     """
     if is_compiling():
         return _compiled_embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-    if max_norm is None and not scale_grad_by_freq and not (sparse and input.ndim == 0):
+    if max_norm is None and not scale_grad_by_freq and not (sparse and getattr(input, "ndim", 1) == 0):
         try:
             if _is_small(input, weight, sparse):
                 if padding_idx is None and not sparse:
                     return torch.embedding(weight, input)
                 return F.embedding(input, weight, padding_idx, sparse=sparse)
-        except (IndexError, RuntimeError):
+        except (AttributeError, IndexError, RuntimeError):
             pass  # below, ids of other dtypes are looked up, and the first one out of range is named
     if not (_is_ours(input, weight) and _is_row(padding_idx, weight)):
         bring_up_to_date(weight)
@@ -187,7 +191,7 @@ def _compiled_embedding(
 
 def _is_table(weight: torch.Tensor, ids: torch.Tensor) -> bool:
     """Whether fastembed has such tables and ids."""
-    is_table = weight.dtype in FLOATS and weight.layout is torch.strided and weight.ndim == 2
+    is_table = weight.dtype in FLOATS and weight.layout is torch.strided and weight.ndim == 2 and isinstance(ids, torch.Tensor)
     return is_table and weight.device.type == "cpu" == ids.device.type and ids.dtype in IDS and ids.layout is torch.strided
 
 

@@ -161,6 +161,8 @@ def convert(module: nn.Module) -> nn.Module:
     >>> type(revert(model)[0]).__module__
     'torch.nn.modules.sparse'
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     for part in module.modules():
         weight = part._parameters.get("weight") if type(part) in _CLASSES else None
         if weight is not None:

@@ -15,9 +15,13 @@ import numpy as np
 import torch
 
 from ... import optim
+from ..._interactive import completion
 from . import ops
 from .table_steps import TableSteps
 from .tables import own_rows
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RowWiseAdagrad", "SparseAdam", "clip_grad_norm_"]
+__dir__ = completion.names_of(__all__)
 
 # Where a group has one of these, PyTorch's own update is used, with a dense gradient.
 _DENSE_OPTIONS = ("amsgrad", "capturable", "differentiable")

@@ -130,14 +130,14 @@ def names_of_run(description: Any, table: str, n_rows: int) -> list[str] | None:
 
 def given_names(path: str, table: str | None) -> list[str] | None:
     """The names that the rows of a table of a file have by what the file says of a names model."""
-    if not os.path.isfile(path) or _kind(path) != "safetensors":
+    if table is None or not os.path.isfile(path) or _kind(path) != "safetensors":
         return None
     found, description = checkpoint.contents(path)
     try:
-        name = arrays.table_name(found, table)
+        name = tensor_file.table_name(found, table)
     except ValueError:  # as who reads the table says
         return None
-    return None if name is None else names_of_run(description, name, found[name][0][0] if found[name][0] else 0)
+    return names_of_run(description, name, found[name][0][0] if found[name][0] else 0)
 
 
 def _kind(path: str) -> str:

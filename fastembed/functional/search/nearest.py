@@ -92,7 +92,7 @@ class Searchable:
     def nearest(
         self: Rows,
         queries: ArrayLike,
-        k: int = 10,
+        k: int | None = None,
         metric: str = "cosine",
         *,
         exclude_queries: bool = False,
@@ -162,16 +162,25 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
     return result.reshape(*rows.shape, source.embedding_dim)
 
 
-def _excluded(source: Rows, shape: tuple[int, ...], exclude: ArrayLike | None) -> Array:
-    """The rows that are not in the result of each query, S + (n,)."""
-    rows = lookup.resolve_ids([] if exclude is None else exclude, source.num_embeddings, name="exclude id")
+def _excluded(source: Rows, shape: tuple[int, ...], exclude: Any) -> Array:
+    """The rows that are not in the result of each query, S + (n,); -1 stands for none."""
+    parts = _checks.ragged(exclude, None)
+    given, lengths = (exclude, []) if parts is None else (parts[0], parts[2])
+    rows = lookup.resolve_ids([] if given is None else given, source.num_embeddings, name="exclude id")
+    if lengths:
+        if shape != (len(lengths),):
+            raise ValueError(f"exclude of {len(lengths)} lists must have one for each query, and queries are of shape {shape}")
+        padded = np.full((len(lengths), max(lengths)), -1)
+        padded[np.arange(max(lengths)) < np.array(lengths)[:, None]] = rows
+        return padded
     try:
         return np.broadcast_to(rows, (*shape, rows.shape[-1] if rows.ndim else 1))
     except ValueError:
-        raise ValueError(f"exclude must have shape (n,) or {(*shape, 'n')}, got {rows.shape}".replace("'n'", "n")) from None
+        of_each = f" or {(*shape, 'n')}".replace("'n'", "n") if shape else ""
+        raise ValueError(f"exclude must have shape (n,){of_each}, got {rows.shape}") from None
 
 
-def _nearest(source: Rows, vectors: Array, k: int, metric: str, excluded: Array, bias: ArrayLike | None = None) -> Nearest:
+def _nearest(source: Rows, vectors: Array, k: int | None, metric: str, excluded: Array, bias: ArrayLike | None = None) -> Nearest:
     """The k rows nearest to each vector, S + (D,), without the rows ``excluded``, S + (n,)."""
     metric = _checks.one_of("metric", metric, METRICS)
     if bias is not None:

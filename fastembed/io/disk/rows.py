@@ -226,8 +226,12 @@ class CachedRows:
         """What has been read so far."""
         return CacheStatistics(**self._rows.statistics(), direct=self._direct, cache_rows=len(self._cache))
 
+    @property
+    def is_closed(self) -> bool:
+        return not self._end.alive
+
     def _check_open(self) -> None:
-        if not self._end.alive:
+        if self.is_closed:
             raise ValueError("the table is closed")
 
     def close(self) -> None:

@@ -11,6 +11,8 @@ from ..errors import CheckpointError, need_regular_file, tensor_of
 from ..formats import tensor_file
 from ..formats.gguf_file import open_gguf
 from ..formats.shards import open_shards
+from ..vectors.arrays import names_of_file
+from ..vectors.names import keys_of
 
 _GGUF, _NPY = b"GGUF", b"\x93NUMPY"
 
@@ -94,3 +96,17 @@ def rows_named(tensors: Mapping[str, DiskTensor], name: str | list[str] | None) 
                 f"got {tensor.shape[1]} {tensor.format}"
             )
     return chosen
+
+
+def names_of(tensors: Mapping[str, DiskTensor], rows: list[DiskTensor]) -> list[str] | None:
+    """The names of the rows that a file has beside the one tensor of them, or None.
+
+    Raises
+    ------
+    CheckpointError
+        They are no names of rows.
+    """
+    table = rows[0]
+    if len(rows) > 1 or (table.name and not {*keys_of(table.name)} <= tensors.keys()):
+        return None
+    return names_of_file(table.path, table.name, table.shape[0])

@@ -7,7 +7,7 @@ import re
 N_BYTES = 4096  # bytes from the beginning of a file that tell its format
 
 _BEGINNINGS = (
-    (b"\x93NUMPY", "a .npy array, which numpy.load reads"),
+    (b"\x93NUMPY", "a .npy array, which numpy.load reads, and fastembed.load_vectors"),
     (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", "a PyTorch file of an old version: save its arrays from PyTorch"),
     (b"\x80\x02", "a pickle, which can run any code and is not read"),
     (b"\x80\x04", "a pickle, which can run any code and is not read"),
@@ -55,7 +55,7 @@ def _archive(head: bytes) -> str:
     """Which kind of zip file; the name of its first member begins at byte 30."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith(b".npy"):
-        return "a .npz archive, which numpy.load reads"
+        return "a .npz archive, which numpy.load reads, and fastembed.load_vectors"
     if name.endswith((b"/data.pkl", b"/.format_version", b"/version", b"/byteorder")):
         return "a PyTorch file: save its arrays from PyTorch"
     return "a zip archive"

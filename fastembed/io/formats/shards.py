@@ -16,7 +16,7 @@ import numpy as np
 from ..._memory import memory_errors
 from ..._messages import first_few, limit, shown
 from ..errors import CheckpointError, need_regular_file, tensor_of
-from . import safetensors_file
+from . import foreign_files, safetensors_file
 from .safetensors_file import Tensor
 
 if TYPE_CHECKING:
@@ -144,4 +144,6 @@ def _open_shard(path: Path) -> tuple[dict[str, Tensor], mmap.mmap]:
             header: Any = safetensors_file.read_header(file, size)
             return header.tensors, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (ValueError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error!s:.500}") from error
+            file.seek(0)
+            why = foreign_files.description(file.read(foreign_files.N_BYTES)) or f"{error!s:.500}"
+            raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {why}") from error

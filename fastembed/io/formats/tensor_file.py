@@ -6,6 +6,7 @@ import errno
 import io
 import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ... import _checks
-from ..._messages import shown
+from ..._messages import first_few, shown
 from ..atomic import beside, flush_folder, open_new
 from ..errors import CheckpointError
 from . import foreign_files, safetensors_file
@@ -128,6 +129,8 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2, *, is_copi
                 raise ValueError("its rows do not lie one after the other (Fortran order); fastembed.load_vectors copies it")
         except (OSError, MemoryError, SystemError):
             raise
+        except CheckpointError as error:  # of a sound file, in which the table has to be named
+            raise CheckpointError(f"{path}: {error}") from None
         except ImportError as error:  # bfloat16 without ml_dtypes
             raise ImportError(f"{path}: {error}") from None
         except Exception as error:  # the parsers of NumPy and json raise many types
@@ -164,14 +167,27 @@ def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None
         what = f"no tensor of {n_axes} axes and a dtype of {', '.join(_DTYPES)}"
         raise ValueError(f"it has {what} (packed and quantised rows are for fastembed.load)")
     if name is None and len(fits) > 1:
-        raise ValueError(f"name must say which, of [{', '.join(map(shown, tables_first(fits)[:3]))}{', ...' * (len(fits) > 3)}]")
-    found = fits[0] if name is None else name
+        some = f"[{', '.join(map(shown, tables_first(fits)[:3]))}{', ...' * (len(fits) > 3)}]"
+        raise CheckpointError(f"several tables are there: name must say which, of {some}")
+    found = fits[0] if name is None else table_name(header.tensors, name)
     if found not in fits:
         raise ValueError(f"there is no tensor {shown(found)} of {n_axes} axes and a dtype of {', '.join(_DTYPES)}")
     dtype, shape, start, _ = header.tensors[found]
     to, is_alone = _checks.dtype(_DTYPES[dtype]), len(header.tensors) == 1
     safetensors_file.check_extent(f"shape of tensor {shown(found)}", shape, to.itemsize * 8, safetensors_file.MAX_MAPPED)
     return Place(found, start, shape, to, is_alone, size, header.metadata, header.checksum_at)
+
+
+def table_name(tensors: Iterable[str], name: str) -> str:
+    """The whole name of a tensor: of ``wte``, it may be ``transformer.wte.weight``."""
+    if name in (tensors := list(tensors)):
+        return name
+    fits = [key for key in tensors if re.fullmatch(rf"(?:.*\.)?{re.escape(name)}(?:\.weight)?", key, re.DOTALL)]
+    if len(fits) != 1:
+        raise CheckpointError(
+            f"name {shown(name)} must be that of one tensor, and {first_few(fits or tables_first(tensors))} are there"
+        )
+    return fits[0]
 
 
 OF_OPTIMIZERS = ("exp_avg.", "exp_avg_sq.", "optimizer.")  # what names of optimisers' state begin with

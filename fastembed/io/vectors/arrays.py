@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -70,21 +69,10 @@ def names_of_file(path: str | os.PathLike[str], table: str, n_rows: int) -> list
 def read_safetensors(path: Path, file: BinaryIO, name: str | None) -> Vectors:
     header = safetensors_file.read_header(file, path.stat().st_size)
     safetensors_file.check_checksum(file, header)
-    place = tensor_file.find(path, table_name(header.tensors, name))
+    place = tensor_file.find(path, name)
     names = names_of.read(file, header.tensors, place.name)
     file.seek(place.start)
     return _vectors(file, place.shape, place.dtype, names, path)
-
-
-def table_name(tensors: Iterable[str], name: str | None) -> str | None:
-    """The whole name of a tensor: of ``wte``, it may be ``transformer.wte.weight``."""
-    if name is None or name in (tensors := list(tensors)):
-        return name
-    fits = [key for key in tensors if re.fullmatch(rf"(?:.*\.)?{re.escape(name)}(?:\.weight)?", key, re.DOTALL)]
-    if len(fits) != 1:
-        known = first_few(fits or tensor_file.tables_first(tensors))
-        raise ValueError(f"name {shown(name)} must be that of one tensor, and {known} are there")
-    return fits[0]
 
 
 def _vectors(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, where: Path) -> Vectors:

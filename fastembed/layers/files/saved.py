@@ -24,6 +24,10 @@ _MODULES = {
 }
 
 
+# What reads files of other origin.
+_USE = "checkpoint.load_state reads what save_state wrote, checkpoint.load any tensors, load_vectors a table by its name"
+
+
 def _class_of(kind: Any) -> Any:
     """The class of that name, or None."""
     if not isinstance(kind, str) or kind not in _MODULES:
@@ -80,7 +84,7 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
     described = description if isinstance(description, dict) else {}
     kind = _class_of(described.get("kind"))
     if kind is None:
-        found = f"a layer {shown(described['kind'])} that is not known" if "kind" in described else "no layer of save"
+        found = f"a layer {shown(described['kind'])} that is not known" if "kind" in described else f"no layer of save: {_USE}"
         raise checkpoint.CheckpointError(f"{os.fspath(path)} holds {found}")
     needs_hash = described.get("needs_hash") is True and hasattr(kind, "_check_hash")
     if needs_hash is not (hash is not None):

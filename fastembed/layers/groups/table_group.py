@@ -105,9 +105,9 @@ class TableGroup(Remembering, Declared):
         }
 
     def _repr_html_(self) -> str:
-        from ... import _html  # notebooks alone need it
+        from ..._interactive import html  # notebooks alone need it
 
-        return _html.tables_of(repr(self), self._arrays())
+        return html.tables_of(repr(self), self._arrays())
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

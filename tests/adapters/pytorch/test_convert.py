@@ -27,6 +27,17 @@ class Model(nn.Module):
         return self.head(self.tokens(ids) + self.parts[0](ids)[:, None] + self.parts[1](ids))
 
 
+def test_what_is_no_module_is_refused():
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, got list"):
+        ft.convert([nn.Embedding(2, 2)])
+
+
+def test_ids_that_are_no_tensor_are_pytorchs_error():
+    for sparse in (False, True):
+        with pytest.raises(TypeError, match="must be Tensor, not list"):
+            ft.Embedding(3, 2, sparse=sparse)([1, 2])
+
+
 def test_a_converted_model_computes_the_same():
     torch.manual_seed(0)
     model, ids = Model(), torch.randint(0, 11, (3, 6))

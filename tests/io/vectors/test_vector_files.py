@@ -152,6 +152,8 @@ def test_tables_of_checkpoints_by_name(tmp_path):
     checkpoint.save(tmp_path / "gpt2.safetensors", {"transformer.wte.weight": wte, "transformer.wpe.weight": wpe, "x": wpe})
     assert fe.load_vectors(tmp_path / "gpt2.safetensors", name="wte").weight.tobytes() == wte.tobytes()
     assert fe.load_vectors(tmp_path / "gpt2.safetensors", name="x").weight.tobytes() == wpe.tobytes()
+    with fe.Embedding.open(tmp_path / "gpt2.safetensors", name="wte") as layer:
+        assert layer.weight.tobytes() == wte.tobytes()
     with pytest.raises(CheckpointError, match="name 'wt' must be that of one tensor"):
         fe.load_vectors(tmp_path / "gpt2.safetensors", name="wt")
     with pytest.raises(CheckpointError, match="name must say which"):

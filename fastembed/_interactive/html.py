@@ -7,7 +7,7 @@ from html import escape
 from types import MappingProxyType
 from typing import Any
 
-from ._messages import printable
+from .._messages import printable
 
 _STYLE = "text-align:left;padding:2px 12px 2px 0"
 

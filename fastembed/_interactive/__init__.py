@@ -1,0 +1,1 @@
+"""What interactive sessions show: names that completion offers, tables of HTML in notebooks."""
