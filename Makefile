@@ -46,7 +46,7 @@ build: $(VENV)/.run
 
 # cython-lint calls pycodestyle, which is beside it.
 lint: $(VENV)/.lint
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy tests/checks/typed_calls.py
 	$(BIN)/clang-format --dry-run --Werror $(wildcard src_c/*.[ch] src_c/*/*)
 	PATH=$(BIN):$$PATH cython-lint fastembed/_kernels
 	$(BIN)/zizmor --offline --quiet .github

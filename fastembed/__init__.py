@@ -16,11 +16,17 @@ with _float_env.default_floats(), _version.settings_checked():
     from .tables.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from . import checkpoint as checkpoint
+    from . import distributed as distributed
     from . import explorer as explorer
     from . import losses as losses
+    from . import microgpt as microgpt
     from . import optim
     from . import plots as plots
+    from . import reference as reference
     from . import schedule as schedule
+    from . import search as search
+    from . import training as training
     from .functional.bags import embedding_bag, embedding_bag_backward
     from .functional.large_pages import use_large_pages
     from .functional.ngram.hash import NgramHash

@@ -3,10 +3,12 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 import venv
 import zipfile
@@ -62,6 +64,21 @@ def built_sdist(source, builder, folder):
     checked_run(builder, "-c", script, folder, cwd=source)
     (sdist,) = folder.glob("*.tar.gz")
     return sdist
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux's list of locks")
+def test_builds_in_one_folder_wait_for_each_other(source, builder):
+    """As `make docs` and `make wheel` at once: both write build/cython."""
+    fcntl = pytest.importorskip("fcntl")
+    (source / "build").mkdir(exist_ok=True)
+    with open(source / "build" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        inode = os.fstat(lock.fileno()).st_ino
+        with subprocess.Popen([builder, "setup.py", "--name"], cwd=source, stdout=subprocess.PIPE) as other:
+            while not any("->" in line and f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines()):
+                assert other.poll() is None, "it did not wait"
+                time.sleep(0.05)
+            other.kill()
 
 
 @pytest.fixture(scope="module")

@@ -47,13 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
-    program = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
         import argcomplete
 
-        argcomplete.autocomplete(program)
+        argcomplete.autocomplete(parser(is_complete=True))
     try:
-        return program.parse_args(argv)
+        return parser().parse_args(argv)
     except SystemExit as left:  # after an error, or the text of --help or --version
         out.flush()
         raise SystemExit(left.code or _status(out, "fastembed", "")) from None

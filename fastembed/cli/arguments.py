@@ -63,7 +63,8 @@ def _at_most(maximum: int) -> Any:
     return parse
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(*, is_complete: bool = False) -> argparse.ArgumentParser:
+    """The parser of all commands; each gets its arguments when it is used, or all of them now."""
     program = _Parser("fastembed", description="The embedding layer on the CPU, and microgpt's model around it.")
     program.add_argument("--version", action="version", version=f"fastembed {_version.VERSION}")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -79,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         ("shared", _add_shared, "the tables in shared memory: list them, or remove what nobody writes"),
         ("ngram", _add_ngram, "n-gram tables in files: what they are, how fast they are here"),
     ):
-        commands.add_parser(name, help=text, add=add)
+        command = commands.add_parser(name, help=text, add=None if is_complete else add)
+        if is_complete:
+            add(command)
     return program
 
 

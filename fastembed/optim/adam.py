@@ -10,7 +10,9 @@ from .optimizer import Optimizer, scalars
 from .state import Checks, Options, Rate
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from typing import Unpack
+
+    from .._typing import Array, RowOptions
 
 
 class Adam(Optimizer):
@@ -67,7 +69,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         maximize: bool = False,
-        **rows: Any,
+        **rows: Unpack[RowOptions],
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(layers_and_parameters, options, **rows)
@@ -129,7 +131,7 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         maximize: bool = False,
-        **rows: Any,
+        **rows: Unpack[RowOptions],
     ) -> None:
         super().__init__(layers_and_parameters, lr, betas, eps, weight_decay, maximize, **rows)
 
@@ -181,7 +183,7 @@ class SparseAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         maximize: bool = False,
-        **rows: Any,
+        **rows: Unpack[RowOptions],
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize}
         super().__init__(layers_and_parameters, options, **rows)

@@ -15,7 +15,9 @@ from .optimizer import Optimizer, scalars
 from .state import Checks, Options, Rate
 
 if TYPE_CHECKING:
-    from .._typing import Array
+    from typing import Unpack
+
+    from .._typing import Array, RowOptions
 
 
 class SGD(Optimizer):
@@ -96,7 +98,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         dampening: float = 0.0,
         maximize: bool = False,
-        **rows: Any,
+        **rows: Unpack[RowOptions],
     ) -> None:
         options = {
             "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov,
@@ -178,7 +180,7 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
         maximize: bool = False,
-        **rows: Any,
+        **rows: Unpack[RowOptions],
     ) -> None:
         options = {
             "lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
@@ -249,7 +251,7 @@ class RowWiseAdagrad(Optimizer):
         weight_decay: float = 0.0,
         weight_decay_mode: str = "l2",
         maximize: bool = False,
-        **rows: Any,
+        **rows: Unpack[RowOptions],
     ) -> None:
         options = {
             "lr": lr, "eps": eps, "weight_decay": weight_decay, "weight_decay_mode": weight_decay_mode,
