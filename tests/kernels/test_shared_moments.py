@@ -85,6 +85,7 @@ def test_rows_outside_of_the_table_in_a_journal():
     assert same_bits(found, expected)
 
 
+@pytest.mark.uninstrumented
 @pytest.mark.parametrize("n_versions", [1, 64])
 def test_rows_are_whole_while_a_thread_publishes(n_versions):
     """Each publication sets all elements of all rows to its number. A row is of the publication
