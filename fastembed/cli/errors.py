@@ -6,6 +6,7 @@ from __future__ import annotations
 _WORDS = {
     "give format=": "give --to",
     "give encoding=": "give --encoding",
+    'give dtype="float32"': "give --dtype float32",
     "numbers_in_names takes": "--numbers-in-names takes",
     "name must say which": "--name must say which",
     "name must be that of": "--name must be that of",

@@ -107,11 +107,14 @@ def new_place(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any
     return Place("" if is_npy else name, 0, shape, dtype, True, 0)
 
 
-def find(path: Path, name: str | None = None, n_axes: int | None = 2, *, is_copied: bool = False) -> Place:
+def find(
+    path: Path, name: str | None = None, n_axes: int | None = 2, *, is_copied: bool = False, is_widened: bool = False
+) -> Place:
     """The place of a tensor in a file: of that name, or the only one that can be a table.
 
     It has ``n_axes`` axes (None: any number) and one of the dtypes of tables. Its rows lie one
-    after the other, unless it ``is_copied``.
+    after the other, unless it ``is_copied``. The dtype of bfloat16 that ``is_widened`` is uint16,
+    which needs no other package.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def find(path: Path, name: str | None = None, n_axes: int | None = 2, *, is_copi
         file.seek(0)
         is_npy = head.startswith(_NPY)
         try:
-            place = _find_npy(file, found.st_size) if is_npy else _find_tensor(file, found.st_size, name, n_axes)
+            place = _find_npy(file, found.st_size) if is_npy else _find_tensor(file, found.st_size, name, n_axes, is_widened)
             if place.is_fortran and not is_copied:
                 raise ValueError("its rows do not lie one after the other (Fortran order); fastembed.load_vectors copies it")
         except (OSError, MemoryError, SystemError):
@@ -160,7 +163,7 @@ def _find_npy(file: BinaryIO, size: int) -> Place:
     return place
 
 
-def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None) -> Place:
+def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None, is_widened: bool) -> Place:
     header = safetensors_file.read_header(file, size, _MAX_HEADER, _MAX_ENTRIES)
     fits = [key for key, tensor in header.tensors.items() if tensor.dtype in _DTYPES and n_axes in (None, len(tensor.shape))]
     if name is None and not fits:
@@ -173,7 +176,8 @@ def _find_tensor(file: BinaryIO, size: int, name: str | None, n_axes: int | None
     if found not in fits:
         raise ValueError(f"there is no tensor {shown(found)} of {n_axes} axes and a dtype of {', '.join(_DTYPES)}")
     dtype, shape, start, _ = header.tensors[found]
-    to, is_alone = _checks.dtype(_DTYPES[dtype]), len(header.tensors) == 1
+    to = np.dtype(np.uint16) if is_widened and dtype == "BF16" else _checks.dtype(_DTYPES[dtype])
+    is_alone = len(header.tensors) == 1
     safetensors_file.check_extent(f"shape of tensor {shown(found)}", shape, to.itemsize * 8, safetensors_file.MAX_MAPPED)
     return Place(found, start, shape, to, is_alone, size, header.metadata, header.checksum_at)
 

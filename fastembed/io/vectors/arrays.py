@@ -66,13 +66,21 @@ def names_of_file(path: str | os.PathLike[str], table: str, n_rows: int) -> list
         raise CheckpointError(f"{path}: {error!s:.500}") from error
 
 
-def read_safetensors(path: Path, file: BinaryIO, name: str | None) -> Vectors:
+def read_safetensors(path: Path, file: BinaryIO, name: str | None, is_widened: bool) -> Vectors:
+    """A tensor; bfloat16, unless it is to stay that, as float32, for which NumPy suffices."""
     header = safetensors_file.read_header(file, path.stat().st_size)
     safetensors_file.check_checksum(file, header)
-    place = tensor_file.find(path, name)
+    try:
+        place = tensor_file.find(path, name, is_widened=is_widened)
+    except ImportError as error:
+        raise ImportError(f'{error}, or give dtype="float32"') from None
     names = names_of.read(file, header.tensors, place.name)
     file.seek(place.start)
-    return _vectors(file, place.shape, place.dtype, names, path)
+    vectors = _vectors(file, place.shape, place.dtype, names, path)
+    if place.dtype != np.uint16:
+        return vectors
+    blocks = (block._replace(rows=(block.rows.astype(np.uint32) << 16).view(np.float32)) for block in vectors.blocks)
+    return vectors._replace(dtype=np.dtype(np.float32), blocks=blocks)
 
 
 def _vectors(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: list[str] | None, where: Path) -> Vectors:

@@ -174,5 +174,6 @@ def _vectors(path: Path, file: BinaryIO, kind: str, options: Options, faults: Fa
     if kind == "npz":
         return arrays.read_npz(file, options.name)
     if kind == "safetensors":
-        return arrays.read_safetensors(path, file, options.name)
+        is_widened = options.dtype is not None and options.dtype.name != "bfloat16"
+        return arrays.read_safetensors(path, file, options.name, is_widened)
     return arrow.read(file, kind == "parquet", options.name)

@@ -7,6 +7,7 @@ import random
 import struct
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 import vector_files
@@ -145,6 +146,21 @@ def test_other_kinds_of_files_are_named(tmp_path):
         with pytest.raises(CheckpointError, match=what):
             fe.load_vectors(tmp_path / name)
     assert fe.load_vectors(tmp_path / "two.npz", name="b").weight.shape == (2, 2)
+
+
+def test_bfloat16_is_read_as_other_dtypes_without_ml_dtypes(tmp_path, monkeypatch):
+    table = np.random.default_rng(0).normal(size=(9, 4)).astype(ml_dtypes.bfloat16)
+    checkpoint.save(tmp_path / "b", {"wte": table, "wpe": table[:3]})
+    assert fe.load_vectors(tmp_path / "b", name="wte").weight.tobytes() == table.tobytes()
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    for dtype in ("float32", "float64", "float16"):
+        like = table.astype(dtype).tobytes()
+        assert fe.load_vectors(tmp_path / "b", name="wte", dtype=dtype).weight.tobytes() == like
+        with fe.load_vectors(tmp_path / "b", name="wte", dtype=dtype, into=tmp_path / f"{dtype}.safetensors") as layer:
+            assert layer.weight.tobytes() == like
+        assert fe.TokenPositionEmbedding.from_file(tmp_path / "b", dtype=dtype).wte.tobytes() == like
+    with pytest.raises(ImportError, match=r'bfloat16 needs ml_dtypes: pip install .*, or give dtype="float32"'):
+        fe.load_vectors(tmp_path / "b", name="wte")
 
 
 def test_tables_of_checkpoints_by_name(tmp_path):
