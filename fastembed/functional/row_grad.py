@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _checks
+from .._interactive.completion import without_internals
 from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from . import lookup
@@ -214,6 +215,10 @@ class RowGrad:
         bound = rows.dtype.type(_checks.number("limit", limit, 0.0, math.inf))
         np.copyto(rows, bound, where=rows > bound)  # np.clip at 0 gives zeros of either sign, by its version
         np.copyto(rows, -bound, where=rows < -bound)
+
+    def __dir__(self) -> list[str]:
+        internal = ("accumulate", "accumulate_elements", "checked", "parts", "resized")
+        return without_internals(super().__dir__(), internal)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -49,8 +49,8 @@ class ReadOnlyCopy:
 
 # What optimisers, kernels and storages ask of a layer or a Parameter, and users do not.
 _INTERNAL = {
-    "add_scaled", "apply_pending", "batches", "by_rows", "gradient_arrays", "gradient_of", "lock", "moved_tables", "optimizers",
-    "reading", "storage", "tables", "up_to_date", "updating",
+    "add_scaled", "apply_pending", "batches", "by_rows", "checked_grad", "gradient_arrays", "gradient_of", "lock",
+    "moved_tables", "optimizers", "reading", "storage", "tables", "up_to_date", "updating",
 }  # fmt: skip
 
 

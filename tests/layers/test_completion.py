@@ -51,6 +51,19 @@ def test_tables_for_look_ups_show_what_users_use():
     assert repr(fe.Vocabulary(["a"])) == "Vocabulary(1 name)"
 
 
+def test_what_layers_give_shows_what_users_use():
+    layer = fe.Embedding(3, 2, rng=0)
+    hash = fe.NgramHash([3, 5], [[7, 11]], vocab_size=100, fill=0)
+    for made, shown, hidden in (
+        (layer.grads()["weight"], {"ids", "rows", "norm", "clip_", "to_coo"}, {"parts", "checked", "accumulate"}),
+        (layer.build_index(), {"rebuild", "nbytes"}, {"update", "mark", "candidates"}),
+        (hash, {"next_history", "n_rows", "from_config"}, {"arguments"}),
+        (fe.Parameter(np.ones(2)), {"data", "grad"}, {"checked_grad"}),
+    ):
+        assert shown <= set(dir(made))
+        assert not hidden & set(dir(made))
+
+
 def test_only_a_layer_with_one_table_is_an_array(tmp_path):
     layer = fe.Embedding(3, 2, rng=0)
     assert np.asarray(layer) is layer.weight

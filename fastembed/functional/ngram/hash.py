@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ... import _checks
+from ..._interactive.completion import without_internals
 from ..._kernels.backend import kernels
 from . import layouts
 from .numbers import HashNumbers
@@ -301,6 +302,9 @@ class NgramHash(HashNumbers):
     def _mixes_of(self, sequences: Sequences, history: Array | None) -> Array:
         mixes = kernels.ngram_mixes(sequences.tokens, sequences.starts, history, *self.arguments)
         return mixes.reshape(*sequences.tokens.shape, self.n - 1)
+
+    def __dir__(self) -> list[str]:
+        return without_internals(super().__dir__(), ("arguments", "rows_of"))
 
     def rows_of(self, sequences: Sequences, history: Array | None) -> Array:
         """For layers: the rows of checked sequences."""

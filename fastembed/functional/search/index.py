@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import _checks
+from ..._interactive.completion import without_internals
 from ..._kernels.backend import kernels
 from ..._kernels.floats import own_floats
 
@@ -71,6 +72,10 @@ class SearchIndex:
         self._owner = weakref.ref(owner)
         self._of: Array | None = None  # the array that the codes are of
         self._is_all_old = self._has_old = False
+
+    def __dir__(self) -> list[str]:
+        internal = ("candidates", "check_unwritten", "is_of", "mark", "rows_at", "squares", "update")
+        return without_internals(super().__dir__(), internal)
 
     def __repr__(self) -> str:
         return f"SearchIndex(table={self.table!r}, {0 if self._of is None else len(self._codes)} rows)"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._memory import memory_errors
-from ..._messages import first_few, limit, shown
+from ..._messages import counted, first_few, limit, shown
 from ..errors import CheckpointError, need_regular_file, tensor_of
 from . import foreign_files, safetensors_file
 from .safetensors_file import Tensor
@@ -61,7 +61,7 @@ class Shards:
         return np.ndarray(tensor.shape, dtype, self._data[self.paths[name]], tensor.start)
 
     def __repr__(self) -> str:
-        return f"Shards({len(self.tensors)} tensors, {len(self._data)} files)"
+        return f"Shards({counted(len(self.tensors), 'tensor')}, {counted(len(self._data), 'file')})"
 
 
 @memory_errors()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ... import _checks
+from ..._interactive.completion import without_internals
 from ..._memory import memory_errors
 from ..atomic import beside, inode_at
 from .segment import Segment, create, drop_unfinished, open_segment, path_of
@@ -229,6 +230,9 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __dir__(self) -> list[str]:
+        return without_internals(super().__dir__(), ("begin", "is_closed", "mark", "publish_changes"))
 
     def __repr__(self) -> str:
         state = "closed" if self._segment is None else f"generation {self._segment.layout.generation}"

@@ -14,6 +14,7 @@ import numpy as np
 from ... import _checks
 from ..._kernels.backend import kernels
 from ..._kernels.floats import own_floats
+from ..._messages import counted
 from ...functional import bags as bag_ops
 from ...functional.batch import Batch
 from ...functional.features import FeatureBatch, Features
@@ -376,7 +377,7 @@ class EmbeddingCollection(SavingGroup):
         return {name: array[:, columns] for name, columns in self._columns.items()}
 
     def __repr__(self) -> str:
-        of_tables = f"{len(self.tables)} tables, {len(self._features)} features"
+        of_tables = f"{counted(len(self.tables), 'table')}, {counted(len(self._features), 'feature')}"
         return f"EmbeddingCollection({of_tables}, {self._width} columns, mode={self._mode}, dtype={self._dtype})"
 
 
