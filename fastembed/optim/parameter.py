@@ -14,6 +14,7 @@ from ..functional.batch import Batch, plain_batch
 from ..functional.row_grad import clip_factor, norm_of
 from ..tables.attribute import TableAttribute
 from ..tables.trainable import Trainable
+from .groups import kind_of
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -143,7 +144,7 @@ def distinct_items(layers_and_parameters: Trainable | Iterable[Trainable]) -> li
     items = list({id(item): item for item in items}.values())
     for k, item in enumerate(items):
         if not isinstance(item, Trainable):
-            raise TypeError(f"item {k} must be a layer or a Parameter, got {type(item).__name__}")
+            raise TypeError(f"item {k} must be a layer or a Parameter, got {kind_of(item)}")
     return items
 
 

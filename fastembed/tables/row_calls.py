@@ -93,6 +93,7 @@ class RowCalls(Declared):
         per_sample_weights: ArrayLike | None = None,
         padding_idx: int | None = None,
         include_last_offset: bool = False,
+        lengths: ArrayLike | None = None,
         out: Array | None = None,
         bounds: str | None = None,
     ) -> Array:
@@ -111,7 +112,7 @@ class RowCalls(Declared):
             padding_idx=padding_idx,
             include_last_offset=include_last_offset,
             bounds=self._bounds if bounds is None else bounds,
-            takes_lengths=False,
+            lengths=lengths,
         )
         return self._look_up_bags(source, bags, out)
 

@@ -320,7 +320,7 @@ def test_handles_and_options():
     assert first.dtype == layer.dtype == np.float64
     assert layer.tables["a"].dtype == np.float32
     assert (layer.features, layer.mode) == ({"x": "b"}, "sum")
-    assert repr(layer) == "EmbeddingCollection(2 tables, 1 features, 1 columns, mode=sum, dtype=float64)"
+    assert repr(layer) == "EmbeddingCollection(2 tables, 1 feature, 1 column, mode=sum, dtype=float64)"
     assert len(list(layer)) == 2
     with pytest.raises(ValueError, match="result must have shape"):
         layer.split(np.zeros((2, 3)))

@@ -392,8 +392,8 @@ def test_rows_that_the_format_cannot_hold_are_clipped(bits):
         fe.QuantizedEmbedding.from_float(odd, bits=bits, errors="ignore")
 
 
-def test_a_message_names_only_what_bag_takes():
+def test_bags_of_packed_rows_by_lengths():
     table = fe.QuantizedEmbedding.from_float(np.eye(4))
-    for ids in (1, [0, 1]):
-        with pytest.raises(ValueError, match=r"^offsets must be given unless ids have 2 axes \(bags, ids of each\) or are lists"):
-            table.bag(ids)
+    assert table.bag([0, 1, 2], lengths=[2, 1]).tolist() == table.bag([[0, 1], [2]]).tolist()
+    with pytest.raises(ValueError, match=r"^offsets must be given, or lengths, unless ids have 2 axes"):
+        table.bag([0, 1])

@@ -378,7 +378,7 @@ class EmbeddingCollection(SavingGroup):
 
     def __repr__(self) -> str:
         of_tables = f"{counted(len(self.tables), 'table')}, {counted(len(self._features), 'feature')}"
-        return f"EmbeddingCollection({of_tables}, {self._width} columns, mode={self._mode}, dtype={self._dtype})"
+        return f"EmbeddingCollection({of_tables}, {counted(self._width, 'column')}, mode={self._mode}, dtype={self._dtype})"
 
 
 def _of_table(dtype: Any, name: str) -> Any:
