@@ -86,6 +86,7 @@ class Source:
             whole = source
             first = source._float_rows(0, min(n, source.num_embeddings))
             dtype = first.dtype
+            names = getattr(source, "vocabulary", None) if names is None else names
         else:
             whole = _checks.table("source", source)
             first, dtype = whole[:n], whole.dtype

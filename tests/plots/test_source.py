@@ -28,6 +28,9 @@ def test_the_first_rows_of_a_large_table_and_of_other_tables():
     assert Source.of(layer).names == list("abcde")
     assert Source.of(layer, table="wpe").names == ["0", "1", "2"]
     quantized = fe.QuantizedEmbedding.from_float(np.eye(4, dtype=np.float32))
+    quantized.vocabulary = ["a", "b", "c", "d"]
+    assert Source.of(quantized).names == ["a", "b", "c", "d"]
+    assert Source.of(quantized, names=list("wxyz")).names == ["w", "x", "y", "z"]
     assert Source.of(quantized).rows.shape == (4, 4)
 
 
