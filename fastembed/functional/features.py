@@ -109,7 +109,7 @@ class Features(NamedTuple):
         return self.resolved(batch) if ids.dtype == object else batch
 
     def _by_feature(self, values: Mapping[Any, Any], weights: Any) -> FeatureBatch:
-        """From ids by feature, of shape (B,) or (B, n), or pairs of ids and offsets (B + 1,)."""
+        """From ids by feature: (B,), (B, n), B lists, or pairs of ids and offsets (B + 1,)."""
         if set(values) != set(self.names):
             raise KeyError(f"values must have the features {_checks.listed(self.names)}, got {_checks.listed(values)}")
         if weights is not None and (not isinstance(weights, Mapping) or set(weights) != set(self.names)):
@@ -117,13 +117,13 @@ class Features(NamedTuple):
         parts, ends, given = [], [np.zeros(1, np.int64)], []
         n_bags, n_ids = None, 0
         for name, n_rows in zip(self.names, self.n_rows, strict=True):
-            rows, own_ends = self._one(name, n_rows, values[name])
+            rows, own_ends, of_each = self._one(name, n_rows, values[name], None if weights is None else weights[name])
             if n_bags not in (None, len(own_ends) - 1):
                 n, shown = len(own_ends) - 1, _checks.shown(name, str)
                 raise ValueError(f"every feature must have as many samples, got {n} of {shown} after {n_bags}")
             n_bags = len(own_ends) - 1
             if weights is not None:
-                own = _checks.sample_weights(weights[name], rows.shape, self.dtype, "sum")
+                own = _checks.sample_weights(of_each, rows.shape, self.dtype, "sum")
                 if own is None:
                     raise TypeError(
                         f"per_sample_weights must be given for every feature, got None for {_checks.shown(name, str)}"
@@ -135,19 +135,24 @@ class Features(NamedTuple):
         of_all = np.concatenate(given) if given else None
         return FeatureBatch(np.concatenate(parts), np.concatenate(ends), of_all, "zero", len(self.names))
 
-    def _one(self, name: str, n_rows: int, given: Any) -> tuple[Array, Array]:
-        """The rows of a feature, and where each of its bags begins and the last one ends."""
+    def _one(self, name: str, n_rows: int, given: Any, weights: Any) -> tuple[Array, Array, Any]:
+        """The rows of a feature, beginnings and end of its bags, and the weights of rows."""
         name = _checks.shown(name, str)
         ids, offsets = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        parts = _checks.ragged(ids, weights) if offsets is None else None
+        if parts is not None:
+            ids, weights, lengths = parts
         rows = resolve_ids(ids, n_rows, bounds=self.bounds, name=f"{name} id")
         if offsets is not None:
             if rows.ndim != 1:
                 raise ValueError(f"{name} ids with offsets must have 1 axis, got shape {rows.shape}")
-            return rows, _checks.feature_offsets(offsets, len(rows), f"{name} offsets")
-        if rows.ndim not in (1, 2):
+            return rows, _checks.feature_offsets(offsets, len(rows), f"{name} offsets"), weights
+        if rows.ndim not in (1, 2) or (parts is not None and rows.ndim != 1):
             raise ValueError(f"{name} ids must have 1 or 2 axes (samples, ids of each), got shape {rows.shape}")
+        if parts is not None:
+            return rows, _from_lengths(lengths, len(rows)), weights
         width = 1 if rows.ndim == 1 else rows.shape[1]
-        return rows, np.arange(len(rows) + 1, dtype=np.int64) * width
+        return rows, np.arange(len(rows) + 1, dtype=np.int64) * width, weights
 
     def _of_jagged(self, jagged: Any) -> FeatureBatch:
         """From a KeyedJaggedTensor of TorchRec: its keys in any order, others than ours ignored."""

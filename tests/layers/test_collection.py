@@ -127,8 +127,11 @@ def test_every_form_of_a_batch_is_the_same(id_dtype, is_weighted):
     permuted = np.concatenate([parts[key][0] for key in keys])
     ends = np.concatenate(([0], np.cumsum(np.concatenate([np.diff(parts[key][1]) for key in keys]))))
     of_permuted = np.concatenate([[0.5], *(factors[key] for key in keys[1:])]) if is_weighted else None
+    lists = {name: [own.tolist() for own in np.split(of_one, starts[1:-1])] for name, (of_one, starts) in ids.items()}
+    of_lists = factors and {name: np.split(factors[name], ids[name][1][1:-1]) for name in FEATURES}
     expected = layer(values, offsets, None, weights)
     for got in (
+        layer(lists, per_sample_weights=of_lists),
         layer(values, lengths=lengths, per_sample_weights=weights),
         layer(values, lengths=lengths.reshape(N, 5), per_sample_weights=weights),
         layer(values.tolist(), offsets.tolist(), None, weights),
@@ -145,7 +148,11 @@ def test_every_form_of_a_batch_is_the_same(id_dtype, is_weighted):
     dout = rng.standard_normal(expected.shape).astype("f4")
     layer.backward(dout, values, offsets, None, weights)
     grads = layer.dense_grads()
-    for arguments in ((dout, ids, None, None, factors), (layer.split(dout), values, None, lengths, weights)):
+    for arguments in (
+        (dout, ids, None, None, factors),
+        (dout, lists, None, None, of_lists),
+        (layer.split(dout), values, None, lengths, weights),
+    ):
         layer.zero_grad()
         layer.backward(*arguments)
         assert all(same_bits(grad, grads[name]) for name, grad in layer.dense_grads().items())
@@ -156,6 +163,13 @@ def test_arrays_of_one_or_more_ids_a_sample():
     assert layer({"a": [0, 1], "b": [[0, 1], [1, 1]]}).tolist() == [[1.0, 30.0], [2.0, 40.0]]
     assert layer({"a": np.zeros((0, 3), int), "b": []}).shape == (0, 2)
     assert layer([], offsets=[0]).shape == (0, 2)
+    assert layer({"a": [[0, 1], []], "b": [[], [1]]}).tolist() == [[3.0, 0.0], [0.0, 20.0]]
+    with pytest.raises(IndexError, match="b id 7 at position"):
+        layer({"a": [[0, 1], []], "b": [[], [7]]})
+    with pytest.raises(ValueError, match="every feature must have as many samples, got 3 of b after 2"):
+        layer({"a": [[0, 1], []], "b": [[], [1], [1, 1]]})
+    with pytest.raises(ValueError, match=r"a ids must have 1 or 2 axes \(samples, ids of each\), got shape \(3, 1\)"):
+        layer({"a": [[[0], [1]], [[0]]], "b": [0, 1]})
 
 
 @needs_c
