@@ -1,6 +1,8 @@
 """Files and values that are not ours: what can be loaded is, the rest is named as what it is."""
 
+import bz2
 import json
+import lzma
 import pickle
 import struct
 import subprocess
@@ -131,12 +133,15 @@ def test_other_formats_are_named(tmp_path):
         ("hdf5", b"\x89HDF\r\n\x1a\n"),
         ("gguf", b"GGUF\3\0\0\0"),
         ("gzip", b"\x1f\x8b\x08\x00"),
+        ("bz2", bz2.compress(b"the 0.4 0.2\n")),
+        ("xz", lzma.compress(b"the 0.4 0.2\n")),
+        ("zstd", b"\x28\xb5\x2f\xfd\x24\x0c"),
     ):
         (tmp_path / name).write_bytes(content)
     for name, text in (
         ("npz", "a .npz archive"),
         ("torch", "a PyTorch file"),
-        ("zip", "a zip archive"),
+        ("zip", "a zip archive: unpack it first"),
         ("pickle", "a pickle, which can run any code"),
         ("old torch", "a PyTorch file of an old version"),
         ("empty", "it is empty"),
@@ -146,6 +151,9 @@ def test_other_formats_are_named(tmp_path):
         ("hdf5", "an HDF5 file"),
         ("gguf", "a GGUF file"),
         ("gzip", "compressed by gzip"),
+        ("bz2", "compressed by bzip2: decompress it first"),
+        ("xz", "compressed by xz"),
+        ("zstd", "compressed by zstd"),
     ):
         readers = (checkpoint.load, checkpoint.load_state, checkpoint.statistics, fe.Embedding.open, fe.open_shards, fe.DiskTable)
         for read in readers[: 4 if name == "gguf" else None]:

@@ -19,6 +19,9 @@ _BEGINNINGS = (
     (b"\xba\x16\x4f\x2f", "a model of fastText: save its vectors as .vec"),
     (b"\xff\xfe", "text in UTF-16: convert it to UTF-8"),
     (b"\xfe\xff", "text in UTF-16: convert it to UTF-8"),
+    (b"BZh", "compressed by bzip2: decompress it first"),
+    (b"\xfd7zXZ\x00", "compressed by xz: decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: decompress it first"),
     (b"\x1f\x8b", "compressed by gzip: decompress it first, unless it holds vectors, which fastembed.load_vectors reads"),
 )
 _NUMBER = rb"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?"
@@ -58,4 +61,4 @@ def _archive(head: bytes) -> str:
         return "a .npz archive, which numpy.load reads, and fastembed.load_vectors"
     if name.endswith((b"/data.pkl", b"/.format_version", b"/version", b"/byteorder")):
         return "a PyTorch file: save its arrays from PyTorch"
-    return "a zip archive"
+    return "a zip archive: unpack it first"
