@@ -313,9 +313,19 @@ void fe_cross_entropy(const fe_table *logits, const int64_t *targets, double div
  * sorted. */
 void fe_dots(const fe_table *table, const fe_batch *batch, char *dots);
 
-/* for i: squares[i] = row i times itself; for q: products[q * n_rows + i] = row i times query q.
+typedef enum { FE_DOT, FE_COSINE, FE_L2 } fe_metric_kind;
+
+typedef struct {
+    fe_metric_kind kind;
+    double smallest, largest; /* squares of rows whose products are near enough to the true ones */
+} fe_metric;
+
+/* for i: squares[i] = row i times itself, or NaN if that is outside of the metric's range and not
+ *        all of the row is 0;
+ * for q: costs[q * n_rows + i] = row i times query q
+ *        times 1, of cosines 1 / sqrt(squares[i]) or 0; plus 0, of L2 squares[i]
  * All in the rows' dtype. */
-void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares);
+void fe_costs(const fe_table *rows, const fe_table *queries, const fe_metric *metric, char *costs, char *squares);
 
 /* For each column of a matrix, in its dtype. */
 typedef struct {
@@ -324,7 +334,8 @@ typedef struct {
 
 /* The places r * n_cols + c of the elements of contiguous rows for which
  *   not rows[r][c] * factors[c] + offsets[c] >= limits[r],
- * in ascending order; returns how many. found has room for all elements. */
+ * in ascending order; returns how many. Without lines (NULL) the elements are taken as they are.
+ * found has room for all elements. */
 int64_t fe_below(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found);
 
 /* ---- bounds from codes of 8 bits ---- */

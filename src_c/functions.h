@@ -13,7 +13,7 @@
     F(isa_available) F(select_isa) F(isa) F(compiler) F(get_num_threads) F(set_num_threads) \
     F(array_init) F(packed_size) F(resolve_ids) F(gather) F(gather_add) F(gather_add_few) F(scatter_add) F(gather_add_backward) \
     F(embedding_bag) F(embedding_bags) F(hash_parts) F(hash_rows) F(ngram_mix) F(ngram_gather) \
-    F(norm_rows) F(dropout) F(logistic) F(cross_entropy) F(dots) F(products) F(sum_powers) F(below) F(code_bounds) \
+    F(norm_rows) F(dropout) F(logistic) F(cross_entropy) F(dots) F(costs) F(sum_powers) F(below) F(code_bounds) \
     F(apply_pending) F(apply_step) F(add_rows) F(sort_rows) \
     F(any_nonresident) F(prefetch_pages) F(release_pages) F(xla_handler) \
     F(publish_rows) F(read_at_once) F(is_replaced) F(set_replaced) \

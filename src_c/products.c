@@ -1,26 +1,29 @@
-/* Entry points of dot products, whose rows are shared out between threads, and of small ones. */
+/* Entry points of dot products and of what a search makes of them; rows are shared out between
+ * threads. */
 #include "dispatch.h"
 #include "pool.h"
 
 typedef struct {
     const fe_table *rows, *queries;
-    char *products, *squares;
+    const fe_metric *metric;
+    char *costs, *squares;
     int64_t rows_per_piece;
-} products_work;
+} costs_work;
 
-static fe_status products_piece(const void *of_job, int64_t piece)
+static fe_status costs_piece(const void *of_job, int64_t piece)
 {
-    const products_work *work = of_job;
+    const costs_work *work = of_job;
     const fe_range range = fe_piece_items(work->rows->n_rows, work->rows_per_piece, piece);
-    fe_dispatch()->products[work->rows->dtype](work->rows, work->queries, work->products, work->squares, range.first, range.end);
+    fe_dispatch()->costs[work->rows->dtype](work->rows, work->queries, work->metric, work->costs, work->squares, range.first,
+                                            range.end);
     return (fe_status){.code = FE_OK};
 }
 
-void fe_products(const fe_table *rows, const fe_table *queries, char *products, char *squares)
+void fe_costs(const fe_table *rows, const fe_table *queries, const fe_metric *metric, char *costs, char *squares)
 {
     enum { PIECE_SIZE = 1 << 18 }; /* bytes of rows */
-    const products_work work = {rows, queries, products, squares, PIECE_SIZE / (rows->n_cols * 8 + 1) + 1};
-    fe_pool_run(products_piece, &work, fe_n_pieces(rows->n_rows, work.rows_per_piece), NULL);
+    const costs_work work = {rows, queries, metric, costs, squares, PIECE_SIZE / (rows->n_cols * 8 + 1) + 1};
+    fe_pool_run(costs_piece, &work, fe_n_pieces(rows->n_rows, work.rows_per_piece), NULL);
 }
 
 typedef struct {

@@ -1,5 +1,5 @@
 # Bags, which are some rows of a table that become one; and what is computed of single rows: hashes,
-# norms, dropout, products, sums, bounds.
+# norms, dropout, products, sums, costs, bounds.
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int8_t, int16_t, int64_t, uint32_t, uint64_t
@@ -15,6 +15,7 @@ import numpy as np
 cnp.import_array()
 
 cdef dict MODES = {"sum": _c.FE_BAG_SUM, "mean": _c.FE_BAG_MEAN, "sqrtn": _c.FE_BAG_SQRTN, "max": _c.FE_BAG_MAX}
+cdef dict METRICS = {"dot": _c.FE_DOT, "cosine": _c.FE_COSINE, "l2": _c.FE_L2}
 
 
 def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray offsets not None, str mode not None,
@@ -232,9 +233,11 @@ def dots(cnp.ndarray table not None, cnp.ndarray rows not None, cnp.ndarray plac
     return products
 
 
-def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
-    """Each row times each query, shape (queries, rows), and times itself; summed in 16 parts."""
+def costs(cnp.ndarray rows not None, cnp.ndarray queries not None, str metric not None, double smallest, double largest):
+    """Costs, shape (queries, rows), and squares of rows, NaN for those that products cannot rank."""
     cdef _c.fe_table c_rows, c_queries
+    cdef _c.fe_metric c_metric
+    c_metric.kind, c_metric.smallest, c_metric.largest = METRICS[metric], smallest, largest
     need_table(&c_rows, rows)
     need_table(&c_queries, queries)
     need_pair(&c_rows, &c_queries)
@@ -243,7 +246,7 @@ def products(cnp.ndarray rows not None, cnp.ndarray queries not None):
     cdef char *c_result = <char *>cnp.PyArray_DATA(result)
     cdef char *c_squares = <char *>cnp.PyArray_DATA(squares)
     with nogil:
-        fe.products(&c_rows, &c_queries, c_result, c_squares)
+        fe.costs(&c_rows, &c_queries, &c_metric, c_result, c_squares)
     return result, squares
 
 
@@ -258,21 +261,24 @@ def sum_powers(cnp.ndarray rows not None, double p):
     return sums
 
 
-def below(cnp.ndarray rows not None, cnp.ndarray factors not None, cnp.ndarray offsets not None, cnp.ndarray limits not None):
-    """The flat indices of the elements of a matrix, times factors plus offsets of their columns,
-    that are not at or above the limit of their row."""
+def below(cnp.ndarray rows not None, tuple lines, cnp.ndarray limits not None):
+    """The flat indices of the elements of a matrix that are not at or above the limit of their row.
+
+    lines: factors and offsets of the columns, by which elements become what is compared; or None.
+    """
     cdef _c.fe_table table
-    cdef _c.fe_lines lines
+    cdef _c.fe_lines c_lines
+    factors, offsets = (None, None) if lines is None else lines
     need_table(&table, rows)
     cdef int dtype = numpy_type(table.dtype)
-    lines.factors = <const char *>need_numbers("factors", factors, dtype, table.n_cols)
-    lines.offsets = <const char *>need_numbers("offsets", offsets, dtype, table.n_cols)
+    c_lines.factors = <const char *>need_numbers("factors", factors, dtype, table.n_cols)
+    c_lines.offsets = <const char *>need_numbers("offsets", offsets, dtype, table.n_cols)
     cdef const char *c_limits = <const char *>need_numbers("limits", limits, dtype, table.n_rows)
     cdef cnp.ndarray found = empty(table.n_rows * table.n_cols, cnp.NPY_INT64)
     cdef int64_t *c_found = <int64_t *>cnp.PyArray_DATA(found)
     cdef int64_t n_found
     with nogil:
-        n_found = fe.below(&table, &lines, c_limits, c_found)
+        n_found = fe.below(&table, NULL if lines is None else &c_lines, c_limits, c_found)
     return found[:n_found].copy()
 
 

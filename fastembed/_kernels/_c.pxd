@@ -174,6 +174,16 @@ cdef extern from "functions.h":
         int64_t n_items
         const fe_array *grads
 
+    ctypedef enum fe_metric_kind:
+        FE_DOT
+        FE_COSINE
+        FE_L2
+
+    ctypedef struct fe_metric:
+        fe_metric_kind kind
+        double smallest
+        double largest
+
     ctypedef struct fe_lines:
         const char *factors
         const char *offsets
@@ -289,7 +299,8 @@ cdef extern from "functions.h":
         void (*sort_rows)(int64_t *rows, int64_t n, int64_t n_rows, int64_t *sorted, int32_t *order,
                           int32_t *scratch) noexcept nogil
         void (*sum_powers)(const fe_table *rows, double p, double *sums) noexcept nogil
-        void (*products)(const fe_table *rows, const fe_table *queries, char *products, char *squares) noexcept nogil
+        void (*costs)(const fe_table *rows, const fe_table *queries, const fe_metric *metric, char *costs,
+                      char *squares) noexcept nogil
         int64_t (*below)(const fe_table *rows, const fe_lines *lines, const char *limits, int64_t *found) noexcept nogil
         void (*code_bounds)(const fe_codes *codes, const fe_code_query *query, float *lower, float *upper) noexcept nogil
         int64_t (*disk_slot_size)(int32_t n_parts) noexcept nogil

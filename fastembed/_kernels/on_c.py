@@ -4,6 +4,7 @@ from ._bags import (
     Features,
     below,
     code_bounds,
+    costs,
     dots,
     dropout,
     embedding_bag,
@@ -11,7 +12,6 @@ from ._bags import (
     hash_parts,
     hash_rows,
     norm_rows,
-    products,
     sum_powers,
 )
 from ._commit import Commit
@@ -52,6 +52,7 @@ __all__ = [
     "below",
     "build_info",
     "code_bounds",
+    "costs",
     "cross_entropy",
     "disk_slot_size",
     "dots",
@@ -77,7 +78,6 @@ __all__ = [
     "packed_size",
     "parse_lines",
     "prefetch_pages",
-    "products",
     "release_pages",
     "resolve_ids",
     "scatter_add",

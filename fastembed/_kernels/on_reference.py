@@ -19,7 +19,7 @@ from .disk_on_reference import DiskRows, HeldRows, disk_slot_size  # noqa: F401
 from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
 from .losses_on_reference import cross_entropy, logistic  # noqa: F401
 from .packing import Packing
-from .rows_on_reference import below, code_bounds, dots, dropout, norm_rows, packed_size, products, sum_powers  # noqa: F401
+from .rows_on_reference import below, code_bounds, costs, dots, dropout, norm_rows, packed_size, sum_powers  # noqa: F401
 from .shared_on_reference import SharedMemory, SharedRows  # noqa: F401
 from .text_on_reference import hash_string, parse_lines  # noqa: F401
 

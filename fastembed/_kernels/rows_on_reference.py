@@ -1,4 +1,4 @@
-"""What `on_reference` answers of single rows: sizes, norms, dropout, products, sums, bounds."""
+"""What `on_reference` answers of single rows: norms, dropout, products, sums, costs, bounds."""
 
 from __future__ import annotations
 
@@ -38,11 +38,17 @@ def dots(table: Array, rows: Array, places: Array, grads: Array) -> Array:
     return np.array(products, dtype)
 
 
-def products(rows: Array, queries: Array) -> tuple[Array, Array]:
+@errors_ignored
+def costs(rows: Array, queries: Array, metric: str, smallest: float, largest: float) -> tuple[Array, Array]:
     round_, lists = reference.rounding(str(rows.dtype)), rows.tolist()
     with_queries = [[reference.rules.dot(row, query, round_) for row in lists] for query in queries.tolist()]
-    squares = [reference.rules.dot(row, row, round_) for row in lists]
-    return np.array(with_queries, rows.dtype).reshape(len(queries), len(rows)), np.array(squares, rows.dtype)
+    products = np.array(with_queries, rows.dtype).reshape(len(queries), len(rows))
+    squares = np.array([reference.rules.dot(row, row, round_) for row in lists], rows.dtype)
+    squares[~((squares >= smallest) & (squares <= largest)) & (rows != 0).any(-1)] = np.nan
+    factors = np.where(np.isnan(squares), squares, 1)
+    if metric == "cosine":
+        factors = np.divide(1, np.sqrt(squares), where=squares != 0, out=np.zeros_like(squares))
+    return products * factors + (squares if metric == "l2" else 0), squares
 
 
 def sum_powers(rows: Array, p: float) -> Array:
@@ -50,8 +56,9 @@ def sum_powers(rows: Array, p: float) -> Array:
 
 
 @errors_ignored
-def below(rows: Array, factors: Array, offsets: Array, limits: Array) -> Array:
-    return np.flatnonzero(~(rows * factors + offsets >= limits[:, None]))
+def below(rows: Array, lines: tuple[Array, Array] | None, limits: Array) -> Array:
+    costs = rows if lines is None else rows * lines[0] + lines[1]
+    return np.flatnonzero(~(costs >= limits[:, None]))
 
 
 @errors_ignored

@@ -127,8 +127,8 @@ typedef void fe_bag_winners_kernel(const fe_table *table, const int64_t *rows, c
 /* ---- as the entry points of that name, for items or rows first .. end - 1 ---- */
 
 typedef void fe_dots_kernel(const fe_table *table, const fe_batch *batch, char *dots, int64_t first, int64_t end);
-typedef void fe_products_kernel(const fe_table *rows, const fe_table *queries, char *products, char *squares, int64_t first,
-                                int64_t end);
+typedef void fe_costs_kernel(const fe_table *rows, const fe_table *queries, const fe_metric *metric, char *costs, char *squares,
+                             int64_t first, int64_t end);
 typedef void fe_norm_rows_kernel(const fe_table *rows, const fe_table *grads, bool is_layer, double eps, int64_t first,
                                  int64_t end);
 typedef void fe_dropout_kernel(const fe_table *rows, double p, uint64_t key, int64_t first, int64_t end);
@@ -166,7 +166,7 @@ typedef void fe_code_bounds_kernel(const fe_codes *codes, const fe_code_query *q
     ONE(round_row)                                                                                                               \
     EACH(bag_winners, FE_N_DTYPES)                                                                                               \
     EACH(dots, FE_N_DTYPES)                                                                                                      \
-    EACH(products, FE_N_DTYPES)                                                                                                  \
+    EACH(costs, FE_N_DTYPES)                                                                                                     \
     EACH(norm_rows, FE_N_DTYPES)                                                                                                 \
     EACH(dropout, FE_N_DTYPES)                                                                                                   \
     EACH(logistic, FE_N_DTYPES)                                                                                                  \

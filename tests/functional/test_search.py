@@ -12,7 +12,7 @@ from searches import METRICS, each_metric, layer_of
 
 import fastembed as fe
 from fastembed import reference
-from fastembed._kernels import backend
+from fastembed._kernels import backend, on_reference
 
 pytestmark = pytest.mark.on_reference
 
@@ -97,19 +97,19 @@ def test_an_analogy_in_words():
     assert layer.analogy(king, king, man, exclude_queries=False).ids.tolist() == [man]
 
 
+@each_metric
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_products_of_the_reference_on_every_instruction_set(isa, n_threads, dtype):
+def test_costs_of_the_reference_on_every_instruction_set(isa, n_threads, dtype, metric):
     rng = np.random.default_rng(8)
-    dot, round_ = reference.rules.dot, reference.rounding(dtype)
     for n_rows, n_queries, width in ((700, 2, 67), (5, 3, 16), (3, 1, 1), (4, 2, 0), (0, 2, 5), (3, 0, 5), (9, 4, 129)):
         rows, queries = floats(rng, (n_rows, width), dtype), floats(rng, (n_queries, width), dtype)
+        rows[rng.random(n_rows) < 0.2] = 0
+        rows[::5, -1:] *= rng.choice([1e-19, 1e19, np.nan], (len(rows[::5]), min(width, 1)))
         with fe.threads(n_threads):
-            products, squares = backend.kernels.products(relaid(rows, "misaligned"), queries)
-        lists = rows.tolist()
-        expected = [[dot(row, query, round_) for row in lists] for query in queries.tolist()]
-        assert same_bits(products, np.array(expected, dtype).reshape(n_queries, n_rows))
-        assert same_bits(squares, np.array([dot(row, row, round_) for row in lists], dtype).reshape(n_rows))
+            got = backend.kernels.costs(relaid(rows, "misaligned"), queries, metric, 1e-30, 1e30)
+        for a, b in zip(got, on_reference.costs(rows, queries, metric, 1e-30, 1e30), strict=True):
+            assert same_bits(a, b)
 
 
 # Odd numbers, sizes and arguments

@@ -105,8 +105,10 @@ def test_places_below_limits_on_every_instruction_set(isa, dtype):
         rows, (factors, offsets) = rng.standard_normal(shape).astype(dtype), rng.standard_normal((2, shape[1])).astype(dtype)
         limits = rng.choice([-2, 0, 9, np.nan, -np.inf], shape[0]).astype(dtype)
         rows[rng.random(shape) < 0.1] = np.nan
-        got = backend.kernels.below(rows, factors, offsets, limits)
-        assert got.tolist() == on_reference.below(rows, factors, offsets, limits).tolist()
+        got = backend.kernels.below(rows, (factors, offsets), limits)
+        assert got.tolist() == on_reference.below(rows, (factors, offsets), limits).tolist()
+        got = backend.kernels.below(rows, None, limits)
+        assert got.tolist() == on_reference.below(rows, None, limits).tolist()
 
 
 # Writes

@@ -164,9 +164,11 @@ def _rows_of(source: Rows, rows: Array, dtype: np.dtype[Any]) -> Array:
 
 def _excluded(source: Rows, shape: tuple[int, ...], exclude: Any) -> Array:
     """The rows that are not in the result of each query, S + (n,); -1 stands for none."""
+    if exclude is None:
+        return np.empty((*shape, 0), np.int64)
     parts = _checks.ragged(exclude, None)
     given, lengths = (exclude, []) if parts is None else (parts[0], parts[2])
-    rows = lookup.resolve_ids([] if given is None else given, source.num_embeddings, name="exclude id")
+    rows = lookup.resolve_ids(given, source.num_embeddings, name="exclude id")
     if lengths:
         if shape != (len(lengths),):
             raise ValueError(f"exclude of {len(lengths)} lists must have one for each query, and queries are of shape {shape}")
@@ -217,11 +219,12 @@ class _TopK:
 
     def __init__(self, vectors: Array, k: int, metric: str, index: SearchIndex | None) -> None:
         self.k, self.metric, self.index = k, metric, index
-        unit, self.min_square, self.max_square = _ARITHMETIC[vectors.itemsize]
+        unit, *self.squares_in_range = _ARITHMETIC[vectors.itemsize]
         self.vectors = vectors.astype(np.float64)
         self.squares = kernels.sum_powers(self.vectors, 2.0)
         self.lengths = np.sqrt(self.squares)
-        is_in_range = (self.squares >= self.min_square) & (self.squares <= self.max_square) | ~vectors.any(-1)
+        smallest, largest = self.squares_in_range
+        is_in_range = (self.squares >= smallest) & (self.squares <= largest) | ~vectors.any(-1)
         self.slack = np.where(is_in_range, _slack(vectors.shape[1], unit), np.nan)  # NaN: no row can be skipped
         self.costs = np.full((len(vectors), k), np.nan)
         self.ids = np.full((len(vectors), k), _NO_ROW)
@@ -254,42 +257,48 @@ class _TopK:
 
     def add_block(self, first: int, block: Array, excluded: Array) -> None:
         """Add the rows of a block that can be among the best; it begins with row ``first``."""
-        is_one_pass = len(self.costs) <= _FEW_QUERIES
-        one_pass, squares = (
-            kernels.products(block, self.scaled_vectors) if is_one_pass else (None, self._squares_of(first, block))
-        )
-        extreme = np.flatnonzero(~((squares >= self.min_square) & (squares <= self.max_square)))
-        extreme = extreme[block[extreme].any(-1)] if extreme.size else extreme  # products with rows of zeros are exact
-        longest = float(np.sqrt(np.delete(squares, extreme).max(initial=0.0) if extreme.size else squares.max()))
-        factors, offsets = np.ones_like(squares), np.zeros_like(squares)
-        if self.metric == "cosine":
-            factors = np.divide(1.0, np.sqrt(squares), where=squares > 0, out=offsets.copy())
-        elif self.metric == "l2":
-            offsets = squares
-        factors[extreme] = np.nan
+        lines = None
+        if len(self.costs) <= _FEW_QUERIES:
+            in_one_pass, squares = kernels.costs(block, self.scaled_vectors, self.metric, *self.squares_in_range)
+        else:
+            in_one_pass, squares = None, self._squares_of(first, block)
+            lines = self._lines(squares)
+        longest = float(np.sqrt(np.fmax.reduce(squares, initial=0.0)))
         n_queries = max(_BLOCK_SCORES // len(block), 1)
         for start in range(0, len(self.costs), n_queries):
             chunk = slice(start, start + n_queries)
-            costs = self.scaled_vectors[chunk] @ block.T if one_pass is None else one_pass[chunk]
+            costs = self.scaled_vectors[chunk] @ block.T if in_one_pass is None else in_one_pass[chunk]
             out = np.nonzero((excluded[chunk] >= first) & (excluded[chunk] < first + len(block))) if excluded.size else ()
             if out:
                 out = out[0], excluded[chunk][out] - first
                 costs[out] = np.nan
-            pairs = kernels.below(costs, factors, offsets, self._limits(chunk, costs, (factors, offsets), longest))
+            pairs = kernels.below(costs, lines, self._limits(chunk, costs, lines, longest))
             if out:
                 pairs = pairs[~np.isin(pairs, np.ravel_multi_index(out, costs.shape))]
             self._add_pairs(first, block, start, pairs)
 
     def _squares_of(self, first: int, block: Array) -> Array:
-        """The squares of the lengths of a block's rows, that an index knows."""
+        """The squares of the lengths of a block's rows, that an index knows; NaN for those that
+        products cannot rank."""
         if self.index is None:
-            return kernels.products(block, self.scaled_vectors[:0])[1]
-        return self.index.squares[first : first + len(block)].astype(block.dtype)
+            return kernels.costs(block, self.scaled_vectors[:0], self.metric, *self.squares_in_range)[1]
+        squares = self.index.squares[first : first + len(block)].astype(block.dtype)
+        smallest, largest = self.squares_in_range
+        extreme = np.flatnonzero(~((squares >= smallest) & (squares <= largest)))
+        squares[extreme[block[extreme].any(-1)]] = np.nan  # products with rows of zeros are exact
+        return squares
 
-    def _limits(self, chunk: slice, products: Array, lines: tuple[Array, Array], longest: float) -> Array:
+    def _lines(self, squares: Array) -> tuple[Array, Array]:
+        """The factors and offsets that make costs of the products with rows of these squares."""
+        zeros = np.zeros_like(squares)
+        if self.metric == "cosine":
+            return np.divide(1.0, np.sqrt(squares), where=squares != 0, out=zeros.copy()), zeros
+        return np.where(np.isnan(squares), squares, 1), squares if self.metric == "l2" else zeros
+
+    def _limits(self, chunk: slice, products: Array, lines: tuple[Array, Array] | None, longest: float) -> Array:
         """The cost of each query from which a row cannot be among the best; NaN for no limit.
 
-        The cost of a row is its product times a factor plus an offset, which ``lines`` has.
+        The cost of a row is its product times a factor plus an offset, if there are ``lines``.
         """
         known, lengths, slack = self.costs[chunk, -1], self.lengths[chunk], self.slack[chunk]
         if self.metric == "cosine":
@@ -301,7 +310,8 @@ class _TopK:
         limits = (limits + slack).astype(products.dtype)
         unknown = np.flatnonzero(np.isnan(known))
         if unknown.size and products.shape[1] >= self.k:  # the k-th best of this block is a limit too
-            kth = kth_smallest(products[unknown] * lines[0] + lines[1], self.k)
+            costs = products if len(unknown) == len(products) else products[unknown]
+            kth = kth_smallest(costs if lines is None else costs * lines[0] + lines[1], self.k)
             limits[unknown] = np.nextafter((kth + 3 * slack[unknown]).astype(products.dtype), np.inf)
         return limits
 
@@ -328,7 +338,7 @@ class _TopK:
         if self.index is not None:
             self.index.check_unwritten(ids, squares)
         costs = self._costs(queries, rows, squares)
-        changed = np.unique(queries)
+        changed = np.flatnonzero(np.bincount(queries))
         queries = np.concatenate([np.repeat(changed, self.k), queries])
         ids = np.concatenate([self.ids[changed].ravel(), ids])
         costs = np.concatenate([self.costs[changed].ravel(), costs])

@@ -1,4 +1,4 @@
-/* fe_products, fe_sum_powers, fe_norm_rows, fe_dropout and fe_hash_rows: the widest instruction set
+/* fe_costs, fe_sum_powers, fe_norm_rows, fe_dropout and fe_hash_rows: the widest instruction set
  * and the baseline give the same bits; sums are those of 16 parts. */
 #include "input.h"
 
@@ -20,6 +20,31 @@ static double part_sum(const char *a, const char *b, int64_t n, fe_dtype dtype, 
     return parts[0];
 }
 
+/* What fe_costs finds of a row: its square, and the cost for a query whose product with it is given. */
+static double square_of(const char *row, int64_t n, fe_dtype dtype, const fe_metric *metric)
+{
+    const double square = part_sum(row, row, n, dtype, dtype);
+    if (square >= metric->smallest && square <= metric->largest)
+        return square;
+    for (int64_t d = 0; d < n; d++)
+        if (!(get(row + d * (int64_t)size_of(dtype), dtype) == 0))
+            return NAN;
+    return square;
+}
+
+static double cost_of(double product, double square, fe_dtype dtype, fe_metric_kind kind)
+{
+    if (isnan(square))
+        return NAN;
+    if (kind == FE_L2)
+        return dtype == FE_F32 ? (float)product + (float)square : product + square;
+    if (kind == FE_DOT)
+        return product;
+    if (square == 0)
+        return product * 0;
+    return dtype == FE_F32 ? (float)product * (1 / sqrtf((float)square)) : product * (1 / sqrt(square));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     input in = {data, size, .n_blocks = 0};
@@ -34,19 +59,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     queries.data = memory(&in, (size_t)(n_queries * n_cols * unit), 0);
     fill(&in, rows.data, n_rows * n_cols, dtype, is_any);
     fill(&in, queries.data, n_queries * n_cols, dtype, is_any);
-    char *products = memory(&in, (size_t)(n_rows * n_queries * unit), 0), *squares = memory(&in, (size_t)(n_rows * unit), 0);
+    char *costs = memory(&in, (size_t)(n_rows * n_queries * unit), 0), *squares = memory(&in, (size_t)(n_rows * unit), 0);
     double *sums = (double *)memory(&in, (size_t)n_rows * 8, 0);
-    fe_products(&rows, &queries, products, squares);
+    const fe_metric metric = {(fe_metric_kind)pick(&in, FE_DOT, FE_L2), pick(&in, 0, 3) / 4.0, pick(&in, 0, 1) ? 1e9 : INFINITY};
+    fe_costs(&rows, &queries, &metric, costs, squares);
     fe_sum_powers(&rows, 2, sums);
     for (int64_t i = 0; i < n_rows; i++) {
         char expected[8];
-        put(expected, dtype, part_sum(row_of(&rows, i), row_of(&rows, i), n_cols, dtype, dtype));
+        const double of_row = square_of(row_of(&rows, i), n_cols, dtype, &metric);
+        put(expected, dtype, of_row);
         REQUIRE(same(squares + i * unit, expected, dtype));
         const double square = part_sum(row_of(&rows, i), row_of(&rows, i), n_cols, dtype, FE_F64);
         REQUIRE(sums[i] == square || (isnan(sums[i]) && isnan(square)));
         for (int64_t q = 0; q < n_queries; q++) {
-            put(expected, dtype, part_sum(row_of(&rows, i), row_of(&queries, q), n_cols, dtype, dtype));
-            REQUIRE(same(products + (q * n_rows + i) * unit, expected, dtype));
+            const double product = part_sum(row_of(&rows, i), row_of(&queries, q), n_cols, dtype, dtype);
+            put(expected, dtype, cost_of(product, of_row, dtype, metric.kind));
+            REQUIRE(get(costs + (q * n_rows + i) * unit, dtype) == get(expected, dtype) ||
+                    same(costs + (q * n_rows + i) * unit, expected, dtype));
         }
     }
     static const double POWERS[] = {1, INFINITY, 3, 0.5};
