@@ -150,9 +150,9 @@ static bool read_beside_writer(const fe_table *table, int64_t row, int64_t row_s
     const int64_t position = load_position(shared), place = (before & PHASE) == WRITING ? find_in_journal(table, row) : -1;
     const bool is_in_journal = place >= 0 && place == position;
     memcpy(out, is_in_journal ? shared->journal + place * row_size : fe_row(table, row), (size_t)row_size);
-    if (!is_unchanged_since(shared, before))
-        return false;
-    return place <= position || place > load_position(shared);
+    atomic_thread_fence(memory_order_acquire);
+    const int64_t position_after = load_position(shared); /* of this publication, if that is still under way */
+    return is_unchanged_since(shared, before) && (place <= position || place > position_after);
 }
 
 /* Copies a row whose version stays as it is, and is even. */

@@ -1,11 +1,13 @@
 """Shared tables as a reader may find them: between two steps of the writer, or of one that was
 killed."""
 
+import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
-from common import needs_c, same_bits
+from common import c_compiler, needs_c, same_bits
 from shared_parts import parts
 
 from fastembed._kernels import backend
@@ -83,6 +85,15 @@ def test_rows_outside_of_the_table_in_a_journal():
     found = np.empty((4, 3), "f4")
     assert rows.read_at_once(None, found)
     assert same_bits(found, expected)
+
+
+def test_rows_are_whole_in_every_order_of_steps(tmp_path):
+    program = tmp_path / "schedules"
+    source, sources = Path(__file__).with_name("shared_schedules.c"), Path(__file__).parents[2] / "src_c"
+    subprocess.run([c_compiler(), "-std=gnu11", "-O2", "-Wall", "-Werror", f"-I{sources}", source, "-o", program], check=True)
+    result = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[0]) > 10_000_000
 
 
 @pytest.mark.uninstrumented
