@@ -15,7 +15,7 @@ from ..functional.statistics import LOOKUPS, TableStatistics, table_statistics
 from ..tables.lookup_counter import LookupCounter
 from ..tables.state_names import DROPOUT_CALLS, IncompatibleKeys, match_names
 from ..tables.storage import Storage, check_memory
-from ..tables.vocabulary import Vocabulary, mean_row
+from ..tables.vocabulary import Vocabulary, as_vocabulary, check_count, mean_row
 from .searched import Searched
 
 if TYPE_CHECKING:
@@ -205,11 +205,9 @@ class Layer(Searched):
 
     def _set_vocabulary(self, names: Iterable[str] | None, *, is_new: bool = False) -> None:
         """Set the names of the first table's rows; new ones come from the user, not its file."""
-        made = names if names is None or isinstance(names, Vocabulary) else Vocabulary(names)
+        made = as_vocabulary(names)
         with self.lock:
-            n_rows = len(self._first_table())
-            if made is not None and len(made) != n_rows:
-                raise ValueError(f"vocabulary must have a name for each of the {n_rows} rows, got {len(made)}")
+            check_count(made, len(self._first_table()))
             if is_new and made is not None and made != self._vocabulary:
                 self._warn_of_names()
             self._vocabulary = made

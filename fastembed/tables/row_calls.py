@@ -15,7 +15,7 @@ from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.nearest import Nearest, Searchable
 from .attribute import Declared
-from .vocabulary import Vocabulary, has_name, ids_of_names
+from .vocabulary import Vocabulary, as_vocabulary, check_count, has_name, ids_of_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,9 +150,8 @@ class NamedRows(RowCalls, Searchable):
 
     @vocabulary.setter
     def vocabulary(self, names: Iterable[str] | None) -> None:
-        made = names if names is None or isinstance(names, Vocabulary) else Vocabulary(names)
-        if made is not None and len(made) != self.num_embeddings:
-            raise ValueError(f"vocabulary must have a name for each of the {self.num_embeddings} rows, got {len(made)}")
+        made = as_vocabulary(names)
+        check_count(made, self.num_embeddings)
         self._vocabulary = made
 
     @property
@@ -182,27 +181,8 @@ class NamedRows(RowCalls, Searchable):
         """Whether a row has that name."""
         return has_name(self._vocabulary, name)
 
-    def nearest(
-        self,
-        queries: ArrayLike,
-        k: int | None = None,
-        metric: str = "cosine",
-        *,
-        exclude_queries: bool = False,
-        exclude: ArrayLike | None = None,
-        bias: ArrayLike | None = None,
-    ) -> Nearest:
-        """The k rows that are nearest to each query: see `Embedding.nearest`."""
-        ids = ids_of_names("queries", queries, self._vocabulary)
-        out = exclude if exclude is None else ids_of_names("exclude", exclude, self._vocabulary)
-        return self._named(super().nearest(ids, k, metric, exclude_queries=exclude_queries, exclude=out, bias=bias))
-
-    def analogy(
-        self, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
-    ) -> Nearest:
-        """What is to c as b is to a: see `Embedding.analogy`."""
-        a, b, c = (ids_of_names(name, ids, self._vocabulary) for name, ids in (("a", a), ("b", b), ("c", c)))
-        return self._named(super().analogy(a, b, c, k, metric, exclude_queries=exclude_queries))
+    def _ids_of(self, name: str, given: Any) -> Any:
+        return ids_of_names(name, given, self._vocabulary)
 
     def _named(self, found: Nearest) -> Nearest:
         return found if self._vocabulary is None else found.with_names(self._vocabulary.names)

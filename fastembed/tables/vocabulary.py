@@ -152,6 +152,17 @@ class Vocabulary:
         return f"Vocabulary({counted(len(self), 'name')}{'' if self._unk is None else f', unk={_checks.shown(self._unk)}'})"
 
 
+def as_vocabulary(names: Iterable[str] | None) -> Vocabulary | None:
+    """A vocabulary of given names, which may be one, or None."""
+    return names if names is None or isinstance(names, Vocabulary) else Vocabulary(names)
+
+
+def check_count(vocabulary: Vocabulary | None, n_rows: int) -> None:
+    """ValueError unless there is a name for each row, or none at all."""
+    if vocabulary is not None and len(vocabulary) != n_rows:
+        raise ValueError(f"vocabulary must have a name for each of the {n_rows} rows, got {len(vocabulary)}")
+
+
 def ids_of_names(name: str, value: Any, vocabulary: Vocabulary | None) -> Any:
     """The ids of names, also in lists of different lengths; values of other kinds as they are."""
     is_ragged = _checks.ragged(value, None) is not None and _checks.are_names(value)

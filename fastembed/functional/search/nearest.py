@@ -83,14 +83,29 @@ class Rows(Protocol):
         """Rows first .. end - 1, up to date, contiguous, float32 or float64; they are only read."""
 
 
+class _NamedRows(Rows, Protocol):
+    """The same, with what `Searchable` has for rows with names."""
+
+    def _ids_of(self, name: str, given: Any) -> Any: ...
+    def _named(self, found: Nearest) -> Nearest: ...
+
+
 class Searchable:
     """`nearest` and `analogy` for a class that has the members of `Rows`."""
 
     _index: SearchIndex | None = None  # up to date
 
+    def _ids_of(self, name: str, given: Any) -> Any:
+        """The ids of names of rows, if they have some; values of other kinds as they are."""
+        return given
+
+    def _named(self, found: Nearest) -> Nearest:
+        """What was found, with names if the rows have some."""
+        return found
+
     @own_floats
     def nearest(
-        self: Rows,
+        self: _NamedRows,
         queries: ArrayLike,
         k: int | None = None,
         metric: str = "cosine",
@@ -100,31 +115,42 @@ class Searchable:
         bias: ArrayLike | None = None,
     ) -> Nearest:
         """The k rows that are nearest to each query: see `Embedding.nearest`."""
+        queries = self._ids_of("queries", queries)
+        exclude = None if exclude is None else self._ids_of("exclude", exclude)
         dtype = self._float_rows(0, 0).dtype
         ids = _checks.ids_of_queries(queries)
         if ids is None:
             vectors = _checks.query_vectors(queries, self.embedding_dim, dtype)
             if exclude_queries:
                 raise ValueError("exclude_queries requires ids, got vectors")
-            return _nearest(self, vectors, k, metric, _excluded(self, vectors.shape[:-1], exclude), bias)
+            return self._named(_nearest(self, vectors, k, metric, _excluded(self, vectors.shape[:-1], exclude), bias))
         rows = lookup.resolve_ids(ids, self.num_embeddings)
         excluded = _excluded(self, rows.shape, exclude)
         if _checks.flag("exclude_queries", exclude_queries):
             excluded = np.concatenate([excluded, rows[..., None]], axis=-1)
-        return _nearest(self, _checks.finite_rows("query", _rows_of(self, rows, dtype)), k, metric, excluded, bias)
+        vectors = _checks.finite_rows("query", _rows_of(self, rows, dtype))
+        return self._named(_nearest(self, vectors, k, metric, excluded, bias))
 
     @own_floats
     def analogy(
-        self: Rows, a: ArrayLike, b: ArrayLike, c: ArrayLike, k: int = 1, metric: str = "cosine", *, exclude_queries: bool = True
+        self: _NamedRows,
+        a: ArrayLike,
+        b: ArrayLike,
+        c: ArrayLike,
+        k: int = 1,
+        metric: str = "cosine",
+        *,
+        exclude_queries: bool = True,
     ) -> Nearest:
         """What is to c as b is to a: see `Embedding.analogy`."""
+        given = {name: self._ids_of(name, ids) for name, ids in (("a", a), ("b", b), ("c", c))}
         dtype = self._float_rows(0, 0).dtype
-        given = [lookup.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in (("a", a), ("b", b), ("c", c))]
-        rows = _checks.broadcast_together(("a", "b", "c"), given)
+        resolved = [lookup.resolve_ids(ids, self.num_embeddings, name=f"{name} id") for name, ids in given.items()]
+        rows = _checks.broadcast_together(("a", "b", "c"), resolved)
         of_a, of_b, of_c = (_rows_of(self, of_one, dtype) for of_one in rows)
         vectors = _checks.finite_rows("b - a + c", of_b - of_a + of_c)
         excluded = np.stack(rows, -1) if _checks.flag("exclude_queries", exclude_queries) else rows[0][..., None][..., :0]
-        return _nearest(self, vectors, k, metric, excluded)
+        return self._named(_nearest(self, vectors, k, metric, excluded))
 
 
 class _WithBias:
