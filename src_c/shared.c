@@ -139,6 +139,13 @@ static int64_t load_position(const fe_shared *shared)
     return __atomic_load_n(shared->position, __ATOMIC_ACQUIRE);
 }
 
+/* Whether all rows of the publication that is under way have been read at once in this process,
+ * which shall not find older ones from then on: so all of them come from the journal. */
+static bool is_shown(const fe_shared *shared, uint64_t sequence)
+{
+    return (sequence & PHASE) == WRITING && sequence == __atomic_load_n(shared->shown, __ATOMIC_RELAXED);
+}
+
 /* Copies a row while its version says that it may be being written, by a living process or by one
  * that was killed: from the journal if it is, else from its place. Its version is also that of
  * other rows: a row that is still to be written is not yet taken from the journal, or it would be
@@ -148,11 +155,11 @@ static bool read_beside_writer(const fe_table *table, int64_t row, int64_t row_s
     const fe_shared *shared = table->shared;
     const uint64_t before = load_sequence(shared);
     const int64_t position = load_position(shared), place = (before & PHASE) == WRITING ? find_in_journal(table, row) : -1;
-    const bool is_in_journal = place >= 0 && place == position;
+    const bool are_shown = is_shown(shared, before), is_in_journal = place >= 0 && (place == position || are_shown);
     memcpy(out, is_in_journal ? shared->journal + place * row_size : fe_row(table, row), (size_t)row_size);
     atomic_thread_fence(memory_order_acquire);
     const int64_t position_after = load_position(shared); /* of this publication, if that is still under way */
-    return is_unchanged_since(shared, before) && (place <= position || place > position_after);
+    return is_unchanged_since(shared, before) && (place <= position || place > position_after || are_shown);
 }
 
 /* Copies a row whose version stays as it is, and is even. */
@@ -160,7 +167,7 @@ static bool read_unwritten(const fe_table *table, int64_t row, int64_t row_size,
 {
     const uint32_t before = load_version(table->shared, row);
     atomic_thread_fence(memory_order_acquire);
-    if (before & 1)
+    if ((before & 1) || is_shown(table->shared, load_sequence(table->shared)))
         return false;
     memcpy(out, fe_row(table, row), (size_t)row_size);
     atomic_thread_fence(memory_order_acquire);
@@ -178,13 +185,15 @@ static void read_again(const fe_table *table, const int64_t *rows, const uint32_
     }
 }
 
-/* While rows are being written: those of which the version stays as it is are whole. */
+/* While rows are being written: those of which the version stays as it is are whole, and count
+ * unless newer ones have been read at once. */
 static void gather_by_versions(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out, fe_gather_kernel *gather)
 {
     const fe_shared *shared = table->shared;
+    const uint32_t are_shown = is_shown(shared, load_sequence(shared));
     uint32_t versions[FE_BLOCK], any = 0, changes = 0;
     for (int64_t i = 0; i < out.n_items; i++)
-        any |= versions[i] = load_version(shared, rows[i]);
+        any |= versions[i] = load_version(shared, rows[i]) | are_shown;
     atomic_thread_fence(memory_order_acquire);
     gather(table, rows, row_size, out);
     atomic_thread_fence(memory_order_acquire);
@@ -239,5 +248,9 @@ bool fe_read_at_once(const fe_table *table, const int64_t *rows, int64_t n_rows,
             memcpy(out + i * row_size, fe_row(table, rows[i]), (size_t)row_size);
     if ((before & PHASE) == WRITING)
         take_from_journal(table, rows, n_rows, row_size, out);
-    return is_unchanged_since(table->shared, before);
+    if (!is_unchanged_since(table->shared, before))
+        return false;
+    if ((before & PHASE) == WRITING)
+        __atomic_store_n(table->shared->shown, before, __ATOMIC_RELAXED);
+    return true;
 }

@@ -16,6 +16,7 @@ typedef struct fe_shared {
     int64_t *journal_size, *journal_rows;
     char *journal;
     int64_t *position; /* in the journal, of the row that is being written */
+    uint64_t *shown;   /* of this process: at which sequence number it last read from the journal at once */
 } fe_shared;
 
 /* for distinct rows: table row(r) = source row(r). `rows` are sorted, may recur, and -1 is no row.

@@ -59,6 +59,7 @@ cdef extern from "functions.h":
         int64_t *journal_rows
         char *journal
         int64_t *position
+        uint64_t *shown
 
     ctypedef struct fe_table:
         char *data

@@ -56,6 +56,7 @@ cdef class SharedRows(HeldTable):
     row that is being written.
     """
     cdef _c.fe_shared shared
+    cdef uint64_t shown
     cdef readonly cnp.ndarray rows
     cdef tuple arrays
     cdef bint is_writable
@@ -81,6 +82,7 @@ cdef class SharedRows(HeldTable):
         self.shared.journal_rows = <int64_t *>need_numbers("journal_rows", journal_rows, cnp.NPY_INT64, n_rows)
         self.shared.journal = <char *>cnp.PyArray_DATA(journal)
         self.shared.position = <int64_t *>need_numbers("position", position, cnp.NPY_INT64, 1)
+        self.shared.shown = &self.shown
         self.c.shared = &self.shared
         self.rows = rows
         self.arrays = (sequence, replaced, versions, journal_size, journal_rows, journal, position)

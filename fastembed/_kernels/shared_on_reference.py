@@ -49,6 +49,7 @@ class SharedRows:
         self._journal_size, self._journal_rows, self._journal = journal_size, journal_rows, journal
         self._position = position
         self._seen = int(replaced[0])
+        self._shown = 0  # the last sequence number at which rows were read from the journal at once
 
     @property
     def is_replaced(self) -> bool:
@@ -75,11 +76,15 @@ class SharedRows:
             found = self._beside_writer(row) if found is None else found
         return found
 
+    def _is_shown(self, sequence: int) -> bool:
+        """Whether all rows of the publication that is under way have been read at once here."""
+        return sequence % _NEXT == _WRITING and sequence == self._shown
+
     def _unwritten(self, row: int) -> Array | None:
         """A row whose version stays as it is, and is even."""
         version = row % len(self._versions)
-        before, found = int(self._versions[version]), self.rows[row].copy()
-        return found if before % 2 == 0 and int(self._versions[version]) == before else None
+        before, is_shown, found = int(self._versions[version]), self._is_shown(int(self._sequence[0])), self.rows[row].copy()
+        return found if before % 2 == 0 and not is_shown and int(self._versions[version]) == before else None
 
     def _journal_length(self) -> int:
         return min(max(int(self._journal_size[0]), 0), len(self.rows))
@@ -90,8 +95,9 @@ class SharedRows:
         listed = self._journal_rows[: self._journal_length()] if before % _NEXT == _WRITING else self._journal_rows[:0]
         places = np.flatnonzero(listed == row)
         place = int(places[0]) if len(places) else -1
-        found = (self._journal[place] if place >= 0 and place == position else self.rows[row]).copy()
-        is_whole = place <= position or place > int(self._position[0])
+        is_shown = self._is_shown(before)
+        found = (self._journal[place] if place >= 0 and (place == position or is_shown) else self.rows[row]).copy()
+        is_whole = place <= position or place > int(self._position[0]) or is_shown
         return found if is_whole and int(self._sequence[0]) // 2 == before // 2 else None
 
     def read_at_once(self, rows: Array | None, out: Array) -> bool:
@@ -101,7 +107,10 @@ class SharedRows:
         if before % _NEXT == _WRITING:
             for k in range(self._journal_length()):
                 out[numbers == self._journal_rows[k]] = self._journal[k]
-        return int(self._sequence[0]) // 2 == before // 2
+        is_of_one_moment = int(self._sequence[0]) // 2 == before // 2
+        if is_of_one_moment and before % _NEXT == _WRITING:
+            self._shown = before
+        return is_of_one_moment
 
     def publish(self, source: Array, rows: Array) -> None:
         distinct = np.unique(rows[rows >= 0])

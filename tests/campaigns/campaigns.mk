@@ -152,6 +152,9 @@ build/fuzz/objects/%.o: src_c/%.c $(wildcard src_c/*.h src_c/*/*)
 build/fuzz/harnesses/%.o: tests/campaigns/fuzz/%.c tests/campaigns/fuzz/input.h $(wildcard src_c/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -c $< -o $@
+# This harness contains C that is to guide.
+build/fuzz/harnesses/shared.o: FUZZ_FLAGS += -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp
+build/fuzz/harnesses/shared.o: tests/kernels/shared_steps.h src_c/shared.c
 build/fuzz/%: build/fuzz/harnesses/%.o $(FUZZ_OBJECTS)
 	$(FUZZ_CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@ -lm -lpthread
 .SECONDARY: $(FUZZ_OBJECTS) $(FUZZERS:%=build/fuzz/harnesses/%.o)

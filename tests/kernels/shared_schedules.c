@@ -1,29 +1,10 @@
 /* A reader of a shared table (src_c/shared.c) beside a writer, in every order of their steps in
  * which the writer goes on at most twice while the reader waits. The writer runs once, and its
  * memory is kept after each step: to go on is to put a later state in place. */
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-static void at_point(void);
-
-/* The two halves of a copy are steps of their own. */
-static void copy_in_steps(void *to, const void *from, size_t n)
-{
-    at_point();
-    memcpy(to, from, n / 2);
-    at_point();
-    memcpy((char *)to + n / 2, (const char *)from + n / 2, n - n / 2);
-    at_point();
-}
-
-#define __atomic_load_n(pointer, order) (at_point(), __atomic_load_n(pointer, order))
-#define __atomic_store_n(pointer, value, order) (__atomic_store_n(pointer, value, order), at_point())
-#define memcpy copy_in_steps
-#include "shared.c"
-#undef memcpy
+#include "shared_steps.h"
 
 enum { N_ROWS = 2, N_COLS = 2, ROW_SIZE = N_COLS * 8, N_PUBLICATIONS = 3, MOST_STEPS = 256, N_SWITCHES = 2 };
 
@@ -80,15 +61,9 @@ static void write_all(fe_table *table)
     at_point();
     for (int publication = 1; publication <= N_PUBLICATIONS; publication++) {
         set_rows(source_rows, publication);
-        fe_publish_rows(table, &source, publication == N_PUBLICATIONS ? both + 1 : both, publication == N_PUBLICATIONS ? 1 : 2);
+        publish_in_steps(table, &source, publication == N_PUBLICATIONS ? both + 1 : both, publication == N_PUBLICATIONS ? 1 : 2);
     }
     is_writing = false;
-}
-
-static void gather(const fe_table *table, const int64_t *rows, int64_t row_size, fe_run out)
-{
-    for (int64_t i = 0; i < out.n_items; i++)
-        copy_in_steps(out.data + i * out.stride, fe_row(table, rows[i]), (size_t)row_size);
 }
 
 static void require(bool is_right, const char *what, int first)
@@ -105,7 +80,7 @@ static void look_up(const fe_table *table, int first, int *found)
 {
     static const int64_t ROWS[N_ROWS] = {1, 0};
     double out[N_ROWS * N_COLS];
-    require(fe_gather_shared(table, ROWS, ROW_SIZE, (fe_run){(char *)out, N_ROWS, ROW_SIZE}, gather).code == FE_OK, "status",
+    require(gather_in_steps(table, ROWS, ROW_SIZE, (fe_run){(char *)out, N_ROWS, ROW_SIZE}, copy_rows_in_steps).code == FE_OK, "status",
             first);
     for (int i = 0; i < N_ROWS; i++) {
         require(out[i * N_COLS] == out[i * N_COLS + 1], "a torn row", first);
@@ -116,7 +91,7 @@ static void look_up(const fe_table *table, int first, int *found)
 static void read_both(const fe_table *table, int first)
 {
     double out[N_ROWS * N_COLS], expected[N_ROWS * N_COLS];
-    if (!fe_read_at_once(table, NULL, N_ROWS, (char *)out))
+    if (!read_at_once_in_steps(table, NULL, N_ROWS, (char *)out))
         return;
     const int publication = (int)(out[N_ROWS * N_COLS - 1] - (N_ROWS - 1)) / N_ROWS;
     set_rows(expected, publication);
@@ -147,6 +122,7 @@ int main(void)
 {
     long n_runs = 0;
     for (int mode = 0; mode < 3; mode++) { /* look-ups with one version and with two; both rows at once */
+        uint64_t shown = 0;
         fe_shared shared = {
             .sequence = &now.sequence,
             .replaced = &now.replaced,
@@ -156,6 +132,7 @@ int main(void)
             .journal_rows = now.journal_rows,
             .journal = (char *)now.journal,
             .position = &now.position,
+            .shown = &shown,
         };
         fe_table table = {.data = (char *)now.rows, .n_rows = N_ROWS, .n_cols = N_COLS, .row_stride = ROW_SIZE, .dtype = FE_F64};
         table.shared = &shared;

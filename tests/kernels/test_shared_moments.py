@@ -12,7 +12,6 @@ from shared_parts import parts
 
 from fastembed._kernels import backend
 
-pytestmark = needs_c
 AT_REST, FILLING, WRITING = 4, 5, 6  # sequence numbers
 
 
@@ -22,6 +21,7 @@ def row_by_row(rows, ids, bounds="raise"):
     return out
 
 
+@pytest.mark.on_reference
 @pytest.mark.parametrize("journal_size", [3, 4, 100])
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_what_a_writer_that_was_killed_has_left(journal_size, position):
@@ -41,16 +41,43 @@ def test_what_a_writer_that_was_killed_has_left(journal_size, position):
     table[which[position], 0] = after[which[position], 0]  # half done
     for ids in ([5, 1], [1, 2, 3, 6, 6, 0, 7, 4], [0, 3]):
         assert same_bits(row_by_row(rows, ids), found_by_rows[ids])
+    zero = np.zeros(3, "f4")
+    assert same_bits(row_by_row(rows, [1, 8, 2], "zero"), np.stack([found_by_rows[1], zero, found_by_rows[2]]))
+    for ids in ([5, 1], [1, 2, 3, 6, 6, 0, 7, 4], [0, 3]):
         found = np.empty((len(ids), 3), "f4")
         assert rows.read_at_once(np.array(ids), found)
         assert same_bits(found, after[ids])
-    zero = np.zeros(3, "f4")
-    assert same_bits(row_by_row(rows, [1, 8, 2], "zero"), np.stack([found_by_rows[1], zero, found_by_rows[2]]))
     found = np.empty((8, 3), "f4")
     assert rows.read_at_once(None, found)
     assert same_bits(found, after)
 
 
+@pytest.mark.on_reference
+@pytest.mark.parametrize("numbers", [[2], None])
+def test_rows_are_not_older_after_rows_of_one_moment(numbers):
+    """The writer has written none of rows 1 and 2, which are in the journal. Rows of one moment are
+    as in the journal, and so is each row that this reader looks up from then on: until the writer
+    is done, and of its next publication again row by row."""
+    arrays = parts(4)
+    table, sequence, _, _, size, journal_rows, journal, at = arrays
+    (rows, other), before, after = [backend.kernels.SharedRows(*arrays) for _ in range(2)], table.copy(), table.copy()
+    sequence[:], size[:], at[:] = WRITING, 2, -1
+    journal_rows[:2], journal[:2] = [1, 2], 9
+    after[[1, 2]] = 9
+    ids = [3, 2, 1, 0]
+    assert same_bits(row_by_row(rows, ids), before[ids])
+    found = np.empty((4 if numbers is None else 1, 3), "f4")
+    assert rows.read_at_once(None if numbers is None else np.array(numbers), found)
+    assert same_bits(found, after if numbers is None else after[numbers])
+    assert same_bits(row_by_row(rows, ids), after[ids])
+    assert same_bits(row_by_row(rows, [1, 8, 2], "zero"), np.array([[9] * 3, [0] * 3, [9] * 3], "f4"))
+    assert same_bits(row_by_row(other, ids), before[ids])
+    table[:], sequence[:] = after, WRITING + 4
+    journal[:2] = 10
+    assert same_bits(row_by_row(rows, ids), after[ids])
+
+
+@pytest.mark.on_reference
 @pytest.mark.parametrize("phase", [AT_REST, FILLING])
 def test_a_journal_that_is_not_to_be_read(phase):
     """At rest it is of the last publication, and while it is filled it is half of the next one."""
@@ -64,6 +91,7 @@ def test_a_journal_that_is_not_to_be_read(phase):
     assert same_bits(row_by_row(rows, [3, 1]), arrays[0][[3, 1]])
 
 
+@pytest.mark.on_reference
 @pytest.mark.parametrize("journal_size", [-1, 0])
 def test_a_journal_without_rows(journal_size):
     arrays = parts(4)
@@ -76,6 +104,7 @@ def test_a_journal_without_rows(journal_size):
     assert same_bits(found, arrays[0])
 
 
+@pytest.mark.on_reference
 def test_rows_outside_of_the_table_in_a_journal():
     arrays = parts(4)
     rows, expected = backend.kernels.SharedRows(*arrays), arrays[0].copy()
@@ -87,6 +116,7 @@ def test_rows_outside_of_the_table_in_a_journal():
     assert same_bits(found, expected)
 
 
+@needs_c
 def test_rows_are_whole_in_every_order_of_steps(tmp_path):
     program = tmp_path / "schedules"
     source, sources = Path(__file__).with_name("shared_schedules.c"), Path(__file__).parents[2] / "src_c"
@@ -96,6 +126,7 @@ def test_rows_are_whole_in_every_order_of_steps(tmp_path):
     assert int(result.stdout.split()[0]) > 10_000_000
 
 
+@needs_c
 @pytest.mark.uninstrumented
 @pytest.mark.parametrize("n_versions", [1, 64])
 def test_rows_are_whole_while_a_thread_publishes(n_versions):

@@ -68,9 +68,10 @@ def read(name: str, seed: int, counts: str, place: int) -> None:
         ids = rng.integers(0, N_ROWS, N_CALL) if rng.random() < 0.5 else rng.integers(0, N_GROUP, N_CALL)
         rows, at_once = table(ids), table.snapshot(group)
         check(rows, at_once)
-        if (rows[:, 0] < last[ids]).any():
-            raise SystemExit("a row is older than it was")
-        np.maximum.at(last, ids, rows[:, 0])
+        for found, numbers in ((rows, ids), (at_once, group)):
+            if (found[:, 0] < last[numbers]).any():
+                raise SystemExit("a row is older than it was")
+            np.maximum.at(last, numbers, found[:, 0])
         n_read[place] += len(ids)
 
 
