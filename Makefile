@@ -6,17 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard fastembed/_kernels/*.pyx fastembed/_kernels/*.pxd src_c/*.[ch] src_c/*/*)
 
-.PHONY: run test test-c test-reference test-package test-long build lint bench bench-peers figures clean \
-    test-adapters test-mpi bench-mpi docs wheel wheel-twice
+.PHONY: run test test-c test-reference test-programs test-files test-package test-long build lint bench bench-peers \
+    figures clean test-adapters test-mpi bench-mpi docs wheel wheel-twice
 
 run: $(VENV)/.run
 	@mkdir -p build
 	$(BIN)/python -m fastembed train --out build/model.safetensors --plot build/letters.png --force
 
-# All tests, two parts at a time; with T=layers or T=io/test_checkpoint.py, those of a folder or a
-# file below tests/. What failed comes last.
+# All tests, two parts at a time, the long ones first; with T=layers or T=io/test_checkpoint.py,
+# those of a folder or a file below tests/. What failed comes last.
 T :=
-PARTS := test-c test-reference $(if $(T),,test-package)
+PARTS := test-c test-reference $(if $(T),,test-programs test-files test-package)
 test: $(VENV)/.test
 	@echo '$(if $(T),The tests in tests/$(T).,All tests: about five minutes on two idle cores.)'
 	@mkdir -p build && rm -f build/test-*.log
@@ -25,14 +25,19 @@ test: $(VENV)/.test
 
 test-c: $(VENV)/.test
 	@mkdir -p build
-	$(BIN)/python -m pytest $(if $(T),tests/$(T),--ignore=tests/test_package.py) 2>&1 | tee build/$@.log
+	$(BIN)/python -m pytest $(if $(T),tests/$(T),$(OTHERS:%=--ignore=%)) 2>&1 | tee build/$@.log
+PROGRAMS := $(addprefix tests/,bench campaigns cli distributed microgpt)
+OTHERS := $(PROGRAMS) tests/io tests/test_package.py
 
 # Of a part of which nothing runs on the reference, pytest's status is 5.
 test-reference: $(VENV)/.test
 	$(call SAID_LATER,FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/$(T) -m on_reference $(if $(T),|| [ $$? = 5 ]))
 
-test-package: $(VENV)/.test
-	$(call SAID_LATER,$(BIN)/python -m pytest tests/test_package.py)
+test-programs test-files test-package: test-%: $(VENV)/.test
+	$(call SAID_LATER,$(BIN)/python -m pytest $(OF_$*))
+OF_programs := $(PROGRAMS)
+OF_files := tests/io
+OF_package := tests/test_package.py
 
 # What runs beside the first part says what it found when it is over.
 SAID_LATER = @mkdir -p build; ($(1)) > build/$@.log 2>&1; status=$$?; printf '\n$@:\n'; cat build/$@.log; exit $$status

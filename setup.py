@@ -36,7 +36,10 @@ HEADERS = sorted({*glob("src_c/**/*.*", recursive=True), *glob("fastembed/_kerne
 
 
 class BuildExt(build_ext):
-    """Leaves out the library paths of the machine that built Python; compiles on all processors."""
+    """Leaves out the library paths of the machine that built Python; compiles on all processors.
+
+    Cython runs here, and not where names or sources alone are asked for.
+    """
 
     def finalize_options(self):
         super().finalize_options()
@@ -45,6 +48,15 @@ class BuildExt(build_ext):
     def build_extensions(self):
         linker = self.compiler.linker_so
         self.compiler.linker_so = [flag for flag in linker if not flag.startswith(("-L", "-Wl,-rpath"))]
+        written = cythonize(
+            self.extensions,
+            shared_utility_qualified_name=UTILITY,
+            build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
+            compiler_directives={"boundscheck": False, "wraparound": False, "initializedcheck": False, "linetrace": IS_TRACED},
+        )
+        sources = {extension.name: extension.sources for extension in written}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
         super().build_extensions()
 
     def copy_file(self, source, target, *arguments, **options):
@@ -110,14 +122,9 @@ def extension(path):
 
 LOCK = wait_for_other_builds()
 setup(
-    ext_modules=cythonize(
-        [
-            *(extension(path) for path in sorted(glob("fastembed/_kernels/*.pyx"))),
-            Extension(UTILITY, ["fastembed/_kernels/_cyutility.c"], extra_compile_args=CFLAGS),
-        ],
-        shared_utility_qualified_name=UTILITY,
-        build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
-        compiler_directives={"boundscheck": False, "wraparound": False, "initializedcheck": False, "linetrace": IS_TRACED},
-    ),
+    ext_modules=[
+        *(extension(path) for path in sorted(glob("fastembed/_kernels/*.pyx"))),
+        Extension(UTILITY, ["fastembed/_kernels/_cyutility.c"], extra_compile_args=CFLAGS),
+    ],
     cmdclass={"build_ext": BuildExt, "sdist": Sdist},
 )

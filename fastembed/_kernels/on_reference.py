@@ -58,12 +58,32 @@ def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array:
     return np.array([-1 if r is None else r for r in rows], dtype=np.int64).reshape(ids.shape)
 
 
+class _Rows:
+    """Lists that are made when they are first asked for: a call needs few rows of a cache."""
+
+    def __init__(self, table: Array, n_cols: int, packing: Packing | None) -> None:
+        self._table, self._n_cols, self._packing = table, n_cols, packing
+        self._made: dict[int, list[float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, row: int) -> list[float]:
+        found = self._made.get(row)
+        if found is None:
+            found = self._made[row] = self._row(slice(row, row + 1))[0]
+        return found
+
+    def _row(self, row: slice) -> Any:
+        if self._packing is None:
+            return self._table[row].tolist()
+        scales = None if self._packing.scales is None else self._packing.scales[row].tolist()
+        return reference.formats.decode(self._table[row].tolist(), scales, *self._packing[:3], self._n_cols)
+
+
 def _rows(table: Array, n_cols: int, packing: Packing | None) -> Any:
     """A table as lists: with `packing` a packed one, of that width."""
-    if packing is None:
-        return table.tolist()
-    rows, scales = table.tolist(), None if packing.scales is None else packing.scales.tolist()
-    return reference.formats.decode(rows, scales, *packing[:3], n_cols)
+    return _Rows(table, n_cols, packing)
 
 
 def gather(table: Array, ids: Array, out: Array, bounds: str, packing: Packing | None = None) -> None:

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from common import outcome, same_bits
-from disk_files import SMALL, V, packed_file, rows_file, save
+from disk_files import IS_C, SMALL, V, packed_file, rows_file, save
 
 import fastembed as fe
 from fastembed.checkpoint import CheckpointError
@@ -25,25 +25,25 @@ def same_outcome(got, expected):
 
 @pytest.mark.parametrize("format", ["float8_e5m2", "float16", "q4_k"])
 def test_sums_and_searches_of_packed_rows_are_those_of_the_table_in_memory(format, way, tmp_path):
-    width = 256
-    path, memory, options = packed_file(tmp_path, np.random.default_rng(2), format, width, V)
+    width, n = 256, V if IS_C else 24
+    path, memory, options = packed_file(tmp_path, np.random.default_rng(2), format, width, n)
     rng = np.random.default_rng(3)
     wpe, queries = rng.standard_normal((9, width)).astype("f4"), rng.standard_normal((2, width)).astype("f4")
     with fe.DiskTable(path, "rows", embedding_dim=width, cache_bytes=1 << 20, **options, **way) as table:
         for arguments in (
-            *(([[3, 5], [5, 299]], wpe), ([1, 2], wpe, [8, 0]), (7, wpe[:, ::-1].astype("f2")), ([], wpe)),
-            *(([V], wpe), ([1], wpe[:, :3]), ([1], wpe, [9]), ([1, 2], wpe, None, 8), ([1.5], wpe)),
+            *(([[3, 5], [5, n - 1]], wpe), ([1, 2], wpe, [8, 0]), (7, wpe[:, ::-1].astype("f2")), ([], wpe)),
+            *(([n], wpe), ([1], wpe[:, :3]), ([1], wpe, [9]), ([1, 2], wpe, None, 8), ([1.5], wpe)),
         ):
             *given, start = (*arguments, 0) if len(arguments) < 4 else arguments
             got, expected = (outcome(of.gather_add, *given, start=start) for of in (table, memory))
             assert same_outcome(got, expected)
-        assert same_bits(*(of.gather_add([V, 2, -1], wpe, [0, 9, 1], bounds="zero") for of in (table, memory)))
+        assert same_bits(*(of.gather_add([n, 2, -1], wpe, [0, 9, 1], bounds="zero") for of in (table, memory)))
         before = table.statistics()
         for metric in ("cosine", "dot", "l2"):
             got, expected = (outcome(of.nearest, queries, 5, metric) for of in (table, memory))
             assert got[0] == "returned"
             assert same_outcome(got, expected)
-        for ids in ([4, 5], [[V]], [7], 8, 9, 10):
+        for ids in ([4, 5], [[n]], [7], 8, 9, 10):
             got, expected = (outcome(of.nearest, ids, 1, "l2", exclude_queries=True) for of in (table, memory))
             assert same_outcome(got, expected)
         assert same_outcome(*(outcome(of.analogy, 1, 2, 3) for of in (table, memory)))

@@ -6,7 +6,6 @@ import errno
 import io
 import math
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -186,7 +185,8 @@ def table_name(tensors: Iterable[str], name: str) -> str:
     """The whole name of a tensor: of ``wte``, it may be ``transformer.wte.weight``."""
     if name in (tensors := list(tensors)):
         return name
-    fits = [key for key in tensors if re.fullmatch(rf"(?:.*\.)?{re.escape(name)}(?:\.weight)?", key, re.DOTALL)]
+    endings = (f".{name}", f".{name}.weight")
+    fits = [key for key in tensors if key == endings[1][1:] or key.endswith(endings)]
     if len(fits) != 1:
         raise CheckpointError(
             f"name {shown(name)} must be that of one tensor, and {first_few(fits or tables_first(tensors))} are there"
