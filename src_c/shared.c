@@ -146,6 +146,15 @@ static bool is_shown(const fe_shared *shared, uint64_t sequence)
     return (sequence & PHASE) == WRITING && sequence == __atomic_load_n(shared->shown, __ATOMIC_RELAXED);
 }
 
+/* Unless a later one is there, of another thread. */
+static void set_shown(const fe_shared *shared, uint64_t sequence)
+{
+    uint64_t shown = __atomic_load_n(shared->shown, __ATOMIC_RELAXED);
+    while (shown < sequence)
+        if (__atomic_compare_exchange_n(shared->shown, &shown, sequence, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            break;
+}
+
 /* Copies a row while its version says that it may be being written, by a living process or by one
  * that was killed: from the journal if it is, else from its place. Its version is also that of
  * other rows: a row that is still to be written is not yet taken from the journal, or it would be
@@ -251,6 +260,6 @@ bool fe_read_at_once(const fe_table *table, const int64_t *rows, int64_t n_rows,
     if (!is_unchanged_since(table->shared, before))
         return false;
     if ((before & PHASE) == WRITING)
-        __atomic_store_n(table->shared->shown, before, __ATOMIC_RELAXED);
+        set_shown(table->shared, before);
     return true;
 }

@@ -109,7 +109,7 @@ class SharedRows:
                 out[numbers == self._journal_rows[k]] = self._journal[k]
         is_of_one_moment = int(self._sequence[0]) // 2 == before // 2
         if is_of_one_moment and before % _NEXT == _WRITING:
-            self._shown = before
+            self._shown = max(self._shown, before)
         return is_of_one_moment
 
     def publish(self, source: Array, rows: Array) -> None:
