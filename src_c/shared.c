@@ -150,9 +150,9 @@ static bool is_shown(const fe_shared *shared, uint64_t sequence)
 static void set_shown(const fe_shared *shared, uint64_t sequence)
 {
     uint64_t shown = __atomic_load_n(shared->shown, __ATOMIC_RELAXED);
-    while (shown < sequence)
-        if (__atomic_compare_exchange_n(shared->shown, &shown, sequence, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            break;
+    while (shown < sequence &&
+           !__atomic_compare_exchange_n(shared->shown, &shown, sequence, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        continue;
 }
 
 /* Copies a row while its version says that it may be being written, by a living process or by one

@@ -43,7 +43,7 @@ sanitize-leak: $(VENV)/.dev
 sanitize-thread: $(VENV)/.dev
 	$(call SANITIZED,-fsanitize=thread,thread)
 	$(call ON_BUILD,thread,LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) TSAN_OPTIONS=exitcode=66:allocator_may_return_null=1) \
-	    -m 'not long and not fork and not uninstrumented' --capture=sys
+	    -m 'not long and not fork and not uninstrumented and not races' --capture=sys
 
 # Without AVX-512, which valgrind does not know.
 valgrind: $(VENV)/.dev

@@ -127,7 +127,7 @@ def test_rows_are_whole_in_every_order_of_steps(tmp_path):
 
 
 @needs_c
-@pytest.mark.uninstrumented
+@pytest.mark.races
 @pytest.mark.parametrize("n_versions", [1, 64])
 def test_rows_are_whole_while_a_thread_publishes(n_versions):
     """Each publication sets all elements of all rows to its number. A row is of the publication
