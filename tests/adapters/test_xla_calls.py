@@ -1,8 +1,11 @@
 """Custom calls of XLA that the adapter of JAX does not make: each is refused, or answered."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from common import needs_c
+from sharing.soak import Reading
 
 jax = pytest.importorskip("jax", reason="calls through XLA")
 if needs_c.args[0]:
@@ -79,3 +82,33 @@ def test_what_is_answered():
     complex_table = (TABLE + 1j).astype("c8")
     got = call("bag", jax.ShapeDtypeStruct((1, 3), "c8"), complex_table, IDS[None], **BAGS)
     assert got.tolist() == [(complex_table[1] + complex_table[3]).tolist()]
+
+
+@pytest.mark.uninstrumented
+@pytest.mark.parametrize("refused", [False, True])
+def test_no_call_keeps_memory(refused):
+    """Each takes 8 bytes or more an id as it runs: twenty of each may not keep those of two."""
+    n = 50_000
+    ids = np.zeros(n, np.int32)
+    ids[-1] = 4 if refused else 3
+    starts, grads = np.arange(n, dtype=np.int32), np.ones((n, 3), "f4")
+    of_bags, of_winners = (jax.ShapeDtypeStruct((n, 3), dtype) for dtype in ("f4", "i4"))
+
+    def make_calls():
+        for arguments in (
+            ("rows", jax.ShapeDtypeStruct((n,), "i4"), ids),
+            ("bag", of_bags, TABLE, ids, starts),
+            ("winners", of_winners, TABLE, ids, grads, starts),
+            ("add", OF_TABLE, grads, ids, starts),
+            ("add", OF_TABLE, grads[:-1], ids, starts),
+        ):
+            attrs = ROWS if arguments[0] == "rows" else {**BAGS, "mode": 3} if arguments[0] == "winners" else BAGS
+            is_refused = refused or len(arguments[2]) == n - 1
+            with pytest.raises(Exception, match=r"out of range|gradients, and") if is_refused else contextlib.nullcontext():
+                call(*arguments, **attrs)
+
+    make_calls(), make_calls()
+    before = Reading.now().in_use
+    for _ in range(20):
+        make_calls()
+    assert Reading.now().in_use < before + 2 * 8 * n

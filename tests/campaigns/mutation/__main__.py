@@ -22,6 +22,9 @@ TESTS = {
     "fastembed/_checks/": ["checks", "functional", "layers", "optim", "io/test_checkpoint.py", "kernels/test_calls.py"],
     "src_c/pool.c": ["kernels", "campaigns/test_sharing.py", "functional"],
     "src_c/pages.c": ["io/mapped", "kernels"],
+    "src_c/ngram.c": ["functional/test_ngram.py", "layers/test_ngram.py", "campaigns/test_ngrams.py", "kernels"],
+    "src_c/hash.c": ["layers/test_hashed.py", "functional/test_ngram.py", "campaigns/test_differential.py", "kernels"],
+    "src_c/losses.c": ["layers/test_losses.py", "campaigns/test_differential.py", "kernels"],
     "src_c/shared.c": ["kernels/test_shared_moments.py", "kernels/test_shared_refusals.py", "io/shared"],
     "src_c/disk/": ["kernels/test_disk_rows.py", "kernels/test_disk_waits.py", "tables"],
     "src_c/xla": ["adapters/test_xla_calls.py", "adapters/test_jax.py"],  # needs jax
@@ -45,22 +48,24 @@ def sources(wanted: list[str]) -> dict[str, str]:
     return {path: text for path, text in texts.items() if not wanted or any(part in path for part in wanted)}
 
 
-def is_killed(path: str, lib: Path, isa: str) -> bool:
-    """Whether a test fails, crashes, or does not end."""
+def fate_of(path: str, lib: Path, isa: str) -> str:
+    """Of what is built: "killed" if a test fails, crashes or does not end; else "survived", or
+    "untested" if none ran."""
     parts = next(tests for beginning, tests in TESTS.items() if path.startswith(beginning))
     environment = os.environ | {"PYTHONPATH": str(lib), "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a mutant and its source may be of the same second
     environment |= {"FASTEMBED_ISA": isa} if path.startswith("src_c/kernels/") else {}
-    command = [str(Path(sys.executable).with_name("pytest")), "-x", "-p", "no:cacheprovider"]
+    command, fate = [str(Path(sys.executable).with_name("pytest")), "-x", "-p", "no:cacheprovider"], "untested"
     for part in parts:
         limited = ["bash", "-c", f'ulimit -t {LIMIT} && exec "$@"', "bash", *command, f"tests/{part}"]
         try:
             run = subprocess.run(limited, cwd=ROOT, env=environment, capture_output=True, timeout=LONGEST, check=False)
         except subprocess.TimeoutExpired:
-            return True
+            return "killed"
         if run.returncode not in (0, 5):  # 5: nothing to run there
-            return True
-    return False
+            return "killed"
+        fate = "survived" if run.returncode == 0 else fate
+    return fate
 
 
 def main() -> int:
@@ -87,13 +92,13 @@ def main() -> int:
             continue
         fate = build.put(mutation, path, mutation.applied(texts[path]))
         if fate == "built":
-            fate = "killed" if is_killed(path, build.package.parent, arguments.isa) else "survived"
+            fate = fate_of(path, build.package.parent, arguments.isa)
         build.put(None, path, texts[path])
         counts[fate] += 1
         took = time.perf_counter() - start
         print(f"{fate:10} {took:4.0f} s  {path}:{mutation.number_of_line(texts[path])}  {before}  ->  {after}", flush=True)
     print(", ".join(f"{n} {fate}" for fate, n in sorted(counts.items())))
-    return int(counts["survived"] > 0)
+    return int(counts["survived"] + counts["untested"] > 0)
 
 
 if __name__ == "__main__":
