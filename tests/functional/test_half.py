@@ -51,6 +51,19 @@ def test_ops_are_the_reference(half, seed, bounds):
 
 
 @pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("width", [2049, 4100])
+def test_rows_wider_than_a_strip(isa, half, width):
+    """Gradients are summed strip by strip; what lies around the table stays."""
+    rng = np.random.default_rng(width)
+    memory, ids, values = table_of(rng, (5, width), half), [2, 0, 2, 1], rng.standard_normal((4, width)).astype("f4")
+    before, rows = memory.copy(), memory[1:4].astype("f8").tolist()
+    reference.scatter_add(rows, ids, values.tolist(), dtype=half)
+    fe.scatter_add(memory[1:4], ids, values)
+    assert same_bits(memory[1:4], rounded(rows, half).reshape(3, width))
+    assert same_bits(memory[[0, 4]], before[[0, 4]])
+
+
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("n_before", [0, 1])
 def test_two_tables_are_sorted_before_one_is_written(monkeypatch, half, n_before):
     """No memory for the sorted rows of one of them: neither has changed."""

@@ -234,6 +234,33 @@ print("done")
 
 @pytest.mark.fork
 @ENGINES
+def test_forks_while_rows_are_read_ahead(may_use_uring, tmp_path):
+    """Nobody waits for these rows in the parent; the child reads them itself."""
+    script = f"""
+import os, signal, sys, time
+import numpy as np
+from fastembed._kernels.backend import kernels
+data = np.random.default_rng(0).integers(0, 256, (20_000, 300), np.uint8)
+data.tofile({str(tmp_path / "f")!r})
+file = os.open({str(tmp_path / "f")!r}, os.O_RDONLY)
+cache = np.zeros((2000, 300), np.uint8)
+rows = kernels.DiskRows(cache, [(300, [(file, 0, 20_000)])], 16, {may_use_uring})
+for k in range(40):
+    numbers, slots = np.arange(300 * k, 300 * k + 300), np.empty(300, np.int32)
+    rows.prefetch(numbers)
+    time.sleep(k % 20 * 2e-5)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # for a child that waits for good
+        sys.exit(0 if rows.hold(numbers, slots) is None and np.array_equal(cache[slots], data[numbers]) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+print("done")
+"""
+    assert output_of(script, "-W", "ignore") == "done\n"
+
+
+@pytest.mark.fork
+@ENGINES
 def test_a_fork_while_nothing_is_read(may_use_uring, tmp_path):
     """The child keeps what the cache has, and reads the rest with threads of its own."""
     body = f"""
