@@ -69,16 +69,16 @@ class _Rows:
         return len(self._table)
 
     def __getitem__(self, row: int) -> list[float]:
-        found = self._made.get(row)
-        if found is None:
-            found = self._made[row] = self._row(slice(row, row + 1))[0]
-        return found
+        if row not in self._made:
+            self._made[row] = self._decoded(slice(row, row + 1))[0]
+        return self._made[row]
 
-    def _row(self, row: slice) -> Any:
-        if self._packing is None:
-            return self._table[row].tolist()
-        scales = None if self._packing.scales is None else self._packing.scales[row].tolist()
-        return reference.formats.decode(self._table[row].tolist(), scales, *self._packing[:3], self._n_cols)
+    def _decoded(self, some: slice) -> Any:
+        rows, packing = self._table[some].tolist(), self._packing
+        if packing is None:
+            return rows
+        scales = None if packing.scales is None else packing.scales[some].tolist()
+        return reference.formats.decode(rows, scales, *packing[:3], self._n_cols)
 
 
 def _rows(table: Array, n_cols: int, packing: Packing | None) -> Any:

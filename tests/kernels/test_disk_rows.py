@@ -190,12 +190,10 @@ rows.close()
     assert on_file(tmp_path, body) == f"True {engine}\nTrue {engine}\n0 0\nTrue {engine}\n"
 
 
-@pytest.mark.fork
-@pytest.mark.fork_beside_threads
-@ENGINES
-def test_forks_while_rows_are_read(may_use_uring, tmp_path):
+def while_forking(tmp_path, may_use_uring, body):
+    """What a script prints that forks while many rows of a file are read."""
     script = f"""
-import os, sys, threading
+import os, signal, sys, threading, time
 import numpy as np
 from fastembed._kernels.backend import kernels
 data = np.random.default_rng(0).integers(0, 256, (20_000, 300), np.uint8)
@@ -203,6 +201,15 @@ data.tofile({str(tmp_path / "f")!r})
 file = os.open({str(tmp_path / "f")!r}, os.O_RDONLY)
 cache = np.zeros((2000, 300), np.uint8)
 rows = kernels.DiskRows(cache, [(300, [(file, 0, 20_000)])], 16, {may_use_uring})
+"""
+    return output_of(script + body, "-W", "ignore")
+
+
+@pytest.mark.fork
+@pytest.mark.fork_beside_threads
+@ENGINES
+def test_forks_while_rows_are_read(may_use_uring, tmp_path):
+    body = """
 stop = threading.Event()
 def look_up(seed):
     numbers, slots = np.random.default_rng(seed).integers(0, 20_000, 200), np.empty(200, np.int32)
@@ -229,22 +236,14 @@ stop.set()
 [thread.join() for thread in threads]
 print("done")
 """
-    assert output_of(script, "-W", "ignore") == "done\n"
+    assert while_forking(tmp_path, may_use_uring, body) == "done\n"
 
 
 @pytest.mark.fork
 @ENGINES
 def test_forks_while_rows_are_read_ahead(may_use_uring, tmp_path):
     """Nobody waits for these rows in the parent; the child reads them itself."""
-    script = f"""
-import os, signal, sys, time
-import numpy as np
-from fastembed._kernels.backend import kernels
-data = np.random.default_rng(0).integers(0, 256, (20_000, 300), np.uint8)
-data.tofile({str(tmp_path / "f")!r})
-file = os.open({str(tmp_path / "f")!r}, os.O_RDONLY)
-cache = np.zeros((2000, 300), np.uint8)
-rows = kernels.DiskRows(cache, [(300, [(file, 0, 20_000)])], 16, {may_use_uring})
+    body = """
 for k in range(40):
     numbers, slots = np.arange(300 * k, 300 * k + 300), np.empty(300, np.int32)
     rows.prefetch(numbers)
@@ -256,7 +255,7 @@ for k in range(40):
     assert os.waitpid(pid, 0)[1] == 0
 print("done")
 """
-    assert output_of(script, "-W", "ignore") == "done\n"
+    assert while_forking(tmp_path, may_use_uring, body) == "done\n"
 
 
 @pytest.mark.fork

@@ -185,8 +185,8 @@ def table_name(tensors: Iterable[str], name: str) -> str:
     """The whole name of a tensor: of ``wte``, it may be ``transformer.wte.weight``."""
     if name in (tensors := list(tensors)):
         return name
-    endings = (f".{name}", f".{name}.weight")
-    fits = [key for key in tensors if key == endings[1][1:] or key.endswith(endings)]
+    weight = f"{name}.weight"
+    fits = [key for key in tensors if key == weight or key.endswith((f".{name}", f".{weight}"))]
     if len(fits) != 1:
         raise CheckpointError(
             f"name {shown(name)} must be that of one tensor, and {first_few(fits or tables_first(tensors))} are there"
