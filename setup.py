@@ -28,6 +28,8 @@ if platform.machine() in ("x86_64", "AMD64"):  # one build serves every machine:
     CFLAGS += ["-march=x86-64", "-mtune=generic"]
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
 
+DIRECTIVES = {"boundscheck": False, "wraparound": False, "initializedcheck": False, "freethreading_compatible": True}
+
 # Where make coverage asks for it, each line of Cython reports that it runs.
 IS_TRACED = "-DCYTHON_TRACE_NOGIL=1" in CFLAGS
 
@@ -52,7 +54,7 @@ class BuildExt(build_ext):
             self.extensions,
             shared_utility_qualified_name=UTILITY,
             build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
-            compiler_directives={"boundscheck": False, "wraparound": False, "initializedcheck": False, "linetrace": IS_TRACED},
+            compiler_directives={**DIRECTIVES, "linetrace": IS_TRACED},
         )
         sources = {extension.name: extension.sources for extension in written}
         for extension in self.extensions:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from fastembed import reference
 from fastembed._kernels import backend
@@ -22,6 +23,11 @@ BOUNDS = ("raise", "wrap", "clip", "zero")
 ISAS = backend.kernels.build_info()["isa_available"]  # none on the reference
 
 needs_c = pytest.mark.skipif(backend.name != "c", reason="the reference has one thread and no instruction set")
+
+
+def examples(n: int) -> settings:
+    """How many examples a test draws; a third as many on the reference, where one takes longer."""
+    return settings(max_examples=n if backend.name == "c" else -(-n // 3))
 
 
 def with_path(script: str) -> str:

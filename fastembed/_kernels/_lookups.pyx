@@ -1,5 +1,6 @@
 # Look-ups on the fast path, without checks in Python: plain tables and ids, positions from a start.
 # Anything else, and any error, is left to the functional API, which says what is wrong.
+cimport cython
 cimport numpy as cnp
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
@@ -258,6 +259,13 @@ cdef class Lookup:
         """The result of a call with these positional arguments, or None if it takes more than C."""
         return None  # a class of layers has its own
 
+    # What a layer refers to is read and set in critical sections, which are nothing where Python
+    # has its global lock: without it another thread may free what this one is about to hold.
+    cdef inline tuple held_tables(self):
+        """The tables, held by the caller too: another thread may resize the layer."""
+        with cython.critical_section(self):
+            return self._held
+
 
 cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kwnames):
     cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf), k
@@ -286,12 +294,13 @@ cdef class SingleLookup(Lookup):
 
     cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
         cdef object result
-        cdef tuple tables = self._held  # held here too: a thread may resize the layer
+        cdef tuple tables = self.held_tables()
         if n_args != 1 or tables is None:
             return None
         result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, None)
         if result is not None and self.training:
-            self._last_ids = (<object>args[0],)
+            with cython.critical_section(self):
+                self._last_ids = (<object>args[0],)
         return result
 
     def __call__(self, ids, *, out=None, out_dtype=None):
@@ -312,16 +321,18 @@ cdef class PairLookup(Lookup):
 
         They are kept apart, because a tuple takes 20 ns.
         """
-        return None if self.token_ids is None else (self.token_ids, self.position_ids, self.start)
+        with cython.critical_section(self):
+            return None if self.token_ids is None else (self.token_ids, self.position_ids, self.start)
 
     @_last_ids.setter
     def _last_ids(self, value):
-        self.token_ids, self.position_ids, self.start = (None, None, None) if value is None else value
+        with cython.critical_section(self):
+            self.token_ids, self.position_ids, self.start = (None, None, None) if value is None else value
 
     cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
         cdef object result, position_ids = None
         cdef cnp.ndarray ids
-        cdef tuple tables = self._held  # as in SingleLookup
+        cdef tuple tables = self.held_tables()
         cdef int64_t token
         if tables is None:
             return None
@@ -339,7 +350,8 @@ cdef class PairLookup(Lookup):
         else:
             return None
         if result is not None and self.training:
-            self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, 0
+            with cython.critical_section(self):
+                self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, 0
         return result
 
     def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None,

@@ -202,6 +202,9 @@ class LazyTable:
             self.n_steps += 1
 
 
+_SIGNALS = tuple(signal.valid_signals())  # a call makes enums of all, a tenth of a short step
+
+
 @contextlib.contextmanager
 def _signals_deferred() -> Iterator[None]:
     """Run signal handlers afterwards; only the main thread runs any."""
@@ -209,7 +212,7 @@ def _signals_deferred() -> Iterator[None]:
         yield
         return
     caught: list[tuple[int, Any]] = []
-    every: dict[int, Any] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    every: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
     handlers = {number: handler for number, handler in every.items() if callable(handler)}
     try:
         for number in handlers:

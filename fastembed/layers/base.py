@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -316,6 +317,11 @@ class Layer(Searched):
         return html.tables_of(repr(self), self.tables, named)
 
     # ---- copies ----
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        with self.lock:  # until all is copied: another thread's step does not come between two arrays
+            restored, (cls, state, training) = self.__reduce__()
+            return restored(cls, copy.deepcopy(state, memo), training)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.storage.check_can_copy()

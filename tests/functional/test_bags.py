@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from common import BOUNDS, DTYPES, READ_LAYOUTS, assert_same, floats, lists, needs_c, outcome, relaid, same_bits
+from common import BOUNDS, DTYPES, READ_LAYOUTS, assert_same, examples, floats, lists, needs_c, outcome, relaid, same_bits
 from drawn_bags import MODES, D, V, draw_bags, draw_weights
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.on_reference
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(BOUNDS), layout=st.sampled_from(READ_LAYOUTS))
 def test_forward_and_backward_are_the_reference(dtype, mode, seed, bounds, layout):
     rng = np.random.default_rng(seed)

@@ -3,9 +3,9 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from common import ISAS, filled_places, lists, needs_c, same_bits
+from common import ISAS, examples, filled_places, lists, needs_c, same_bits
 from halves import DTYPE, HALVES, rounded, table_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.on_reference
 
 
 @pytest.mark.parametrize("half", HALVES)
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(("raise", "wrap", "clip", "zero")))
 def test_ops_are_the_reference(half, seed, bounds):
     rng = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_two_tables_are_sorted_before_one_is_written(monkeypatch, half, n_before
 
 
 @pytest.mark.parametrize("half", HALVES)
-@settings(max_examples=20)
+@examples(20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_gradients_of_the_tables_dtype_are_added_as_they_are(half, seed):
     """And so they are for steps: as the same numbers in float32."""
@@ -110,7 +110,7 @@ def test_gradients_of_the_tables_dtype_are_added_as_they_are(half, seed):
 
 
 @pytest.mark.parametrize("half", HALVES)
-@settings(max_examples=20)
+@examples(20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_results_in_float32_are_not_rounded(half, seed):
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
 """Random layouts of every argument, ids in and out of range: the reference's results."""
 
 import numpy as np
-from common import BOUNDS, DTYPES, ID_DTYPES, READ_LAYOUTS, assert_same, floats, lists, outcome, relaid, same_bits
-from hypothesis import given, settings
+from common import BOUNDS, DTYPES, ID_DTYPES, READ_LAYOUTS, assert_same, examples, floats, lists, outcome, relaid, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -46,7 +46,7 @@ def _is_told_by_lists(p):
     return len(p["wte"]) > 0 and len(p["wpe"]) > 0
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(problems())
 def test_reading_ops(p):
     wte, wpe, ids, positions = p["wte"], p["wpe"], p["token_ids"], p["position_ids"]
@@ -65,7 +65,7 @@ def test_reading_ops(p):
         assert array.tobytes() == copy.tobytes()
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(problems())
 def test_writing_ops(p):
     wte, wpe, ids, positions, dout = p["wte"], p["wpe"], p["token_ids"], p["position_ids"], p["dout"]

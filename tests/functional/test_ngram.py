@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from common import ID_DTYPES, READ_LAYOUTS, needs_c, outcome, relaid
-from hypothesis import given, settings
+from common import ID_DTYPES, READ_LAYOUTS, examples, needs_c, outcome, relaid
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -49,7 +49,7 @@ def drawn_hash(rng):
     return (multipliers, head_sizes), options
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.integers(0, 2**32 - 1))
 def test_rows_are_the_reference(seed):
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def test_rows_are_the_reference(seed):
         assert hash(ids, cu_seqlens=[0, *np.cumsum(lengths)], history=before).tolist() == expected
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.integers(0, 2**32 - 1))
 def test_a_text_in_parts_has_the_rows_of_the_whole(seed):
     rng = np.random.default_rng(seed)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
-from hypothesis import given, settings
+from common import DTYPES, examples, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 from row_grads import assert_equal, pair_of
 
@@ -15,7 +15,7 @@ from fastembed import reference
 pytestmark = pytest.mark.on_reference
 
 
-@settings(max_examples=40, derandomize=True)
+@examples(40)
 @given(st.sampled_from(DTYPES), st.integers(0, 10**6), st.sampled_from([1, 15, 16, 33]), st.sampled_from([0.0, 1e-3, 0.7, 1e9]))
 def test_the_reference_to_the_bit(dtype, seed, width, number):
     rng = np.random.default_rng(seed)

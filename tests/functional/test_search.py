@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 import pytest
-from common import DTYPES, assert_same, floats, outcome, relaid, same_bits
+from common import DTYPES, assert_same, examples, floats, outcome, relaid, same_bits
 from halves import HALVES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from searches import METRICS, each_metric, layer_of
 
@@ -74,7 +74,7 @@ def test_the_reference_to_the_bit(kind, metric, dtype):
         assert_found(outcome(layer_of(table).nearest, *arguments, **options), like)
 
 
-@settings(max_examples=60, derandomize=True)
+@examples(60)
 @given(st.integers(0, 10**6), st.sampled_from(METRICS), st.sampled_from(DTYPES), st.booleans())
 def test_analogies_of_the_reference(seed, metric, dtype, exclude):
     rng = np.random.default_rng(seed)

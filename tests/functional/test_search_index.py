@@ -6,9 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
+from common import DTYPES, examples, same_bits
 from halves import HALVES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from searches import METRICS, each_metric, layer_of
 from test_search import drawn_table
@@ -47,7 +47,7 @@ def test_the_answers_of_a_search_without_an_index(kind, metric, dtype):
         check(table, rng.choice(finite, n_queries), 7, metric, exclude_queries=True)
 
 
-@settings(max_examples=40, derandomize=True)
+@examples(40)
 @given(st.data(), st.sampled_from(METRICS), st.sampled_from(DTYPES))
 def test_hostile_tables(data, metric, dtype):
     """Few distinct numbers, of very different sizes, in many rows: ties, cancellation, overflow."""

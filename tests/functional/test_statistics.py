@@ -4,9 +4,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import DTYPES, READ_LAYOUTS, floats, relaid, same_bits
+from common import DTYPES, READ_LAYOUTS, examples, floats, relaid, same_bits
 from halves import DTYPE
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -29,7 +29,7 @@ def assert_is(found, expected, dtype, n_bytes):
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, *DTYPE])
-@settings(max_examples=60)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1), n_rows=st.integers(0, 40), n_cols=st.integers(0, 40), layout=st.sampled_from(READ_LAYOUTS),
     is_counted=st.booleans(), block=st.sampled_from([1, 100, 1 << 18]),

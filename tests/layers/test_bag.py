@@ -3,9 +3,9 @@
 import halves
 import numpy as np
 import pytest
-from common import DTYPES, READ_LAYOUTS, lists, relaid, same_bits
+from common import DTYPES, READ_LAYOUTS, examples, lists, relaid, same_bits
 from drawn_bags import MODES, D, V, draw_bags, draw_weights
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optimizers import MAKE
 
@@ -29,7 +29,7 @@ OPTIMIZERS = (*MAKE, None)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=25)
+@examples(25)
 @given(options=LAYER_OPTIONS, seed=st.integers(0, 2**32 - 1), name=st.sampled_from(OPTIMIZERS))
 def test_layers_train_as_the_reference_does(dtype, mode, options, seed, name):
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_layers_train_as_the_reference_does(dtype, mode, options, seed, name):
     assert same_bits(layer.weight, np.array(like.weight, dtype))
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(seed=st.integers(0, 2**32 - 1), mode=st.sampled_from(("sum", "mean", "max")), padding=st.sampled_from([None, 0, -1]))
 def test_pytorch_agrees(seed, mode, padding):
     torch = pytest.importorskip("torch")

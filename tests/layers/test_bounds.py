@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from common import BOUNDS, outcome, same_bits
-from hypothesis import given, settings
+from common import BOUNDS, examples, outcome, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -45,7 +45,7 @@ def draw_ids(rng, shape):
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
-@settings(max_examples=40)
+@examples(40)
 @given(
     seed=st.integers(0, 2**32 - 1), name=st.sampled_from([None, "SGD", "Adam"]), padding_idx=st.sampled_from([None, 0]),
     max_norm=st.sampled_from([None, 0.7]), in_place=st.booleans(), mode=st.sampled_from([None, "sum", "mean", "max"]),
@@ -64,7 +64,7 @@ def test_one_table(bounds, seed, name, padding_idx, max_norm, in_place, mode):
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
-@settings(max_examples=40)
+@examples(40)
 @given(
     seed=st.integers(0, 2**32 - 1), name=st.sampled_from([None, "SGD", "Adam"]), n_types=st.sampled_from([0, 2]),
     norm=st.sampled_from([None, "rms", "layer"]), token_scale=st.sampled_from([1.0, 2.5]), padded=st.booleans(),

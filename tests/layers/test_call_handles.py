@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from common import outcome, same_bits
-from hypothesis import given, settings
+from common import examples, outcome, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -40,7 +40,7 @@ def same_grads(layer, like):
 
 
 @pytest.mark.parametrize("kind", TABLES)
-@settings(max_examples=15)
+@examples(15)
 @given(order=st.permutations(range(4)), seed=st.integers(0, 99), evaluated=st.booleans())
 def test_calls_have_their_gradients_in_any_order(kind, order, seed, evaluated):
     rng = np.random.default_rng(seed)

@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from common import BOUNDS, ID_DTYPES, lists, needs_c, outcome, same_bits
-from hypothesis import given, settings
+from common import BOUNDS, ID_DTYPES, examples, lists, needs_c, outcome, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 from optimizers import MAKE
 
@@ -78,7 +78,7 @@ ALL_DTYPES = [
 
 @pytest.mark.parametrize("dtypes", ALL_DTYPES)
 @pytest.mark.parametrize("mode", ["sum", "mean", "sqrtn"])
-@settings(max_examples=8)
+@examples(8)
 @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from((*MAKE, None)), bounds=st.sampled_from(BOUNDS))
 def test_training_is_the_references(dtypes, mode, seed, name, bounds):
     rng = np.random.default_rng(seed)

@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from common import DTYPES, crc, same_bits
-from hypothesis import given, settings
+from common import DTYPES, crc, examples, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -30,7 +30,7 @@ def expected_counts(*pairs):
     return counts
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), is_trained=st.booleans(), dtype=st.sampled_from([*DTYPES, "float16"]))
 def test_counts_of_embedding(seed, is_trained, dtype):
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def test_counts_of_embedding(seed, is_trained, dtype):
     assert same_bits(layer.weight, plain.weight)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), mode=st.sampled_from(["sum", "mean", "max"]), include_last=st.booleans())
 def test_counts_of_bags(seed, mode, include_last):
     rng = np.random.default_rng(seed)

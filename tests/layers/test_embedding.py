@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
-from hypothesis import given, settings
+from common import DTYPES, examples, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -29,7 +29,7 @@ STEPS = (None, lambda layer, optim: optim.Adam(layer, lr=0.1, weight_decay=0.01)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=60)
+@examples(60)
 @given(
     options=OPTIONS, seed=st.integers(0, 2**32 - 1), shape=st.sampled_from([(), (4,), (2, 9), (0,)]), how=st.sampled_from(STEPS)
 )
@@ -51,7 +51,7 @@ def test_every_combination_is_the_reference(dtype, options, seed, shape, how):
     assert same_bits(layer.weight, np.array(like.weight, dtype))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(options=OPTIONS, seed=st.integers(0, 2**32 - 1))
 def test_pytorch_agrees(options, seed):
     torch = pytest.importorskip("torch")

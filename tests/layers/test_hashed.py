@@ -6,8 +6,8 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from common import DTYPES, ID_DTYPES, ISAS, READ_LAYOUTS, crc, floats, outcome, relaid, same_bits
-from hypothesis import given, settings
+from common import DTYPES, ID_DTYPES, ISAS, READ_LAYOUTS, crc, examples, floats, outcome, relaid, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 from optimizers import MAKE
 
@@ -53,7 +53,7 @@ def test_hashes_are_the_known_ones():
             assert rows.tolist() == [[h % n_rows for h in four] for four in hashes]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 2**32 - 1), rng=st.integers(0, 2**32 - 1))
 def test_rows_are_the_reference(seed, n_rows, rng):
     rng = np.random.default_rng(rng)
@@ -106,7 +106,7 @@ def test_ids_in_lists_may_take_all_of_64_bits():
         assert outcome(fe.hash_ids, ids, 7) == outcome(reference.hash_ids, ids, 7) == ("raised", ValueError, text)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(seed=st.integers(0, 2**32 - 1), key=st.integers(0, 2**32 - 1), width=st.integers(1, 70), n_rows=st.integers(1, 300))
 def test_thinc_gives_the_same_bits(seed, key, width, n_rows):
     thinc = pytest.importorskip("thinc.api")
@@ -129,7 +129,7 @@ def test_thinc_gives_the_same_bits(seed, key, width, n_rows):
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16", "bfloat16"])
-@settings(max_examples=30)
+@examples(30)
 @given(
     seed=st.integers(0, 2**32 - 1), name=st.sampled_from(OPTIMIZERS), dropout=st.sampled_from([0.0, 0.3]),
     n_rows=st.sampled_from([1, 3, V]), trainable_rows=st.sampled_from([None, [0]]),

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -198,6 +199,18 @@ def test_copies_and_pickles():
     assert shallow.wte is emb.wte
     shallow.backward(np.ones((1, 2)), [4])
     assert emb.grads()["wte"].ids.tolist() == [1]
+
+
+def test_a_deep_copy_waits_for_the_step_of_another_thread():
+    emb, copies = fe.Embedding(5, 3, rng=0), []
+    thread = threading.Thread(target=lambda: copies.append(copy.deepcopy(emb)))
+    with emb.lock:
+        thread.start()
+        thread.join(0.2)
+        assert not copies
+        emb.weight[...] = 7
+    thread.join()
+    assert (copies[0].weight == 7).all()
 
 
 def test_short_representations():

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from common import DTYPES, ID_DTYPES, READ_LAYOUTS, floats, needs_c, relaid, same_bits
-from hypothesis import given, settings
+from common import DTYPES, ID_DTYPES, READ_LAYOUTS, examples, floats, needs_c, relaid, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -21,7 +21,7 @@ def awkward_logits(rng, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), layout=st.sampled_from(READ_LAYOUTS))
 def test_binary_cross_entropy_is_the_reference(dtype, seed, layout):
     rng = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def test_binary_cross_entropy_is_the_reference(dtype, seed, layout):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), layout=st.sampled_from(READ_LAYOUTS))
 def test_cross_entropy_is_the_reference(dtype, seed, layout):
     rng = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def draw_pairs(rng, n_pairs, outside=0):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=30)
+@examples(30)
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["none", "SGD", "Adam", "Adagrad"]))
 def test_skip_gram_is_the_reference(dtype, seed, kind):
     rng = np.random.default_rng(seed)

@@ -6,8 +6,8 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from common import DTYPES, floats, needs_c, same_bits
-from hypothesis import given, settings
+from common import DTYPES, examples, floats, needs_c, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 from optimizers import MAKE, like_of
 
@@ -35,7 +35,7 @@ def plain(hash, table, ids, **sequences):
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
-@settings(max_examples=30)
+@examples(30)
 @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from([*MAKE, None]), trainable_rows=st.sampled_from([None, [0, 7, 11]]))
 def test_layers_train_as_the_reference_does(dtype, seed, name, trainable_rows):
     rng, (hash, like_hash) = np.random.default_rng(seed), hashes()

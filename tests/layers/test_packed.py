@@ -6,9 +6,9 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
-from common import BOUNDS, ISAS, assert_same, filled_places, lists, needs_c, outcome, relaid, same_bits
+from common import BOUNDS, ISAS, assert_same, examples, filled_places, lists, needs_c, outcome, relaid, same_bits
 from drawn_bags import MODES, draw_bags
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -50,7 +50,7 @@ def table_of(rng, format, width, n_rows=9):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 2**32 - 1), layout=st.sampled_from(("plain", "misaligned", "rows-apart", "readonly")), data=st.data())
 def test_look_ups_are_the_reference(format, seed, layout, data):
     rng = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def test_look_ups_are_the_reference(format, seed, layout, data):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(BOUNDS), mode=st.sampled_from(MODES), data=st.data())
 def test_bags_are_the_reference(format, seed, bounds, mode, data):
     rng = np.random.default_rng(seed)

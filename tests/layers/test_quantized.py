@@ -8,9 +8,9 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
-from common import BOUNDS, ID_DTYPES, ISAS, assert_same, lists, needs_c, outcome, relaid, same_bits
+from common import BOUNDS, ID_DTYPES, ISAS, assert_same, examples, lists, needs_c, outcome, relaid, same_bits
 from drawn_bags import MODES, draw_bags
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -98,7 +98,7 @@ def test_fbgemm_sums_the_same_bags(bits):
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-@settings(max_examples=60)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     bounds=st.sampled_from(BOUNDS),
@@ -133,7 +133,7 @@ def test_look_ups_are_the_reference(bits, seed, bounds, width, layout):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bits", ALL_BITS)
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), bounds=st.sampled_from(BOUNDS), width=st.sampled_from(WIDTHS[1:]))
 def test_bags_are_the_reference(bits, mode, seed, bounds, width):
     rng = np.random.default_rng(seed)
@@ -177,7 +177,7 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(select_isa, bits):
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-@settings(max_examples=100)
+@examples(100)
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from((1, 2, 5, 64)))
 def test_the_error_is_within_its_bound(bits, seed, width):
     rng = np.random.default_rng(seed)

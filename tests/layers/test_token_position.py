@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-from common import OnlyDlpack, same_bits
-from hypothesis import given, settings
+from common import OnlyDlpack, examples, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastembed as fe
@@ -60,7 +60,7 @@ def nested(call):
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES)
-@settings(max_examples=60)
+@examples(60)
 @given(
     options=OPTIONS, seed=st.integers(0, 2**32 - 1), n_types=st.sampled_from([0, 2]),
     shape=st.sampled_from([(), (3,), (2, 4), (2, 1, 3)]), name=st.sampled_from([None, "SGD", "Adam"]),

@@ -5,8 +5,8 @@ import threading
 
 import numpy as np
 import pytest
-from common import DTYPES, same_bits
-from hypothesis import given, settings
+from common import DTYPES, examples, same_bits
+from hypothesis import given
 from hypothesis import strategies as st
 from optimizers import gradients, zipf
 
@@ -163,7 +163,7 @@ def test_averages_that_underflow_keep_their_sign(dtype):
     pair.check()
 
 
-@settings(max_examples=100, derandomize=True)
+@examples(100)
 @given(st.data())
 def test_any_schedule_of_steps(data):
     """Learning rates, betas, gaps and sizes on both sides of each condition for skipping steps."""

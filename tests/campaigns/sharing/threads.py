@@ -69,8 +69,12 @@ def _look_up_beside_steps(subject: Uniform, rng: random.Random) -> str | None:
 
 
 def _copied(subject: Uniform, rng: random.Random) -> str | None:
-    make = rng.choice((copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))))
-    return "a copy holds a row of two steps" if torn(make(subject.layer).weight[:ROWS]) else None
+    if rng.random() < 0.5:
+        copied = copy.deepcopy(subject.layer)
+    else:
+        with subject.layer.lock:
+            copied = pickle.loads(pickle.dumps(subject.layer))
+    return "a copy holds a row of two steps" if torn(copied.weight[:ROWS]) else None
 
 
 def _searched(subject: Uniform, rng: random.Random) -> str | None:

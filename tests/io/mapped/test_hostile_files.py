@@ -8,7 +8,8 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from common import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from mapped_tables import D, V, optimizer_of, train
 from safetensors.numpy import save_file
@@ -77,7 +78,7 @@ def opened(path):
     return None
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(HEADER, st.integers(-8, 8), st.integers(0, 80))
 def test_hostile_headers(tmp_path_factory, header, off, n_data):
     """Whatever a header says: an error that says so, or a table that lies in the file."""
@@ -91,7 +92,7 @@ def test_hostile_headers(tmp_path_factory, header, off, n_data):
             layer(np.arange(layer.num_embeddings))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     st.fixed_dictionaries(
         {
