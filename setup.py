@@ -5,6 +5,7 @@ import os
 import platform
 import shlex
 import tarfile
+import threading
 from glob import glob
 from pathlib import Path
 
@@ -40,8 +41,11 @@ HEADERS = sorted({*glob("src_c/**/*.*", recursive=True), *glob("fastembed/_kerne
 class BuildExt(build_ext):
     """Leaves out the library paths of the machine that built Python; compiles on all processors.
 
-    Cython runs here, and not where names or sources alone are asked for.
+    Cython runs here, and not where names or sources alone are asked for: for one module at a time,
+    while the C of others is compiled.
     """
+
+    cython = threading.Lock()
 
     def finalize_options(self):
         super().finalize_options()
@@ -50,16 +54,19 @@ class BuildExt(build_ext):
     def build_extensions(self):
         linker = self.compiler.linker_so
         self.compiler.linker_so = [flag for flag in linker if not flag.startswith(("-L", "-Wl,-rpath"))]
-        written = cythonize(
-            self.extensions,
-            shared_utility_qualified_name=UTILITY,
-            build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
-            compiler_directives={**DIRECTIVES, "linetrace": IS_TRACED},
-        )
-        sources = {extension.name: extension.sources for extension in written}
-        for extension in self.extensions:
-            extension.sources = sources[extension.name]
+        self.extensions.sort(key=lambda extension: -len(extension.sources))  # the longest first
         super().build_extensions()
+
+    def build_extension(self, extension):
+        with self.cython:
+            (written,) = cythonize(
+                [extension],
+                shared_utility_qualified_name=UTILITY,
+                build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
+                compiler_directives={**DIRECTIVES, "linetrace": IS_TRACED},
+            )
+        extension.sources = written.sources
+        super().build_extension(extension)
 
     def copy_file(self, source, target, *arguments, **options):
         """Put a module in its place whole: another process may be importing it."""

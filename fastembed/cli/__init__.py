@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -51,11 +53,13 @@ def _parsed(argv: Sequence[str] | None, out: Output) -> argparse.Namespace:
         import argcomplete
 
         argcomplete.autocomplete(parser(is_complete=True))
-    try:
-        return parser().parse_args(argv)
-    except SystemExit as left:  # after an error, or the text of --help or --version
-        out.flush()
-        raise SystemExit(left.code or _status(out, "fastembed", "")) from None
+    with contextlib.redirect_stdout(io.StringIO()) as text:  # argparse ignores that it cannot be written
+        try:
+            return parser().parse_args(argv)
+        except SystemExit as left:  # after an error, or with the text of --help or --version
+            code = left.code
+    out.write(text.getvalue())
+    raise SystemExit(code or _status(out, "fastembed", ""))
 
 
 def _run(arguments: argparse.Namespace, out: Output, signals: Signals) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..io import atomic, checkpoint
+from ..io.status import is_there
 from .streams import UsageError
 
 _Identity = tuple[int, int, int, int]
@@ -188,7 +189,7 @@ def _identity(path: Path) -> _Identity | None:
 def _may_be_renamed_over(path: Path) -> bool:
     """Whether a folder's sticky bit, as of /tmp, allows to replace the file, if it is there."""
     folder = path.parent.stat()
-    if not folder.st_mode & stat.S_ISVTX or not path.exists():
+    if not folder.st_mode & stat.S_ISVTX or not is_there(path):
         return True
     return os.geteuid() in (0, folder.st_uid, path.stat().st_uid)
 

@@ -46,7 +46,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Show lines, while work goes on that is worth more than they are."""
-        self._write("".join(f"{printable(line)}\n" for line in text.split("\n")))
+        self.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
 
     def show(self, text: str) -> None:
         """Show lines that are the work itself; OutputError if they cannot be written."""
@@ -54,11 +54,8 @@ class Output:
         if self.error is not None:
             raise OutputError from self.error
 
-    def flush(self) -> None:
-        """Write what others have left in the buffer."""
-        self._write("")
-
-    def _write(self, text: str) -> None:
+    def write(self, text: str) -> None:
+        """Write a text as it is, if that is possible; `error` says whether it was."""
         if self.error is not None or self.is_quiet:
             return
         if sys.stdout is None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .status import is_other_than_file, is_there, status_of
+
 # Temporary folders: .fastembed.<machine>.<process>.<random>.tmp
 _PREFIX = f".fastembed.{zlib.crc32(platform.node().encode()):08x}."
 _TEMPORARY = re.compile(re.escape(_PREFIX) + r"(?P<pid>[0-9]{1,9})\.[0-9a-f]{8}\.tmp")
@@ -23,7 +25,7 @@ def writable_path(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):
         raise FileNotFoundError("the path of a file must not be empty")
     target = Path(os.path.realpath(os.fsdecode(path)))
-    if target.exists() and not target.is_file():
+    if is_other_than_file(target):
         raise OSError(f"{path} is not a regular file, and is not replaced")
     if target.is_symlink():  # although links are resolved
         raise OSError(f"cannot write {path}: it is a link that leads to itself")
@@ -44,9 +46,9 @@ def replacing(path: str | os.PathLike[str], backup: Path | None = None) -> Itera
         yield temporary
         # Temporary files are private: take the permissions of the replaced file or, without one, of
         # the new folder.
-        temporary.chmod((target if target.exists() else folder).stat().st_mode & 0o666)
+        temporary.chmod((status_of(target) or folder.stat()).st_mode & 0o666)
         _flush(temporary, os.O_RDWR)
-        if backup is not None and target.exists():
+        if backup is not None and is_there(target):
             _link_or_copy(target, folder / "old")
             os.replace(folder / "old", backup)
         os.replace(temporary, target)
@@ -86,19 +88,17 @@ def beside(path: Path, suffix: str) -> Path:
 
 def inode_at(path: Path) -> int | None:
     """The inode of the file that a path names now; None without one."""
-    try:
-        return os.stat(str(path)).st_ino
-    except FileNotFoundError:
-        return None
+    found = status_of(path)
+    return None if found is None else found.st_ino
 
 
 def open_new(path: Path, mode_from: Path) -> BinaryIO:
     """Open ``<path>.new``, later renamed to ``path``; permissions are those of ``mode_from``."""
-    mode = mode_from.stat().st_mode & 0o666 if mode_from.exists() else None
+    like = status_of(mode_from)
     file = open(beside(path, "new"), "wb")  # noqa: SIM115 - the caller closes it
     try:
-        if mode is not None:
-            os.fchmod(file.fileno(), mode)
+        if like is not None:
+            os.fchmod(file.fileno(), like.st_mode & 0o666)
     except BaseException:
         file.close()
         raise

@@ -19,6 +19,7 @@ from .atomic import replacing, temporary_folder, writable_path
 from .errors import CheckpointError
 from .formats import foreign_files, safetensors_file
 from .formats.safetensors_file import Tensor
+from .status import is_other_than_file
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -274,7 +275,7 @@ def _open_file(
     What is read of a file is compared with its checksum before, which one's own file must have.
     """
     name = os.fspath(path)  # refuses integers, which open() takes for descriptors
-    if os.path.exists(name) and not os.path.isfile(name):  # to open a pipe might wait for ever
+    if is_other_than_file(name):
         raise OSError(f"{path!r} is not a regular file{', but a directory' if os.path.isdir(name) else ''}")
     with open(name, "rb") as file:
         head = file.read(foreign_files.N_BYTES)

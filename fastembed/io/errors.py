@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .._messages import first_few, shown
+from .status import is_other_than_file
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ class ReplacedError(OSError):
 
 def need_regular_file(path: Path) -> None:
     """OSError if a path is that of something else: to open a pipe might wait for ever."""
-    if path.exists() and not path.is_file():
+    if is_other_than_file(path):
         raise OSError(f"{path} is not a regular file")
 
 

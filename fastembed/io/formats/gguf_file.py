@@ -23,6 +23,7 @@ from ..._memory import memory_errors
 from ..._messages import shown
 from ...reference.formats.gguf import LAYOUTS
 from ..errors import CheckpointError, need_regular_file, tensor_of
+from ..status import is_there
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -281,7 +282,7 @@ def _parts(path: Path) -> list[Path]:
 def _named(path: Path, stem: str, count: int) -> Iterator[Path]:
     for k in range(1, count + 1):
         part = path.with_name(f"{stem}-{k:05}-of-{count:05}.gguf")
-        if not part.exists():
+        if not is_there(part):
             raise CheckpointError(f"{part} is missing: {path.name} is one of {count} parts")
         yield part
 

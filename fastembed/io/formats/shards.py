@@ -16,6 +16,7 @@ import numpy as np
 from ..._memory import memory_errors
 from ..._messages import counted, first_few, limit, shown
 from ..errors import CheckpointError, need_regular_file, tensor_of
+from ..status import is_there
 from . import foreign_files, safetensors_file
 from .safetensors_file import Tensor
 
@@ -95,7 +96,7 @@ def open_shards(path: str | os.PathLike[str]) -> Shards:
     (3, 2)
     """
     path = Path(path)
-    if not path.exists():
+    if not is_there(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     wanted = _weight_map(path) if path.name.endswith(_SUFFIX) else {path.name: None}
     tensors: dict[str, Tensor] = {}
@@ -136,7 +137,7 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
 
 def _open_shard(path: Path) -> tuple[dict[str, Tensor], mmap.mmap]:
     need_regular_file(path)
-    if not path.exists():
+    if not is_there(path):
         raise CheckpointError(f"{path} is missing")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size

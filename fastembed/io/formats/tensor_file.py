@@ -17,6 +17,7 @@ from ... import _checks
 from ..._messages import first_few, shown
 from ..atomic import beside, flush_folder, open_new
 from ..errors import CheckpointError
+from ..status import is_there
 from . import foreign_files, safetensors_file
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def find(
             raise CheckpointError(f"{path} holds no table that can be mapped: {why or f'{error!s:.500}'}") from error
     if n_axes not in (None, len(place.shape)):
         raise CheckpointError(f"{path} holds an array of shape {shown(place.shape)} where one with {n_axes} axes is needed")
-    is_alone = place.is_alone and not (is_npy and names_file(path).exists())
+    is_alone = place.is_alone and not (is_npy and is_there(names_file(path)))
     return place._replace(inode=found.st_ino, is_alone=is_alone)
 
 
@@ -269,7 +270,7 @@ def data_blocks(path: Path, place: Place, n_bytes: int) -> Iterator[tuple[int, b
 def new_file(path: Path, mode_from: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Fill) -> None:
     """Write a new file of one array atomically, with the permissions of ``mode_from``."""
     place = new_place(path, name, shape, dtype)
-    if not place.name and names_file(path).exists():
+    if not place.name and is_there(names_file(path)):
         raise FileExistsError(f"{names_file(path)} is there already, and would name the rows of {path}: move it away")
     n_bytes = shape[0] * place.row_size
     if n_bytes > _MOST_BYTES:

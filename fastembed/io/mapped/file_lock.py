@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..atomic import beside
 from ..errors import need_regular_file
+from ..status import is_there
 from . import journal
 
 try:
@@ -179,7 +180,7 @@ def no_flush(path: Path) -> Iterator[None]:
 
 def _lock_for_snapshot(path: Path) -> FileIO | None:
     """The lock; None while the writer opens or closes the table."""
-    if not path.exists():
+    if not is_there(path):
         raise FileNotFoundError(f"no such file: {path}")
     try:
         lock = open(str(beside(path, "lock")), "rb", buffering=0)  # noqa: SIM115 - it is returned

@@ -24,6 +24,7 @@ from ..._messages import shown
 from ..atomic import beside, flush_folder, open_new
 from ..errors import CheckpointError
 from ..formats import safetensors_file
+from ..status import is_there
 from . import record as records
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Journal(NamedTuple):
     def replay(self, table: Path) -> None:
         """Write the journal's rows to the files, flush them to the disk, remove the journal."""
         for name in self.renamed:
-            if table.with_name(f"{name}.new").exists():
+            if is_there(table.with_name(f"{name}.new")):
                 os.replace(table.with_name(f"{name}.new"), table.with_name(name))
         for k, part in enumerate(self.parts):
             self.check_file(k, table.with_name(part.file))

@@ -26,11 +26,11 @@ from ..atomic import beside, flush_folder, inode_at, writable_path
 from ..errors import CheckpointError, ReplacedError
 from ..formats import tensor_file
 from ..formats.tensor_file import Fill, Place, fill_from, fill_with, new_file
+from ..status import is_there
 from . import journal, mapping
 from . import record as records
 from .file_lock import Locks, NoLocks, lock_and_recover, no_flush
 from .mapping import File
-from .record import NO_RECORD
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -88,7 +88,7 @@ class MappedFiles(Watched):
         """Map the table as of the last flush, and read the record of its optimiser."""
         pending = journal.read(self.path) if self.mode == "r" else None
         moved = beside(self.path, "new")
-        file = moved if pending and self.path.name in pending.renamed and moved.exists() else self.path
+        file = moved if pending and self.path.name in pending.renamed and is_there(moved) else self.path
         self._place = tensor_file.find(file, name)
         self.name = self._place.name
         self.table = array_of(file, self._place)
@@ -99,7 +99,7 @@ class MappedFiles(Watched):
         self.table.flags.writeable = self.mode == "r+"
         self._changed_rows = self.zeros(len(self.table), np.dtype(bool))
         self._states: dict[str, File] = {}
-        self._record = self._flushed_record = records.read(self.path) if self.mode == "r+" else NO_RECORD
+        self._record = self._flushed_record = records.read(self.path) if self.mode == "r+" else records.NO_RECORD
         self._steps = np.array([self._record["step"]])
         if self.mode == "r+":
             records.check_table(self.path, self._record, self._place)
@@ -374,7 +374,7 @@ def create(path: str | os.PathLike[str], name: str, shape: tuple[int, int], dtyp
     """Write a new file with a table atomically, and open it for training."""
     target = writable_path(path)
     for file in (target, beside(target, "journal"), beside(target, "optimizer.json")):
-        if file.exists():
+        if is_there(file):
             raise FileExistsError(f"{file} is there already, and is not replaced")
     new_file(target, target, name, shape, dtype, fill)
     return MappedFiles(target, "r+")

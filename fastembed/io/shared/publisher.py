@@ -14,6 +14,7 @@ from ... import _checks
 from ..._interactive.completion import without_internals
 from ..._memory import memory_errors
 from ..atomic import beside, inode_at
+from ..status import is_there
 from .segment import Segment, create, drop_unfinished, open_segment, path_of
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ class Publisher:
     @memory_errors()
     def begin(self, replace: bool) -> None:
         """Begin to share; interrupted, it has done so or not, which `is_closed` says."""
-        if not _checks.flag("replace", replace) and self.path.exists():
+        if not _checks.flag("replace", replace) and is_there(self.path):
             how = "replace=True publishes this table in its place, unless a process that is running writes that one"
             raise FileExistsError(f"{self.path} is there already: {how}")
         owner: Any = self._owner()
         owner.apply_pending()
         table, old = owner.tables[self._table], None
-        if self.path.exists():
+        if is_there(self.path):
             old = open_segment(self.path, to_write=True)
             found, given = (old.layout.n_cols, old.layout.dtype), (table.shape[1], table.dtype.newbyteorder("="))
             if found != given:

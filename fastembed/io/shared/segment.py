@@ -26,6 +26,7 @@ from ..._kernels.backend import kernels
 from ..atomic import beside, inode_at
 from ..errors import CheckpointError, need_regular_file
 from ..mapped.file_lock import lock_file
+from ..status import is_there
 
 try:
     import fcntl
@@ -289,7 +290,7 @@ def _mapped_to_write(path: Path, layout: Layout) -> kernels.SharedMemory:
 
 def open_segment(path: Path, *, to_write: bool = False) -> Segment:
     """The shared table that a file is now, checked; locked, if it is opened to be written."""
-    if not path.exists():
+    if not is_there(path):
         raise FileNotFoundError(errno.ENOENT, "no shared table", str(path))
     need_regular_file(path)
     file = _locked(path) if to_write else open(str(path), "rb", buffering=0)  # noqa: SIM115 - the segment keeps it

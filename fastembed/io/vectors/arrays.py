@@ -15,6 +15,7 @@ from ... import _checks
 from ..._messages import counted, first_few, shown
 from ..errors import CheckpointError
 from ..formats import safetensors_file, tensor_file
+from ..status import is_there
 from . import names as names_of
 from .blocks import Block, Vectors, places
 
@@ -49,7 +50,7 @@ def names_in(path: Path, encoding: str = "utf-8") -> list[str]:
 def names_beside(path: Path) -> list[str] | None:
     """The names of the rows of a .npy file, if it has any."""
     found = tensor_file.names_file(path)
-    return names_in(found) if found.exists() else None
+    return names_in(found) if is_there(found) else None
 
 
 def names_of_file(path: str | os.PathLike[str], table: str, n_rows: int) -> list[str] | None:

@@ -11,6 +11,7 @@ from ..._messages import first_few, limit, shown
 from ...functional import lookup
 from .. import checkpoint
 from ..errors import CheckpointError
+from ..status import is_there
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -22,7 +23,7 @@ _MAX_TOKENS = 512  # of a text, unless the folder says so
 def table_in(folder: Path) -> Path:
     """The safetensors file of a folder."""
     preferred = folder / "model.safetensors"
-    found = [preferred] if preferred.exists() else sorted(folder.glob("*.safetensors"))
+    found = [preferred] if is_there(preferred) else sorted(folder.glob("*.safetensors"))
     if len(found) != 1:
         has = first_few([path.name for path in found]) if found else "none"
         raise CheckpointError(f"{folder} must hold one safetensors file, and holds {has}")
@@ -33,7 +34,7 @@ def tokens_in(folder: Path) -> list[str] | None:
     """The tokens of ``tokenizer.json``, else ``vocab.json`` or ``vocab.txt``, by their ids."""
     for name, read in (("tokenizer.json", _of_tokenizer), ("vocab.json", _of_mapping), ("vocab.txt", _of_lines)):
         path = folder / name
-        if path.is_file():
+        if is_there(path):
             if path.stat().st_size > _MAX_JSON:
                 raise CheckpointError(f"{path} has more than {limit(_MAX_JSON)} bytes")
             try:

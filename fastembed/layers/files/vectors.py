@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...io.atomic import writable_path
+from ...io.status import is_there
 from ...io.vectors import reading
 from ...tables.vocabulary import Vocabulary
 from ..embedding import Embedding
@@ -94,7 +95,7 @@ def load_vectors(
     options = reading.Options(format, name, names, dtype, encoding, errors, numbers_in_names, progress).checked()
     if into is not None:
         target = writable_path(into)
-        if target.exists():
+        if is_there(target):
             raise FileExistsError(f"{into} is there already, and is not replaced")
         reading.convert(path, target, options)
         return Embedding.open(target)
