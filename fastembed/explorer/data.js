@@ -25,7 +25,7 @@ class Table {
     const stored = data.kind === "int8" ? new Int8Array(bytes.buffer) : new Uint16Array(bytes.buffer);
     this.units = Float32Array.from(stored, data.kind === "int8" ? Number : fromHalf);
     this.normalise();
-    this.lower = this.names.map(name => name.toLowerCase());
+    this.lower = this.names.map(name => name.normalize().toLowerCase());
     this.order = Array.from({length: this.n}, (_, row) => row);
     if (this.counts) this.order.sort((a, b) => this.counts[b] - this.counts[a] || a - b);
   }
@@ -69,7 +69,7 @@ class Table {
 
   // Rows by a part of their name: equal ones first, then those that begin with it.
   find(text, most) {
-    const wanted = text.toLowerCase(), equal = [], begin = [], others = [];
+    const wanted = text.normalize().toLowerCase(), equal = [], begin = [], others = [];
     for (const row of this.order) {
       const name = this.lower[row];
       if (name === wanted) equal.push(row);

@@ -1,6 +1,6 @@
 // Places for labels, so that none covers another or the point of another; with few points, no point.
 
-const LABEL_HEIGHT = 15, LABEL_GAP = 2, MOST_LABELS = 220, CELL = 60;
+const LABEL_HEIGHT = 15, LABEL_GAP = 2, BETWEEN = 4, MOST_LABELS = 220, CELL = 60;
 
 // A grid of boxes, in which those near another are found.
 class Boxes {
@@ -28,10 +28,12 @@ class Boxes {
   }
 }
 
-// Candidates are {row, x, y, width, radius} in the order of importance; the labels that have room.
-function placeLabels(candidates, width, height) {
+// Candidates are {row, x, y, width, radius} in the order of importance; the labels that have room
+// beside one another, the points, and boxes that are covered.
+function placeLabels(candidates, width, height, covered) {
   const labels = new Boxes(), marks = new Boxes(), placed = [], areFew = candidates.length <= MOST_LABELS;
   const markOf = ({x, y, radius}) => [x - radius, y - radius, x + radius, y + radius];
+  for (const box of covered) if (box[2] > box[0]) marks.add(box);
   if (areFew) for (const one of candidates) marks.add(markOf(one));
   for (const one of candidates) {
     if (placed.length === MOST_LABELS) break;
@@ -44,7 +46,7 @@ function placeLabels(candidates, width, height) {
     ]) {
       const box = [left, top, left + one.width, top + LABEL_HEIGHT];
       if (left < 2 || top < 2 || box[2] > width - 2 || box[3] > height - 2) continue;
-      if (labels.overlap(box) || marks.overlap(box)) continue;
+      if (labels.overlap([left - BETWEEN, top, box[2] + BETWEEN, box[3]]) || marks.overlap(box)) continue;
       labels.add(box);
       if (!areFew) marks.add(markOf(one));
       placed.push({row: one.row, box});

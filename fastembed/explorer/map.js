@@ -1,12 +1,16 @@
 // The map: rows as points on a canvas that is moved and zoomed.
 
 const LABEL_FONT = '12px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif';
-const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [238, 172, 32]];
+// From low to high, each at a contrast of 3.7 or more to the page.
+const SCALES = {
+  light: [[68, 1, 84], [59, 82, 139], [33, 135, 140], [60, 150, 60], [160, 125, 0]],
+  dark: [[122, 104, 220], [86, 140, 214], [51, 178, 165], [94, 201, 98], [253, 231, 37]],
+};
 const CANDIDATES = 6000, MAX_LABEL = 28;
 
-function scaleColour(part) {
-  const at = Math.min(Math.max(part, 0), 1) * (SCALE.length - 1), low = Math.min(Math.floor(at), SCALE.length - 2);
-  return `rgb(${SCALE[low].map((c, k) => Math.round(c + (SCALE[low + 1][k] - c) * (at - low))).join()})`;
+function scaleColour(scale, part) {
+  const at = Math.min(Math.max(part, 0), 1) * (scale.length - 1), low = Math.min(Math.floor(at), scale.length - 2);
+  return `rgb(${scale[low].map((c, k) => Math.round(c + (scale[low + 1][k] - c) * (at - low))).join()})`;
 }
 
 class PointMap {
@@ -98,7 +102,9 @@ class PointMap {
   }
 
   restyle() {
-    const style = getComputedStyle(document.documentElement);
+    const root = document.documentElement, style = getComputedStyle(root);
+    this.scaleColours = SCALES[style.colorScheme];
+    root.style.setProperty("--scale", `linear-gradient(to right, ${this.scaleColours.map(colour => `rgb(${colour})`)})`);
     for (const name of ["page", "ink", "soft", "dot", "near"]) this.colours[name] = style.getPropertyValue(`--${name}`);
     this.wantDraw();
   }
@@ -124,7 +130,7 @@ class PointMap {
       const x = this.x(row), y = this.y(row);
       if (!(x > -9 && y > -9 && x < this.width + 9 && y < this.height + 9)) continue;
       visible.push(row);
-      if (shade) context.fillStyle = scaleColour(shade[row]);
+      if (shade) context.fillStyle = scaleColour(this.scaleColours, shade[row]);
       if (radius < 2) {
         context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
       } else {
@@ -144,10 +150,13 @@ class PointMap {
       context.beginPath();
       context.arc(this.x(row), this.y(row), size, 0, 7);
       context.fill();
+      if (!this.shade) return; // of the scale's colours one is like the marks'
+      context.strokeStyle = this.colours.ink;
+      context.stroke();
     };
-    context.strokeStyle = this.colours.near;
     context.lineWidth = 1;
     for (const row of this.near) {
+      context.strokeStyle = this.colours.near;
       context.globalAlpha = 0.45;
       context.beginPath();
       context.moveTo(this.x(this.chosen), this.y(this.chosen));
@@ -162,27 +171,47 @@ class PointMap {
 
   text(row) {
     const name = this.table.names[row].replace(/\s/g, "\u2423");
-    return name.length > MAX_LABEL ? `${name.slice(0, MAX_LABEL - 1)}\u2026` : name;
+    const characters = [...name];
+    return characters.length > MAX_LABEL ? `${characters.slice(0, MAX_LABEL - 1).join("")}\u2026` : name;
+  }
+
+  font(row) {
+    return row === this.chosen ? `bold ${LABEL_FONT}` : LABEL_FONT;
+  }
+
+  labelWidth(row) {
+    const text = this.text(row), key = this.font(row) + text;
+    if (!this.widths.has(key)) {
+      this.context.font = this.font(row);
+      this.widths.set(key, this.context.measureText(text).width);
+    }
+    return this.widths.get(key);
+  }
+
+  // Where buttons and keys lie over the map.
+  coveredBoxes() {
+    const map = this.canvas.getBoundingClientRect();
+    return [...this.canvas.parentElement.querySelectorAll(".zoom, .keys")].map(part => {
+      const box = part.getBoundingClientRect();
+      return [box.left - map.left, box.top - map.top, box.right - map.left, box.bottom - map.top];
+    });
   }
 
   drawLabels(visible) {
     const {context} = this, first = [this.chosen, ...this.near].filter(row => row >= 0 && this.table.isShown(row));
     const important = new Set(first), radius = this.radius();
-    context.font = LABEL_FONT;
     const rows = [...first, ...visible.filter(row => !important.has(row)).slice(0, CANDIDATES)];
     const candidates = rows.map(row => {
-      const text = this.text(row);
-      if (!this.widths.has(text)) this.widths.set(text, context.measureText(text).width);
-      return {row, x: this.x(row), y: this.y(row), width: this.widths.get(text), radius: radius + 1};
+      return {row, x: this.x(row), y: this.y(row), width: this.labelWidth(row), radius: radius + (row === this.chosen ? 3 : 1)};
     });
-    this.labels = placeLabels(candidates, this.width, this.height);
+    this.labels = placeLabels(candidates, this.width, this.height, this.coveredBoxes());
     context.textBaseline = "middle";
     context.lineWidth = 3;
     context.lineJoin = "round";
     context.strokeStyle = this.colours.page;
     for (const {row, box} of this.labels) {
       context.fillStyle = important.has(row) ? this.colours.near : this.colours.ink;
-      context.font = row === this.chosen ? `bold ${LABEL_FONT}` : LABEL_FONT;
+      context.font = this.font(row);
       context.strokeText(this.text(row), box[0], box[1] + LABEL_HEIGHT / 2, box[2] - box[0]);
       context.fillText(this.text(row), box[0], box[1] + LABEL_HEIGHT / 2, box[2] - box[0]);
     }

@@ -2,6 +2,11 @@
 
 const N_NEAREST = 12, N_MATCHES = 12, STEP = 60;
 
+// The row that the page's address ends with, as in page.html#12; -1 for none.
+function rowOfAddress() {
+  return Number.parseInt((/^#(\d+)$/.exec(location.hash) || [])[1] ?? "-1", 10);
+}
+
 class Explorer {
   constructor() {
     this.table = new Table(JSON.parse(document.getElementById("data").textContent));
@@ -17,7 +22,7 @@ class Explorer {
     document.getElementById("about").textContent = `${this.table.about}; the map shows ${first} and ${second} of the variance`;
     if (!this.table.counts) this.colour.querySelector('[value="count"]').remove();
     this.listen();
-    this.choose(Number.parseInt((/^#(\d+)$/.exec(location.hash) || [])[1] ?? "-1", 10));
+    this.choose(rowOfAddress());
   }
 
   listen() {
@@ -27,11 +32,12 @@ class Explorer {
     on("all", "click", () => this.map.showAll());
     on("theme", "click", () => this.switchTheme());
     on("colour", "change", () => this.shade());
-    on("search", "input", () => this.showMatches());
+    on("search", "input", () => { this.active = 0; this.showMatches(); });
     on("search", "focus", () => this.showMatches());
     on("search", "blur", () => this.hideMatches());
     on("search", "keydown", event => this.searchKey(event));
     document.addEventListener("keydown", event => this.key(event));
+    window.addEventListener("hashchange", () => this.choose(rowOfAddress()));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.map.restyle());
     this.listenToPointers(this.map.canvas);
   }
@@ -48,6 +54,8 @@ class Explorer {
       return Math.hypot(ax - bx, ay - by);
     };
     canvas.addEventListener("pointerdown", event => {
+      if (event.button !== 0) return;
+      this.hover(-99, -99);
       canvas.setPointerCapture(event.pointerId);
       held.set(event.pointerId, place(event));
       moved = 0;
@@ -64,7 +72,7 @@ class Explorer {
       return undefined;
     });
     canvas.addEventListener("pointerup", event => {
-      if (moved < 5) this.choose(this.map.at(...place(event)));
+      if (held.has(event.pointerId) && moved < 5) this.choose(this.map.at(...place(event)));
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, event => {
       held.delete(event.pointerId);
@@ -73,6 +81,7 @@ class Explorer {
     canvas.addEventListener("pointerleave", () => this.hover(-99, -99));
     canvas.addEventListener("wheel", event => {
       event.preventDefault();
+      this.hover(-99, -99);
       this.map.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...place(event));
     }, {passive: false});
   }
@@ -94,7 +103,7 @@ class Explorer {
 
   describe(row) {
     const {names, norms, counts} = this.table, cosine = this.cosines && row !== this.map.chosen;
-    const parts = [`row ${row}`, `norm ${norms[row].toPrecision(4)}`];
+    const parts = [`row ${row}`, `norm ${short(norms[row])}`];
     if (counts) parts.push(`${counts[row].toLocaleString("en")} look-ups`);
     if (cosine) parts.push(`cosine ${this.cosines[row].toFixed(3)}`);
     return `${names[row]}\n${parts.join(", ")}`;
@@ -104,8 +113,10 @@ class Explorer {
     const isRow = row >= 0 && row < this.table.n;
     this.cosines = isRow ? this.table.cosines(row) : null;
     this.map.chosen = isRow ? row : -1;
-    this.map.near = isRow && this.table.isShown(row) ? this.table.nearest(row, N_NEAREST, this.cosines) : [];
-    history.replaceState(null, "", isRow ? `#${row}` : location.pathname);
+    this.map.near = isRow && this.table.isShown(row) && this.table.norms[row] > 0 ? this.table.nearest(row, N_NEAREST, this.cosines) : [];
+    try {
+      history.replaceState(null, "", isRow ? `#${row}` : location.pathname + location.search);
+    } catch { /* a page in a frame, as of a notebook, has no address of its own */ }
     this.showChosen();
     this.list.choose(this.map.chosen);
     if (isRow && this.table.isShown(row)) this.map.showRow(row);
@@ -125,11 +136,18 @@ class Explorer {
       filled.style.width = `${Math.max(this.cosines[other], 0) * 100}%`;
       bar.append(filled);
       button.append(element("span", "text", this.table.names[other]), bar, element("span", "number", this.cosines[other].toFixed(3)));
-      button.addEventListener("click", () => this.choose(other));
+      button.addEventListener("click", () => {
+        this.choose(other);
+        document.querySelector("#chosen h2").focus(); // the next Tab is the first of its neighbours
+      });
       item.append(button);
       near.append(item);
     }
-    place.replaceChildren(element("h2", "", name), element("p", "", about), element("h3", "", "Nearest rows by cosine"), near);
+    const head = element("h2", "", name);
+    head.tabIndex = -1;
+    head.title = name;
+    const nearest = element("h3", "", this.map.near.length ? "Nearest rows by cosine" : "No row is near: it has no direction, or is alone.");
+    place.replaceChildren(head, element("p", "", about), nearest, near);
     place.scrollTop = 0;
   }
 
@@ -138,10 +156,14 @@ class Explorer {
     const values = {norm: this.table.norms, count: this.table.counts, cosine: this.cosines}[this.colour.value];
     this.map.shade = null;
     if (values) {
-      const rows = [...this.table.order].sort((a, b) => values[a] - values[b]);
+      const rows = this.table.order.filter(row => !Number.isNaN(values[row])).sort((a, b) => values[a] - values[b]);
       this.map.shade = new Float32Array(this.table.n);
       rows.forEach((row, rank) => { this.map.shade[row] = rank / Math.max(rows.length - 1, 1); });
     }
+    const scale = document.getElementById("scale");
+    scale.hidden = this.colour.value === "none";
+    if (values) scale.replaceChildren("low", element("i", ""), "high");
+    else scale.textContent = "choose a row";
     this.map.wantDraw();
   }
 
@@ -155,15 +177,20 @@ class Explorer {
     const text = this.search.value, rows = text ? this.table.find(text, N_MATCHES) : [];
     this.active = Math.min(this.active, Math.max(rows.length - 1, 0));
     this.matches.replaceChildren(...rows.map((row, k) => {
-      const item = element("li", "", this.table.names[row]);
+      const item = element("li", "");
       item.setAttribute("role", "option");
       item.setAttribute("aria-selected", k === this.active);
-      item.addEventListener("pointerdown", event => { event.preventDefault(); this.take(row); });
+      item.id = `match${k}`;
+      item.append(element("span", "text", this.table.names[row]), element("span", "number", `row ${row}`));
+      item.addEventListener("pointerdown", event => event.preventDefault()); // the search keeps the focus
+      item.addEventListener("click", () => this.take(row));
       return item;
     }));
     if (text && !rows.length) this.matches.append(element("li", "none", "No row has this in its name."));
     this.matches.hidden = !text;
     this.search.setAttribute("aria-expanded", !this.matches.hidden);
+    this.search.setAttribute("aria-activedescendant", rows.length ? `match${this.active}` : "");
+    this.matches.children[this.active]?.scrollIntoView({block: "nearest"});
     return rows;
   }
 
@@ -180,6 +207,7 @@ class Explorer {
   }
 
   searchKey(event) {
+    if (event.isComposing) return; // a character of which more keys are parts
     const move = {ArrowDown: 1, ArrowUp: -1}[event.key];
     if (move) {
       event.preventDefault();
@@ -196,12 +224,14 @@ class Explorer {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target === this.search) return;
+    if (event.target === this.colour && !/^([/]|Escape)$/.test(event.key)) return; // the others choose a colour
     const actions = {
       "/": () => this.search.focus(), "+": () => this.map.zoom(1.5), "=": () => this.map.zoom(1.5), "-": () => this.map.zoom(1 / 1.5),
       "0": () => this.map.showAll(), "t": () => this.switchTheme(), "Escape": () => this.choose(-1),
       "n": () => { if (this.map.near.length) this.choose(this.map.near[0]); },
     };
+    this.hover(-99, -99);
     const moves = {ArrowLeft: [STEP, 0], ArrowRight: [-STEP, 0], ArrowUp: [0, STEP], ArrowDown: [0, -STEP]};
     if (actions[event.key]) actions[event.key]();
     else if (moves[event.key] && !event.target.closest(".scroll")) this.map.move(...moves[event.key]);

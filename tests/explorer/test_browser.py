@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_keys_search_zoom_and_theme(browser, pages):
       press('0'); seen.all = map.scale === scale;
       press('/'); seen.focus = document.activeElement === search;
       search.value = 'B'; explorer.showMatches();
-      seen.matches = [...document.querySelectorAll('#matches li')].map(e => e.textContent);
+      seen.matches = [...document.querySelectorAll('#matches .text')].map(e => e.textContent);
       press('ArrowDown', search); press('Enter', search); seen.taken = explorer.table.names[map.chosen];
       press('n'); seen.next = map.chosen !== 26 && map.chosen >= 0;
       press('Escape'); seen.none = map.chosen;
@@ -99,6 +100,60 @@ def test_keys_search_zoom_and_theme(browser, pages):
         "zoomed": 1.5, "moved": True, "all": True, "focus": True, "matches": ["b", "<BOS>"], "taken": "<BOS>", "next": True,
         "none": -1, "nothing": "No row has this in its name.", "dark": "rgb(20, 23, 28)", "shade": [1, 1],
     }  # fmt: skip
+
+
+def test_the_list_by_keys(browser, pages):
+    """Arrows reach any row, Enter chooses it, and then Tab goes on to its neighbours."""
+    path, _ = pages["letters"]
+    script = f"""{KEYS}
+      const scroll = document.querySelector('.scroll'), seen = {{}};
+      press('ArrowDown', scroll); press('ArrowDown', scroll); press('Enter', scroll); seen.chosen = explorer.map.chosen;
+      seen.marked = document.querySelector('.line.active .text').textContent;
+      seen.told = document.getElementById(scroll.getAttribute('aria-activedescendant')).getAttribute('aria-selected');
+      press('End', scroll); press(' ', scroll); seen.last = explorer.map.chosen;
+      press('Home', scroll); press('Enter', scroll); seen.first = explorer.map.chosen;
+      document.querySelector('#chosen ol button').click(); seen.focus = document.activeElement.tagName;
+      const search = document.getElementById('search');
+      search.focus(); search.value = 'b'; explorer.showMatches(); press('ArrowDown', search);
+      search.value = ''; search.dispatchEvent(new Event('input')); seen.active = explorer.active;
+      location.hash = '#9';
+      return new Promise(done => setTimeout(() => {{ seen.hash = explorer.map.chosen; done(seen); }}, 50));
+    """
+    found = browser.run(path.as_uri(), script)
+    assert found == {"chosen": 2, "marked": "c", "told": "true", "last": 26, "first": 0, "focus": "H2", "active": 0, "hash": 9}
+
+
+def test_odd_rows_and_frames(browser, tmp_path):
+    """What is no number is sorted last; a page without an address of its own works."""
+    table = np.ones((5, 3), "f4") * np.array([[1], [np.nan], [3], [0], [1e-10]], "f4")
+    fe.explorer.save(tmp_path / "odd.html", table)
+    script = """
+      explorer.list.sort(explorer.list.columns[2]);
+      const order = [...explorer.list.rows], texts = [...document.querySelectorAll('.line')].map(e => e.lastChild.textContent);
+      explorer.choose(3);
+      return {order, texts, none: document.querySelector('#chosen h3').textContent};
+    """
+    found = browser.run((tmp_path / "odd.html").as_uri(), script)
+    assert found["order"] == [2, 0, 4, 3, 1]
+    assert found["texts"] == ["5.196", "1.732", "1.7e-10", "0.000", "NaN"]
+    assert found["none"].startswith("No row is near")
+    framed = "data:text/html," + urllib.parse.quote((tmp_path / "odd.html").read_text())
+    assert browser.run(framed, "explorer.choose(2); return explorer.map.chosen") == 2
+
+
+def test_colours_of_scales_are_seen(browser, pages):
+    """On both themes each has a contrast to the page of 3 or more."""
+    path, _ = pages["letters"]
+    script = """
+      const light = ([r, g, b]) => [[r, 0.2126], [g, 0.7152], [b, 0.0722]].reduce((sum, [c, part]) =>
+        sum + part * (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4), 0);
+      const contrast = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+      const pages = {light: [255, 255, 255], dark: [20, 23, 28]};
+      return Object.entries(SCALES).flatMap(([theme, scale]) => scale.map(colour => contrast(colour, pages[theme])));
+    """
+    found = browser.run(path.as_uri(), script)
+    assert len(found) == 10
+    assert min(found) >= 3
 
 
 def test_a_small_window_and_an_empty_table(browser, pages, tmp_path):
