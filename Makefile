@@ -31,7 +31,8 @@ OTHERS := $(PROGRAMS) tests/io tests/test_package.py
 
 # Of a part of which nothing runs on the reference, pytest's status is 5.
 test-reference: $(VENV)/.test
-	$(call SAID_LATER,FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/$(T) -m on_reference $(if $(T),|| [ $$? = 5 ]))
+	$(call SAID_LATER,FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests/$(T) -m $(ON_REFERENCE) $(if $(T),|| [ $$? = 5 ]))
+ON_REFERENCE := 'on_reference and not slow_on_reference'
 
 test-programs test-files test-package: test-%: $(VENV)/.test
 	$(call SAID_LATER,$(BIN)/python -m pytest $(OF_$*))
@@ -43,9 +44,10 @@ OF_package := tests/test_package.py
 SAID_LATER = @mkdir -p build; ($(1)) > build/$@.log 2>&1; status=$$?; printf '\n$@:\n'; cat build/$@.log; exit $$status
 
 # What takes minutes: a thousand steps of the names model on single floats, two hundred kills of a
-# run on a mapped table.
+# run on a mapped table; and tests that take seconds each on the reference.
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
+	FASTEMBED_BACKEND=reference $(BIN)/python -m pytest tests -m slow_on_reference
 
 build: $(VENV)/.run
 

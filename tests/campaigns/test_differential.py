@@ -20,8 +20,8 @@ def _as_before(select_isa):
     np.seterr(**state)
 
 
-def test_three_thousand_cases_are_the_reference(capsys):
-    assert run.run(1, range(3000)) == 0, capsys.readouterr().out
+def test_fifteen_hundred_cases_are_the_reference(capsys):
+    assert run.run(1, range(1500)) == 0, capsys.readouterr().out
 
 
 def test_the_floating_point_state_of_the_caller_changes_nothing(capsys):

@@ -96,7 +96,9 @@ def test_help_and_wrong_arguments_with_a_closed_output(folder):
 
 @pytest.mark.uninstrumented
 def test_no_file_gets_the_number_of_a_closed_stream(folder):
-    script = "from fastembed import cli; cli.main(['info']); file = open('number', 'w'); print(file.fileno(), file=file)"
+    script = (
+        "from fastembed import cli; cli.main(['info']); file = open('number', 'w'); file.write(f'{file.fileno()}'); file.close()"
+    )
     assert in_shell(folder, f'{sys.executable} -c "{script}" <&- >&- 2>&-').returncode == 0
     assert int((folder / "number").read_text()) > 2
 

@@ -35,7 +35,7 @@ CASES = list(itertools.product(ID_DTYPES, DTYPES, BOUNDS))
 @pytest.mark.parametrize("bad", [False, True])
 def test_all_ops_do_what_the_reference_does(id_dtype, dtype, bounds, bad):
     rng = np.random.default_rng(zlib.crc32(f"{id_dtype} {dtype} {bounds} {bad}".encode()))
-    large = [LARGE[bad ^ (dtype == "float32")]] if backend.name == "c" else []
+    large = [LARGE[bad]] if backend.name == "c" and dtype == "float32" else []
     for shape in (*SHAPES, *large):
         n_rows, n_positions, width = rng.integers(1, 20), rng.integers(1, 20), rng.choice([1, 2, 3, 16, 33])
         wte, wpe = floats(rng, (n_rows, width), dtype), floats(rng, (n_positions, width), dtype)

@@ -14,6 +14,7 @@ import fastembed as fe
 from fastembed import reference
 from fastembed._kernels import backend, on_reference
 
+SLOW = pytest.mark.slow_on_reference
 pytestmark = pytest.mark.on_reference
 
 
@@ -49,7 +50,7 @@ def assert_found(got, expected):
 def searches(kind, metric, dtype):
     """Tables, calls and the reference's answers, which do not depend on the size of blocks."""
     rng, made = np.random.default_rng(0), []
-    for _ in range(12 if backend.name == "c" else 5):
+    for _ in range(8 if backend.name == "c" else 5):
         n_rows, width = int(rng.integers(1, 60)), int(rng.integers(1, 40))
         table = drawn_table(rng, kind, n_rows, width, dtype)
         exclude = bool(rng.integers(2))
@@ -64,7 +65,7 @@ def searches(kind, metric, dtype):
 
 
 @pytest.mark.usefixtures("blocks")
-@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(dtype, marks=SLOW) for dtype in ("float64", *HALVES))])
 @each_metric
 @pytest.mark.parametrize("kind", ["apart", "integers", "equal", "near", "odd"])
 def test_the_reference_to_the_bit(kind, metric, dtype):

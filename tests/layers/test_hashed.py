@@ -192,6 +192,7 @@ def test_tables_and_outputs_of_every_layout(dtype, layout):
         assert same_bits(out, expected)
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("width", [1, 16, 96, 131])
 def test_every_instruction_set_and_number_of_threads_gives_the_same(select_isa, width, n_threads):

@@ -25,6 +25,7 @@ def saved_at(path, step, options=OPTIONS):
     return losses
 
 
+@pytest.mark.slow_on_reference
 def test_a_run_goes_on_from_every_step(tmp_path):
     whole = Run(OPTIONS)
     losses = list(whole.train(10))
@@ -36,6 +37,7 @@ def test_a_run_goes_on_from_every_step(tmp_path):
         assert same_runs(resumed, whole)
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize("step", [10, 4, 0])
 def test_an_extended_run_has_the_rates_of_its_new_length(tmp_path, step):
     path = str(tmp_path / "c")

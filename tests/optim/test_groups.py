@@ -147,6 +147,7 @@ for _changes in CHANGES.values():
     _changes["maximize"] = (False, True)
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize("masters", [False, True])
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16", "bfloat16"])
 @pytest.mark.parametrize("name", list(CHANGES))

@@ -21,6 +21,7 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("rounding", [{}, {"master_rows": True}, {"stochastic_rounding": 12345}], ids=str)
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -92,6 +93,7 @@ def _late_reference(half, name):
     return rounded(like.weight, half), {state: np.array(rows["weight"], "f4") for state, rows in opt.state(0).items()}
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("name", LATE)
 def test_rows_that_wait_long_are_the_reference(isa, half, name):
@@ -135,6 +137,7 @@ def test_threads_do_not_change_random_rounding(half):
     assert all(same_bits(result, results[0]) for result in results)
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize("half", HALVES)
 def test_small_steps_are_kept_by_masters_and_on_average_by_random_rounding(half):
     """300 steps of a hundredth of the distance between numbers, of which each is rounded off."""

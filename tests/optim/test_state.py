@@ -33,6 +33,7 @@ def resumed_by_file(layer, opt, name):
     return other, again
 
 
+@pytest.mark.slow_on_reference
 @each_optimizer
 @pytest.mark.parametrize("resumed", [resumed_by_state_dict, resumed_by_file, resumed_by_copy, resumed_by_pickle])
 @pytest.mark.parametrize("dtype", [*DTYPES, "bfloat16"])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.on_reference
 
 EVERY = {"open", "close", "write", "fsync", "replace", "unlink", "fchmod", "flock", "stat", "fstat"}  # of each flush
 REMOVING = {"open", "close", "unlink", "rmdir", "stat", "fstat"}  # what removes a temporary folder
+IGNORED = {"close"} if sys.version_info >= (3, 14) else set()  # by shutil.rmtree, which removes it all the same
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def trained(path, kind="SparseAdam", first=0):
     return layer, optimizer, flushed
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("Adam", ".safetensors"), ("SGD", ".npy")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("Adam", ".safetensors"), pytest.param("SGD", ".npy", marks=pytest.mark.slow_on_reference)]
+)
 def test_a_flush_that_fails_anywhere(path, kind, suffix, failing):
     """The files hold the state of the last flush or of this one; the next flush succeeds."""
     path = path.with_suffix(suffix)
@@ -107,6 +111,7 @@ def test_a_resize_that_fails_anywhere(tmp_path, failing):
     assert 3 < sum(seen) < sum(resized) < len(seen) - 3
 
 
+@pytest.mark.slow_on_reference
 def test_a_create_that_fails_anywhere(tmp_path, failing):
     n_open = descriptors()
     for n in range(1, 100):
@@ -126,6 +131,7 @@ def test_a_create_that_fails_anywhere(tmp_path, failing):
     assert {"open", "write", "ftruncate", "fsync", "replace", "mmap", "close", "unlink"} <= failing.seen
 
 
+@pytest.mark.slow_on_reference
 def test_a_close_that_fails_anywhere(tmp_path, failing):
     """What is not flushed can be flushed again; nothing stays locked."""
     for n in range(1, 1000):
@@ -144,6 +150,7 @@ def test_a_close_that_fails_anywhere(tmp_path, failing):
     assert n > 20
 
 
+@pytest.mark.slow_on_reference
 @pytest.mark.parametrize(("mode", "options"), [("r", {}), ("r", {"snapshot": True}), ("r+", {})])
 @pytest.mark.parametrize("is_torn", [False, True])
 def test_an_open_that_fails_anywhere(tmp_path, failing, mode, options, is_torn):
@@ -178,6 +185,7 @@ def test_an_open_that_fails_anywhere(tmp_path, failing, mode, options, is_torn):
     assert n > 5
 
 
+@pytest.mark.slow_on_reference
 def test_a_save_that_fails_anywhere(tmp_path, failing):
     path = tmp_path / "c"
     checkpoint.save(path, {"a": np.zeros(9)}, "old")
@@ -190,7 +198,7 @@ def test_a_save_that_fails_anywhere(tmp_path, failing):
         assert not left or failing.failed in REMOVING
         for folder in left:
             shutil.rmtree(folder)
-        assert has_failed or left
+        assert has_failed or left or failing.failed in IGNORED
         assert descriptors() == n_open
         tensors, description = checkpoint.load(path)
         assert (description, tensors["a"].sum(), len(tensors)) in (("old", 0, 1), ("new", 9, 2))
@@ -205,6 +213,7 @@ def test_a_save_that_fails_anywhere(tmp_path, failing):
     assert n > 2
 
 
+@pytest.mark.slow_on_reference
 def test_a_replacement_with_a_backup_that_fails_anywhere(tmp_path, failing):
     """The file is the old one or the new one, and so is a backup that is there already."""
     path, backup = tmp_path / "c", tmp_path / "backup"
@@ -228,7 +237,7 @@ def test_a_replacement_with_a_backup_that_fails_anywhere(tmp_path, failing):
         assert not left or failing.failed in REMOVING
         for folder in left:
             shutil.rmtree(folder)
-        assert has_failed or left or failing.failed == "link"  # then it is copied
+        assert has_failed or left or failing.failed in {"link", *IGNORED}  # without a link it is copied
         seen.append(found)
     assert failing.seen == {"open", "write", "chmod", "fsync", "close", "replace", "link", "mkdir", "rmdir", "stat", "fstat"}
     assert (path.read_bytes(), backup.read_bytes()) == (b"new", b"old")

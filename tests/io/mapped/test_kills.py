@@ -69,7 +69,7 @@ def kill_often(path, kind, n_kills):
 
 @pytest.mark.on_reference
 @pytest.mark.uninstrumented
-@pytest.mark.parametrize("kind", ["SparseAdam", "Adam"])
+@pytest.mark.parametrize("kind", ["SparseAdam", pytest.param("Adam", marks=pytest.mark.slow_on_reference)])
 def test_kills_leave_the_last_flush(path, kind):
     kill_often(path, kind, 5)
 

@@ -11,6 +11,7 @@ import fastembed as fe
 from fastembed import _version
 
 # A file whose opening was interrupted is closed by its own end.
+SLOW = pytest.mark.slow_on_reference
 pytestmark = [pytest.mark.on_reference, pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")]
 
 PACKAGE = _version.__file__.removesuffix("_version.py")
@@ -102,12 +103,11 @@ def test_share_in_place_of_another_table(path):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda layer, _: layer.storage.publisher.publish(),
-        lambda layer, _: layer.resize(8),
-        lambda layer, _: layer.set_rows([0, 2], 4.0),
-        lambda layer, optimizer: layer.backward(np.ones((2, 3)), [0, 2], optimizer=optimizer),
+        pytest.param(lambda layer, _: layer.storage.publisher.publish(), id="publish"),
+        pytest.param(lambda layer, _: layer.resize(8), id="resize", marks=SLOW),
+        pytest.param(lambda layer, _: layer.set_rows([0, 2], 4.0), id="set_rows"),
+        pytest.param(lambda layer, opt: layer.backward(np.ones((2, 3)), [0, 2], optimizer=opt), id="step", marks=SLOW),
     ],
-    ids=["publish", "resize", "set_rows", "step"],
 )
 def test_what_is_published_later_is_the_whole_layer(path, call):
     def made():
