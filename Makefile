@@ -16,7 +16,7 @@ run: $(VENV)/.run
 # All tests, two parts at a time, the long ones first; with T=layers or T=io/test_checkpoint.py,
 # those of a folder or a file below tests/. What failed comes last.
 T :=
-PARTS := test-c test-reference $(if $(T),,test-programs test-files test-package)
+PARTS := test-c test-reference $(if $(T),,test-package test-programs test-files)
 test: $(VENV)/.test
 	@echo '$(if $(T),The tests in tests/$(T).,All tests: five minutes on two fast cores, nine on slow ones.)'
 	@mkdir -p build && rm -f build/test-*.log
