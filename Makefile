@@ -18,7 +18,7 @@ run: $(VENV)/.run
 T :=
 PARTS := test-c test-reference $(if $(T),,test-package test-programs test-files)
 test: $(VENV)/.test
-	@echo '$(if $(T),The tests in tests/$(T).,All tests: five minutes on two fast cores, nine on slow ones.)'
+	@echo '$(if $(T),The tests in tests/$(T).,All tests: four minutes on two fast cores, eight on slow ones.)'
 	@mkdir -p build && rm -f build/test-*.log
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(PARTS); status=$$?; echo; for part in $(PARTS); do \
 	    echo "$$part: $$(tail -n 1 build/$$part.log)"; grep -E '^(FAILED|ERROR) ' build/$$part.log; done; exit $$status
