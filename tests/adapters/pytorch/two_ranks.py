@@ -72,6 +72,7 @@ def train(model, positions, optimizer, batches):
 
 def main(rank: int, meeting: str, gradient: str, optimizers: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    torch.set_default_dtype(torch.float64)  # in which sums in another order are the same but for 1e-15
     ft.functional.SMALL, ft.optim.RowSteps._small, ft.optim.RowSteps._few = -1, 0, -1
     of = {"PyTorch's": torch.optim, "own": ft.optim}[optimizers]
     replicated, table = Replicated(), Table()
