@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.floats import own_floats
+from .._messages import first_few
 from ..functional import lookup
 from ..functional.bags import embedding_bag
 from ..functional.max_norm import norms
@@ -136,12 +137,14 @@ class SentenceEncoder(Declared):
         return int(self._table.shape[1] if isinstance(self._table, np.ndarray) else self._table.embedding_dim)
 
     @own_floats
-    def encode(self, texts: str | Iterable[str]) -> Array:
+    def encode(self, texts: str | Iterable[str] | Mapping[str, Any]) -> Array:
         """The vector of each text.
 
         Parameters
         ----------
-        texts : str, or iterable of str
+        texts : str, iterable of str, or mapping
+            A mapping is what a tokenizer of transformers has made of one text or several:
+            ``input_ids`` and, if there is padding, ``attention_mask`` with 0 at its places.
 
         Returns
         -------
@@ -152,16 +155,12 @@ class SentenceEncoder(Declared):
         Raises
         ------
         TypeError, ValueError
-            A text is not a string, or the tokenizer returns something else than its ids.
+            A text is not a string, the tokenizer returns something else than its ids, or a mapping
+            has no ``input_ids``, or a mask of another shape.
         IndexError, KeyError
             A token has no row; the text is named by its number.
         """
-        is_one = isinstance(texts, str)
-        given: list[Any] = [texts] if is_one else list(_iterable(texts))
-        _checks.strings("texts", _objects(given))
-        encoded = self._encode(given)
-        if len(encoded) != len(given):
-            raise ValueError(f"tokenizer must return the ids of {len(given)} texts, got those of {len(encoded)}")
+        is_one, encoded = _encodings_in(texts) if isinstance(texts, Mapping) else self._encodings_of(texts)
         n_rows = len(self._table) if isinstance(self._table, np.ndarray) else self._table.num_embeddings
         ids, lengths = _ids_of_all([*self._ids_of_words([_parts_of(one) for one in encoded])], n_rows)
         vectors = self._means(ids, np.append(0, np.cumsum(lengths)))
@@ -169,6 +168,16 @@ class SentenceEncoder(Declared):
             lengths = norms(vectors, 2)[:, None]
             vectors = (vectors / np.where(lengths == 0, 1.0, lengths)).astype(vectors.dtype)
         return vectors[0] if is_one else vectors
+
+    def _encodings_of(self, texts: str | Iterable[str]) -> tuple[bool, Sequence[Any]]:
+        """Whether there is one text alone, and what the tokenizer makes of each."""
+        is_one = isinstance(texts, str)
+        given: list[Any] = [texts] if is_one else list(_iterable(texts))
+        _checks.strings("texts", _objects(given))
+        encoded = self._encode(given)
+        if len(encoded) != len(given):
+            raise ValueError(f"tokenizer must return the ids of {len(given)} texts, got those of {len(encoded)}")
+        return is_one, encoded
 
     def _ids_of_words(self, parts: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         """The parts with the ids of tokens that are names of rows."""
@@ -219,6 +228,19 @@ def _objects(values: list[Any]) -> Array:
     return array
 
 
+def _encodings_in(encoding: Mapping[str, Any]) -> tuple[bool, Sequence[Any]]:
+    """Whether ids are those of one text alone, and the ids and the mask of each text."""
+    if encoding.get("input_ids") is None:
+        raise TypeError(f"texts must be strings, or a mapping with input_ids, got one with {first_few([*encoding])}")
+    ids, mask = encoding["input_ids"], encoding.get("attention_mask")
+    if len(ids) > 0 and np.ndim(ids[0]) == 0:
+        return True, [encoding]
+    if mask is not None and len(mask) != len(ids):
+        raise ValueError(f"attention_mask must have the shape of input_ids, got that of {len(mask)} texts, not {len(ids)}")
+    masks = itertools.repeat(None, len(ids)) if mask is None else mask
+    return False, [{"input_ids": one, "attention_mask": kept} for one, kept in zip(ids, masks, strict=True)]
+
+
 def _parts_of(encoded: Any) -> tuple[Any, Any]:
     """The ids of one text, and their attention mask or None."""
     names = ("input_ids", "ids", "attention_mask")
@@ -260,4 +282,9 @@ def _ids_of(number: int, given: Any, mask: Any, n_rows: int) -> Array:
         raise type(error)(f"the tokens of text {number}: {error}") from error
     if ids.ndim != 1:
         raise ValueError(f"the tokens of text {number} must have 1 axis, got shape {ids.shape}")
-    return ids if mask is None else ids[_checks.as_array("attention_mask", mask) != 0]
+    if mask is None:
+        return ids
+    is_kept = _checks.as_array("attention_mask", mask) != 0
+    if is_kept.shape != ids.shape:
+        raise ValueError(f"attention_mask of text {number} must have the shape of its ids, {ids.shape}, got {is_kept.shape}")
+    return ids[is_kept]

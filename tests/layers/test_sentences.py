@@ -1,5 +1,6 @@
 """Vectors of texts: the means of rows by the reference, for the tokenisers of other libraries."""
 
+import collections
 import json
 import types
 
@@ -110,6 +111,20 @@ def test_an_encoding_of_tiktoken():
     assert found.tolist() == fe.SentenceEncoder(lambda text: list(text.encode()), table).encode(TEXTS).tolist()
 
 
+@pytest.mark.parametrize("made", [list, np.array], ids=["lists", "arrays"])
+def test_an_encoding_that_is_there_already(made):
+    """As transformers' BatchEncoding: a mapping, with padding that a mask leaves out."""
+    table = np.random.default_rng(0).standard_normal((6, 4))
+    encoder = fe.SentenceEncoder(lambda text: [int(part) for part in text.split()], table)
+    expected = encoder.encode(["1 2 3", "4"]).tolist()
+    ids, mask = made([[1, 2, 3], [4, 0, 0]]), made([[1, 1, 1], [1, 0, 0]])
+    batch = collections.UserDict(input_ids=ids, attention_mask=mask, token_type_ids=ids)
+    assert encoder.encode(batch).tolist() == expected
+    assert encoder.encode({"input_ids": ids[1], "attention_mask": mask[1]}).tolist() == expected[1]
+    assert encoder.encode({"input_ids": ids}).tolist() == encoder.encode(["1 2 3", "4 0 0"]).tolist()
+    assert encoder.encode({"input_ids": ids[:0]}).shape == (0, 4)
+
+
 def test_bad_arguments_are_named():
     table = np.ones((6, 4))
     encoder = fe.SentenceEncoder(split, table)
@@ -119,6 +134,13 @@ def test_bad_arguments_are_named():
         (lambda: fe.SentenceEncoder(split, np.ones(3)), ValueError, "table must have"),
         (lambda: fe.SentenceEncoder(split, fe.HashEmbedding(6, 4)), TypeError, "a layer of another kind, HashEmbedding"),
         (lambda: fe.SentenceEncoder(split, table, normalize="l2"), TypeError, "normalize"),
+        (lambda: encoder.encode({"ids": [1]}), TypeError, "a mapping with input_ids, got one with ids"),
+        (
+            lambda: encoder.encode({"input_ids": [[1]], "attention_mask": [[1, 0]]}),
+            ValueError,
+            r"text 0 must have the shape of its ids",
+        ),
+        (lambda: encoder.encode({"input_ids": [[1]], "attention_mask": [[1], [1]]}), ValueError, "that of 2 texts, not 1"),
         (lambda: encoder.encode(3), TypeError, "texts must be strings, got 3"),
         (lambda: encoder.encode(b"cat"), TypeError, "texts must be strings, got b'cat'"),
         (lambda: encoder.encode(["cat", 3]), TypeError, r"texts must be strings, got 3 at position \(1,\)"),
