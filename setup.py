@@ -29,10 +29,16 @@ if platform.machine() in ("x86_64", "AMD64"):  # one build serves every machine:
     CFLAGS += ["-march=x86-64", "-mtune=generic"]
 CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # last, so that they win
 
-DIRECTIVES = {"boundscheck": False, "wraparound": False, "initializedcheck": False, "freethreading_compatible": True}
-
 # Where make coverage asks for it, each line of Cython reports that it runs.
 IS_TRACED = "-DCYTHON_TRACE_NOGIL=1" in CFLAGS
+
+DIRECTIVES = {
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "freethreading_compatible": True,
+    "linetrace": IS_TRACED,
+}
 
 SOURCES = sorted(glob("src_c/**/*.c", recursive=True))
 HEADERS = sorted({*glob("src_c/**/*.*", recursive=True), *glob("fastembed/_kernels/*.pxd")} - {*SOURCES})
@@ -63,7 +69,7 @@ class BuildExt(build_ext):
                 [extension],
                 shared_utility_qualified_name=UTILITY,
                 build_dir="build/coverage/cython" if IS_TRACED else "build/cython",
-                compiler_directives={**DIRECTIVES, "linetrace": IS_TRACED},
+                compiler_directives=DIRECTIVES,
             )
         extension.sources = written.sources
         super().build_extension(extension)

@@ -20,7 +20,6 @@ from sbom import add_sbom
 ROOT = Path(__file__).parents[1]
 TAG = f"manylinux_2_17_{platform.machine()}"
 TESTED = ("tests/kernels", "tests/functional", "tests/layers", "tests/optim")
-NEEDED = ("pytest", "hypothesis", "ml_dtypes")  # for these: safetensors is not to be had for every interpreter
 
 
 def run(*command, **options):
@@ -78,7 +77,7 @@ def check(folder):
 def test(wheel, python):
     """The tests, with the wheel installed and the source folder out of reach."""
     with tempfile.TemporaryDirectory() as scratch:
-        python = environment(Path(scratch), python, wheel, *NEEDED)
+        python = environment(Path(scratch), python, f"{wheel}[test-kernels]")
         options = ["-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--rootdir", ROOT, "-m", "not long"]
         run(python, "-P", "-m", "pytest", *options, *(ROOT / name for name in TESTED), cwd=scratch)
 

@@ -13,7 +13,7 @@ import fastembed
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *DOCS]
-FOR_DEVELOPERS = {"test", "lint", "docs", "wheel", "dev"}
+FOR_DEVELOPERS = {"test", "test-kernels", "lint", "docs", "wheel", "dev"}
 LIBRARIES = {"torch": "PyTorch"}  # distributions that are called otherwise in prose
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..io import atomic, checkpoint
-from ..io.status import is_there
+from ..io.status import status_of
 from .streams import UsageError
 
 _Identity = tuple[int, int, int, int]
@@ -188,10 +188,10 @@ def _identity(path: Path) -> _Identity | None:
 
 def _may_be_renamed_over(path: Path) -> bool:
     """Whether a folder's sticky bit, as of /tmp, allows to replace the file, if it is there."""
-    folder = path.parent.stat()
-    if not folder.st_mode & stat.S_ISVTX or not is_there(path):
+    folder, found = path.parent.stat(), status_of(path)
+    if not folder.st_mode & stat.S_ISVTX or found is None:
         return True
-    return os.geteuid() in (0, folder.st_uid, path.stat().st_uid)
+    return os.geteuid() in (0, folder.st_uid, found.st_uid)
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -17,6 +17,7 @@ class PointMap {
   constructor(canvas, table) {
     this.canvas = canvas;
     this.table = table;
+    this.onView = () => {}; // what the page does when another part of the map is shown
     this.context = canvas.getContext("2d");
     this.chosen = this.hovered = -1;
     this.near = [];
@@ -52,7 +53,12 @@ class PointMap {
     this.scale = Math.max(Math.min((this.width - 2 * margin) / size[0], (this.height - 2 * margin) / size[1]), 1e-30);
     this.middle = [0, 1].map(k => (Number.isFinite(low[k]) ? (low[k] + high[k]) / 2 : 0));
     this.least = this.scale / 4;
-    this.isAll = true;
+    this.viewChanged(true);
+  }
+
+  viewChanged(isAll) {
+    this.isAll = isAll;
+    this.onView();
     this.wantDraw();
   }
 
@@ -67,8 +73,7 @@ class PointMap {
   move(dx, dy) {
     this.middle[0] -= dx / this.scale;
     this.middle[1] += dy / this.scale;
-    this.isAll = false;
-    this.wantDraw();
+    this.viewChanged(false);
   }
 
   // Zoom about a place of the canvas, which stays where it is.
@@ -77,8 +82,7 @@ class PointMap {
     const fromMiddle = [x - this.width / 2, this.height / 2 - y];
     [0, 1].forEach(k => { this.middle[k] += fromMiddle[k] * (1 / this.scale - 1 / scale); });
     this.scale = scale;
-    this.isAll = false;
-    this.wantDraw();
+    this.viewChanged(false);
   }
 
   showRow(row) {
@@ -171,6 +175,7 @@ class PointMap {
 
   text(row) {
     const name = this.table.names[row].replace(/\s/g, "\u2423");
+    if (name.length <= MAX_LABEL) return name; // in UTF-16; there are as many characters, or fewer
     const characters = [...name];
     return characters.length > MAX_LABEL ? `${characters.slice(0, MAX_LABEL - 1).join("")}\u2026` : name;
   }
@@ -180,7 +185,7 @@ class PointMap {
   }
 
   labelWidth(row) {
-    const text = this.text(row), key = this.font(row) + text;
+    const text = this.text(row), key = row === this.chosen ? `bold ${text}` : text; // no text has a space
     if (!this.widths.has(key)) {
       this.context.font = this.font(row);
       this.widths.set(key, this.context.measureText(text).width);

@@ -11,6 +11,7 @@ class Explorer {
   constructor() {
     this.table = new Table(JSON.parse(document.getElementById("data").textContent));
     this.map = new PointMap(document.getElementById("map"), this.table);
+    this.map.onView = () => this.hideTip();
     this.list = new RowList(document.querySelector(".list"), this.table, row => this.choose(row));
     this.search = document.getElementById("search");
     this.matches = document.getElementById("matches");
@@ -55,7 +56,6 @@ class Explorer {
     };
     canvas.addEventListener("pointerdown", event => {
       if (event.button !== 0) return;
-      this.hover(-99, -99);
       canvas.setPointerCapture(event.pointerId);
       held.set(event.pointerId, place(event));
       moved = 0;
@@ -78,27 +78,33 @@ class Explorer {
       held.delete(event.pointerId);
       canvas.classList.toggle("drag", held.size > 0);
     });
-    canvas.addEventListener("pointerleave", () => this.hover(-99, -99));
+    canvas.addEventListener("pointerleave", () => this.hideTip());
     canvas.addEventListener("wheel", event => {
       event.preventDefault();
-      this.hover(-99, -99);
       this.map.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...place(event));
     }, {passive: false});
   }
 
   hover(x, y) {
     const row = this.map.at(x, y);
+    this.mark(row);
+    if (row < 0) return;
+    this.tip.textContent = this.describe(row);
+    const left = Math.min(this.map.x(row) + 12, this.map.width - this.tip.offsetWidth - 8);
+    this.tip.style.left = `${left}px`;
+    this.tip.style.top = `${Math.max(this.map.y(row) - this.tip.offsetHeight - 10, 4)}px`;
+  }
+
+  // Where the row is no longer, or is another to the chosen one.
+  hideTip() {
+    this.mark(-1);
+  }
+
+  mark(row) {
     this.tip.hidden = row < 0;
-    if (row >= 0) {
-      this.tip.textContent = this.describe(row);
-      const left = Math.min(this.map.x(row) + 12, this.map.width - this.tip.offsetWidth - 8);
-      this.tip.style.left = `${left}px`;
-      this.tip.style.top = `${Math.max(this.map.y(row) - this.tip.offsetHeight - 10, 4)}px`;
-    }
-    if (row !== this.map.hovered) {
-      this.map.hovered = row;
-      this.map.wantDraw();
-    }
+    if (row === this.map.hovered) return;
+    this.map.hovered = row;
+    this.map.wantDraw();
   }
 
   describe(row) {
@@ -111,6 +117,7 @@ class Explorer {
 
   choose(row) {
     const isRow = row >= 0 && row < this.table.n;
+    this.hideTip();
     this.cosines = isRow ? this.table.cosines(row) : null;
     this.map.chosen = isRow ? row : -1;
     this.map.near = isRow && this.table.isShown(row) && this.table.norms[row] > 0 ? this.table.nearest(row, N_NEAREST, this.cosines) : [];
@@ -231,7 +238,6 @@ class Explorer {
       "0": () => this.map.showAll(), "t": () => this.switchTheme(), "Escape": () => this.choose(-1),
       "n": () => { if (this.map.near.length) this.choose(this.map.near[0]); },
     };
-    this.hover(-99, -99);
     const moves = {ArrowLeft: [STEP, 0], ArrowRight: [-STEP, 0], ArrowUp: [0, STEP], ArrowDown: [0, -STEP]};
     if (actions[event.key]) actions[event.key]();
     else if (moves[event.key] && !event.target.closest(".scroll")) this.map.move(...moves[event.key]);

@@ -174,10 +174,15 @@ NAMES = [name for name, _, _ in calls()]
 ERRORS = (TypeError, ValueError, IndexError, KeyError, RuntimeError, AttributeError, MemoryError)
 
 
+def call_of(name):
+    """A call that nobody has made yet, and its arguments."""
+    return next((call, arguments) for known, call, arguments in calls() if known == name)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_messages_are_short(name):
     assert NAMES.count(name) == 1
-    _, call, arguments = next(found for found in calls() if found[0] == name)
+    call, arguments = call_of(name)
     for replaced in arguments:
         for kind, hostile in HOSTILE.items():
             found = outcome(call, **{**arguments, replaced: hostile})
@@ -189,7 +194,7 @@ def test_messages_are_short(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_calls_themselves_are_right(name):
-    _, call, arguments = next(found for found in calls() if found[0] == name)
+    call, arguments = call_of(name)
     call(**arguments)
 
 

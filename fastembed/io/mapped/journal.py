@@ -148,8 +148,9 @@ class Journal(NamedTuple):
     def replay(self, table: Path) -> None:
         """Write the journal's rows to the files, flush them to the disk, remove the journal."""
         for name in self.renamed:
-            if is_there(table.with_name(f"{name}.new")):
-                os.replace(table.with_name(f"{name}.new"), table.with_name(name))
+            file = table.with_name(name)
+            if is_there(beside(file, "new")):
+                os.replace(beside(file, "new"), file)
         for k, part in enumerate(self.parts):
             self.check_file(k, table.with_name(part.file))
         for k, part in enumerate(self.parts):

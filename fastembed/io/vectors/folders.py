@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from ..._messages import first_few, limit, shown
 from ...functional import lookup
 from .. import checkpoint
 from ..errors import CheckpointError
-from ..status import is_there
+from ..status import is_there, status_of
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -34,8 +35,9 @@ def tokens_in(folder: Path) -> list[str] | None:
     """The tokens of ``tokenizer.json``, else ``vocab.json`` or ``vocab.txt``, by their ids."""
     for name, read in (("tokenizer.json", _of_tokenizer), ("vocab.json", _of_mapping), ("vocab.txt", _of_lines)):
         path = folder / name
-        if is_there(path):
-            if path.stat().st_size > _MAX_JSON:
+        found = status_of(path)
+        if found is not None and stat.S_ISREG(found.st_mode):
+            if found.st_size > _MAX_JSON:
                 raise CheckpointError(f"{path} has more than {limit(_MAX_JSON)} bytes")
             try:
                 return read(path.read_bytes().decode())
