@@ -133,9 +133,9 @@ ngram-check: $(VENV)/.test
 	$(CAMPAIGN) ngrams --n $(N) --seed $(SEED)
 
 # Small changes of the C and of the checks, N of them, each of which a test should notice;
-# FILES=update.c,options draws from these alone.
+# FILES=update.c,options draws from these alone; CALLS=only replays calls, and runs no test.
 mutants: $(VENV)/.test
-	$(CAMPAIGN) mutation --n $(N) --seed $(SEED) $(if $(FILES),--files $(FILES))
+	$(CAMPAIGN) mutation --n $(N) --seed $(SEED) $(if $(FILES),--files $(FILES)) $(if $(CALLS),--calls)
 
 # libFuzzer on the C entry points, each harness for SECONDS, or RUNS inputs; what fails is kept in
 # build/fuzz. Branches of the C guide it; those of the harnesses and operands of comparisons do not,

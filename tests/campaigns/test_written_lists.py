@@ -15,6 +15,7 @@ static int half(int n)
 {
     if (n < 0 && n != -4)
         reset(n);
+    prefetch(row + n * 64);
     return n / 2;
 }
 """

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import collections
-import os
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import written_list
 
-from .build import ROOT, Build
+from .build import ROOT, Build, status_of
 from .mutate import Mutation, mutations
 
-# The tests of a mutant, by the beginning of its path; the first that fits. Those that find most
-# come first.
+# The tests of a mutant that no replayed call tells, by the beginning of its path; the first that
+# fits. Those that find most come first.
 TESTS = {
     "fastembed/_checks/": ["checks", "functional", "layers", "optim", "io/test_checkpoint.py", "kernels/test_calls.py"],
     "src_c/pool.c": ["kernels", "campaigns/test_sharing.py", "functional"],
@@ -36,8 +34,6 @@ TESTS = {
     "src_c/": ["campaigns/test_differential.py", "functional", "layers", "optim", "checks", "kernels"],
 }
 LIST = Path(__file__).parent / "equivalent.txt"
-LIMIT = 120  # seconds of processor time of the tests of one mutant
-LONGEST = 1800  # seconds by the clock, for threads that wait for each other
 
 
 def sources(wanted: list[str]) -> dict[str, str]:
@@ -48,23 +44,29 @@ def sources(wanted: list[str]) -> dict[str, str]:
     return {path: text for path, text in texts.items() if not wanted or any(part in path for part in wanted)}
 
 
-def fate_of(path: str, lib: Path, isa: str) -> str:
-    """Of what is built: "killed" if a test fails, crashes or does not end; else "survived", or
-    "untested" if none ran."""
+def fate_of(path: str, text: str, build: Build, with_tests: bool) -> str:
+    """Of the source with that text: "refused" by the compiler; "killed" if a replayed call does
+    something else, or a test fails, crashes or does not end; "same" as machine code; else
+    "survived", or "untested" if no test ran. Without tests "not told" by any call."""
+    with build.mutated(path, text) as built:
+        if not built:
+            return "refused"
+        if not build.replays():
+            return "killed"
+        if build.is_the_same_code(path):
+            return "same"
+        return fate_in_tests(path, build) if with_tests else "not told"
+
+
+def fate_in_tests(path: str, build: Build) -> str:
     parts = next(tests for beginning, tests in TESTS.items() if path.startswith(beginning))
-    environment = os.environ | {"PYTHONPATH": str(lib), "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a mutant and its source may be of the same second
-    environment |= {"FASTEMBED_ISA": isa} if path.startswith("src_c/kernels/") else {}
-    command, fate = [str(Path(sys.executable).with_name("pytest")), "-x", "-p", "no:cacheprovider"], "untested"
+    isa = {"FASTEMBED_ISA": build.isa} if path.startswith("src_c/kernels/") else {}
+    pytest, fate = [str(Path(sys.executable).with_name("pytest")), "-x", "-p", "no:cacheprovider"], "untested"
     for part in parts:
-        limited = ["bash", "-c", f'ulimit -t {LIMIT} && exec "$@"', "bash", *command, f"tests/{part}"]
-        try:
-            run = subprocess.run(limited, cwd=ROOT, env=environment, capture_output=True, timeout=LONGEST, check=False)
-        except subprocess.TimeoutExpired:
+        status = status_of([*pytest, f"tests/{part}"], build.environment | isa)
+        if status not in (0, 5):  # 5: nothing to run there
             return "killed"
-        if run.returncode not in (0, 5):  # 5: nothing to run there
-            return "killed"
-        fate = "survived" if run.returncode == 0 else fate
+        fate = "survived" if status == 0 else fate
     return fate
 
 
@@ -74,6 +76,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", default="", help="only sources whose paths have one of these, with commas between")
     parser.add_argument("--isa", default="avx2", help="whose kernels are mutated")
+    parser.add_argument("--calls", action="store_true", help="only those calls that are replayed, and no test")
     arguments = parser.parse_args()
     texts = sources([part for part in arguments.files.split(",") if part])
     equivalent = {block[:3] for block in written_list.read(LIST, 4)}
@@ -90,15 +93,12 @@ def main() -> int:
         if not equivalent.isdisjoint({(path, before, after), (path, before, "*")}):
             counts["equivalent"] += 1
             continue
-        fate = build.put(mutation, path, mutation.applied(texts[path]))
-        if fate == "built":
-            fate = fate_of(path, build.package.parent, arguments.isa)
-        build.put(None, path, texts[path])
+        fate = fate_of(path, mutation.applied(texts[path]), build, not arguments.calls)
         counts[fate] += 1
         took = time.perf_counter() - start
         print(f"{fate:10} {took:4.0f} s  {path}:{mutation.number_of_line(texts[path])}  {before}  ->  {after}", flush=True)
     print(", ".join(f"{n} {fate}" for fate, n in sorted(counts.items())))
-    return int(counts["survived"] + counts["untested"] > 0)
+    return int(counts["survived"] + counts["untested"] + counts["not told"] > 0)
 
 
 if __name__ == "__main__":

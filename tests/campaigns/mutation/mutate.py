@@ -59,9 +59,11 @@ class Mutation:
 
 
 def blanked(text: str, language: str) -> str:
-    """The text with spaces for comments, strings and what the preprocessor reads."""
+    """The text with spaces for comments, strings, what the preprocessor reads, and statements that
+    fetch memory ahead, which no result shows."""
     if language == "c":
         pattern = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|^ *#(?:\\\n|[^\n])*"
+        pattern += r"|^ *(?:NAME\()?(?:__builtin_)?prefetch\w*\)?\([^\n]*;$"
         return re.sub(pattern, lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.S | re.M)
     lines = text.splitlines(keepends=True)
     starts = [0]
