@@ -183,8 +183,8 @@ def gather_add(
         The token table.
     token_ids : array_like of integers, shape S
     wpe : array_like of shape (P, D)
-        The position table; another float dtype is converted to that of ``wte``, only the rows that
-        are looked up.
+        The position table. Of another float dtype, the rows that are looked up are converted: to
+        that of ``wte``, or where that is float16 or bfloat16 to float32.
     position_ids : array_like of integers, optional
         Broadcast to S. Without it the positions are ``start, start + 1, ...`` along the last axis
         of ``token_ids``.
@@ -294,7 +294,8 @@ def scatter_add(table: Array, ids: ArrayLike, values: ArrayLike, *, bounds: str 
     ids : array_like of integers, shape S
         Rows may repeat; every element is summed in C order of ``ids``.
     values : array_like, broadcast to S + (D,)
-        Another float dtype is converted to the table's.
+        Another float dtype is converted to the table's, or where that is float16 or bfloat16 to
+        float32.
     bounds : {"raise", "wrap", "clip", "zero"}
         As in `gather`; under "zero" an id out of range is ignored.
 
@@ -345,7 +346,8 @@ def gather_add_backward(
     Parameters
     ----------
     dout : array_like of shape S + (D,)
-        The gradient of the sum; another float dtype is converted to that of ``dwte``.
+        The gradient of the sum. Another float dtype is converted to that of ``dwte``, or where that
+        is float16 or bfloat16 to float32.
     token_ids, position_ids, start, bounds
         As in `gather_add`; under "zero" an id out of range is ignored.
     dwte : ndarray of shape (V, D), of any float dtype

@@ -78,6 +78,10 @@ class Draw(random.Random):
     def dtype(self) -> str:
         return self.choice(tuple(DTYPES))
 
+    def or_wider(self, dtype: str) -> str:
+        """That dtype, or the one that its numbers are summed in."""
+        return self.choice((dtype, ARITHMETIC[dtype]))
+
     def width(self) -> int:
         """Few columns mostly, and those around the lengths of vectors, tiles and partial sums."""
         return self.randrange(10) if self.maybe(0.8) else self.choice((15, 16, 17, 31, 32, 33, 40, 64, 65, 70))

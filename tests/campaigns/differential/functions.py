@@ -18,16 +18,21 @@ def _table(draw: Draw, dtype: str, width: int, most: int = 9) -> np.ndarray[Any,
     return draw.numbers((0 if draw.maybe(0.03) else draw.randint(1, most), width), dtype)
 
 
+def _asked(to: str, dtype: str) -> dict[str, str]:
+    """What asks for a result of another dtype than the table's."""
+    return {} if to == dtype else {"out_dtype": to}
+
+
 def gather(draw: Draw) -> Case:
     dtype, shape, bounds = draw.dtype(), draw.shape(), draw.bounds()
     table = _table(draw, dtype, draw.width())
-    ids, given = draw.ids(shape, len(table)), draw.laid(table)
-    out = draw.output((*shape, table.shape[1]), dtype)
+    ids, given, to = draw.ids(shape, len(table)), draw.laid(table), draw.or_wider(dtype)
+    out, asked = draw.output((*shape, table.shape[1]), to), _asked(to, dtype)
     return Case(
-        f"gather {dtype} {table.shape} ids {shape} {bounds}",
-        lambda: [("rows", fe.gather(given, ids, bounds=bounds, out=out.filled()))],
-        lambda: [("rows", reference.gather(lists(table), lists(ids), bounds=bounds, dtype=dtype))],
-        {"rows": dtype},
+        f"gather {dtype} {table.shape} to {to}, ids {shape} {bounds}",
+        lambda: [("rows", fe.gather(given, ids, bounds=bounds, out=out.filled(), **asked))],
+        lambda: [("rows", reference.gather(lists(table), lists(ids), bounds=bounds, dtype=to))],
+        {"rows": to},
         copies(table=given, ids=ids),
     )
 
@@ -40,18 +45,20 @@ def _positions(draw: Draw, shape: tuple[int, ...], n_rows: int) -> dict[str, Any
 
 def gather_add(draw: Draw) -> Case:
     dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
-    wte, wpe = _table(draw, dtype, width), _table(draw, dtype, width)
-    ids, positions = draw.ids(shape, len(wte)), _positions(draw, shape, len(wpe))
-    given, given_wpe, out = draw.laid(wte), draw.laid(wpe), draw.output((*shape, width), dtype)
+    wte, wpe = _table(draw, dtype, width), _table(draw, draw.choice((dtype, dtype, draw.dtype())), width)
+    ids, positions, to = draw.ids(shape, len(wte)), _positions(draw, shape, len(wpe)), draw.or_wider(dtype)
+    given, given_wpe, out, asked = draw.laid(wte), draw.laid(wpe), draw.output((*shape, width), to), _asked(to, dtype)
+    with np.errstate(all="ignore"):
+        converted = wpe if wpe.dtype == wte.dtype else wpe.astype(ARITHMETIC[dtype])
     if not (len(wte) and len(wpe)):  # lists do not say how wide a table without rows is
         return gather(draw)
     return Case(
-        f"gather_add {dtype} {wte.shape} {wpe.shape} ids {shape} {bounds} {sorted(positions)}",
-        lambda: [("rows", fe.gather_add(given, ids, given_wpe, bounds=bounds, out=out.filled(), **positions))],
+        f"gather_add {dtype} {wte.shape} {wpe.dtype} {wpe.shape} to {to}, ids {shape} {bounds} {sorted(positions)}",
+        lambda: [("rows", fe.gather_add(given, ids, given_wpe, bounds=bounds, out=out.filled(), **positions, **asked))],
         lambda: [("rows", reference.gather_add(
-            lists(wte), lists(ids), lists(wpe), bounds=bounds, dtype=dtype, **{k: lists(v) for k, v in positions.items()}
+            lists(wte), lists(ids), lists(converted), bounds=bounds, dtype=to, **{k: lists(v) for k, v in positions.items()}
         ))],
-        {"rows": dtype},
+        {"rows": to},
         copies(wte=given, wpe=given_wpe, ids=ids),
     )  # fmt: skip
 
@@ -63,7 +70,7 @@ def scatter_add(draw: Draw) -> Case:
     values_shape = (*shape, table.shape[1])
     if draw.maybe(0.2):  # broadcast
         values_shape = values_shape[draw.randrange(len(values_shape)) :]
-    values = draw.numbers(values_shape, ARITHMETIC[dtype])
+    values = draw.numbers(values_shape, draw.or_wider(dtype))
     given, given_values = draw.written(table), draw.wider(values)
 
     def ours() -> list[tuple[str, Any]]:
@@ -87,7 +94,7 @@ def gather_add_backward(draw: Draw) -> Case:
     dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
     dwte, dwpe = draw.numbers((draw.randint(1, 9), width), dtype), draw.numbers((draw.randint(1, 9), width), dtype)
     ids, positions = draw.ids(shape, len(dwte)), _positions(draw, shape, len(dwpe))
-    dout = draw.numbers((*shape, width), ARITHMETIC[dtype])
+    dout = draw.numbers((*shape, width), draw.or_wider(dtype))
     given, given_wpe, given_dout = draw.written(dwte), draw.written(dwpe), draw.wider(dout)
 
     def ours() -> list[tuple[str, Any]]:
@@ -126,16 +133,19 @@ def embedding_bag(draw: Draw) -> Case:
     table = draw.numbers((draw.randint(1, 9), draw.width()), dtype)
     bags = draw_bags(draw, len(table), draw.bounds())
     ids, offsets, n_bags, shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
-    weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
+    weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, draw.or_wider(dtype))
     given, given_weights = draw.laid(table), None if weights is None else draw.wider(weights)
-    out = draw.output((n_bags, table.shape[1]), dtype)
+    to = draw.or_wider(dtype)
+    out, asked = draw.output((n_bags, table.shape[1]), to), _asked(to, dtype)
     return Case(
-        f"embedding_bag {dtype} {table.shape} ids {shape} {bags}",
-        lambda: [("rows", fe.embedding_bag(given, ids, offsets, per_sample_weights=given_weights, out=out.filled(), **bags))],
-        lambda: [("rows", reference.embedding_bag(
-            lists(table), lists(ids), lists(offsets), per_sample_weights=lists(weights), dtype=dtype, **bags
+        f"embedding_bag {dtype} {table.shape} to {to}, ids {shape} {bags}",
+        lambda: [("rows", fe.embedding_bag(
+            given, ids, offsets, per_sample_weights=given_weights, out=out.filled(), **bags, **asked
         ))],
-        {"rows": dtype},
+        lambda: [("rows", reference.embedding_bag(
+            lists(table), lists(ids), lists(offsets), per_sample_weights=lists(weights), dtype=to, **bags
+        ))],
+        {"rows": to},
         copies(table=given, ids=ids, weights=given_weights),
     )  # fmt: skip
 
@@ -145,9 +155,9 @@ def embedding_bag_backward(draw: Draw) -> Case:
     table = draw.numbers((draw.randint(1, 9), draw.width()), dtype)
     bags = draw_bags(draw, len(table), draw.bounds())
     ids, offsets, n_bags, shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
-    weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, ARITHMETIC[dtype])
+    weights = None if bags["mode"] == "max" or draw.maybe(0.5) else draw.numbers(shape, draw.or_wider(dtype))
     bags["scale_grad_by_freq"] = bags["mode"] != "max" and draw.maybe(0.4)
-    dtable, dout = draw.numbers(table.shape, dtype), draw.numbers((n_bags, table.shape[1]), ARITHMETIC[dtype])
+    dtable, dout = draw.numbers(table.shape, dtype), draw.numbers((n_bags, table.shape[1]), draw.or_wider(dtype))
     given, given_dout, written = draw.laid(table), draw.wider(dout), draw.written(dtable)
     with_table = bags["mode"] == "max" or draw.maybe(0.7)
 

@@ -44,6 +44,7 @@ def _options(draw: Draw, kind: str, n_rows: int) -> dict[str, Any]:
     if kind == "HashEmbedding":
         return {"seed": draw.randrange(9), **dropout}
     options: dict[str, Any] = {"padding_idx": draw.choice((None, None, 0, -1)), "scale_grad_by_freq": draw.maybe(0.3)}
+    options["bounds"] = draw.choice(("raise", "raise", draw.bounds()))
     if draw.maybe(0.3):
         options["max_norm"], options["max_norm_in_place"] = draw.choice((0.0, 0.5, 2.0, 1e30)), draw.maybe(0.5)
         options["norm_type"] = draw.choice((2.0, 1.0, float("inf")))
@@ -74,18 +75,22 @@ def _padding(draw: Draw, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _call(
-    draw: Draw, kind: str, sizes: tuple[int, ...], width: int, include_last: bool
+    draw: Draw, kind: str, sizes: tuple[int, ...], width: int, options: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[int, ...]]:
     """The arguments of a call by name, ids first, and the shape of its result."""
+    p_outside = 0.0 if options.get("bounds", "raise") == "raise" else 0.3
     if kind == "EmbeddingBag":
-        bags = draw_bags(draw, sizes[0], p_outside=0.0)
-        while bags["offsets"] is not None and bags["include_last_offset"] != include_last:
-            bags = draw_bags(draw, sizes[0], p_outside=0.0)
-        return {"ids": bags["ids"], "offsets": bags["offsets"]}, (bags["n_bags"], width)
+        bags = draw_bags(draw, sizes[0], p_outside=p_outside)
+        while bags["offsets"] is not None and bags["include_last_offset"] != options.get("include_last_offset", False):
+            bags = draw_bags(draw, sizes[0], p_outside=p_outside)
+        call = {"ids": bags["ids"], "offsets": bags["offsets"]}
+        if options["mode"] != "max" and draw.maybe(0.4):
+            call["per_sample_weights"] = draw.numbers(bags["shape"], "float32", "normal")
+        return call, (bags["n_bags"], width)
     shape = draw.shape()
     if kind == "HashEmbedding":
         return {"ids": draw.valid_ids(shape, 2**62)}, (*shape, width)
-    call = {"ids": draw.valid_ids(shape, sizes[0])}
+    call = {"ids": draw.ids(shape, sizes[0], p_outside)}
     if kind == "TokenPositionEmbedding":
         if draw.maybe(0.5):
             call["position_ids"] = draw.valid_ids(shape, sizes[1])
@@ -97,13 +102,15 @@ def _call(
     return call, (*shape, width)
 
 
-def _steps(draw: Draw, kind: str, sizes: tuple[int, ...], width: int, dtype: str, include_last: bool) -> list[tuple[Any, ...]]:
+def _steps(
+    draw: Draw, kind: str, sizes: tuple[int, ...], width: int, dtype: str, options: dict[str, Any]
+) -> list[tuple[Any, ...]]:
     """What happens to the layer, one after the other: how, the call, its gradient, the rate."""
     gradients, made = draw.choice(("normal", "integers", "denormal", "apart")), []
     for _ in range(draw.randint(1, 4)):
-        call, shape = _call(draw, kind, sizes, width, include_last)
+        call, shape = _call(draw, kind, sizes, width, options)
         how = draw.choice(("call", "fused", "fused", "accumulate", "step"))
-        made.append((how, call, draw.laid(draw.numbers(shape, ARITHMETIC[dtype], gradients)), draw.choice(_LR)))
+        made.append((how, call, draw.laid(draw.numbers(shape, draw.or_wider(dtype), gradients)), draw.choice(_LR)))
     return made
 
 
@@ -158,14 +165,13 @@ def layer(draw: Draw) -> Case:
     values = draw.choice(("normal", "normal", "integers", "denormal", "apart"))
     tables = [draw.numbers((n_rows, width), dtype, values) for n_rows in sizes]
     options, rows = _options(draw, kind, sizes[0]), _row_options(draw, kind, sizes[0])
-    include_last = kind == "EmbeddingBag" and draw.maybe(0.3)
-    if include_last:
+    if kind == "EmbeddingBag" and draw.maybe(0.3):
         options["include_last_offset"] = True
     name = draw.choice(tuple(_OPTIMIZERS))
     settings = {option: draw.choice(choices) for option, choices in _OPTIMIZERS[name].items()}
     if dtype in ("float16", "bfloat16"):
         rows |= draw.choice(({}, {"master_rows": True}, {"stochastic_rounding": draw.randrange(2**40)}))
-    steps = _steps(draw, kind, sizes, width, dtype, include_last)
+    steps = _steps(draw, kind, sizes, width, dtype, options)
 
     def made(side: int, arrays: list[Any], **more: Any) -> tuple[Any, Any]:
         maker = _MAKERS[kind][side]

@@ -85,10 +85,11 @@ def packed(draw: Draw) -> Case:
     shape, bounds, what = draw.shape(), draw.bounds(), draw.choice(("rows", "bags", "sums"))
     wpe, ids, bags = draw.numbers((draw.randint(1, 7), width), "float32"), draw.ids(shape, 7), draw_bags(draw, 7, bounds)
     of_bags, offsets, n_bags, bag_shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))
-    given, given_wpe, out = relaid(rows, draw.choice(_LAYOUTS)), draw.laid(wpe), draw.output((*shape, width), "float32")
+    to = draw.choice(("float32", "float16", "bfloat16"))
+    given, given_wpe, out = relaid(rows, draw.choice(_LAYOUTS)), draw.laid(wpe), draw.output((*shape, width), to)
 
     def ours() -> list[tuple[str, Any]]:
-        table = fe.PackedTable(given, width, **options)
+        table = fe.PackedTable(given, width, dtype=to, **options)
         if what == "rows":
             return [("result", table(ids, bounds=bounds, out=out.filled()))]
         if what == "bags":
@@ -100,11 +101,11 @@ def packed(draw: Draw) -> Case:
         given = rows.tolist(), None if scales is None else scales.tolist()
         table = formats.decode(*given, options["format"], options.get("block_size", 0), is_float, width)
         if what == "rows":
-            return [("result", reference.gather(table, lists(ids), bounds=bounds, dtype="float32"))]
+            return [("result", reference.gather(table, lists(ids), bounds=bounds, dtype=to))]
         if what == "bags":
-            return [("result", reference.embedding_bag(table, lists(of_bags), lists(offsets), dtype="float32", **bags))]
-        return [("result", reference.gather_add(table, lists(ids), lists(wpe), bounds=bounds, dtype="float32"))]
+            return [("result", reference.embedding_bag(table, lists(of_bags), lists(offsets), dtype=to, **bags))]
+        return [("result", reference.gather_add(table, lists(ids), lists(wpe), bounds=bounds, dtype=to))]
 
     told = {name: value for name, value in options.items() if name != "scales"}
-    title = f"packed {told} {rows.shape} x {width}: {what}, ids {shape} {bounds}, bags {bag_shape} {n_bags} {bags}"
-    return Case(title, ours, like, {}, copies(rows=given, wpe=given_wpe, ids=ids))
+    title = f"packed {told} {rows.shape} x {width} to {to}: {what}, ids {shape} {bounds}, bags {bag_shape} {n_bags} {bags}"
+    return Case(title, ours, like, {"result": to}, copies(rows=given, wpe=given_wpe, ids=ids))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from common import outcome
 
-from . import functions, layers, models, quantized, states, threads
+from . import functions, groups, layers, models, quantized, states, threads
 from .case import Case, as_bytes, difference
 from .draws import Draw
 from .surroundings import Surroundings, draw_from, fp_states, surrounded
@@ -32,6 +32,8 @@ OPS: dict[str, tuple[Callable[[Draw], Case], int]] = {
     "ngrams": (models.ngrams, 1),
     "packed": (models.packed, 2),
     "layer": (layers.layer, 3),
+    "collection": (groups.collection, 2),
+    "skip_gram": (groups.skip_gram, 1),
     "states": (states.states, 1),
     "threads": (threads.many, 0),
 }
