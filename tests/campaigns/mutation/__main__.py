@@ -21,17 +21,17 @@ TESTS = {
     "src_c/pool.c": ["kernels", "campaigns/test_sharing.py", "functional"],
     "src_c/pages.c": ["io/mapped", "kernels"],
     "src_c/ngram.c": ["functional/test_ngram.py", "layers/test_ngram.py", "campaigns/test_ngrams.py", "kernels"],
-    "src_c/hash.c": ["layers/test_hashed.py", "functional/test_ngram.py", "campaigns/test_differential.py", "kernels"],
-    "src_c/losses.c": ["layers/test_losses.py", "campaigns/test_differential.py", "kernels"],
+    "src_c/hash.c": ["layers/test_hashed.py", "functional/test_ngram.py", "kernels"],
+    "src_c/losses.c": ["layers/test_losses.py", "kernels"],
     "src_c/shared.c": ["kernels/test_shared_moments.py", "kernels/test_shared_refusals.py", "io/shared"],
     "src_c/disk/": ["kernels/test_disk_rows.py", "kernels/test_disk_waits.py", "tables"],
     "src_c/xla": ["adapters/test_xla_calls.py", "adapters/test_jax.py"],  # needs jax
     "src_c/cpu.c": ["kernels"],
     "src_c/dispatch.c": ["kernels"],
-    "src_c/kernels/r": ["campaigns/test_differential.py", "optim", "layers"],
-    "src_c/update.c": ["campaigns/test_differential.py", "optim", "layers", "kernels"],
-    "src_c/codes.c": ["layers/test_packed.py", "layers/test_quantized.py", "campaigns/test_differential.py", "kernels"],
-    "src_c/": ["campaigns/test_differential.py", "functional", "layers", "optim", "checks", "kernels"],
+    "src_c/kernels/r": ["optim", "layers"],
+    "src_c/update.c": ["optim", "layers", "kernels"],
+    "src_c/codes.c": ["layers/test_packed.py", "layers/test_quantized.py", "kernels"],
+    "src_c/": ["functional", "layers", "optim", "checks", "kernels"],
 }
 LIST = Path(__file__).parent / "equivalent.txt"
 
