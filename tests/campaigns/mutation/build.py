@@ -18,7 +18,7 @@ from written_list import ROOT
 FLAGS = ["-std=gnu11", "-w", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-g0", "-fPIC"]
 LIMIT = 120  # seconds of one compilation, or of processor time of a file of tests
 LONGEST = 1800  # seconds by the clock, for threads that wait for each other
-OF_CALLS = 30  # seconds of processor time of the replayed calls, which take 4 to 7
+OF_CALLS = 60  # seconds of processor time of the replayed calls, which take 5 to 15
 
 
 def status_of(command: list[str], environment: dict[str, str], limit: int = LIMIT) -> int | None:
