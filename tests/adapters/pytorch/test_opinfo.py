@@ -1,4 +1,7 @@
-"""PyTorch's own samples of embedding and embedding_bag, and N draws of arguments in short."""
+"""PyTorch's own samples of embedding and embedding_bag, its tests of the modules, and N draws of
+arguments in short."""
+
+import copy
 
 import pytest
 
@@ -8,8 +11,10 @@ samples = pytest.importorskip(
 )
 
 import torch.nn.functional as F  # noqa: E402
+from torch.testing._internal import common_nn  # noqa: E402
 from torch_draws import compare  # noqa: E402
 
+import fastembed.adapters.torch as ft  # noqa: E402
 from fastembed.adapters.torch import functional  # noqa: E402
 
 OPERATORS = {op.name: op for op in samples.op_db if op.name in ("nn.functional.embedding", "nn.functional.embedding_bag")}
@@ -56,6 +61,29 @@ def test_pytorchs_samples_of_errors():
     for error in errors:
         with pytest.raises(error.error_type, match=error.error_regex):
             functional.embedding(error.sample_input.args[0], error.sample_input.input, **error.sample_input.kwargs)
+
+
+MODULES = [
+    case
+    for case in (*common_nn.module_tests, *common_nn.get_new_module_tests())
+    if (case.get("module_name") or case.get("fullname", "")).startswith("Embedding")
+]
+
+
+@pytest.mark.parametrize("case", MODULES, ids=lambda case: case.get("desc") or case.get("fullname"))
+def test_pytorchs_tests_of_the_modules(case):
+    construct = case.get("constructor") or getattr(torch.nn, case.get("module_name", ""))
+    theirs = construct(*case.get("constructor_args", ()))
+    ours = ft.convert(copy.deepcopy(theirs))
+    assert isinstance(ours, ft.Embedding | ft.EmbeddingBag)
+    ids = case["input_fn"]()
+    results = [module(*ids) if isinstance(ids, tuple) else module(ids) for module in (ours, theirs)]
+    torch.testing.assert_close(*results)
+    for result in results:
+        result.backward(torch.linspace(-1, 1, result.numel()).reshape(result.shape))
+    grads = [module.weight.grad for module in (ours, theirs)]
+    assert len({grad.is_sparse for grad in grads}) == 1
+    torch.testing.assert_close(*(grad.to_dense() for grad in grads))
 
 
 def test_three_hundred_draws():
