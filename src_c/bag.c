@@ -98,7 +98,6 @@ static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, in
     const int64_t end = bags->offsets[bag + 1];
     const fe_dtype arithmetic = fe_arithmetic(table->dtype);
     int64_t item = bags->offsets[bag], n_kept = 0;
-    bool is_first = true;
     do {
         const fe_status status = need_item(work, block, item, end, last);
         if (status.code != FE_OK)
@@ -107,7 +106,7 @@ static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, in
         const int64_t *rows = stop > item ? block->rows + (item - block->first) : block->rows;
         const int64_t n_kept_here = count_kept(work, rows, stop - item);
         fe_bag_part part = {bags->mode, .n_items = stop - item, .n_following = stop < block->end ? block->end - stop : 0};
-        part.is_first = bags->mode == FE_BAG_MAX ? n_kept == 0 : is_first;
+        part.is_first = n_kept == 0;
         part.all_kept = n_kept_here == part.n_items;
         n_kept += n_kept_here;
         part.divisor = stop < end ? 1 : divisor_of(bags->mode, n_kept);
@@ -116,7 +115,6 @@ static fe_status run_bag(const bag_work *work, bag_block *block, int64_t bag, in
             work->kernels->bag[table->dtype](table, rows, &part, out);
         else
             work->kernels->bag_winners[arithmetic](table, rows, &part, item, out, work->winners + bag * table->n_cols);
-        is_first = false;
         item = stop;
     } while (item < end);
     return (fe_status){.code = FE_OK};

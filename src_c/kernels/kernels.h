@@ -99,7 +99,7 @@ typedef enum { ANY_BAG, SUM_FROM_MEMORY, SUM_FROM_CACHE } bag_way;
 /* Some items of one bag. */
 typedef struct {
     fe_bag_mode mode;
-    bool is_first;       /* out holds nothing of this bag yet */
+    bool is_first;       /* out holds no row of this bag yet */
     bool all_kept;       /* all items have a row */
     int64_t n_items;     /* length of rows and factors */
     int64_t n_following; /* how many rows follow in memory, which may be prefetched */

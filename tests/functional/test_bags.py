@@ -83,6 +83,20 @@ def test_long_bags_on_any_number_of_threads(dtype):
             assert same_bits(results[1][0][b], table[ids[begin:end]].max(0) if end > begin else np.zeros(width, dtype))
 
 
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_bag_that_begins_with_thousands_of_padding(isa, dtype, mode):
+    """Its rows, which are all negative, count from the first on that is there."""
+    table = -1 - np.arange(20).reshape(4, 5).astype(dtype)
+    packed = fe.QuantizedEmbedding.from_float(table.astype("f4"))
+    ids = [*[0] * 3000, 2, *[0] * 1500, 3, 2]
+    for rows, of_bag in ((table, fe.embedding_bag), (packed.dequantize(), lambda _, *bag, **how: packed.bag(*bag, **how))):
+        expected = {"sum": rows[2] + rows[3] + rows[2], "mean": (rows[2] + rows[3] + rows[2]) / 3, "max": rows[2]}[mode]
+        got = of_bag(rows, [1, *ids], [0, 1], mode=mode, padding_idx=0)
+        np.testing.assert_allclose(got[1], expected, rtol=1e-6)
+        assert (got[1] < 0).all()
+
+
 @needs_c
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bags_of_one_item_among_others(isa, dtype):
