@@ -106,7 +106,7 @@ def _steps(
     draw: Draw, kind: str, sizes: tuple[int, ...], width: int, dtype: str, options: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
     """What happens to the layer, one after the other: how, the call, its gradient, the rate."""
-    gradients, made = draw.choice(("normal", "integers", "denormal", "apart")), []
+    gradients, made = draw.choice(("normal", "integers", "denormal", "apart", "odd")), []
     for _ in range(draw.randint(1, 4)):
         call, shape = _call(draw, kind, sizes, width, options)
         how = draw.choice(("call", "fused", "fused", "accumulate", "step"))
@@ -162,7 +162,7 @@ def layer(draw: Draw) -> Case:
     kind, dtype, width = draw.choice(tuple(_MAKERS)), draw.dtype(), draw.width() if draw.maybe(0.3) else draw.randrange(6)
     n_tables = 1 if kind != "TokenPositionEmbedding" else draw.choice((2, 2, 3))
     sizes = (draw.randint(1, 9), *(draw.randint(4, 7) for _ in range(n_tables - 1)))
-    values = draw.choice(("normal", "normal", "integers", "denormal", "apart"))
+    values = draw.choice(("normal", "normal", "integers", "denormal", "apart", "odd"))
     tables = [draw.numbers((n_rows, width), dtype, values) for n_rows in sizes]
     options, rows = _options(draw, kind, sizes[0]), _row_options(draw, kind, sizes[0])
     if kind == "EmbeddingBag" and draw.maybe(0.3):
