@@ -91,19 +91,20 @@ def test_bags_are_the_reference(format, seed, bounds, mode, data):
 
 @pytest.mark.parametrize("format", FP8)
 def test_fp8_is_that_of_ml_dtypes(format):
-    """All 256 elements times all 256 scales, and float32 scales; arrays of ml_dtypes."""
-    elements = np.arange(256, dtype=np.uint8).view(format)
-    rows = np.tile(elements, (256, 1))
-    powers = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 8, axis=1).view("float8_e8m0fnu")
-    sizes = 10.0 ** np.arange(-40, 37, 77 / 2048).reshape(256, 8)
-    floats = (np.random.default_rng(0).standard_normal((256, 8)) * sizes).astype("f4")
+    """All 256 elements times all 256 scales, and float32 scales, each block's its own; arrays of
+    ml_dtypes, in rows of two tiles, the second of which has no NaN."""
+    rows = np.tile(np.arange(256, dtype=np.uint8).view(format), (256, 2))
+    rows[:, 256:][np.isnan(rows[:, 256:].astype("f4"))] = 1
+    powers = (np.arange(256)[:, None] + 16 * np.arange(16)).astype(np.uint8).view("float8_e8m0fnu")
+    sizes = 10.0 ** np.arange(-40, 37, 77 / 4096).reshape(256, 16)
+    floats = (np.random.default_rng(0).standard_normal((256, 16)) * sizes).astype("f4")
     for scales in (powers, floats):
         with np.errstate(all="ignore"):
             expected = rows.astype("f4") * np.repeat(scales.astype("f4"), 32, axis=1)
-        assert same_bits(fe.PackedTable(rows, 256, format=format, scales=scales).dequantize(), expected)
+        assert same_bits(fe.PackedTable(rows, 512, format=format, scales=scales).dequantize(), expected)
         packed = np.concatenate([rows.view(np.uint8), scales.view(np.uint8)], axis=1)
         name = "ue8m0" if scales is powers else "float32"
-        assert same_bits(fe.PackedTable(packed, 256, format=format, scale_format=name).dequantize(), expected)
+        assert same_bits(fe.PackedTable(packed, 512, format=format, scale_format=name).dequantize(), expected)
 
 
 @pytest.mark.parametrize("format", FORMATS[2:4])

@@ -82,6 +82,18 @@ def test_rows_without_columns_and_rows_of_several_strips(dtype, width):
     assert same_bits(layer.weight, np.array(like.weight, dtype).reshape(3, width))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "RowWiseAdagrad", "Adam", "AdamW", "SparseAdam"])
+def test_without_decay_an_infinite_weight_stays_as_it_is(dtype, name):
+    """No decay is no product with zero, which would be NaN."""
+    layer = fe.Embedding.from_pretrained(np.array([[np.inf, -np.inf, 1.0]] * 2, dtype), freeze=False)
+    opt = getattr(fe.optim, name)(layer, lr=0.1, **({} if name == "SparseAdam" else {"weight_decay": 0.0}))
+    for _ in range(3):
+        layer.backward(np.ones((1, 3), dtype), [0], optimizer=opt)
+    assert layer.weight[0, :2].tolist() == [np.inf, -np.inf]
+    assert layer.weight[0, 2] < 1
+
+
 @needs_c
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", list(OPTIONS))
