@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import mmap
 import shutil
 import sys
 import zlib
@@ -88,6 +91,23 @@ def floats(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.n
         return np.where(rng.random(shape) < 0.1, rng.choice(odd, shape), values).astype(dtype)
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def before_a_gap(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy whose last byte is followed by a page that can be neither read nor written."""
+    n_bytes = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, n_bytes + mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = np.frombuffer(pages, np.uint8)
+    if _libc().mprotect(ctypes.c_void_p(memory.ctypes.data + n_bytes), mmap.PAGESIZE, 0):
+        raise OSError("mprotect has failed")
+    copy = memory[n_bytes - array.nbytes : n_bytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def relaid(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
     """The same values in another layout."""
     array = np.asarray(array)
@@ -104,6 +124,8 @@ def relaid(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
         view = raw[1:].view(array.dtype).reshape(array.shape)
         view[...] = array
         return view
+    if layout == "before-a-gap":
+        return before_a_gap(array)
     if layout == "byteswapped":
         return array.astype(array.dtype.newbyteorder("S"))
     if layout == "fortran":
@@ -145,6 +167,8 @@ class OnlyArray:
 
 
 READ_LAYOUTS = ("plain", "strided", "reversed", "misaligned", "byteswapped", "fortran", "rows-apart", "readonly")
+if sys.platform != "win32":
+    READ_LAYOUTS += ("before-a-gap",)
 
 
 def reference_scatter_add(table: Any, ids: Any, values: Any, bounds: str) -> Any:

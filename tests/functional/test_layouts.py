@@ -1,7 +1,24 @@
 """Random layouts of every argument, ids in and out of range: the reference's results."""
 
+import subprocess
+import sys
+
 import numpy as np
-from common import BOUNDS, DTYPES, ID_DTYPES, READ_LAYOUTS, assert_same, examples, floats, lists, outcome, relaid, same_bits
+import pytest
+from common import (
+    BOUNDS,
+    DTYPES,
+    ID_DTYPES,
+    READ_LAYOUTS,
+    assert_same,
+    examples,
+    floats,
+    lists,
+    outcome,
+    relaid,
+    same_bits,
+    with_path,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,3 +102,16 @@ def test_writing_ops(p):
         assert got[1] in (ValueError, TypeError)
         assert any(word in got[2] for word in ("read-only", "aligned", "native byte order", "contiguous rows", "overlap"))
     assert dout.tobytes() == before_dout.tobytes()
+
+
+@pytest.mark.skipif("before-a-gap" not in READ_LAYOUTS, reason="needs mprotect")
+def test_a_read_past_the_end_of_such_an_array_ends_the_process():
+    script = with_path(
+        "import ctypes, numpy as np, common\n"
+        "array = common.before_a_gap(np.ones(3))\n"
+        "for size in (24, 25):\n"
+        "    print(len(ctypes.string_at(array.ctypes.data, size)), flush=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "24\n"
+    assert done.returncode != 0

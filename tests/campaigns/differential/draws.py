@@ -18,7 +18,7 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 ARITHMETIC = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
-WRITE_LAYOUTS = ("plain", "rows-apart")
+WRITE_LAYOUTS = ("plain", "rows-apart", "before-a-gap")
 _POOL_SIZE = 1 << 15
 _TINY = {"float32": 2.0**-126, "float64": 2.0**-1022, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 
@@ -102,7 +102,7 @@ class Draw(random.Random):
 
     def laid(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array in a random layout for an argument that is read."""
-        layout = self.choice(READ_LAYOUTS) if self.maybe(0.5) else "plain"
+        layout = self.choice(READ_LAYOUTS if self.maybe(0.5) else ("plain", "before-a-gap"))
         if layout == "byteswapped" and array.dtype.name == "bfloat16":  # has no other byte order
             layout = "misaligned"
         return relaid(array, layout)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
+from common import before_a_gap
 
 import fastembed as fe
 from fastembed import reference
@@ -50,7 +50,10 @@ def collection(draw: Draw) -> Case:
     name = draw.choice((*_OPTIMIZERS, None))
 
     def ours() -> list[tuple[str, Any]]:
-        layer, found = fe.EmbeddingCollection(copy.deepcopy(tables), features, **options), []
+        layer, found = (
+            fe.EmbeddingCollection({name: before_a_gap(table) for name, table in tables.items()}, features, **options),
+            [],
+        )
         optimizer = None if name is None else getattr(fe.optim, name)(layer, lr=0.1)
         for number, (ids, offsets, weights, dout) in enumerate(batches):
             found.append((f"rows {number}", layer(ids, offsets, None, weights)))
@@ -110,7 +113,9 @@ def skip_gram(draw: Draw) -> Case:
         return found
 
     def ours() -> list[tuple[str, Any]]:
-        layers = [fe.Embedding.from_pretrained(table.copy(), **given) for table, given in zip(tables, options, strict=True)]
+        layers = [
+            fe.Embedding.from_pretrained(before_a_gap(table), **given) for table, given in zip(tables, options, strict=True)
+        ]
         return played(fe, layers, lambda value: value)
 
     def like() -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from common import before_a_gap
 
 import fastembed as fe
 from fastembed import reference
@@ -181,7 +182,7 @@ def layer(draw: Draw) -> Case:
         return of_layer, getattr(module, name)(of_layer, **settings, **rows, **more)
 
     def ours() -> list[tuple[str, Any]]:
-        of_layer, optimizer = made(0, [table.copy() for table in tables])
+        of_layer, optimizer = made(0, [before_a_gap(table) for table in tables])
         results = _play(of_layer, optimizer, steps, lambda value: value)
         return [*results, *_state(of_layer, optimizer)]
 
