@@ -15,6 +15,8 @@ import fastembed as fe
 from .case import Case
 from .draws import ARITHMETIC, Draw
 
+_MOST = 5_000_000  # elements of a result: more than the 8 MiB from where on it goes past the cache
+
 
 def _calls(draw: Draw, table: np.ndarray[Any, Any], n_ids: int, dtype: str) -> tuple[str, Callable[[], list[tuple[str, Any]]]]:
     """A call of some size, which makes the same each time."""
@@ -52,9 +54,10 @@ def _calls(draw: Draw, table: np.ndarray[Any, Any], n_ids: int, dtype: str) -> t
 
 
 def many(draw: Draw) -> Case:
-    dtype, width, n_rows = draw.dtype(), draw.choice((1, 3, 16, 33, 64, 130)), draw.choice((9, 500, 4_000))
+    dtype, width, n_rows = draw.dtype(), draw.choice((1, 3, 16, 33, 64, 130, 2100)), draw.choice((9, 500, 4_000))
     table = draw.numbers((n_rows, width), dtype, draw.choice(("normal", "denormal")))
-    what, call = _calls(draw, table, draw.choice((512, 4_096)) * draw.randint(1, 4), dtype)
+    n_ids = min(draw.choice((512, 4_096)) * draw.randint(1, 4), _MOST // width)
+    what, call = _calls(draw, table, n_ids, dtype)
 
     def on_one_thread() -> list[tuple[str, Any]]:
         with fe.threads(1):

@@ -15,7 +15,7 @@ from differential.case import as_bytes
 from differential.run import chosen, make
 from differential.surroundings import fp_states, surrounded
 
-SEED, N_CASES, N_LARGE = 4, 2500, 12  # cases, and large ones on many threads
+SEED, N_CASES, N_LARGE = 4, 2500, 60  # cases, and large ones on many threads
 
 
 def digests(isa: str) -> Iterator[str]:
