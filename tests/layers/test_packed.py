@@ -89,6 +89,19 @@ def test_bags_are_the_reference(format, seed, bounds, mode, data):
     assert_same(got, expected, np.float32, (len(ids) if offsets is None else len(offsets) - include_last, width))
 
 
+@needs_c
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("format", FORMATS)
+def test_bags_of_several_blocks_of_ids(isa, format, mode):
+    """Those of the decoded rows, to the bit; the second bag begins with a block of padding."""
+    rng = np.random.default_rng(1)
+    rows, options, _ = table_of(rng, format, WIDTHS[format][-1])
+    table = fe.PackedTable(rows, WIDTHS[format][-1], **options)
+    ids = np.concatenate([rng.integers(0, 9, 2500), np.full(1200, 3), rng.integers(0, 9, 1500)])
+    how = {"mode": mode, "padding_idx": 3}
+    assert same_bits(table.bag(ids, [0, 2500], **how), fe.embedding_bag(table.dequantize(), ids, [0, 2500], **how))
+
+
 @pytest.mark.parametrize("format", FP8)
 def test_fp8_is_that_of_ml_dtypes(format):
     """All 256 elements times all 256 scales, and float32 scales, each block's its own; arrays of
