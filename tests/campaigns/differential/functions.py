@@ -43,9 +43,14 @@ def _positions(draw: Draw, shape: tuple[int, ...], n_rows: int) -> dict[str, Any
     return {"start": draw.randint(0, 3) if draw.maybe(0.5) else 0}
 
 
+def _sequences(draw: Draw) -> tuple[tuple[int, ...], int]:
+    """A shape of ids, sometimes of sequences longer than vectors, and the most positions."""
+    return (draw.shape(), 9) if draw.maybe(0.8) else ((draw.randrange(3), draw.randrange(40)), 45)
+
+
 def gather_add(draw: Draw) -> Case:
-    dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
-    wte, wpe = _table(draw, dtype, width), _table(draw, draw.choice((dtype, dtype, draw.dtype())), width)
+    dtype, (shape, most), bounds, width = draw.dtype(), _sequences(draw), draw.bounds(), draw.width()
+    wte, wpe = _table(draw, dtype, width), _table(draw, draw.choice((dtype, dtype, draw.dtype())), width, most)
     ids, positions, to = draw.ids(shape, len(wte)), _positions(draw, shape, len(wpe)), draw.or_wider(dtype)
     given, given_wpe, out, asked = draw.laid(wte), draw.laid(wpe), draw.output((*shape, width), to), _asked(to, dtype)
     with np.errstate(all="ignore"):
@@ -91,8 +96,8 @@ def scatter_add(draw: Draw) -> Case:
 
 
 def gather_add_backward(draw: Draw) -> Case:
-    dtype, shape, bounds, width = draw.dtype(), draw.shape(), draw.bounds(), draw.width()
-    dwte, dwpe = draw.numbers((draw.randint(1, 9), width), dtype), draw.numbers((draw.randint(1, 9), width), dtype)
+    dtype, (shape, most), bounds, width = draw.dtype(), _sequences(draw), draw.bounds(), draw.width()
+    dwte, dwpe = draw.numbers((draw.randint(1, 9), width), dtype), draw.numbers((draw.randint(1, most), width), dtype)
     ids, positions = draw.ids(shape, len(dwte)), _positions(draw, shape, len(dwpe))
     dout = draw.numbers((*shape, width), draw.or_wider(dtype))
     given, given_wpe, given_dout = draw.written(dwte), draw.written(dwpe), draw.wider(dout)
