@@ -1,5 +1,5 @@
-"""python -m mutation.replay FILE: what some thousand calls of the differential campaign do, kept in
-FILE; where it is there already, compared with it, up to the first that differs."""
+"""python -m mutation.replay FILE ISA: keeps in FILE what some thousand calls of the differential
+campaign do, or where it is there already, compares them with it, up to the first that differs."""
 
 from __future__ import annotations
 
