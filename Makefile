@@ -73,8 +73,7 @@ figures: bench-peers
 # spaCy's commands need click, PyTorch's samples for tests expecttest.
 bench-peers: .venv-bench/.installed
 BENCH_BIN := .venv-bench/bin
-PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-learn spacy \
-    click expecttest
+PEERS := torch==2.13.0 fbgemm-gpu-cpu==1.8.0 thinc numba faiss-cpu jax scikit-learn spacy click expecttest
 .venv-bench/.installed: $(SOURCES)
 	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv .venv-bench
 	$(BENCH_BIN)/python -m pip install --quiet --editable '.[bench,test]' $(PEERS)
