@@ -83,6 +83,7 @@ def test_long_bags_on_any_number_of_threads(dtype):
             assert same_bits(results[1][0][b], table[ids[begin:end]].max(0) if end > begin else np.zeros(width, dtype))
 
 
+@needs_c
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_bag_that_begins_with_thousands_of_padding(isa, dtype, mode):

@@ -54,6 +54,7 @@ def test_training_is_the_reference(isa, half, rounding, name):
             assert same_bits(arrays["wte"].reshape(len(expected), -1), np.array(expected, "f4"))
 
 
+@needs_c
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("rounding", [{}, {"master_rows": True}, {"stochastic_rounding": 12345}], ids=str)
 @pytest.mark.parametrize("name", ["RowWiseAdagrad", "AdamW"])
