@@ -97,7 +97,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def before_a_gap(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A copy whose last byte is followed by a page that can be neither read nor written."""
+    """A copy whose last byte is followed by a page that can be neither read nor written; a plain
+    one on Windows, which has no mprotect."""
+    if sys.platform == "win32":
+        return array.copy()
     n_bytes = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     pages = mmap.mmap(-1, n_bytes + mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory = np.frombuffer(pages, np.uint8)
@@ -166,9 +169,9 @@ class OnlyArray:
         return int(self.array)
 
 
-READ_LAYOUTS = ("plain", "strided", "reversed", "misaligned", "byteswapped", "fortran", "rows-apart", "readonly")
-if sys.platform != "win32":
-    READ_LAYOUTS += ("before-a-gap",)
+READ_LAYOUTS = (
+    "plain", "strided", "reversed", "misaligned", "byteswapped", "fortran", "rows-apart", "readonly", "before-a-gap",
+)  # fmt: skip
 
 
 def reference_scatter_add(table: Any, ids: Any, values: Any, bounds: str) -> Any:

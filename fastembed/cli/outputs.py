@@ -188,10 +188,11 @@ def _identity(path: Path) -> _Identity | None:
 
 def _may_be_renamed_over(path: Path) -> bool:
     """Whether a folder's sticky bit, as of /tmp, allows to replace the file, if it is there."""
-    folder, found = path.parent.stat(), status_of(path)
-    if not folder.st_mode & stat.S_ISVTX or found is None:
+    folder = path.parent.stat()
+    if not folder.st_mode & stat.S_ISVTX:
         return True
-    return os.geteuid() in (0, folder.st_uid, found.st_uid)
+    found = status_of(path)
+    return found is None or os.geteuid() in (0, folder.st_uid, found.st_uid)
 
 
 def _is_checkpoint(path: Path) -> bool:

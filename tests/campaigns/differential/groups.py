@@ -12,8 +12,7 @@ from fastembed import reference
 
 from .case import Case
 from .draws import ARITHMETIC, Draw, lists
-
-_OPTIMIZERS = ("SGD", "Adagrad", "RowWiseAdagrad", "Adam", "AdamW", "SparseAdam")
+from .layers import OPTIMIZERS
 
 
 def _batch(draw: Draw, sizes: list[int], n_samples: int, p_outside: float) -> tuple[Any, Any]:
@@ -47,37 +46,33 @@ def collection(draw: Draw) -> Case:
         ids, offsets = _batch(draw, sizes, n_samples, 0.02 if options["bounds"] == "raise" else 0.3)
         weights = None if draw.maybe(0.5) else draw.numbers(ids.shape, "float32", "normal")
         batches.append((ids, offsets, weights, draw.laid(draw.numbers((n_samples, width), "float32", "normal"))))
-    name = draw.choice((*_OPTIMIZERS, None))
+    name = draw.choice((*OPTIMIZERS, None))
 
-    def ours() -> list[tuple[str, Any]]:
-        layer, found = (
-            fe.EmbeddingCollection({name: before_a_gap(table) for name, table in tables.items()}, features, **options),
-            [],
-        )
-        optimizer = None if name is None else getattr(fe.optim, name)(layer, lr=0.1)
+    def played(layer: Any, of_tables: dict[str, Any], convert: Any, **by: Any) -> list[tuple[str, Any]]:
+        found: list[tuple[str, Any]] = []
         for number, (ids, offsets, weights, dout) in enumerate(batches):
-            found.append((f"rows {number}", layer(ids, offsets, None, weights)))
-            layer.backward(dout, optimizer=optimizer)
+            result = layer(convert(ids), convert(offsets), per_sample_weights=convert(weights))
+            found.append((f"rows {number}", result))
+            layer.backward(convert(dout), **by)
             if weights is not None:
                 found.append((f"dweights {number}", layer.per_sample_weights_grad))
-        for table in tables:
-            found += [(f"{table} table", layer.tables[table].weight), *_of_table(table, layer.grads()[f"{table}.weight"])]
+        for table, of in of_tables.items():
+            found += [(f"{table} table", of.weight), *_of_table(table, of.grads()["weight"])]
         return found
+
+    def ours() -> list[tuple[str, Any]]:
+        arrays = {table: before_a_gap(array) for table, array in tables.items()}
+        layer = fe.EmbeddingCollection(arrays, features, **options)
+        optimizer = None if name is None else getattr(fe.optim, name)(layer, lr=0.1)
+        return played(layer, layer.tables, lambda value: value, optimizer=optimizer)
 
     def like() -> list[tuple[str, Any]]:
         of_tables = {table: lists(array) for table, array in tables.items()}
-        layer, found = reference.EmbeddingCollection(of_tables, features, dtype=dtypes, **options), []
+        layer = reference.EmbeddingCollection(of_tables, features, dtype=dtypes, **options)
         optimizers = None
         if name is not None:
             optimizers = {table: getattr(reference.optim, name)(of, lr=0.1) for table, of in layer.layers.items()}
-        for number, (ids, offsets, weights, dout) in enumerate(batches):
-            found.append((f"rows {number}", layer(lists(ids), lists(offsets), lists(weights))))
-            layer.backward(lists(dout), optimizers)
-            if weights is not None:
-                found.append((f"dweights {number}", layer.per_sample_weights_grad))
-        for table, of in layer.layers.items():
-            found += [(f"{table} table", of.weight), *_of_table(table, of.grads()["weight"])]
-        return found
+        return played(layer, layer.layers, lists, optimizers=optimizers)
 
     together = {dtypes[table] for table in features.values()}
     of_rows = together.pop() if len(together) == 1 else "float64" if "float64" in together else "float32"
@@ -101,7 +96,7 @@ def skip_gram(draw: Draw) -> Case:
         n = draw.randrange(6)
         shapes = ((n,), (n,), (n, n_negatives))
         batches.append([draw.ids(shape, len(tables[k > 0]), 0.05) for k, shape in enumerate(shapes)])
-    name = draw.choice((*_OPTIMIZERS, None))
+    name = draw.choice((*OPTIMIZERS, None))
 
     def played(module: Any, layers: list[Any], convert: Any) -> list[tuple[str, Any]]:
         optimizer = None if name is None else getattr(module.optim, name)(layers, lr=0.1)

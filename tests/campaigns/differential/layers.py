@@ -15,7 +15,7 @@ from .draws import ARITHMETIC, Draw, lists
 from .functions import draw_bags
 
 _LR = (0.0, 1e-3, 0.1, 1.0)
-_OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
+OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "SGD": {"lr": _LR, "momentum": (0.0, 0.9), "weight_decay": (0.0, 0.1), "nesterov": (False, True), "dampening": (0.0, 0.3)},
     "Adagrad": {
         "lr": _LR, "lr_decay": (0.0, 0.1), "weight_decay": (0.0, 0.1), "initial_accumulator_value": (0.0, 0.5),
@@ -26,7 +26,7 @@ _OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "AdamW": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1)},
     "SparseAdam": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3)},
 }  # fmt: skip
-for _options in _OPTIMIZERS.values():
+for _options in OPTIMIZERS.values():
     _options["maximize"] = (False, True)
 _MAKERS = {
     "Embedding": (fe.Embedding, reference.Embedding),
@@ -168,8 +168,8 @@ def layer(draw: Draw) -> Case:
     options, rows = _options(draw, kind, sizes[0]), _row_options(draw, kind, sizes[0])
     if kind == "EmbeddingBag" and draw.maybe(0.3):
         options["include_last_offset"] = True
-    name = draw.choice(tuple(_OPTIMIZERS))
-    settings = {option: draw.choice(choices) for option, choices in _OPTIMIZERS[name].items()}
+    name = draw.choice(tuple(OPTIMIZERS))
+    settings = {option: draw.choice(choices) for option, choices in OPTIMIZERS[name].items()}
     if dtype in ("float16", "bfloat16"):
         rows |= draw.choice(({}, {"master_rows": True}, {"stochastic_rounding": draw.randrange(2**40)}))
     steps = _steps(draw, kind, sizes, width, dtype, options)
