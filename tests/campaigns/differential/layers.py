@@ -16,7 +16,9 @@ from .functions import draw_bags
 
 _LR = (0.0, 1e-3, 0.1, 1.0)
 OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "SGD": {"lr": _LR, "momentum": (0.0, 0.9), "weight_decay": (0.0, 0.1), "nesterov": (False, True), "dampening": (0.0, 0.3)},
+    "SGD": {
+        "lr": _LR, "momentum": (0.0, 0.9), "weight_decay": (0.0, 0.1), "nesterov": (False, True), "dampening": (0.0, 0.3, 1.5),
+    },
     "Adagrad": {
         "lr": _LR, "lr_decay": (0.0, 0.1), "weight_decay": (0.0, 0.1), "initial_accumulator_value": (0.0, 0.5),
         "eps": (1e-10, 1e-3),
