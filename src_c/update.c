@@ -64,7 +64,7 @@ static void bound_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_
     const fe_step *oldest = lazy->steps + oldest_pending(lazy, rows, n_rows);
     const double all_room = room_of(lazy), smallest_normal = lazy->table.dtype == FE_F64 ? DBL_MIN : FLT_MIN;
     double lr = 0, correction = INFINITY, eps = INFINITY, v_kept = 1, room = all_room, m_bound = 0;
-    bool m_decays = true; /* it never grows, and nothing is added to it */
+    bool m_decays = true; /* it never grows, and only +0 is added to it */
     for (fe_step *s = lazy->steps + lazy->n_steps - 1; s >= oldest; s--) {
         /* how much larger the numerator of a later update can be, and how much smaller its
          * divisor */
@@ -78,7 +78,7 @@ static void bound_pending(const fe_lazy_table *lazy, const int64_t *rows, int64_
         eps = smaller(eps, s->eps);
         v_kept *= s->beta2;
         room = is_rounded(lazy) ? smaller(room, larger(all_room - s->decay, 0)) : room * larger(1 - s->decay, 0);
-        m_decays = m_decays && s->l2 == 0 && s->beta1 <= 1;
+        m_decays = m_decays && s->l2 == 0 && s->beta1 <= 1 && s->alpha1 >= 0 && (s->nesterov == 0 || s->beta1 >= smallest_normal);
         s->m_bound = m_bound = m_decays ? SLACK * ((lr + 1) / smaller(eps, 1) + 1) / room : INFINITY;
     }
 }

@@ -53,11 +53,11 @@ def known_options(owner: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise TypeError(f"{owner} has no option {shown(name, str)}; it has {', '.join(names)}")
 
 
-def size(name: str, value: Any) -> int:
+def size(name: str, value: Any, most: int = INT64_MAX) -> int:
     """A length: a non-negative integer of at most 63 bits."""
     length = integer(name, value)
-    if not 0 <= length <= INT64_MAX:
-        raise ValueError(f"{name} must be from 0 to {limit(INT64_MAX)}, got {shown(length)}")
+    if not 0 <= length <= most:
+        raise ValueError(f"{name} must be from 0 to {limit(most)}, got {shown(length)}")
     return length
 
 

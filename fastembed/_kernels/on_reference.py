@@ -334,9 +334,13 @@ def embedding_bags(
     tables: Features, ids: Array, offsets: Array, mode: str, factors: Array | None, out: Array, bounds: str
 ) -> bool:
     rows = [_rows(*table) for table in tables.tables]
+    widths = [n_cols for _, n_cols, _ in tables.tables]
     options: dict[str, Any] = {"mode": mode, "per_sample_weights": _lists(factors), "bounds": bounds, "dtype": str(out.dtype)}
     with contextlib.suppress(IndexError):
-        _store(out, reference.embedding_bags(rows, ids.tolist(), offsets.tolist(), **options))
+        result = reference.embedding_bags(rows, ids.tolist(), offsets.tolist(), **options)
+        has_rows = np.repeat([len(table) > 0 for table in rows], widths)  # of each column: rows of an empty table have no width
+        out[...] = 0
+        out[:, has_rows] = np.array(result, dtype=out.dtype).reshape(len(out), has_rows.sum())
         return True
     return False
 

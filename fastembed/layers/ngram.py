@@ -232,11 +232,11 @@ class NgramEmbedding(OneTable):
         >>> [x.shape for x in fe.NgramEmbedding.look_up_layers(layers, [1, 2, 3])]
         [(3, 8), (3, 8)]
         """
-        every = list(layers)
+        every = _listed("layers", layers)
         for layer in every:
             if not isinstance(layer, NgramEmbedding | PackedNgramEmbedding):
                 raise TypeError(f"layers must be NgramEmbedding or PackedNgramEmbedding, got {_checks.shown(layer)}")
-        given = [None] * len(every) if outs is None else list(outs)
+        given = [None] * len(every) if outs is None else _listed("outs", outs)
         if len(given) != len(every):
             raise ValueError(f"outs must be {len(every)} arrays, one for each layer, got {len(given)}")
         results = look_up(every, ids, history, lengths, cu_seqlens, given)
@@ -252,6 +252,12 @@ class NgramEmbedding(OneTable):
 
     def __repr__(self) -> str:
         return f"NgramEmbedding({self._hash!r}, {self.num_embeddings} rows of {self.embedding_dim}, dtype={self.dtype})"
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be an iterable, got {_checks.shown(values)}")
+    return list(values)
 
 
 class PackedNgramEmbedding(Declared):

@@ -24,6 +24,7 @@ Options = dict[str, Any]
 Rate = float | Callable[[int], float]  # a learning rate, or a function of the step
 Checks = dict[str, Callable[[str, Any], Any]]
 MASTER = "master"
+_MOST_STEPS = 2**53  # to load: a float64 counts no further
 _FIXED = ("param_groups", "items")  # what an optimiser gets when it is made
 _LATER_OPTIONS = {"maximize": False, "dampening": 0.0}  # which states saved by earlier versions lack
 
@@ -49,7 +50,7 @@ class Stateful:
         groups = _groups(layers_and_parameters)
         self.param_groups = Fixed(self._group(group) for group in groups)
         self._given_names = [set(group) for group in groups]  # the options that each group was given
-        self.items: list[Trainable] = [item for group in self.param_groups for item in group["params"]]
+        self.items: list[Trainable] = Fixed(item for group in self.param_groups for item in group["params"])
         _check_no_overlap(self.items)
         self._group_of = [group for group in self.param_groups for _ in group["params"]]
         self._has_masters = has_masters
@@ -282,7 +283,7 @@ class Stateful:
             for kind in own.keys() & set(self.optional_state) - given.keys():
                 given = {**given, kind: {name: np.broadcast_to(0.0, array.shape) for name, array in own[kind].items()}}
             _check_names(f"item {k}", given, {*own, "step"})
-            steps.append(_checks.size(f"step of item {k}", given["step"]))
+            steps.append(_checks.size(f"step of item {k}", given["step"], _MOST_STEPS))
             for kind, arrays in own.items():
                 _check_names(f"{kind} of item {k}", given[kind], set(arrays))
                 for name, array in arrays.items():

@@ -352,3 +352,19 @@ def test_a_result_may_lie_beside_a_table_but_not_in_it(dtype, step):
                 layer({"a": [[0]], "b": [[2]]}, out=out)
         else:
             assert layer({"a": [[0]], "b": [[2]]}, out=out).tolist() == [[0.0] * 4 + [1.0] * 4]
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("bounds", ["raise", "zero"])
+def test_a_table_without_rows_gives_zeros_beside_the_others(bounds):
+    tables = {"a": np.ones((2, 3), "f4"), "b": np.ones((0, 2), "f4")}
+    collection = fe.EmbeddingCollection(tables, mode="mean", bounds=bounds)
+    assert collection([1], lengths=[1, 0]).tolist() == [[1, 1, 1, 0, 0]]
+    assert collection({"a": [[1], [0]], "b": np.zeros((2, 0), int)}).tolist() == 2 * [[1, 1, 1, 0, 0]]
+
+
+def test_names_of_tables_that_are_none():
+    with pytest.raises(KeyError, match=r"feature .?f.? must be of one of .*got \['a'\]"):
+        fe.EmbeddingCollection({"a": (2, 3)}, {"f": ["a"]})
+    with pytest.raises(KeyError, match=r"dtype must be of tables of .*, got .*typo"):
+        fe.EmbeddingCollection({"a": (2, 3)}, dtype={"typo": "f8"})

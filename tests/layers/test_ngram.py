@@ -338,3 +338,36 @@ def test_a_table_without_its_hash_says_what_is_missing(tmp_path):
     for make, source in ((fe.NgramEmbedding.open, tmp_path / "t.npy"), (fe.NgramEmbedding.from_pretrained, np.zeros((48, 2)))):
         with pytest.raises(TypeError, match=r"^hash must be a NgramHash, got None$"):
             make(source)
+
+
+def test_layers_and_outs_are_iterables():
+    hash = fe.NgramHash([3, 5], [[7, 11]], vocab_size=100, fill=0)
+    layer = fe.NgramEmbedding.random(hash, 4, rng=0)
+    with pytest.raises(TypeError, match=r"layers must be an iterable, got 5"):
+        fe.NgramEmbedding.look_up_layers(5, [1])
+    with pytest.raises(TypeError, match="outs must be an iterable, got 5"):
+        fe.NgramEmbedding.look_up_layers([layer], [1], outs=5)
+
+
+def test_what_is_no_config_is_named():
+    config = {
+        "ple_layer_ids": [2], "ngram_size": 2, "heads_per_ngram": 1, "vocab_size": 10, "seed": 1,
+        "ngram_vocab_size_base": 10, "eos_token_id": [],
+    }  # fmt: skip
+    for call, error, message in (
+        (lambda: fe.NgramHash.from_config(None, 1), TypeError, "config must be a mapping, got None"),
+        (lambda: fe.NgramHash.from_config({"text_config": [1]}, 1), TypeError, r"text_config must be a mapping, got \[1\]"),
+        (lambda: fe.NgramHash.from_gguf(None), TypeError, "metadata must be a mapping, got None"),
+        (lambda: fe.NgramHash.from_config(config, 2), ValueError, "eos_token_id must be a token or at least one"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_offsets_of_heads_in_gguf_are_as_many_as_heads():
+    metadata = {
+        "general.architecture": "x", "x.ple.layers": [1], "x.ple.multipliers": [3, 5], "x.ple.primes": [7, 11],
+        "x.ple.head_offsets": [0],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"x\.ple\.head_offsets must have a number for each of 2 heads, got 1"):
+        fe.NgramHash.from_gguf(metadata)

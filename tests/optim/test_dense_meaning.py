@@ -230,3 +230,55 @@ def test_threads_that_train_one_layer_take_one_step_after_the_other():
     work(alone, opt_alone, 200)
     assert opt.state_dict()["items"][0]["step"] == 200
     assert same_bits(layer.weight, alone.weight)
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_momentum_that_rounds_to_zero_is_one(dtype, nesterov):
+    layer = fe.Embedding.from_pretrained(np.ones((1, 1), dtype))
+    opt = fe.optim.SGD(layer, lr=0.25, momentum=1e-46, dampening=0.0 if nesterov else 0.5, nesterov=nesterov)
+    for _ in range(2):
+        layer.backward([[1.0]], [0], optimizer=opt)
+    (item,) = opt.state_dict()["items"]
+    assert item["momentum_buffer"]["weight"] == (1.0 if nesterov else 0.5)
+    assert layer.weight == (0.5 if nesterov else 0.625)
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "RowWiseAdagrad", "Adam"])
+def test_a_weight_decay_that_rounds_to_zero_is_one(name):
+    layer = fe.Embedding.from_pretrained(np.full((1, 1), np.inf, "f4"))
+    layer.backward([[1.0]], [0], optimizer=getattr(fe.optim, name)(layer, lr=0.1, weight_decay=1e-46))
+    assert np.isnan(layer.weight).all()  # 0 times infinity
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("flushes", [False, True])
+def test_a_dampening_above_one_leaves_minus_zeros(flushes):
+    layer = fe.Embedding.from_pretrained(np.ones((2, 2), "f4"))
+    opt = fe.optim.SGD(layer, lr=0.1, momentum=0.25, dampening=2.0)
+    for _ in range(2):
+        layer.backward(np.ones((1, 2)), [0], optimizer=opt)
+    for _ in range(200):  # the other row's buffer, which is negative, underflows
+        layer.backward(np.ones((1, 2)), [1], optimizer=opt)
+        if flushes:
+            opt.flush()
+    buffer = opt.state_dict()["items"][0]["momentum_buffer"]["weight"][0]
+    assert same_bits(buffer, np.full(2, -0.0, "f4"))
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("multiplier", [1.0, 2.0**-149 / 1e-3])
+def test_learning_rates_that_are_subnormal(multiplier):
+    unit = 2.0**-149  # the smallest float32: rates round to multiples of it, and 1.49 and 1.51 to 1 and 2
+    rows = np.array([[1.5, 1.25, 1.75, 1.5]], "f2") * np.float16(2.0**-11)
+    layer = fe.Embedding.from_pretrained(np.concatenate([rows, rows]))
+    scale = unit if multiplier == 1 else 1e-3
+    opt = fe.optim.SGD(layer, lr=0.0, momentum=1.0, lr_multipliers=[multiplier, 1.0])
+    layer.backward(np.full((1, 4), 2.0**-12.3 * 1.25 * 2.0**-11 / unit, "f4"), [0], optimizer=opt)
+    for lr in (1.49 * scale, 1.51 * scale):
+        opt.lr = lr
+        for _ in range(20):
+            layer.backward(np.zeros((1, 4), "f4"), [1], optimizer=opt)
+    assert (layer.weight[0] < rows[0]).all()  # updates of 1 unit are rounded away, those of 2 are not

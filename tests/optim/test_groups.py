@@ -191,6 +191,13 @@ def test_names_typed_wrong_are_errors():
     assert (opt.lr, opt.trainable_rows) == (0.5, (1,))
 
 
+def test_items_are_fixed():
+    opt = fe.optim.SGD(fe.Embedding(2, 1), lr=0.1)
+    for change in (lambda: opt.items.append(fe.Embedding(2, 1)), opt.items.clear):
+        with pytest.raises(TypeError, match="keeps the groups and items that it was made with"):
+            change()
+
+
 def test_groups_are_fixed():
     a, b = fe.Embedding(3, 2, rng=0), fe.Embedding(3, 2, rng=0)
     opt = fe.optim.Adam([{"params": a}])

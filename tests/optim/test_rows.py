@@ -163,3 +163,23 @@ def test_resize_drops_gradients_of_rows_that_are_gone_and_refuses_nonsense():
     assert layer.wte.shape == (3, 2)
     with pytest.raises(IndexError, match="id 3"):
         layer([3])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_rows_with_a_larger_rate_miss_many_steps(dtype, name):
+    """No bound of later updates holds for them, so that each step is taken."""
+    rows = np.linspace(-1, 1, 6).reshape(2, 3).astype(dtype)
+    tables = []
+    for flushes in (False, True):
+        layer = fe.Embedding.from_pretrained(rows.copy())
+        options = {"momentum": 0.9} if name == "SGD" else {}
+        opt = getattr(fe.optim, name)(layer, lr=0.01, lr_multipliers=[3.0, 1.0], **options)
+        layer.backward(np.ones((1, 3)), [0], optimizer=opt)
+        for _ in range(40):
+            layer.backward(np.ones((1, 3)), [1], optimizer=opt)
+            if flushes:
+                opt.flush()
+        tables.append(layer.weight.copy())
+    assert same_bits(*tables)
+    assert not same_bits(tables[0], rows)

@@ -143,6 +143,14 @@ def test_invalid_states():
     assert (layer.weight == weight).all()
 
 
+def test_a_count_of_steps_that_no_float_counts_is_refused():
+    opt = fe.optim.SGD(fe.Embedding(2, 1), lr=0.1)
+    state = opt.state_dict()
+    (item,) = state["items"]
+    with pytest.raises(ValueError, match=r"step of item 0 must be from 0 to 2\*\*53, got 9007199254740993"):
+        opt.load_state_dict(state | {"items": [item | {"step": 2**53 + 1}]})
+
+
 def test_a_gradient_of_another_table_is_refused():
     layer, opt = trained_pair()
     weight = layer.weight.copy()

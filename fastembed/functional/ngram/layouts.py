@@ -89,6 +89,11 @@ def heads(head_sizes: Any, offsets: Any, n: int) -> tuple[Array, tuple[int, ...]
     return result, sizes.shape, n_rows
 
 
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, got {_checks.shown(value)}")
+
+
 def _needed(mapping: Mapping[str, Any], *names: str) -> Any:
     """The value of the first of these names that there is."""
     for name in names:
@@ -203,7 +208,10 @@ def _of_ple_config(config: Mapping[str, Any], layer: Any) -> dict[str, Any]:
     for _ in range(index + 1):
         sizes = [[next(primes) for _ in range(count)] for _ in range(n - 1)]
     eos = _needed(config, "eos_token_id")
-    eos = eos[0] if isinstance(eos, list | tuple) else eos
+    if isinstance(eos, list | tuple):
+        if not eos:
+            raise ValueError("eos_token_id must be a token or at least one, got []")
+        eos = eos[0]
     return {
         "multipliers": [2 * (_split_mix(seed + _GAMMA * (k + 1) & _MASK64) % bound) + 1 for k in range(n)],
         "head_sizes": sizes,
@@ -222,7 +230,9 @@ def ple_ends(eos: Any) -> dict[str, Any]:
 
 def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from a config of either family."""
+    _check_mapping("config", config)
     text = config.get("text_config") or {}
+    _check_mapping("text_config", text)
     merged = {**config, **text}
     if "engram_layer_ids" in merged:
         return _of_engram_config(merged, layer, tokens)
@@ -235,6 +245,7 @@ def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, A
 
 def of_gguf(metadata: Mapping[str, Any], layer: Any, cut: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from the metadata of a GGUF file."""
+    _check_mapping("metadata", metadata)
     architecture = _needed(metadata, "general.architecture")
     if not isinstance(architecture, str) or len(architecture) > _MOST_CHARACTERS:
         raise ValueError(
@@ -276,9 +287,13 @@ def _of_arrays(metadata: Mapping[str, Any], prefix: str, layers: Array, layer: A
     if len(factors) < 2 or len(sizes) % (len(factors) - 1) != 0:
         raise ValueError(f"{prefix}* must have as many heads for each n; got {len(factors)} multipliers and {len(sizes)} heads")
     shape = len(factors) - 1, -1
-    has_offsets = any(prefix + name in metadata for name in ("head_offsets", "offsets"))
+    offsets = None
+    if any(prefix + name in metadata for name in ("head_offsets", "offsets")):
+        offsets = part("head_offsets", "offsets")
+        if len(offsets) != len(sizes):
+            raise ValueError(f"{prefix}head_offsets must have a number for each of {len(sizes)} heads, got {len(offsets)}")
     return {
         "multipliers": factors.tolist(),
         "head_sizes": sizes.reshape(shape).tolist(),
-        "offsets": part("head_offsets", "offsets").reshape(shape).tolist() if has_offsets else None,
+        "offsets": None if offsets is None else offsets.reshape(shape).tolist(),
     }

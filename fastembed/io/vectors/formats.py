@@ -18,6 +18,7 @@ SUFFIXES = {
     ".safetensors": "safetensors", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 TEXTS = ("word2vec", "word2vec-binary", "glove")  # the formats that gzip may compress
+_OF_NUMBERS = set(b"0123456789.,'+-eE \t\r\n")
 _GZIP = b"\x1f\x8b"
 _BEGINNINGS = ((b"\x93NUMPY", "npy"), (b"PAR1", "parquet"), (b"ARROW1", "arrow"))
 
@@ -42,7 +43,9 @@ def head_of(file: BinaryIO) -> bytes:
 
 def of_content(head: bytes) -> str:
     """The format of a file that begins with these bytes; CheckpointError for an unknown one."""
-    if head[8:9] == b"{":
+    first, _, more = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    header = HEADER.fullmatch(first)
+    if head[8:9] == b"{" and header is None:
         return "safetensors"
     for beginning, name in _BEGINNINGS:
         if head.startswith(beginning):
@@ -50,10 +53,9 @@ def of_content(head: bytes) -> str:
     what = foreign_files.description(head)
     if head.startswith(b"PK\x03\x04") and what is not None and ".npz" in what:
         return "npz"
-    first, _, more = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-    header = HEADER.fullmatch(first)
     if header is not None:
-        return "word2vec-binary" if _is_binary(more, int(header[2])) else "word2vec"
+        is_whole = len(head) < foreign_files.N_BYTES
+        return "word2vec-binary" if _is_binary(more, int(header[1]), int(header[2]), is_whole) else "word2vec"
     if (what is None or what.startswith("it is text")) and _ends_in_number(first, len(first) < len(head)):
         return "glove"
     raise CheckpointError(f"it holds no vectors of a format that is read ({', '.join(FORMATS)}): {what or 'it is unknown'}")
@@ -65,11 +67,27 @@ def _ends_in_number(line: bytes, is_whole: bool) -> bool:
     return bool(words) and is_number(words[-1])
 
 
-def _is_binary(rows: bytes, n_cols: int) -> bool:
-    """Whether what follows a header is no text: there are control characters, and no numbers."""
+def _is_binary(rows: bytes, n_rows: int, n_cols: int, is_whole: bool) -> bool:
+    """Whether rows after a header are no text: by control characters, numbers and their length."""
     words = rows.partition(b"\n")[0].split()
     is_text = len(words) > 1 and all(map(is_number, words[-min(n_cols, len(words) - 1) :]))
-    return not is_text and not foreign_files.is_text(rows)
+    return not is_text and (not foreign_files.is_text(rows) or (is_whole and _are_binary_rows(rows, n_rows, n_cols)))
+
+
+def _are_binary_rows(rows: bytes, n_rows: int, n_cols: int) -> bool:
+    """Whether these are n_rows names, each with a space and four bytes a number after it.
+
+    Bytes that are all of written numbers, if wrong ones such as 1,5, are text.
+    """
+    at, others = 0, set()
+    for _ in range(n_rows):
+        space = rows.find(b" ", at)
+        at = space + 1 + 4 * n_cols
+        if space < 0 or at > len(rows):
+            return False
+        others |= set(rows[space + 1 : at]) - _OF_NUMBERS
+        at += rows[at : at + 1] == b"\n"
+    return at == len(rows) and bool(others)
 
 
 def of_name(path: Path, given: str | None) -> str:

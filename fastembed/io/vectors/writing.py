@@ -74,6 +74,8 @@ def files(path: Path, format: str | None, table: Table) -> dict[Path, Content | 
 def _check(kind: str, is_gzip: bool, table: Table) -> None:
     if not table.rows.shape[1]:
         raise ValueError("a table without columns cannot be written as vectors")
+    if kind == "glove" and not len(table.rows):
+        raise ValueError("a table without rows cannot be written as glove, whose first row tells the columns")
     if is_gzip and kind not in formats.TEXTS:
         raise ValueError(f"only text and word2vec's binary files are compressed by gzip, not {kind}")
     if kind in formats.TEXTS:

@@ -101,9 +101,11 @@ class EmbeddingCollection(SavingGroup):
                 raise TypeError(f"{what} must be a mapping with at least one name, got {_checks.shown(given)}")
         self._features = {name: name for name in tables} if features is None else dict(features)
         for feature, table in self._features.items():
-            if table not in tables:
+            if not isinstance(table, str) or table not in tables:
                 shown = _checks.shown(feature, str)
                 raise KeyError(f"feature {shown} must be of one of {_checks.listed(tables)}, got {_checks.shown(table)}")
+        if isinstance(dtype, Mapping) and (unknown := set(dtype) - set(tables)):
+            raise KeyError(f"dtype must be of tables of {_checks.listed(tables)}, got {_checks.listed(unknown)}")
         generator = _checks.generator(rng)
         self._version = Version()
         self.tables = {name: self._made(name, table, _of_table(dtype, name), std, generator) for name, table in tables.items()}

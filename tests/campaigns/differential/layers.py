@@ -15,17 +15,19 @@ from .draws import ARITHMETIC, Draw, lists
 from .functions import draw_bags
 
 _LR = (0.0, 1e-3, 0.1, 1.0)
+_DECAY = (0.0, 0.1, 1e-46)  # the last is 0 in float32
 OPTIMIZERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "SGD": {
-        "lr": _LR, "momentum": (0.0, 0.9), "weight_decay": (0.0, 0.1), "nesterov": (False, True), "dampening": (0.0, 0.3, 1.5),
+        "lr": _LR, "momentum": (0.0, 0.9, 1e-46), "weight_decay": _DECAY, "nesterov": (False, True),
+        "dampening": (0.0, 0.3, 1.5),
     },
     "Adagrad": {
-        "lr": _LR, "lr_decay": (0.0, 0.1), "weight_decay": (0.0, 0.1), "initial_accumulator_value": (0.0, 0.5),
+        "lr": _LR, "lr_decay": (0.0, 0.1), "weight_decay": _DECAY, "initial_accumulator_value": (0.0, 0.5),
         "eps": (1e-10, 1e-3),
     },
-    "RowWiseAdagrad": {"lr": _LR, "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1), "weight_decay_mode": ("l2", "decoupled")},
-    "Adam": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1)},
-    "AdamW": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3), "weight_decay": (0.0, 0.1)},
+    "RowWiseAdagrad": {"lr": _LR, "eps": (1e-8, 1e-3), "weight_decay": _DECAY, "weight_decay_mode": ("l2", "decoupled")},
+    "Adam": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3), "weight_decay": _DECAY},
+    "AdamW": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3), "weight_decay": _DECAY},
     "SparseAdam": {"lr": _LR, "betas": ((0.9, 0.999), (0.0, 0.0), (0.5, 0.9)), "eps": (1e-8, 1e-3)},
 }  # fmt: skip
 for _options in OPTIMIZERS.values():
@@ -108,12 +110,17 @@ def _call(
 def _steps(
     draw: Draw, kind: str, sizes: tuple[int, ...], width: int, dtype: str, options: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
-    """What happens to the layer, one after the other: how, the call, its gradient, the rate."""
+    """What happens to the layer, one after the other: how, the call, its gradient, the rate.
+
+    Some happen many times, so that rows without a gradient miss many steps.
+    """
     gradients, made = draw.choice(("normal", "integers", "denormal", "apart", "odd")), []
     for _ in range(draw.randint(1, 4)):
         call, shape = _call(draw, kind, sizes, width, options)
         how = draw.choice(("call", "fused", "fused", "accumulate", "step"))
-        made.append((how, call, draw.laid(draw.numbers(shape, draw.or_wider(dtype), gradients)), draw.choice(_LR)))
+        n_times = draw.choice((9, 20, 70)) if how == "fused" and draw.maybe(0.05) else 1
+        step = (how, call, draw.laid(draw.numbers(shape, draw.or_wider(dtype), gradients)), draw.choice(_LR))
+        made += n_times * [step]
     return made
 
 
@@ -194,7 +201,7 @@ def layer(draw: Draw) -> Case:
         has_state = name != "SGD" or settings["momentum"] != 0
         return [*results, *_reference_state(of_layer, optimizer, has_state)]
 
-    played = [(how, call, dout.shape, lr) for how, call, dout, lr in steps]
+    played = [(how, call, dout.shape, lr) for how, call, dout, lr in steps[:9]]
     title = f"{kind} {dtype} {sizes} x {width} {values} {options} {name} {settings} {rows} {played}"
     dtypes = {"rows": dtype, "table": dtype, "gradient": ARITHMETIC[dtype], "state": ARITHMETIC[dtype]}
     return Case(title, ours, like, dtypes)

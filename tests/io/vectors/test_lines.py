@@ -162,3 +162,29 @@ def test_half_and_double_precision(tmp_path):
     for dtype in ("float64", "float32", "float16"):
         found = read(tmp_path, text, dtype=dtype).weight
         assert found.tobytes() == np.array([[0.1, 1.00000017881393432617187501]]).astype(dtype).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_binary_files_whose_bytes_look_like_text(tmp_path, shape):
+    """A float32 may be four letters: the length of the file tells."""
+    rows = np.frombuffer(b"Anna" * (shape[0] * shape[1]), "<f4").reshape(shape)
+    layer = fe.Embedding.from_pretrained(rows.copy())
+    layer.vocabulary = [f"n{k}" for k in range(shape[0])]
+    layer.save_vectors(tmp_path / "v.bin")
+    assert (fe.load_vectors(tmp_path / "v.bin").weight == rows).all()
+
+
+def test_a_binary_file_with_a_brace_where_safetensors_has_one(tmp_path):
+    layer = fe.Embedding.from_pretrained(np.frombuffer(b"\xf1{\xb7?\x87\xa9q>", "<f4").reshape(1, 2).copy())
+    layer.vocabulary = ["w0"]
+    layer.save_vectors(tmp_path / "v.bin")
+    assert (tmp_path / "v.bin").read_bytes()[8:9] == b"{"
+    assert (fe.load_vectors(tmp_path / "v.bin").weight == layer.weight).all()
+
+
+def test_glove_without_rows_is_not_written(tmp_path):
+    layer = fe.Embedding.from_pretrained(np.ones((0, 2), "f4"))
+    layer.vocabulary = []
+    with pytest.raises(ValueError, match="a table without rows cannot be written as glove"):
+        layer.save_vectors(tmp_path / "v.glove")
+    assert not list(tmp_path.iterdir())
