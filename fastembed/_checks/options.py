@@ -6,7 +6,7 @@ import contextlib
 import math
 import operator
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,11 +54,18 @@ def known_options(owner: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 
 def size(name: str, value: Any, most: int = INT64_MAX) -> int:
-    """A length: a non-negative integer of at most 63 bits."""
+    """A length, or a count: an integer from 0 to ``most``, which has at most 63 bits."""
     length = integer(name, value)
     if not 0 <= length <= most:
         raise ValueError(f"{name} must be from 0 to {limit(most)}, got {shown(length)}")
     return length
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """The items of a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, got {shown(value)}")
+    return dict(value)
 
 
 def integer(name: str, value: Any) -> int:

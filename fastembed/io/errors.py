@@ -29,6 +29,6 @@ def need_regular_file(path: Path) -> None:
 def tensor_of(tensors: Mapping[str, T], name: str) -> T:
     """The tensor of that name; KeyError with some of the names there are."""
     if name not in tensors:
-        known = first_few(sorted(known or "one without a name" for known in tensors)) or "none at all"
+        known = first_few(sorted(other or "one without a name" for other in tensors)) or "none at all"
         raise KeyError(f"there is no tensor {shown(name)}, but there is {known}")
     return tensors[name]

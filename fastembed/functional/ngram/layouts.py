@@ -89,11 +89,6 @@ def heads(head_sizes: Any, offsets: Any, n: int) -> tuple[Array, tuple[int, ...]
     return result, sizes.shape, n_rows
 
 
-def _check_mapping(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping, got {_checks.shown(value)}")
-
-
 def _needed(mapping: Mapping[str, Any], *names: str) -> Any:
     """The value of the first of these names that there is."""
     for name in names:
@@ -230,10 +225,8 @@ def ple_ends(eos: Any) -> dict[str, Any]:
 
 def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from a config of either family."""
-    _check_mapping("config", config)
-    text = config.get("text_config") or {}
-    _check_mapping("text_config", text)
-    merged = {**config, **text}
+    merged = _checks.mapping("config", config)
+    merged |= _checks.mapping("text_config", merged.get("text_config") or {})
     if "engram_layer_ids" in merged:
         return _of_engram_config(merged, layer, tokens)
     if "ple_layer_ids" in merged:
@@ -245,7 +238,7 @@ def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, A
 
 def of_gguf(metadata: Mapping[str, Any], layer: Any, cut: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from the metadata of a GGUF file."""
-    _check_mapping("metadata", metadata)
+    metadata = _checks.mapping("metadata", metadata)
     architecture = _needed(metadata, "general.architecture")
     if not isinstance(architecture, str) or len(architecture) > _MOST_CHARACTERS:
         raise ValueError(

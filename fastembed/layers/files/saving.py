@@ -119,9 +119,7 @@ class Saving(Layer):
                 raise TypeError(f"{name}{ROWS} must be a mask or row numbers, got an array of {rows.dtype}")
             _checks.row_mask(name + ROWS, rows, len(tensors[name]))
         options, is_frozen, unk = (description.get(name) for name in ("options", "freeze", "unk"))
-        if not isinstance(options, dict):
-            raise TypeError(f"options must be a mapping, got {_checks.shown(options)}")
-        options = options | ({} if hash is None else {"hash": hash})
+        options = _checks.mapping("options", options) | ({} if hash is None else {"hash": hash})
         given = trained[tables[0]] if [*trained] == tables[:1] else trained or None
         layer: Self = cls._of_tables(*(tensors[name] for name in tables), trainable_rows=given, **options)
         layer.trainable = not _checks.flag("freeze", is_frozen)

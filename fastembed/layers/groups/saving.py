@@ -56,7 +56,7 @@ class SavingGroup(TableGroup):
     @classmethod
     def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
         """The group of a file; KeyError, TypeError or ValueError if that has no such group."""
-        options, described = (_mapping(name, description.get(name)) for name in ("options", "tables"))
+        options, described = (_checks.mapping(name, description.get(name)) for name in ("options", "tables"))
         own: dict[str, dict[str, Array]] = {name: {} for name in described}
         for key, array in tensors.items():
             name, rest = _split(key, own)
@@ -75,14 +75,8 @@ def _split(key: str, names: dict[str, Any]) -> tuple[str, str]:
     return name, key[len(name) + 1 :]
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{name} must be a mapping, got {_checks.shown(value)}")
-    return value
-
-
 def _table(tensors: dict[str, Array], description: Any, options: dict[str, Any]) -> Any:
     """The layer of a table; bags have the mode and the bounds of the group."""
     kind: Any = _KINDS["packed" if "packed" in tensors else "weight"]
     shared = {name: options[name] for name in ("mode", "bounds")}
-    return kind._from_saved(tensors, {**_mapping("a table", description), "options": shared}, None)
+    return kind._from_saved(tensors, {**_checks.mapping("a table", description), "options": shared}, None)
