@@ -157,6 +157,33 @@ def test_every_instruction_set_gives_the_reference(isa):
 
 @needs_c
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("format", ["float8_e4m3fn", "float8_e5m2"])
+def test_fp8_times_every_power_of_two_and_large_scales(isa, format):
+    """Elements that are one product, or a bfloat16 number without rounding, and all others."""
+    rng, used = np.random.default_rng(11), backend.kernels.build_info()["isa"]
+    elements = rng.integers(0, 256, (2 * 256, 256), np.uint8)
+    finite = np.isfinite(elements.view(format).astype("f4"))
+    elements = np.where(finite, elements, 1)
+    exponents = np.full((2 * 256, 8), 127, np.uint8)
+    exponents[:256] = np.arange(256)[:, None]
+    exponents[np.arange(256, 512), rng.integers(0, 8, 256)] = np.arange(256)
+    powers = np.ldexp(1.0, exponents.astype(int) - 127)
+    powers[exponents == 255] = np.nan
+    floats = (2.0 ** rng.uniform(116, 122, (512, 8))).astype("f4")
+    backend.kernels.select_isa(isa)
+    try:
+        with np.errstate(over="ignore"):
+            for scales, factors in ((exponents, powers), (floats, floats.astype("f8"))):
+                expected = (elements.view(format).astype("f8") * np.repeat(factors, 32, 1)).astype("f4")
+                for dtype in (np.dtype("f4"), np.dtype(ml_dtypes.bfloat16)):
+                    table = fe.PackedTable(elements, 256, format=format, scales=scales, dtype=dtype)
+                    np.testing.assert_array_equal(table(np.arange(512)).astype("f4"), expected.astype(dtype).astype("f4"))
+    finally:
+        backend.kernels.select_isa(used)
+
+
+@needs_c
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16])
 def test_results_too_large_for_the_cache_have_the_same_bits_at_every_place(isa, dtype):
     # from 8 MiB on results are collected in lines, from 512 bytes a row on
