@@ -1,5 +1,7 @@
 """The same bits for every instruction set and number of threads, at every alignment."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from common import DTYPES, ISAS, floats, needs_c, same_bits
@@ -75,3 +77,14 @@ def test_large_results_are_right_at_every_alignment(select_isa, dtype):
             assert same_bits(rows[..., :width], wte[ids])
             assert np.all(rows[..., width:] == 7)
             assert np.all(memory[:offset] == 7)
+
+
+def test_the_compiler_keeps_the_prefetch_of_pages():
+    """Only speed would tell if it were gone: a compiler once left all of its calls out.
+
+    A static function that nothing calls has no symbol.
+    """
+    module = Path(fe._kernels._core.__file__).read_bytes()
+    if b"gather_halves\0" not in module:
+        pytest.skip("the module is stripped of its symbols")
+    assert b"prefetch_first_lines\0" in module
