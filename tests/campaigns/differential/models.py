@@ -58,12 +58,15 @@ def ngrams(draw: Draw) -> Case:
     return Case(f"ngrams {multipliers} {sizes} {options} ids {shape} {sorted(call)}", ours, like, {}, copies(ids=ids))
 
 
-def _packed(draw: Draw) -> tuple[np.ndarray[Any, Any], int, dict[str, Any]]:
-    """Bytes of rows with their scales, the columns, and the options of a packed table."""
+def draw_packed(draw: Draw, widths: tuple[int, ...] = ()) -> tuple[np.ndarray[Any, Any], int, dict[str, Any]]:
+    """Bytes of rows with their scales, the columns, of about one of some widths if given, and the
+    options of a packed table."""
     format = draw.choice(formats.FORMATS)
     options: dict[str, Any] = {"format": format}
     of_gguf = formats.gguf.LAYOUTS.get(format)
-    width = draw.width() if of_gguf is None else of_gguf.n_cols * draw.randrange(3)
+    width = draw.choice(widths) if widths else draw.width()
+    if of_gguf is not None:
+        width = of_gguf.n_cols * (1 + width // of_gguf.n_cols if widths else draw.randrange(3))
     n_block, is_float = 0, False
     if format.startswith("float8"):
         n_block, is_float = draw.choice((1, 7, 16, 32, 48, 1000)), draw.maybe(0.5)
@@ -81,7 +84,7 @@ def _packed(draw: Draw) -> tuple[np.ndarray[Any, Any], int, dict[str, Any]]:
 
 def packed(draw: Draw) -> Case:
     """Rows, bags, and rows plus positions of a table in any format."""
-    rows, width, options = _packed(draw)
+    rows, width, options = draw_packed(draw)
     shape, bounds, what = draw.shape(), draw.bounds(), draw.choice(("rows", "bags", "sums"))
     wpe, ids, bags = draw.numbers((draw.randint(1, 7), width), "float32"), draw.ids(shape, 7), draw_bags(draw, 7, bounds)
     of_bags, offsets, n_bags, bag_shape = (bags.pop(name) for name in ("ids", "offsets", "n_bags", "shape"))

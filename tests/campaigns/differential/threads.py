@@ -13,7 +13,8 @@ import numpy as np
 import fastembed as fe
 
 from .case import Case
-from .draws import ARITHMETIC, Draw
+from .draws import ARITHMETIC, DTYPES, Draw
+from .models import draw_packed
 
 _MOST = 5_000_000  # elements of a result: more than the 8 MiB from where on it goes past the cache
 
@@ -53,7 +54,28 @@ def _calls(draw: Draw, table: np.ndarray[Any, Any], n_ids: int, dtype: str) -> t
     return f"{what} {mode if 'bag' in what else ''}{name if what == 'step' else ''}", call
 
 
+def _packed(draw: Draw) -> Case:
+    """A look-up of packed rows, whose result goes past the cache where these are wide, and the same
+    in pieces that do not."""
+    rows, width, options = draw_packed(draw, (33, 256, 300, 1312, 2600))
+    table, dtype = fe.PackedTable(rows, width, **options), draw.choice(("float32", "float16", "bfloat16"))
+    n_ids, first = draw.choice((4_096, _MOST // max(width, 256))), draw.randrange(32)
+    ids, memory = np.array(draw.choices(range(len(rows)), k=n_ids)), np.empty(n_ids * width + 32, DTYPES[dtype])
+    out = memory[first : first + n_ids * width].reshape(n_ids, width)
+
+    def look_up(n_piece: int) -> list[tuple[str, Any]]:
+        memory[:] = 7
+        for k in range(0, n_ids, n_piece):
+            table(ids[k : k + n_piece], out=out[k : k + n_piece])
+        return [("memory", memory.copy())]
+
+    title = f"threads packed {options['format']} {rows.shape} x {width} to {dtype}, {n_ids} ids"
+    return Case(title, lambda: look_up(n_ids), lambda: look_up(300), {"memory": dtype})
+
+
 def many(draw: Draw) -> Case:
+    if draw.maybe(0.25):
+        return _packed(draw)
     dtype, width, n_rows = draw.dtype(), draw.choice((1, 3, 16, 33, 64, 130, 2100)), draw.choice((9, 500, 4_000))
     table = draw.numbers((n_rows, width), dtype, draw.choice(("normal", "denormal")))
     n_ids = min(draw.choice((512, 4_096)) * draw.randint(1, 4), _MOST // width)
