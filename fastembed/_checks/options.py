@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,19 @@ _MOST_NEIGHBORS = 10  # unless a search says how many
 # The largest float32, and the smallest normal one; np.finfo would add a millisecond to the import.
 _FLOAT32_MAX = 3.4028234663852886e38
 _FLOAT32_TINY = 1.1754943508222875e-38
+
+
+def path(name: str, value: Any) -> Path:
+    """A path: a str, bytes or an os.PathLike, neither empty nor with a null character."""
+    try:
+        text = os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a str or an os.PathLike, got {shown(value)}") from None
+    if not text:
+        raise FileNotFoundError(f"{name} must not be empty")
+    if "\0" in text:
+        raise ValueError(f"{name} must have no null characters, got {shown(text)}")
+    return Path(text)
 
 
 def bounds(value: Any) -> str:

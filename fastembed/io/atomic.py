@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .. import _checks
 from .status import is_other_than_file, is_there, status_of
 
 # Temporary folders: .fastembed.<machine>.<process>.<random>.tmp
@@ -22,9 +23,7 @@ _TEMPORARY = re.compile(re.escape(_PREFIX) + r"(?P<pid>[0-9]{1,9})\.[0-9a-f]{8}\
 
 def writable_path(path: str | os.PathLike[str]) -> Path:
     """The file that a save to ``path`` writes, links resolved; OSError if it cannot be written."""
-    if not os.fspath(path):
-        raise FileNotFoundError("the path of a file must not be empty")
-    target = Path(os.path.realpath(os.fsdecode(path)))
+    target = Path(os.path.realpath(_checks.path("path", path)))
     if is_other_than_file(target):
         raise OSError(f"{path} is not a regular file, and is not replaced")
     if target.is_symlink():  # although links are resolved

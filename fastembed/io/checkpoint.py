@@ -274,9 +274,9 @@ def _open_file(
 
     What is read of a file is compared with its checksum before, which one's own file must have.
     """
-    name = os.fspath(path)  # refuses integers, which open() takes for descriptors
+    name = _checks.path("path", path)
     if is_other_than_file(name):
-        raise OSError(f"{path!r} is not a regular file{', but a directory' if os.path.isdir(name) else ''}")
+        raise OSError(f"{path!r} is not a regular file{', but a directory' if name.is_dir() else ''}")
     with open(name, "rb") as file:
         head = file.read(foreign_files.N_BYTES)
         file.seek(0)

@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -113,7 +112,7 @@ class SentenceEncoder(Declared):
             from tokenizers import Tokenizer
         except ImportError:
             raise ImportError("a static model's folder needs tokenizers: pip install tokenizers") from None
-        model = static_model_in(Path(path))
+        model = static_model_in(_checks.path("path", path))
         tokenizer = Tokenizer.from_file(os.fspath(model.tokenizer))
         tokenizer.no_padding()
         tokenizer.no_truncation()

@@ -207,16 +207,22 @@ class Optimizer(Stateful):
         A layer is trained by this optimiser, or by that of the ``others`` that holds it. What a
         commit has already is written together with the steps.
         """
-        holders = {id(item): (optimizer, k) for optimizer in (self, *others) for k, item in enumerate(optimizer.items)}
+        holders: dict[int, list[tuple[Optimizer, int]]] = {id(layer): [] for layer, _ in given}
+        for optimizer in (self, *others):
+            for k, item in enumerate(optimizer.items):
+                if id(item) in holders:
+                    holders[id(item)].append((optimizer, k))
         for layer, _ in given:
-            if id(layer) not in holders:
-                raise ValueError(f"optimizer does not hold this layer: {_checks.shown(layer)}")
+            n = len(holders[id(layer)])
+            if n != 1:
+                found = f"{n} optimizers hold" if n else "optimizer does not hold"
+                raise ValueError(f"{found} this layer: {_checks.shown(layer)}")
         with contextlib.ExitStack() as held:
             for layer, _ in sorted(given, key=lambda pair: id(pair[0])):
                 held.enter_context(layer.lock)  # of two threads that train one layer each takes a step of its own
             steps = []
             for layer, batches in given:
-                optimizer, k = holders[id(layer)]
+                ((optimizer, k),) = holders[id(layer)]
                 steps.append((optimizer, k, optimizer._prepare(k, {name: [batch] for name, batch in batches.items()})))
             _apply_all(steps, commit)
 

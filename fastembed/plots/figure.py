@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 try:
@@ -135,8 +134,7 @@ def save(figure: Any, path: str | os.PathLike[str], format: str | None = None) -
         The fonts lack characters of the names, which are shown as boxes.
     """
     if format is None:
-        check_path("path", os.fspath(path))
-        format = Path(path).suffix[1:].lower()
+        format = check_path("path", path)
     with glyphs_warned_of_once(), replacing(path) as new:
         figure.savefig(new, format=format, facecolor=figure.get_facecolor())
 

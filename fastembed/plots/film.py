@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,8 +95,7 @@ class Film:
             The file cannot be written.
         """
         if format is None:
-            check_path("path", os.fspath(path), (".gif", *SUFFIXES))
-            format = Path(path).suffix[1:].lower()
+            format = check_path("path", path, (".gif", *SUFFIXES))
         if not self._copies:
             raise ValueError("there is no copy of a table to draw: add one first")
         screen = _Screen(self._names, self._copies, np.asarray(losses, np.float64), self._steps, dark)

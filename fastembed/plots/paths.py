@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
-from .._messages import shown
+from .. import _checks
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def check_path(option: str, path: str, suffixes: tuple[str, ...] = SUFFIXES) -> None:
-    """Check, before anything is drawn, that a picture can be.
+def check_path(option: str, path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> str:
+    """Check, before anything is drawn, that a picture can be, and return its format.
 
     Raises
     ------
@@ -19,6 +19,9 @@ def check_path(option: str, path: str, suffixes: tuple[str, ...] = SUFFIXES) -> 
     ImportError
         matplotlib is not installed.
     """
-    if Path(path).suffix.lower() not in suffixes:
-        raise ValueError(f"{option} must name a {' or '.join(suffixes)} file, got {shown(path)}")
+    suffix = _checks.path(option, path).suffix.lower()
+    if suffix not in suffixes:
+        raise ValueError(f"{option} must name a {' or '.join(suffixes)} file, got {_checks.shown(os.fspath(path))}")
     from . import figure  # noqa: F401
+
+    return suffix[1:]

@@ -6,7 +6,6 @@ V: rows of the table; D: columns; S: the shape of the ids; N: ids; B: bags.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
@@ -106,7 +105,7 @@ class DiskTable(NamedRows):
         engine: str = "auto",
         in_flight: int = 64,
     ) -> None:
-        tensors = tensors_in(Path(path))
+        tensors = tensors_in(_checks.path("path", path))
         parts = [rows_named(tensors, name)] + ([] if scales is None else [rows_named(tensors, scales)])
         rows = parts[0][0]
         self._num_embeddings = sum(tensor.shape[0] for tensor in parts[0])

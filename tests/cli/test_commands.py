@@ -112,7 +112,7 @@ def test_any_text_file_works(tmp_path):
         (("train", "--out", ""), "must not be empty"),
         (("train", "--out", "/dev/null"), "/dev/null is not a regular file, and is not replaced"),
         (("train", "--losses", "no/where"), "--losses: cannot write no/where"),
-        (("train", "--losses", ""), "--losses: the path of a file must not be empty"),
+        (("train", "--losses", ""), "--losses: path must not be empty"),
         (("train", "--losses", "x", "--out", "./x"), "--out and --losses are the same file"),
         (("train", "other", "--out", "other"), "FILE and --out are the same file"),
         (("train", "--lr", "1e20", "--steps", "20"), "the learning rate 1e+20 may be too large"),

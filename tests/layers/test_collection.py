@@ -279,6 +279,7 @@ def test_bad_arguments_are_named_and_change_nothing():
     values, offsets = draw_batch(rng)
     good, _ = by_feature(values, offsets)
     out, sgd = np.full((4, 38), 7, "f4"), fe.optim.SGD([layer.tables["user"], layer.tables["item"]], lr=1.0)
+    other = fe.optim.SGD(list(layer), lr=1.0)
     outside = values.copy()
     outside[offsets[4]] = 11
     before = [array.copy() for array in layer.parameters()]
@@ -291,6 +292,7 @@ def test_bad_arguments_are_named_and_change_nothing():
         (ValueError, "optimizer does not hold", lambda: layer.backward(out, values, offsets, optimizer=sgd)),
         (ValueError, "dout must have shape", lambda: layer.backward(out[:, 1:], values, offsets, optimizer=sgd)),
         (KeyError, "dout must have the features", lambda: layer.backward({"user": 1}, values, offsets)),
+        (ValueError, "2 optimizers hold this layer: Em", lambda: layer.backward(out, values, offsets, optimizer=[sgd, other])),
         (TypeError, r"a sequence of them, got an empty one, \[\]$", lambda: layer.backward(out, values, offsets, optimizer=[])),
         (ValueError, "require values", lambda: layer.backward(out, offsets=offsets)),
         (ValueError, "neither", lambda: layer(values, out=out)),
@@ -333,6 +335,8 @@ def test_handles_and_options():
     assert layer.dense_grads()["b.weight"].tolist() == [[0.0], [1.0], [2.0], [0.0]]
     assert first.dtype == layer.dtype == np.float64
     assert layer.tables["a"].dtype == np.float32
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        layer.tables["a"] = layer.tables["b"]
     assert (layer.features, layer.mode) == ({"x": "b"}, "sum")
     assert repr(layer) == "EmbeddingCollection(2 tables, 1 feature, 1 column, mode=sum, dtype=float64)"
     assert len(list(layer)) == 2

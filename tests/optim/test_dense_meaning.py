@@ -282,3 +282,20 @@ def test_learning_rates_that_are_subnormal(multiplier):
         for _ in range(20):
             layer.backward(np.zeros((1, 4), "f4"), [1], optimizer=opt)
     assert (layer.weight[0] < rows[0]).all()  # updates of 1 unit are rounded away, those of 2 are not
+
+
+@pytest.mark.on_reference
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("momentum", [1e-46, 1e-40, 1e-30])
+def test_rows_miss_steps_of_a_tiny_nesterov_momentum(dtype, momentum):
+    """The numerator of an update may grow again, from momentum times a large gradient."""
+    lazy, flushed = (fe.Embedding.from_pretrained(np.ones((2, 3), dtype)) for _ in range(2))
+    for layer in (lazy, flushed):
+        opt = fe.optim.SGD(layer, lr=0.5, momentum=momentum, nesterov=True)
+        layer.backward([[1.0, -2.0, 6e4]], [0], optimizer=opt)
+        for number in range(20):
+            opt.lr = 0.5 if number != 15 else 2.0**90
+            layer.backward([[1.0, 1.0, 1.0]], [1], optimizer=opt)
+            if layer is flushed:
+                opt.flush()
+    assert same_bits(lazy.weight, flushed.weight)

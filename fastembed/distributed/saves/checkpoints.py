@@ -83,7 +83,7 @@ class Checkpoints:
         *,
         n_kept: int = 2,
     ) -> None:
-        self._folder = Path(os.path.abspath(os.fspath(folder)))
+        self._folder = Path(os.path.abspath(_checks.path("folder", folder)))
         self._group, self._layers, self._optimizer = group, dict(layers), optimizer
         self._n_kept = max(1, _checks.size("n_kept", n_kept))
         self._last: int | None = None

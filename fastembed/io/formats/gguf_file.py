@@ -251,7 +251,7 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     ...     dict(fe.open_gguf(file.name).metadata)
     {'n': 7}
     """
-    paths = _parts(Path(path))
+    paths = _parts(_checks.path("path", path))
     metadata: dict[str, Any] = {}
     tensors: dict[str, GGUFTensor] = {}
     data = {}

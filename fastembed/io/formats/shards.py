@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import _checks
 from ..._memory import memory_errors
 from ..._messages import counted, first_few, limit, shown
 from ..errors import CheckpointError, need_regular_file, tensor_of
@@ -95,7 +96,7 @@ def open_shards(path: str | os.PathLike[str]) -> Shards:
     ...     fe.open_shards(f"{folder}/one.safetensors").array("wte").shape
     (3, 2)
     """
-    path = Path(path)
+    path = _checks.path("path", path)
     if not is_there(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     wanted = _weight_map(path) if path.name.endswith(_SUFFIX) else {path.name: None}

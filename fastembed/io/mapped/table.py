@@ -65,7 +65,7 @@ class MappedFiles(Watched):
     @memory_errors()
     def __init__(self, path: str | os.PathLike[str], mode: str, name: str | None = None, is_snapshot: bool = False) -> None:
         super().__init__()
-        self.path = Path(os.path.realpath(os.fsdecode(path)))
+        self.path = Path(os.path.realpath(_checks.path("path", path)))
         self.mode = _checks.one_of("mode", mode, ("r", "r+"))
         self.loses_names = self.mode == "r+"
         if _checks.flag("snapshot", is_snapshot) and mode != "r":
@@ -130,7 +130,7 @@ class MappedFiles(Watched):
         raise TypeError(f"the table of {self.path} is mapped: open it again, or take weight.copy() for a layer in memory")
 
     def is_at(self, path: str | os.PathLike[str]) -> bool:
-        return os.path.realpath(os.fsdecode(path)) == str(self.path)
+        return os.path.realpath(_checks.path("path", path)) == str(self.path)
 
     def view(self, array: Array) -> Array:
         """A read-only view: a user's writes would not be recorded, and so never flushed."""

@@ -56,7 +56,7 @@ _TIMEOUT = 60  # seconds of attempts with a writer that does not wait
 def path_of(name: str | os.PathLike[str]) -> Path:
     """The file of a shared table: in memory for a name, or the given path."""
     if isinstance(name, os.PathLike) or (isinstance(name, str) and os.sep in name):
-        return Path(os.path.realpath(os.fsdecode(name)))
+        return Path(os.path.realpath(_checks.path("name", name)))
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith(".new"):
         rule = "a path, or a name of at most 200 letters, digits and . _ - that does not begin with . or - or end with .new"
         raise ValueError(f"name must be {rule}, got {_checks.shown(name)}")

@@ -60,7 +60,7 @@ def names_of_file(path: str | os.PathLike[str], table: str, n_rows: int) -> list
             with open(path, "rb") as file:
                 header = safetensors_file.read_header(file, os.fstat(file.fileno()).st_size)
                 return names_of.read(file, header.tensors, table)
-        names, where = names_beside(Path(path)), tensor_file.names_file(Path(path))
+        names, where = names_beside(_checks.path("path", path)), tensor_file.names_file(_checks.path("path", path))
         _check_names(names, n_rows, where)
         return None if names is None else _checks.distinct_names(f"names in {where}", names)
     except (ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ... import _checks
 from ..._memory import memory_errors
 from ..atomic import remove, replacing, writable_path
 from ..formats import tensor_file
@@ -44,7 +45,7 @@ class Table(NamedTuple):
 @memory_errors()
 def save(path: str | os.PathLike[str], format: str | None, table: Table) -> None:
     """Write the files of a format: all of them, or they are as they were."""
-    found = files(Path(path), format, table)
+    found = files(_checks.path("path", path), format, table)
     with contextlib.ExitStack() as renamed:  # when all have been written
         for target, content in found.items():
             if content is not None:

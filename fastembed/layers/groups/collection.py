@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class EmbeddingCollection(SavingGroup):
 
     Attributes
     ----------
-    tables : dict of name to EmbeddingBag or QuantizedEmbedding
+    tables : mapping of name to EmbeddingBag or QuantizedEmbedding
         The table layers. Iterating over the collection gives those that can be trained, so that an
         optimiser takes the collection itself, or groups of its tables.
     per_sample_weights_grad : ndarray of shape (N,), or None
@@ -108,7 +109,9 @@ class EmbeddingCollection(SavingGroup):
             raise KeyError(f"dtype must be of tables of {_checks.listed(tables)}, got {_checks.listed(unknown)}")
         generator = _checks.generator(rng)
         self._version = Version()
-        self.tables = {name: self._made(name, table, _of_table(dtype, name), std, generator) for name, table in tables.items()}
+        self.tables = MappingProxyType(
+            {name: self._made(name, table, _of_table(dtype, name), std, generator) for name, table in tables.items()}
+        )
         self._places: dict[str, list[int]] = {}  # of the features of each table that has any
         for k, table in enumerate(self._features.values()):
             self._places.setdefault(table, []).append(k)
@@ -167,7 +170,10 @@ class EmbeddingCollection(SavingGroup):
         return prepared
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_prepared": None, "_last_ids": None}
+        return {**self.__dict__, "tables": dict(self.tables), "_prepared": None, "_last_ids": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"tables": MappingProxyType(state["tables"])}
 
     # ---- calls ----
 

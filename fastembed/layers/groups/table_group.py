@@ -85,7 +85,7 @@ class Prepared(NamedTuple):
 class TableGroup(Remembering, Declared):
     """Named table layers. Iterating gives those of floats, which an optimiser can train."""
 
-    tables: dict[str, GroupedBag | QuantizedEmbedding]
+    tables: Mapping[str, GroupedBag | QuantizedEmbedding]  # which nobody can change
 
     def _trained(self) -> dict[str, GroupedBag]:
         """The tables of floats by name, in the order in which their locks are acquired."""

@@ -29,7 +29,10 @@ TESTS = {
     "src_c/cpu.c": ["kernels"],
     "src_c/dispatch.c": ["kernels"],
     "src_c/kernels/codes": ["functional/test_search_index.py", "functional", "layers", "kernels"],
-    "src_c/kernels/decode": ["layers/test_packed.py", "layers/test_packed_elements.py", "layers/test_ngram.py", "kernels"],
+    "src_c/kernels/decode": [
+        *(f"layers/test_{name}.py" for name in ("packed", "packed_elements", "quantized", "ngram")),
+        "kernels",
+    ],
     "src_c/kernels/half": ["functional/test_half.py", "optim/test_half.py", "layers", "optim", "kernels"],
     "src_c/kernels/packed": ["layers/test_quantized.py", "layers/test_packed.py", "layers", "kernels"],
     "src_c/kernels/r": ["optim", "layers"],
