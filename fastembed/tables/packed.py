@@ -107,9 +107,9 @@ class PackedRows(NamedRows):
 
     def output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
         """The array for a result: ``out``, checked, of float32 or halves; or a new one."""
-        dtypes = (_FLOAT32, np.dtype(np.float16))
-        is_other = isinstance(out, np.ndarray) and (out.dtype in dtypes or out.dtype.name == "bfloat16")
-        to = out.dtype if out is not None and is_other else self._dtype
+        to = self._dtype
+        if isinstance(out, np.ndarray) and (out.dtype == _FLOAT32 or _checks.is_half(out.dtype)):
+            to = _checks.native(out.dtype)
         return _checks.output(out, shape, to, packed=self._packed, scales=self._packing.scales, **read)
 
     def _float_rows(self, first: int, end: int) -> Array:
