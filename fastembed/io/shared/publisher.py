@@ -46,9 +46,10 @@ class Publisher:
         self._owner, self._table, self._pid = weakref.ref(owner), table, os.getpid()
         self._changed, self._is_patient = _NO_ROWS, True
         self.path = path_of(name)
-        self._permissions = _checks.whole_number("permissions", permissions)
+        self._permissions = _checks.integer("permissions", permissions)
         if not 0o400 <= self._permissions <= 0o777 or self._permissions & 0o002:
-            raise ValueError(f"permissions must be those of a file that not everybody may write, got {self._permissions:#o}")
+            shown = _checks.shown(self._permissions, oct)
+            raise ValueError(f"permissions must be those of a file that not everybody may write, got {shown}")
         _sharing.add(self)
 
     @memory_errors()
