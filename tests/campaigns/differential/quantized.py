@@ -15,7 +15,7 @@ from .functions import draw_bags
 def quantized(draw: Draw) -> Case:
     """A table is quantized; then rows, bags, rows plus positions, and the bound of the error."""
     bits, dtype, shape, bounds = draw.choice((8, 4)), draw.dtype(), draw.shape(), draw.bounds()
-    width = draw.width() if draw.maybe(0.9) else draw.choice((256, 257, 300, 520))  # several tiles
+    width = draw.width() if draw.maybe(0.9) else draw.choice((200, 256, 257, 300, 520))  # several tiles
     table = draw.numbers((draw.randint(1, 7), width), dtype, draw.choice(("normal", "integers", "denormal", "apart", "odd")))
     wpe = draw.numbers((draw.randint(1, 7), width), "float32")
     ids, bags = draw.ids(shape, len(table)), draw_bags(draw, len(table), bounds)
