@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from . import _float_env, _version
+from ._memory import memory_errors
 
 with _float_env.default_floats(), _version.settings_checked():
     from ._runtime import show_config, show_runtime
@@ -133,6 +134,7 @@ _NAMES = {
 }
 
 
+@memory_errors()
 def _loaded(name: str) -> object:
     return _float_env.in_default_floats(importlib.import_module, (f".{name}", __name__), {})
 

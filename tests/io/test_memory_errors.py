@@ -1,5 +1,6 @@
 """What Python and NumPy raise for want of memory becomes a MemoryError; other errors stay."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,22 @@ def test_a_lost_memory_error(tmp_path, monkeypatch, error):
     layer.close()
     with fe.Embedding.open(tmp_path / "t") as layer:
         assert layer.weight.tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("name", ["optim", "load_vectors"])
+def test_public_names_that_are_loaded_without_memory(monkeypatch, name):
+    """Python has a lock for each module that is imported."""
+
+    def without_memory(*_):
+        raise error
+
+    error = RuntimeError("can't allocate lock")
+    monkeypatch.delitem(vars(fe), name, raising=False)
+    monkeypatch.setattr(importlib, "import_module", without_memory)
+    with pytest.raises(MemoryError, match="no memory: can't allocate lock"):
+        getattr(fe, name)
+    monkeypatch.undo()
+    assert getattr(fe, name) is not None
 
 
 @pytest.mark.parametrize(
