@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -59,8 +60,8 @@ class Mutation:
 
 
 def blanked(text: str, language: str) -> str:
-    """The text with spaces for comments, strings, what the preprocessor reads, and statements that
-    fetch memory ahead, which no result shows."""
+    """The text with spaces for comments, strings, annotations, what the preprocessor reads, and
+    statements that fetch memory ahead, which no result shows."""
     if language == "c":
         pattern = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|^ *#(?:\\\n|[^\n])*"
         pattern += r"|^ *(?:NAME\()?(?:__builtin_)?prefetch\w*\)?\([^\n]*;$"
@@ -69,11 +70,16 @@ def blanked(text: str, language: str) -> str:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    spans = [(token.start, token.end) for token in tokens if token.type in (tokenize.STRING, tokenize.COMMENT)]
+    for node in ast.walk(ast.parse(text)):
+        for note in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            if note is not None:
+                spans.append(((note.lineno, note.col_offset), (note.end_lineno, note.end_col_offset)))
     characters = list(text)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.STRING, tokenize.COMMENT):
-            first, end = (starts[line - 1] + column for line, column in (token.start, token.end))
-            characters[first:end] = ["\n" if c == "\n" else " " for c in characters[first:end]]
+    for span in spans:
+        first, end = (starts[line - 1] + column for line, column in span)
+        characters[first:end] = ["\n" if c == "\n" else " " for c in characters[first:end]]
     return "".join(characters)
 
 
