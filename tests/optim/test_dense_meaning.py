@@ -299,3 +299,19 @@ def test_rows_miss_steps_of_a_tiny_nesterov_momentum(dtype, momentum):
             if layer is flushed:
                 opt.flush()
     assert same_bits(lazy.weight, flushed.weight)
+
+
+@pytest.mark.on_reference
+def test_a_loaded_minus_zero_becomes_zero_in_rows_that_miss_steps():
+    """As in a step of every element, which adds the square of a gradient of 0."""
+    layer = fe.Embedding.from_pretrained(np.ones((2, 3), "f4"))
+    opt = fe.optim.Adam(layer, lr=0.1)
+    state = opt.state_dict()
+    for moment in ("exp_avg", "exp_avg_sq"):
+        state["items"][0][moment]["weight"][0] = -0.0
+    opt.load_state_dict(state)
+    for _ in range(8):
+        layer.backward(np.ones((1, 3), "f4"), [1], optimizer=opt)
+    (item,) = opt.state_dict()["items"]
+    for moment in ("exp_avg", "exp_avg_sq"):
+        assert same_bits(item[moment]["weight"][0], np.zeros(3, "f4"))

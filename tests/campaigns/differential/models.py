@@ -70,6 +70,8 @@ def draw_packed(draw: Draw, widths: tuple[int, ...] = ()) -> tuple[np.ndarray[An
     n_block, is_float = 0, False
     if format.startswith("float8"):
         n_block, is_float = draw.choice((1, 7, 16, 32, 48, 1000)), draw.maybe(0.5)
+        if draw.maybe(0.4):  # whole blocks of the usual size
+            n_block, width = 32, 32 * (1 + width // 32 if widths else draw.choice((1, 2, 3, 8, 9)))
         options |= {"block_size": n_block, "scale_format": "float32" if is_float else "ue8m0"}
     of_elements, of_scales = formats.packed_size(format, n_block, is_float, width) or (0, 0)
     rows = np.frombuffer(draw.randbytes(7 * (of_elements + of_scales)), np.uint8).reshape(7, of_elements + of_scales)

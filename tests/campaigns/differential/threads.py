@@ -59,8 +59,10 @@ def _packed(draw: Draw) -> Case:
     in pieces that do not."""
     rows, width, options = draw_packed(draw, (33, 256, 300, 1312, 2600))
     table, dtype = fe.PackedTable(rows, width, **options), draw.choice(("float32", "float16", "bfloat16"))
-    n_ids, first = draw.choice((4_096, _MOST // max(width, 256))), draw.randrange(32)
+    n_ids = draw.choice((4_096, _MOST // max(width, 256)))
     ids, memory = np.array(draw.choices(range(len(rows)), k=n_ids)), np.empty(n_ids * width + 32, DTYPES[dtype])
+    at_a_line = -memory.ctypes.data % 64 // memory.itemsize
+    first = at_a_line if draw.maybe(0.5) else draw.randrange(32)
     out = memory[first : first + n_ids * width].reshape(n_ids, width)
 
     def look_up(n_piece: int) -> list[tuple[str, Any]]:
