@@ -69,10 +69,11 @@ def _packed(draw: Draw) -> Case:
         memory[:] = 7
         for k in range(0, n_ids, n_piece):
             table(ids[k : k + n_piece], out=out[k : k + n_piece])
-        return [("memory", memory.copy())]
+        around = np.concatenate([memory[:first], memory[first + n_ids * width :]])  # the same wherever out begins
+        return [("rows", out.copy()), ("around", around)]
 
     title = f"threads packed {options['format']} {rows.shape} x {width} to {dtype}, {n_ids} ids"
-    return Case(title, lambda: look_up(n_ids), lambda: look_up(300), {"memory": dtype})
+    return Case(title, lambda: look_up(n_ids), lambda: look_up(300), {"rows": dtype, "around": dtype})
 
 
 def many(draw: Draw) -> Case:
