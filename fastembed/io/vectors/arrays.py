@@ -53,14 +53,14 @@ def names_beside(path: Path) -> list[str] | None:
     return names_in(found) if is_there(found) else None
 
 
-def names_of_file(path: str | os.PathLike[str], table: str, n_rows: int) -> list[str] | None:
+def names_of_file(path: Path, table: str, n_rows: int) -> list[str] | None:
     """The names of the rows of a table in a file, or None; CheckpointError if they are no names."""
     try:
         if table:
             with open(path, "rb") as file:
                 header = safetensors_file.read_header(file, os.fstat(file.fileno()).st_size)
                 return names_of.read(file, header.tensors, table)
-        names, where = names_beside(_checks.path("path", path)), tensor_file.names_file(_checks.path("path", path))
+        names, where = names_beside(path), tensor_file.names_file(path)
         _check_names(names, n_rows, where)
         return None if names is None else _checks.distinct_names(f"names in {where}", names)
     except (ValueError, TypeError) as error:

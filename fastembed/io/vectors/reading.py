@@ -71,7 +71,7 @@ class Loaded(NamedTuple):
 @memory_errors()
 def load(path: str | os.PathLike[str], options: Options) -> Loaded:
     """The table and the names of a file."""
-    with _opened(_checks.path("path", path), options) as reading:
+    with _opened(path, options) as reading:
         table = np.empty((0, reading.vectors.n_cols), reading.dtype)
         n_rows = 0
         for rows in reading.rows():
@@ -93,7 +93,7 @@ def load_tensor(path: str | os.PathLike[str], name: str, dtype: Any, *, has_name
 @memory_errors()
 def convert(path: str | os.PathLike[str], into: Path, options: Options) -> None:
     """Write the table and the names of a file to a new safetensors file, row by row."""
-    with replacing(into) as temporary, _opened(_checks.path("path", path), options) as reading, open(temporary, "xb") as file:
+    with replacing(into) as temporary, _opened(path, options) as reading, open(temporary, "xb") as file:
         table = TableFile(file, reading.vectors.n_cols, reading.dtype)
         for rows in reading.rows():
             table.append(rows)
@@ -131,8 +131,9 @@ class _Reading:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, options: Options) -> Iterator[_Reading]:
+def _opened(given: str | os.PathLike[str], options: Options) -> Iterator[_Reading]:
     """A file, and errors of its content as CheckpointErrors that say what it is."""
+    path = _checks.path("path", given)
     faults = Faults(path, options.errors)
     if path.is_dir():
         is_wanted = options.names is None and options.has_names
