@@ -39,7 +39,9 @@ cdef class DiskRows:
 
     def __cinit__(self, cnp.ndarray cache not None, list parts not None, int32_t depth, bint may_use_uring):
         cdef int64_t n_slots = cnp.PyArray_DIM(cache, 0) if cnp.PyArray_NDIM(cache) == 2 else 0
-        cdef int64_t n_segments = sum(len(segments) for _, segments in parts), k = 0, row_size = 0
+        cdef int64_t n_segments = 0, k = 0, row_size = 0
+        for _, segments in parts:
+            n_segments += len(segments)
         cdef int32_t n_parts = len(parts), p
         if n_parts < 1 or not 4 <= n_slots < (1 << 30) // n_parts or not 1 <= depth <= 4096:
             raise ValueError("at least one part, four slots and one read at a time, and not too many")

@@ -1,8 +1,11 @@
+from typing import Any
+
 from .._typing import Array
 from .packing import Packing
 
 def resolve_ids(ids: Array, n_rows: int, bounds: str, name: str) -> Array: ...
 def gather(table: Array, ids: Array, out: Array, bounds: str, packing: Packing | None = None) -> None: ...
+def fast_gather_packed(table: Array, packing: Packing, n_cols: int, dtype: Any, ids: Any, out: Any) -> Array | None: ...
 def gather_add(
     wte: Array,
     token_ids: Array,

@@ -7,6 +7,7 @@ from ._core cimport (
     bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_results, need_rows_like,
     need_stored_table, need_table, raise_status, stop_for, width_of,
 )
+from ._lookups cimport PlainIds, init_plain_ids, plain_result
 
 import numpy as np
 
@@ -44,6 +45,29 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
         status = fe.gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
     if status.code != _c.FE_OK:
         raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+def fast_gather_packed(cnp.ndarray table not None, packing not None, int64_t n_cols, cnp.dtype dtype not None, ids, out):
+    """The result of a look-up in packed rows with bounds "raise", or None if its arguments need checks."""
+    cdef PlainIds plain
+    cdef _c.fe_table c_table
+    cdef _c.fe_array rows
+    cdef _c.fe_status status
+    if not init_plain_ids(&plain, ids):
+        return None
+    plain.shape[plain.n_dims] = n_cols
+    cdef cnp.ndarray result = plain_result(&plain, ids, table, packing, dtype, out)
+    if result is None:
+        return None
+    need_any_table(&c_table, table, packing, n_cols)
+    need_results(&rows, result, &c_table, packing, plain.n_dims, plain.shape)
+    cdef _c.fe_stop stop = stop_for(plain.c.array.n_items, &c_table)
+    cdef bint is_new = out is None
+    with nogil:
+        status = fe.gather(&c_table, &plain.c, _c.FE_RAISE, &rows, is_new, stop)
+    if status.code == _c.FE_STOPPED:
+        raise_status(status, (), None)
+    return result if status.code == _c.FE_OK else None
 
 
 def gather_add(cnp.ndarray wte not None, cnp.ndarray token_ids not None, cnp.ndarray wpe not None, cnp.ndarray position_ids,

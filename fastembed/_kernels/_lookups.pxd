@@ -1,7 +1,25 @@
-# What layers hold their tables by, for other modules that make such.
+# What other modules need of look-ups: what layers hold their tables by, and arguments that need no
+# checks in Python.
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
 from . cimport _c
+
+cdef enum:
+    FEW_IDS = 64  # of a list that is read without an array, and of an array for `gather_few`
 
 
 cdef class HeldTable:
     """A table's memory, kept in place for as long as this object lives."""
     cdef _c.fe_table c
+
+
+cdef struct PlainIds:
+    _c.fe_ids c
+    int64_t values[FEW_IDS]  # of an int, or a list of ints
+    int n_dims
+    cnp.npy_intp shape[33]  # of the result: the ids' shape, and room for the columns
+
+cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept
+cdef bint is_apart_from_array(cnp.ndarray out, cnp.ndarray array) noexcept
+cdef cnp.ndarray plain_result(PlainIds *plain, object ids, cnp.ndarray table, object packing, cnp.dtype dtype, object out)

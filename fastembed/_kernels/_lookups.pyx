@@ -9,7 +9,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport int64_t, uint16_t
 
 from . cimport _c
-from ._core cimport fe, init_arange, init_ids, init_table, numpy_type, raise_status, stop_for
+from ._core cimport bfloat16_type, fe, init_arange, init_ids, init_table, numpy_type, raise_status, stop_for
 
 cnp.import_array()
 
@@ -18,7 +18,6 @@ cdef extern from "numpy/arrayobject.h":
                                      const cnp.npy_intp *strides, void *data, int flags, void *parent)
 
 cdef enum:
-    FEW_IDS = 64  # of a list that is read without an array, and of an array for `gather_few`
     SMALL = 65536  # bytes of rows for which releasing the GIL (50 ns) costs more than it gives
 
 cdef cnp.dtype FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
@@ -26,13 +25,6 @@ cdef int64_t FAR = 1 << 62  # a start below it is far from where adding position
 
 
 # ---- arguments ----
-
-cdef struct PlainIds:
-    _c.fe_ids c
-    int64_t values[FEW_IDS]  # of an int, or a list of ints
-    int n_dims
-    cnp.npy_intp shape[33]  # of the result: the ids' shape, and room for the columns
-
 
 cdef inline int64_t int64_of(object number) noexcept:
     """The value of an int; for one beyond 64 bits -1, which is out of range for every table too."""
@@ -63,8 +55,7 @@ cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept:
             plain.values[k] = int64_of(<object>PyList_GET_ITEM(ids, k))
     else:
         return False
-    plain.c.type = _c.FE_I64
-    plain.c.swapped = False
+    plain.c.type, plain.c.swapped = _c.FE_I64, False
     fe.array_init(&plain.c.array, <char *>plain.values, 1, <const int64_t *>&n_items, <const int64_t *>&stride)
     return True
 
@@ -93,31 +84,55 @@ cdef bint is_apart_from_table(cnp.ndarray out, const _c.fe_table *table) noexcep
     return is_apart(out, table.data, table.n_rows, table.row_stride, row_bytes(table))
 
 
-cdef bint is_plain_out(object out, PlainIds *tokens, object token_ids, const _c.fe_table *wte, const _c.fe_table *wpe) noexcept:
-    """Contiguous, of the right shape and dtype, and clearly apart from everything that is read."""
+cdef bint is_apart_from_rows(cnp.ndarray out, cnp.ndarray rows) noexcept:
+    """The same for a matrix whose rows have their elements side by side."""
+    return is_apart(out, <char *>cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), cnp.PyArray_STRIDE(rows, 0),
+                    cnp.PyArray_DIM(rows, 1) * cnp.PyArray_ITEMSIZE(rows))
+
+
+cdef bint is_apart_from_array(cnp.ndarray out, cnp.ndarray array) noexcept:
+    """The same for a contiguous array."""
+    return is_apart(out, <char *>cnp.PyArray_DATA(array), 1, 0, cnp.PyArray_NBYTES(array))
+
+
+cdef bint is_plain_out(object out, PlainIds *plain, object ids) noexcept:
+    """Contiguous, of the right shape, and clearly apart from the ids."""
     cdef int k
-    if not cnp.PyArray_CheckExact(out) or not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_TYPE(out) != numpy_type(wte.dtype):
+    if not cnp.PyArray_CheckExact(out) or not cnp.PyArray_ISCARRAY(out) or cnp.PyArray_NDIM(out) != plain.n_dims + 1:
         return False
-    if cnp.PyArray_NDIM(out) != tokens.n_dims + 1:
-        return False
-    for k in range(tokens.n_dims + 1):
-        if cnp.PyArray_DIM(out, k) != tokens.shape[k]:
+    for k in range(plain.n_dims + 1):
+        if cnp.PyArray_DIM(out, k) != plain.shape[k]:
             return False
-    if not is_apart_from_table(out, wte) or (wpe != NULL and not is_apart_from_table(out, wpe)):
-        return False
-    if not cnp.PyArray_CheckExact(token_ids):
-        return True
-    return cnp.PyArray_IS_C_CONTIGUOUS(token_ids) and is_apart(out, <char *>cnp.PyArray_DATA(token_ids), 1, 0,
-                                                               cnp.PyArray_NBYTES(token_ids))
+    return not cnp.PyArray_CheckExact(ids) or (cnp.PyArray_IS_C_CONTIGUOUS(ids) and is_apart_from_array(out, ids))
 
 
 # ---- look-ups ----
 
-cdef inline cnp.ndarray new_rows(const _c.fe_table *table, int n_dims, const cnp.npy_intp *shape):
+cdef inline cnp.ndarray new_array(cnp.dtype dtype, int n_dims, const cnp.npy_intp *shape):
     """A new array for rows of a table. By number of a dtype NumPy takes 50 instructions more."""
-    cdef cnp.dtype dtype = FLOAT32 if table.dtype == _c.FE_F32 else cnp.PyArray_DescrFromType(numpy_type(table.dtype))
     Py_INCREF(dtype)  # a reference that the call takes over
     return PyArray_NewFromDescr(cnp.ndarray, dtype, n_dims, shape, NULL, NULL, 0, NULL)
+
+
+cdef inline cnp.ndarray new_rows(const _c.fe_table *table, int n_dims, const cnp.npy_intp *shape):
+    return new_array(FLOAT32 if table.dtype == _c.FE_F32 else cnp.PyArray_DescrFromType(numpy_type(table.dtype)), n_dims, shape)
+
+
+cdef cnp.ndarray plain_result(PlainIds *plain, object ids, cnp.ndarray table, object packing, cnp.dtype dtype, object out):
+    """A new array of that dtype for rows of a table, or `out`, if it needs no more checks; else None.
+
+    Packed rows are read as float32 or halves, others as what they are.
+    """
+    if out is None:
+        return new_array(dtype, plain.n_dims + 1, plain.shape)
+    if not is_plain_out(out, plain, ids) or not is_apart_from_rows(out, table):
+        return None
+    cdef int type = cnp.PyArray_TYPE(out)
+    if packing is None:
+        return out if type == cnp.PyArray_TYPE(table) else None
+    if packing.scales is not None and not is_apart_from_rows(out, packing.scales):
+        return None
+    return out if type == cnp.NPY_FLOAT32 or type == cnp.NPY_FLOAT16 or type == bfloat16_type else None
 
 
 cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, int64_t start, object out):
@@ -138,7 +153,8 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
     cdef cnp.ndarray result
     if is_new:
         result = new_rows(wte, n_dims + 1, tokens.shape)
-    elif is_plain_out(out, &tokens, token_ids, wte, wpe):
+    elif (is_plain_out(out, &tokens, token_ids) and cnp.PyArray_TYPE(out) == numpy_type(wte.dtype)
+            and is_apart_from_table(out, wte) and (wpe == NULL or is_apart_from_table(out, wpe))):
         result = out
     else:
         return None

@@ -5,6 +5,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 
 from . cimport _c
 from ._core cimport fe, need_any_table, need_ids, need_numbers, need_results, raise_status, stop_for, width_of
+from ._lookups cimport FEW_IDS, PlainIds, init_plain_ids, is_apart_from_array, plain_result
 
 import numpy as np
 
@@ -30,16 +31,17 @@ cdef int need_tokens(_c.fe_ngram_tokens *c_tokens, _c.fe_ids *ids, cnp.ndarray t
     return 0
 
 
-cdef int need_hash(_c.fe_ngram_hash *hash, cnp.ndarray multipliers, cnp.ndarray token_map, int64_t n_tokens, int64_t fill,
-                   cnp.ndarray cuts, bint cuts_itself) except -1:
+cdef int need_hash(_c.fe_ngram_hash *hash, tuple numbers) except -1:
+    """Of a tuple (multipliers, token_map or None, n_tokens, fill, cuts, cuts_itself)."""
+    cdef cnp.ndarray multipliers = numbers[0], token_map = numbers[1], cuts = numbers[4]
+    hash.n_tokens, hash.fill, hash.cuts_itself = numbers[2], numbers[3], numbers[5]
     hash.n = cnp.PyArray_SIZE(multipliers)
     if not 2 <= hash.n <= 64:
         raise ValueError("an n-gram has 2 to 64 tokens")
     hash.multipliers = <const uint64_t *>need_numbers("multipliers", multipliers, cnp.NPY_UINT64, hash.n)
-    hash.token_map = <const int64_t *>need_numbers("token_map", token_map, cnp.NPY_INT64, n_tokens)
+    hash.token_map = <const int64_t *>need_numbers("token_map", token_map, cnp.NPY_INT64, hash.n_tokens)
     hash.n_cuts = cnp.PyArray_SIZE(cuts)
     hash.cuts = <const int64_t *>need_numbers("cuts", cuts, cnp.NPY_INT64, hash.n_cuts)
-    hash.n_tokens, hash.fill, hash.cuts_itself = n_tokens, fill, cuts_itself
     return 0
 
 
@@ -59,26 +61,25 @@ cdef int raise_token(_c.fe_status status, cnp.ndarray tokens, int64_t n_tokens) 
     cdef object value = status.id
     if tokens.dtype.kind == "u":
         value = <uint64_t>status.id
-    position = tuple(int(k) for k in np.unravel_index(status.index, np.shape(tokens)))
+    position = tuple(np.array(np.unravel_index(status.index, np.shape(tokens))).tolist())
     raise IndexError(f"token id {value} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
 
 
-def ngram_mixes(cnp.ndarray tokens not None, cnp.ndarray starts not None, cnp.ndarray history, cnp.ndarray multipliers not None,
-                cnp.ndarray token_map, int64_t n_tokens, int64_t fill, cnp.ndarray cuts not None, bint cuts_itself):
+def ngram_mixes(cnp.ndarray tokens not None, cnp.ndarray starts not None, cnp.ndarray history, tuple hash not None):
     """The mixes of each token, uint64 of shape (tokens, n - 1); `history` are n - 1 tokens for each sequence."""
-    cdef _c.fe_ngram_hash hash
+    cdef _c.fe_ngram_hash c_hash
     cdef _c.fe_ngram_tokens c_tokens
     cdef _c.fe_ids ids
     cdef _c.fe_status status
-    need_hash(&hash, multipliers, token_map, n_tokens, fill, cuts, cuts_itself)
+    need_hash(&c_hash, hash)
     need_tokens(&c_tokens, &ids, tokens, starts)
-    cdef const int64_t *c_history = need_history(history, &hash, c_tokens.n_sequences)
-    cdef cnp.ndarray mixes = np.empty((cnp.PyArray_SIZE(tokens), hash.n - 1), np.uint64)
+    cdef const int64_t *c_history = need_history(history, &c_hash, c_tokens.n_sequences)
+    cdef cnp.ndarray mixes = np.empty((cnp.PyArray_SIZE(tokens), c_hash.n - 1), np.uint64)
     cdef uint64_t *c_mixes = <uint64_t *>cnp.PyArray_DATA(mixes)
     with nogil:
-        status = fe.ngram_mix(&hash, &c_tokens, c_history, c_mixes, NULL)
+        status = fe.ngram_mix(&c_hash, &c_tokens, c_history, c_mixes, NULL)
     if status.code != _c.FE_OK:
-        raise_token(status, tokens, n_tokens)
+        raise_token(status, tokens, c_hash.n_tokens)
     return mixes
 
 
@@ -109,14 +110,14 @@ def ngram_rows(cnp.ndarray mixes not None, cnp.ndarray heads not None):
     return rows
 
 
-cdef int need_layer(_c.fe_ngram_layer *layer, tuple arguments, int64_t n_tokens, int64_t n_sequences) except -1:
-    """A table that has all rows of the heads, and an array for its rows, (..., heads, columns)."""
-    cdef cnp.ndarray heads, history, table, out
-    hash, heads, history, table, packing, out = arguments
-    multipliers, token_map, n_vocabulary, fill, cuts, cuts_itself = hash
-    need_hash(&layer.hash, multipliers, token_map, n_vocabulary, fill, cuts, cuts_itself)
+cdef int need_layer_heads(_c.fe_ngram_layer *layer, tuple hash, cnp.ndarray heads) except -1:
+    need_hash(&layer.hash, hash)
     layer.heads, layer.n_heads = need_heads(heads, layer.hash.n - 1), cnp.PyArray_SIZE(heads) // 3
-    layer.history = need_history(history, &layer.hash, n_sequences)
+    return 0
+
+
+cdef int need_layer_table(_c.fe_ngram_layer *layer, cnp.ndarray table, packing, cnp.ndarray out, int64_t n_tokens) except -1:
+    """A table that has all rows of the heads, and an array for its rows, (..., heads, columns)."""
     need_any_table(&layer.table, table, packing, width_of(out))
     cdef int n_dims = cnp.PyArray_NDIM(out) - 1
     need_results(&layer.out, out, &layer.table, packing, n_dims, cnp.PyArray_DIMS(out))
@@ -134,7 +135,7 @@ cdef int need_layer(_c.fe_ngram_layer *layer, tuple arguments, int64_t n_tokens,
 def ngram_gather(list layers not None, cnp.ndarray tokens not None, cnp.ndarray starts not None):
     """The rows of all tokens in the tables of some layers, of floats or packed.
 
-    A layer is (arguments of `ngram_mixes` from `multipliers` on, heads, history, table, packing, out);
+    A layer is (the hash, as `ngram_mixes` takes it, heads, history, table, packing, out);
     out[..., h, :] becomes the row of head h. Nothing is written if a token is out of range.
     """
     cdef _c.fe_ngram_tokens c_tokens
@@ -149,7 +150,10 @@ def ngram_gather(list layers not None, cnp.ndarray tokens not None, cnp.ndarray 
         raise MemoryError(f"no memory for the descriptions of {n_layers} tables")
     try:
         for k in range(n_layers):
-            need_layer(&c_layers[k], layers[k], n_tokens, c_tokens.n_sequences)
+            hash, heads, history, table, packing, out = layers[k]
+            need_layer_heads(&c_layers[k], hash, heads)
+            c_layers[k].history = need_history(history, &c_layers[k].hash, c_tokens.n_sequences)
+            need_layer_table(&c_layers[k], table, packing, out, n_tokens)
         if n_layers > 0:
             stop = stop_for(n_tokens * n_layers * c_layers[0].n_heads, &c_layers[0].table)
         with nogil:
@@ -158,3 +162,58 @@ def ngram_gather(list layers not None, cnp.ndarray tokens not None, cnp.ndarray 
             raise_token(status, tokens, c_layers[status.operand].hash.n_tokens)
     finally:
         PyMem_Free(c_layers)
+
+
+cdef bint copy_history(int64_t *copy, object history, const PlainIds *plain, const _c.fe_ngram_hash *hash) noexcept:
+    """The tokens before each sequence, if they need no more checks; another thread may change the array meanwhile."""
+    cdef int k, last = plain.n_dims - 1
+    cdef int64_t i
+    if not cnp.PyArray_CheckExact(history) or cnp.PyArray_NDIM(history) != plain.n_dims or cnp.PyArray_SIZE(history) > FEW_IDS:
+        return False
+    if cnp.PyArray_TYPE(history) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(history):
+        return False
+    for k in range(plain.n_dims):
+        if cnp.PyArray_DIM(history, k) != (plain.shape[k] if k < last else hash.n - 1):
+            return False
+    for i in range(cnp.PyArray_SIZE(history)):
+        copy[i] = (<const int64_t *>cnp.PyArray_DATA(history))[i]
+        if not 0 <= copy[i] < hash.n_tokens:
+            return False
+    return True
+
+
+def fast_ngram_gather(tuple hash not None, cnp.ndarray heads not None, cnp.ndarray table not None, packing, int64_t n_cols,
+                      cnp.dtype dtype not None, ids, history, out):
+    """The rows of plain tokens in one table side by side, or None if the arguments need checks."""
+    cdef PlainIds plain
+    cdef _c.fe_ngram_layer layer
+    cdef _c.fe_ngram_tokens tokens
+    cdef _c.fe_status status
+    cdef int64_t before[FEW_IDS]
+    cdef int64_t starts[FEW_IDS + 1]
+    cdef int64_t n_sequences = 1, k
+    if not init_plain_ids(&plain, ids) or plain.n_dims == 0:
+        return None
+    cdef int64_t n_tokens = plain.c.array.n_items, length = plain.shape[plain.n_dims - 1]
+    for k in range(plain.n_dims - 1):
+        n_sequences *= plain.shape[k]
+    if n_sequences > FEW_IDS:
+        return None
+    for k in range(n_sequences + 1):
+        starts[k] = k * length
+    need_layer_heads(&layer, hash, heads)
+    layer.history = NULL if history is None else before
+    if history is not None and not copy_history(before, history, &plain, &layer.hash):
+        return None
+    plain.shape[plain.n_dims] = layer.n_heads * n_cols
+    cdef cnp.ndarray result = plain_result(&plain, ids, table, packing, dtype, out)
+    if result is None or (history is not None and not is_apart_from_array(result, history)):
+        return None
+    need_layer_table(&layer, table, packing, result.reshape((n_tokens, layer.n_heads, n_cols)), n_tokens)
+    tokens.tokens, tokens.starts, tokens.n_sequences = &plain.c, starts, n_sequences
+    cdef _c.fe_stop stop = stop_for(n_tokens * layer.n_heads, &layer.table)
+    with nogil:
+        status = fe.ngram_gather(&layer, 1, &tokens, stop)
+    if status.code == _c.FE_STOPPED:
+        return raise_token(status, None, 0)
+    return result if status.code == _c.FE_OK else None

@@ -17,6 +17,14 @@ def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start
     """As `fast_gather`."""
 
 
+def fast_gather_packed(*arguments: Any) -> None:
+    """As `fast_gather`."""
+
+
+def fast_ngram_gather(*arguments: Any) -> None:
+    """As `fast_gather`."""
+
+
 def hold(*arrays: Array) -> None:
     """The reference holds no memory."""
 

@@ -19,6 +19,7 @@ from ._core import build_info, get_num_threads, in_default_floats, packed_size, 
 from ._disk import DiskRows, HeldRows, disk_slot_size
 from ._gather import (
     any_nonresident,
+    fast_gather_packed,
     gather,
     gather_add,
     gather_add_backward,
@@ -30,7 +31,7 @@ from ._gather import (
 )
 from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
 from ._losses import cross_entropy, logistic
-from ._ngram import ngram_gather, ngram_mixes, ngram_rows
+from ._ngram import fast_ngram_gather, ngram_gather, ngram_mixes, ngram_rows
 from ._shared import SharedMemory, SharedRows
 from ._text import hash_string, parse_lines
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
@@ -61,6 +62,8 @@ __all__ = [
     "embedding_bags",
     "fast_gather",
     "fast_gather_add",
+    "fast_gather_packed",
+    "fast_ngram_gather",
     "gather",
     "gather_add",
     "gather_add_backward",

@@ -16,7 +16,15 @@ import numpy as np
 from .. import _float_env, reference
 from .._float_env import in_default_floats  # noqa: F401
 from .disk_on_reference import DiskRows, HeldRows, disk_slot_size  # noqa: F401
-from .lookups_on_reference import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold  # noqa: F401
+from .lookups_on_reference import (  # noqa: F401
+    PairLookup,
+    SingleLookup,
+    fast_gather,
+    fast_gather_add,
+    fast_gather_packed,
+    fast_ngram_gather,
+    hold,
+)
 from .losses_on_reference import cross_entropy, logistic  # noqa: F401
 from .packing import Packing
 from .rows_on_reference import below, code_bounds, costs, dots, dropout, norm_rows, packed_size, sum_powers  # noqa: F401
@@ -353,9 +361,8 @@ def hash_parts(ids: Array, seed: int) -> Array:
     return np.array(reference.murmur_hash(ids.tolist(), seed=seed), np.uint32).reshape(*ids.shape, 4)
 
 
-def ngram_mixes(
-    tokens: Array, starts: Array, history: Array | None, multipliers: Array, token_map: Array | None, n_tokens: int, *cuts: Any
-) -> Array:
+def ngram_mixes(tokens: Array, starts: Array, history: Array | None, hash: tuple[Any, ...]) -> Array:
+    multipliers, token_map, n_tokens, *cuts = hash
     for position, token in np.ndenumerate(tokens):
         if not 0 <= token < n_tokens:
             raise IndexError(f"token id {token} at position {position} is out of range for a vocabulary of {n_tokens} tokens")
@@ -371,7 +378,7 @@ def ngram_rows(mixes: Array, heads: Array) -> Array:
 
 
 def ngram_gather(layers: list[tuple[Any, ...]], tokens: Array, starts: Array) -> None:
-    mixes = [ngram_mixes(tokens, starts, layer[2], *layer[0]) for layer in layers]
+    mixes = [ngram_mixes(tokens, starts, layer[2], layer[0]) for layer in layers]
     for mixed, (_, heads, _, table, packing, out) in zip(mixes, layers, strict=True):
         gather(table, ngram_rows(mixed, heads).reshape(out.shape[:-1]), out, "raise", packing)
 

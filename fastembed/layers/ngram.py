@@ -5,18 +5,17 @@ V: rows of the table; D: columns; T: tokens of a sequence; W: rows of a token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .. import _checks
-from .._kernels.backend import kernels
 from .._kernels.floats import own_floats
 from ..functional import lookup
 from ..functional.batch import batch_of
+from ..functional.ngram.calls import look_up, look_up_in_all
 from ..functional.ngram.hash import NgramHash
-from ..functional.ngram.sequences import sequences_of
 from ..tables.attribute import Declared
 from ..tables.packed import PackedRows
 from ..tables.storage import Storage
@@ -154,8 +153,12 @@ class NgramEmbedding(OneTable):
         out: Array | None = None,
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
-        (result,) = look_up([self], ids, history, lengths, cu_seqlens, [out])
+        result = look_up(self, ids, history, lengths, cu_seqlens, out)
         return result, self._handle(ids, history, lengths, cu_seqlens)
+
+    @property
+    def _result_dtype(self) -> np.dtype[Any]:
+        return self.dtype
 
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
         return _checks.output(out, shape, self.dtype, table=self.tables["weight"], **read)
@@ -239,7 +242,7 @@ class NgramEmbedding(OneTable):
         given = [None] * len(every) if outs is None else _listed("outs", outs)
         if len(given) != len(every):
             raise ValueError(f"outs must be {len(every)} arrays, one for each layer, got {len(given)}")
-        results = look_up(every, ids, history, lengths, cu_seqlens, given)
+        results = look_up_in_all(every, ids, history, lengths, cu_seqlens, given)
         for layer in every:
             layer._handle(ids, history, lengths, cu_seqlens)
         return results
@@ -323,12 +326,16 @@ class PackedNgramEmbedding(Declared):
         IndexError, TypeError, ValueError
             As in a call of `NgramEmbedding`. Nothing is written.
         """
-        return look_up([self], ids, history, lengths, cu_seqlens, [out])[0]
+        return look_up(self, ids, history, lengths, cu_seqlens, out)
+
+    @property
+    def _result_dtype(self) -> np.dtype[Any]:
+        return np.dtype(getattr(self.table, "dtype", np.float32))
 
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
         if isinstance(self.table, PackedRows):
             return self.table.output(out, shape, **read)
-        return _checks.output(out, shape, np.dtype(getattr(self.table, "dtype", np.float32)), **read)
+        return _checks.output(out, shape, self._result_dtype, **read)
 
     def _table_in_place(self) -> tuple[Array, Packing | None] | None:
         return self.table.rows_in_place if isinstance(self.table, PackedRows) else None
@@ -367,34 +374,3 @@ class PackedNgramEmbedding(Declared):
 
     def __repr__(self) -> str:
         return f"PackedNgramEmbedding({self.hash!r}, {self.table!r})"
-
-
-def look_up(
-    layers: Sequence[NgramEmbedding | PackedNgramEmbedding],
-    ids: ArrayLike,
-    history: ArrayLike | None,
-    lengths: ArrayLike | None,
-    cu_seqlens: ArrayLike | None,
-    outs: Sequence[Array | None],
-) -> list[Array]:
-    """The result of each layer. All arguments and tokens are checked before one is written."""
-    if not layers:
-        return []
-    sequences = sequences_of(ids, layers[0].hash.n_tokens, lengths, cu_seqlens)
-    results: list[Array] = []
-    in_place, by_number = [], []
-    for layer, out in zip(layers, outs, strict=True):
-        hash, n_cols = layer.hash, layer.embedding_dim
-        before = sequences.history(history, hash.n, hash.n_tokens)
-        others = {f"the result of layer {k}": result for k, result in enumerate(results)}
-        results.append(layer._output(out, (*sequences.tokens.shape, hash.width * n_cols), ids=ids, history=history, **others))
-        by_row = results[-1].reshape(*sequences.tokens.shape, hash.width, n_cols)
-        table = layer._table_in_place()
-        if table is None:
-            by_number.append((layer, hash.rows_of(sequences, before), by_row))
-        else:
-            in_place.append((hash.arguments, hash.heads, before, *table, by_row))
-    kernels.ngram_gather(in_place, sequences.tokens, sequences.starts)
-    for layer, rows, by_row in by_number:
-        layer._look_up_rows(rows, by_row)
-    return results

@@ -59,6 +59,10 @@ class PackedRows(NamedRows):
 
     def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
         """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
+        if bounds == "raise":
+            result = kernels.fast_gather_packed(self._packed, self._packing, self._embedding_dim, self._dtype, ids, out)
+            if result is not None:
+                return result
         bounds = _checks.bounds(bounds)
         ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
         result = self.output(out, (*ids.shape, self._embedding_dim), ids=ids)

@@ -311,16 +311,17 @@ def test_the_kernels_refuse_arrays_that_do_not_match():
     for pair in ((mixes[:, :0], heads), (np.zeros((), np.uint64), heads), (mixes, heads[:3])):
         with pytest.raises(ValueError, match="as many heads for each mix are needed"):
             kernels.ngram_rows(*pair)
-    tokens = {"starts": np.array([0, 2]), "history": None, "multipliers": np.ones(2, np.uint64), "token_map": None,
-              "n_tokens": 5, "fill": 0, "cuts": np.zeros(0, np.int64), "cuts_itself": False}  # fmt: skip
+    hash = np.ones(2, np.uint64), None, *hash[2:]
+    tokens = {"starts": np.array([0, 2]), "history": None, "hash": hash}
     assert kernels.ngram_mixes(np.arange(2), **tokens).tolist() == [[0], [1]]
     for changed, text in (
         ({"starts": np.array([0, 3])}, "starts must not decrease"),
         ({"starts": np.array([0, 2, 1, 2])}, "starts must not decrease"),
         ({"history": np.array([[5]])}, "a token of the history outside"),
         ({"history": np.zeros(2, int)}, "history does not match"),
-        ({"multipliers": np.ones(1, np.uint64)}, "2 to 64 tokens"), ({"token_map": np.zeros(4, int)}, "token_map does not match"),
-    ):  # fmt: skip
+        ({"hash": (np.ones(1, np.uint64), *hash[1:])}, "2 to 64 tokens"),
+        ({"hash": (hash[0], np.zeros(4, int), *hash[2:])}, "token_map does not match"),
+    ):
         with pytest.raises(ValueError, match=text):
             kernels.ngram_mixes(np.arange(2), **(tokens | changed))
 

@@ -300,7 +300,7 @@ class NgramHash(HashNumbers):
         return self._mixes_of(sequences, sequences.history(history, self.n, self._n_tokens))
 
     def _mixes_of(self, sequences: Sequences, history: Array | None) -> Array:
-        mixes = kernels.ngram_mixes(sequences.tokens, sequences.starts, history, *self.arguments)
+        mixes = kernels.ngram_mixes(sequences.tokens, sequences.starts, history, self.arguments)
         return mixes.reshape(*sequences.tokens.shape, self.n - 1)
 
     def __dir__(self) -> list[str]:

@@ -81,7 +81,7 @@ class HashNumbers:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """For kernels: what makes mixes of tokens, as `ngram_mixes` takes it."""
+        """For kernels: the hash, as `ngram_mixes` takes it."""
         fill = self._fill if self._token_map is None else int(self._token_map[self._fill])
         return self._multipliers, self._token_map, self._n_tokens, fill, self._cut, self._cut_own
 

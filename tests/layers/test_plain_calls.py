@@ -1,0 +1,195 @@
+"""Calls that C answers at once give what calls through all checks give, errors included."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from common import needs_c, same_bits
+
+import fastembed as fe
+from fastembed._kernels.backend import kernels
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+V, D, W, N_TOKENS = 12, 32, 4, 9
+HASH = fe.NgramHash([3, 5, 7], [[3, 2], [5, 2]], vocab_size=N_TOKENS, fill=1, cut=4)
+
+
+def fp8(scales_apart, dtype="float32"):
+    rng = np.random.default_rng(0)
+    rows, scales = rng.integers(0, 120, (V, D)).astype(np.uint8), rng.integers(120, 130, (V, 1)).astype(np.uint8)
+    if scales_apart:
+        return fe.PackedTable(rows, D, format="float8_e4m3fn", scales=scales, dtype=dtype)
+    return fe.PackedTable(np.hstack([rows, scales]), D, format="float8_e4m3fn", dtype=dtype)
+
+
+def floats(dtype):
+    return np.random.default_rng(1).standard_normal((V, D)).astype(dtype)
+
+
+TABLES = {
+    "scales in rows": lambda: fp8(False),
+    "scales apart": lambda: fp8(True),
+    "to bfloat16": lambda: fp8(True, "bfloat16"),
+    "8 bits": lambda: fe.QuantizedEmbedding.from_float(floats("float32")),
+    "rows apart": lambda: fe.PackedTable(np.zeros((2 * V, D + 1), np.uint8)[::2], D, format="float8_e4m3fn"),
+}
+LAYERS = {name: lambda make=make: fe.PackedNgramEmbedding(HASH, make()) for name, make in TABLES.items()} | {
+    "float32": lambda: fe.NgramEmbedding(HASH, floats("float32")),
+    "float64": lambda: fe.NgramEmbedding(HASH, floats("float64")),
+    "bfloat16": lambda: fe.NgramEmbedding(HASH, floats(BFLOAT16)),
+    "columns apart": lambda: fe.NgramEmbedding(HASH, np.repeat(floats("float32"), 2, axis=1)[:, ::2]),
+}
+
+
+def ids_of(n):
+    """Ids of every kind, valid for n or not."""
+    yield from (3, [], [1], [n - 1, 0], [n], [-1], [True], [0.5], [10**30], "a", None, [[1, 2], [3, 4]], [[1, 2], [3]])
+    for dtype in ("int64", "int32", "uint8", ">i4", "float32", "bool"):
+        yield (np.arange(12) % n).astype(dtype)
+    yield from (np.zeros((0, 3), int), np.zeros((3, 0), int), np.ones((2, 3), int).T, np.arange(8)[::-2], np.full((70, 2), 2))
+    yield from (
+        np.array(3),
+        np.array([1, n]),
+        np.array([[2**63 + 1]], np.uint64),
+        np.ones((1,) * 33 if np.__version__ >= "2" else 1, int),
+    )
+
+
+def outs_for(shape, dtype, *read):
+    """Places for a result of that shape: what may be written and what may not."""
+    yield None
+    for to in {np.dtype("float32"), np.dtype("float16"), BFLOAT16, np.dtype("float64"), np.dtype("int32"), np.dtype(">f4")}:
+        yield np.zeros(shape, to)
+    yield np.zeros((*shape, 2), dtype)[..., 0]
+    yield np.zeros((2, *shape), dtype)[::2][0]
+    yield np.zeros((*shape, 1), dtype)
+    yield np.zeros((*shape[:-1], shape[-1] + 1), dtype)
+    yield np.zeros(shape, dtype).tolist()
+    read_only = np.zeros(shape, dtype)
+    read_only.flags.writeable = False
+    yield read_only
+    yield np.zeros(int(np.prod(shape)) * np.dtype(dtype).itemsize + 1, np.uint8)[1:].view(dtype).reshape(shape)
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    for array in read:  # memory that is read too
+        flat = array.view(np.uint8).reshape(-1) if array.flags.c_contiguous else np.zeros(0, np.uint8)
+        if n_bytes and len(flat) >= n_bytes and flat.ctypes.data % 8 == 0:
+            yield flat[:n_bytes].view(dtype).reshape(shape)
+
+
+def answer(call, out):
+    """The result, whether it is `out`, and what is in that; or the error."""
+    try:
+        result = call()
+    except Exception as error:
+        return type(error), str(error), None if not isinstance(out, np.ndarray) else out.copy()
+    return result.dtype, result.copy(), result is out
+
+
+def check_both_ways(monkeypatch, name, call, out):
+    """`call` gives the same by C at once as through the checks. Returns how often C answered."""
+    at_once, answers = getattr(kernels, name), []
+
+    def counted(*arguments):
+        result = at_once(*arguments)
+        answers.append(result is not None)
+        return result
+
+    filled = isinstance(out, np.ndarray) and out.flags.writeable
+    before = out.copy() if filled else None
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, name, counted)
+        found = answer(call, out)
+        if filled:
+            out[...] = before
+        patch.setattr(kernels, name, lambda *arguments: None)
+        expected = answer(call, out)
+        if filled:
+            out[...] = before
+    for a, b in zip(found, expected, strict=True):
+        assert same_bits(a, b) if isinstance(a, np.ndarray) else a == b or (a is None and b is None)
+    return sum(answers)
+
+
+@needs_c
+@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
+def test_packed_rows(make, monkeypatch):
+    table, n_at_once = make(), 0
+    for ids in ids_of(V):
+        n_at_once += check_both_ways(monkeypatch, "fast_gather_packed", lambda ids=ids: table(ids), None)
+    assert n_at_once >= 13
+    ids, n_at_once = np.arange(6).reshape(2, 3), 0
+    scales = table.scales if hasattr(table, "scales") else None
+    for out in outs_for((2, 3, D), "float32", table.packed, *([] if scales is None else [scales])):
+        n_at_once += check_both_ways(monkeypatch, "fast_gather_packed", lambda out=out: table(ids, out=out), out)
+    assert n_at_once >= 4  # bfloat16 is known from the second call on
+    same = np.zeros(2 * D, np.int64)
+    shared = same[:2]
+    assert not check_both_ways(
+        monkeypatch, "fast_gather_packed", lambda: table(shared, out=same.view("f4")[: 2 * D].reshape(2, D)), same
+    )
+
+
+@needs_c
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_ngrams(make, monkeypatch):
+    layer, n_at_once = make(), 0
+    in_place = layer._table_in_place() is not None
+    name = "fast_ngram_gather"
+    for ids in ids_of(N_TOKENS):
+        n_at_once += check_both_ways(monkeypatch, name, lambda ids=ids: layer(ids), None)
+        if isinstance(ids, np.ndarray) and ids.ndim:
+            history = np.zeros((*ids.shape[:-1], 2), int)
+            check_both_ways(monkeypatch, name, lambda ids=ids, history=history: layer(ids, history), None)
+    assert n_at_once >= 10 if in_place else n_at_once == 0
+    ids = np.arange(6).reshape(2, 3)
+    for out in outs_for((2, 3, W * D), "float32", *([layer.table.packed] if hasattr(layer, "table") else [layer.weight])):
+        check_both_ways(monkeypatch, name, lambda out=out: layer(ids, out=out), out)
+    for history in ([[1, 2], [3, 8]], [[1, 2]], [[1, 9], [0, 0]], [[1, -1], [0, 0]], [1, 2], "a"):
+        for dtype in ("int64", "int32", "uint8", "float64"):
+            given = history if isinstance(history, str) or np.min(history) < 0 else np.array(history).astype(dtype)
+            check_both_ways(monkeypatch, name, lambda given=given: layer(ids, given), None)
+    for sequences in ({"lengths": [4, 2]}, {"cu_seqlens": [0, 6]}, {"lengths": [1], "cu_seqlens": [0, 6]}):
+        check_both_ways(monkeypatch, name, lambda sequences=sequences: layer(np.arange(6), **sequences), None)
+
+
+@needs_c
+def test_results_apart_from_all_that_is_read(monkeypatch):
+    """Memory of ids, rows, scales and the history is written by no call."""
+    memory = np.ones((V, 128), np.uint8)  # of which rows, scales and results are taken
+    apart = np.ones((V, D), np.uint8)
+    for packed, scales in ((memory[:, :D], np.ones((V, 1), np.uint8)), (apart, memory[:, :1]), (apart, memory[::-1, 5:6])):
+        table = fe.PackedTable(packed, D, format="float8_e4m3fn", scales=scales)
+        layer, out = fe.PackedNgramEmbedding(HASH, table), memory.reshape(-1).view("f4")
+        for rows in (4, 12):
+            with pytest.raises(ValueError, match="out must not overlap"):
+                table(np.arange(rows), out=out[: rows * D].reshape(rows, D))
+            with pytest.raises(ValueError, match="out must not overlap"):
+                layer(np.arange(rows // 4), out=out[: rows * D].reshape(rows // 4, W * D))
+            assert (memory == 1).all()
+    tokens = np.ones(2 * D, np.int64)  # of one token, and of its history
+    out = tokens.view("f4").reshape(1, W * D)
+    layer = LAYERS["float32"]()
+    for ids, history in ((tokens[:1], None), ([1], tokens[-2:]), (tokens[5:6], tokens[:2])):
+        with pytest.raises(ValueError, match="out must not overlap"):
+            layer(ids, history, out=out)
+    assert (tokens == 1).all()
+    with pytest.raises(ValueError, match="out must not overlap"):
+        layer([1], out=layer.weight[:W].reshape(1, W * D))
+
+
+@needs_c
+def test_a_plain_call_of_ngrams_is_remembered():
+    layer = fe.NgramEmbedding(HASH, floats("float32"))
+    ids, history = np.array([3, 4]), np.array([1, 2])
+    layer(ids, history)
+    layer.backward(np.ones((2, W * D), np.float32))
+    other = fe.NgramEmbedding(HASH, floats("float32"))
+    other.backward(np.ones((2, W * D), np.float32), [3, 4], [1, 2])
+    assert layer.grads()["weight"].ids.tolist() == other.grads()["weight"].ids.tolist()
+
+
+@needs_c
+def test_layers_whose_calls_do_more_than_read_take_all_checks(tmp_path, monkeypatch):
+    layer = fe.NgramEmbedding(HASH, floats("float32"))
+    layer.save(tmp_path / "t.safetensors")
+    with fe.NgramEmbedding.open(tmp_path / "t.safetensors", "r+", hash=HASH) as mapped:
+        assert check_both_ways(monkeypatch, "fast_ngram_gather", lambda: mapped([1, 2]), None) == 0
