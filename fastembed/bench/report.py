@@ -71,7 +71,7 @@ def _entry_numbers(entry: Entry, case: CaseResult) -> dict[str, Any]:
         numbers |= {"gb_per_s": case.n_bytes / entry.median * 1e-9, "percent_of_copy": 100 * copy / entry.median}
     if ours is not None and entry.peer != COPY:
         numbers["ratio"] = entry.median / ours.median
-    return numbers
+    return numbers | {f"bytes_{name}": n_bytes for name, n_bytes in entry.bytes_of_file.items()}
 
 
 def as_json(results: Sequence[WorkloadResult], plan: Plan) -> dict[str, Any]:
@@ -210,6 +210,8 @@ def _rows(case: CaseResult, shows: str) -> list[str]:
         line += f" {numbers['ratio']:7.2f} x" if "ratio" in numbers else 10 * " "
         if "gb_per_s" in numbers:
             line += f" {numbers['gb_per_s']:7.1f} GB/s {numbers['percent_of_copy']:5.0f} % of copy"
+        for name, n_bytes in entry.bytes_of_file.items():
+            line += f" {n_bytes / 1e6:8.2f} MB {name.replace('_', ' ')}"
         if shows == "growth":
             line += f" {entry.median / case.per * 1e9:8.2f} ns each"
         lines.append(line.rstrip())

@@ -62,6 +62,7 @@ class Entry:
     status: str = "ok"
     detail: str = ""
     seconds: list[float] = field(default_factory=list)
+    bytes_of_file: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -184,8 +185,8 @@ def run_case(workload: Workload, case: Case, plan: Plan, n_threads: int) -> Case
         untimed_call=not slow,
         rest=0.02 if n_threads > 1 and workload.threaded and not plan.quick else 0.0,  # OpenMP's threads spin for about 5 ms
     )
-    for (entry, _), seconds in zip(ready, times, strict=True):
-        entry.seconds = seconds
+    for (entry, made), seconds in zip(ready, times, strict=True):
+        entry.seconds, entry.bytes_of_file = seconds, made.bytes_of_file()
     return CaseResult(case.label, case.n_bytes, case.per, case.series, case.size, entries)
 
 

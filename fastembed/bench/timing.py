@@ -33,10 +33,13 @@ class Ready:
         The arrays that batch ``k`` gives. Called once, before any timing, with zeroed buffers.
     seconds : callable
         The time of one call, averaged over the batches whose numbers are given.
+    bytes_of_file : callable, optional
+        What a timed call took of a file, by name, averaged over all so far.
     """
 
     answer: Callable[[int], Answer]
     seconds: Callable[[Sequence[int]], float]
+    bytes_of_file: Callable[[], dict[str, float]] = dict
 
 
 def ready_call(call: Call) -> Ready:

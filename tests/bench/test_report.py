@@ -27,6 +27,17 @@ def test_the_report_says_so_when_we_lose():
     assert report.summary(alone, Plan()) == ["one size: no peer to compare with"]
 
 
+def test_what_calls_took_of_a_file_stands_beside_their_times():
+    result = result_of({"fastembed": [1.0], "numpy": [2.0]})
+    result.cases[0].entries[1].bytes_of_file = {"read_from_disk": 16_640_000.0, "left_in_page_cache": 20_000.0}
+    first, second = (line for line in bench.as_text([result], Plan()).splitlines() if " way  " in line)
+    assert second.endswith("16.64 MB read from disk     0.02 MB left in page cache")
+    assert "disk" not in first
+    found = report.as_json([result], Plan())["workloads"][0]["cases"][0]["contenders"]
+    assert found[1]["bytes_read_from_disk"] == 16_640_000
+    assert "bytes_read_from_disk" not in found[0]
+
+
 def test_wins_growth_and_copies_are_summarised():
     draws = result_of({"fastembed": [1.0], "numpy": [2.0]}, shows="wins")
     draws.cases += result_of({"fastembed": [1.0], "numpy": [0.5]}).cases

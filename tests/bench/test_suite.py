@@ -1,6 +1,7 @@
 """Runs of workloads: wrong answers are caught, inputs come from the seed, peers start alike."""
 
 import dataclasses
+import os
 import re
 
 import numpy as np
@@ -12,6 +13,18 @@ from fastembed.bench import cases, peers, suite, traces, workloads
 from fastembed.bench.beside import against_itself
 from fastembed.bench.peers import Contender
 from fastembed.bench.suite import Plan
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system does not say what is in its page cache")
+@pytest.mark.parametrize("name", ["mapped-gather", "ngram-disk"])
+def test_cold_files_are_read_from_the_disk(name):
+    """What the page cache has afterwards is counted for every contender, of cold files alone."""
+    (result,) = bench.run(Plan([name], ["numpy"], [1], runs=2, quick=True))
+    warm, cold = result.cases
+    assert all(not entry.bytes_of_file for entry in warm.entries)
+    taken = {entry.peer: entry.bytes_of_file for entry in cold.entries}
+    assert taken["numpy"]["left_in_page_cache"] > 0
+    assert all(counts.get("read_from_disk", 0) >= 0 and counts["left_in_page_cache"] >= 0 for counts in taken.values())
 
 
 def test_a_run_of_minutes_runs_where_it_is_named(tmp_path, monkeypatch):

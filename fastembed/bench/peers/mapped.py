@@ -12,11 +12,14 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from ... import DiskTable, Embedding, open_shards, reference
+from ...io.disk import page_cache
 from ..timing import Array, Call, Ready, ready_call
 from .base import OURS, Contender, Inputs
 from .hashed.ngram import FP8_ROW, N_BLOCK, N_COLS, decode_rows, level_of_bytes, power_of_bytes
@@ -24,15 +27,12 @@ from .hashed.ngram import FP8_ROW, N_BLOCK, N_COLS, decode_rows, level_of_bytes,
 LookUp = Callable[[Array], Array]
 
 
-def _drop_from_page_cache(path: str) -> None:
-    """Drop a file from the page cache, which works only while no process has it mapped."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
-
-
 def _ready(map_file: Callable[[str], LookUp], inputs: Inputs) -> Ready:
-    """A look-up; a cold one has a new mapping in each call, made before the clock starts."""
+    """A look-up; a cold one has a new mapping in each call, made before the clock starts.
+
+    Of a cold one the bytes that came from the disk are counted, and those that it left in the page
+    cache. The file is dropped from that while no process has it mapped.
+    """
     path, ids = inputs.path, inputs.ids
     if not inputs.is_cold:
         look_up = map_file(path)
@@ -40,18 +40,28 @@ def _ready(map_file: Callable[[str], LookUp], inputs: Inputs) -> Ready:
             look_up(batch)
         return ready_call(lambda k: look_up(ids[k]))
 
+    taken: dict[str, list[int]] = {"read_from_disk": [], "left_in_page_cache": []}
+
     def seconds(batches: Sequence[int]) -> float:
         elapsed = 0.0
         for batch in batches:
-            _drop_from_page_cache(path)
+            page_cache.drop(Path(path))
             look_up = map_file(path)
-            began = time.perf_counter()
+            before, began = page_cache.n_bytes_read(), time.perf_counter()
             result = look_up(ids[batch])
             elapsed += time.perf_counter() - began
+            after, n_left = page_cache.n_bytes_read(), page_cache.n_bytes_cached(Path(path))
+            if before is not None and after is not None:
+                taken["read_from_disk"].append(after - before)
+            if n_left is not None:
+                taken["left_in_page_cache"].append(n_left)
             del result, look_up
         return elapsed / len(batches)
 
-    return Ready(lambda k: (np.asarray(map_file(path)(ids[k])),), seconds)
+    def bytes_of_file() -> dict[str, float]:
+        return {name: fmean(counts) for name, counts in taken.items() if counts}
+
+    return Ready(lambda k: (np.asarray(map_file(path)(ids[k])),), seconds, bytes_of_file)
 
 
 def _ours(path: str) -> LookUp:
