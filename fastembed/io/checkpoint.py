@@ -16,10 +16,9 @@ from .._memory import memory_errors
 from .._messages import first_few, shown, warn
 from ..functional.statistics import LOOKUPS, TableStatistics, block_statistics
 from .atomic import replacing, temporary_folder, writable_path
-from .errors import CheckpointError
+from .errors import CheckpointError, need_regular_file
 from .formats import foreign_files, safetensors_file
 from .formats.safetensors_file import Tensor
-from .status import is_other_than_file
 
 if TYPE_CHECKING:
     from .._typing import Array, ArrayLike
@@ -275,8 +274,7 @@ def _open_file(
     What is read of a file is compared with its checksum before, which one's own file must have.
     """
     name = _checks.path("path", path)
-    if is_other_than_file(name):
-        raise OSError(f"{path!r} is not a regular file{', but a directory' if name.is_dir() else ''}")
+    need_regular_file(name)
     with open(name, "rb") as file:
         head = file.read(foreign_files.N_BYTES)
         file.seek(0)

@@ -23,7 +23,7 @@ class ReplacedError(OSError):
 def need_regular_file(path: Path) -> None:
     """OSError if a path is that of something else: to open a pipe might wait for ever."""
     if is_other_than_file(path):
-        raise OSError(f"{path} is not a regular file")
+        raise OSError(f"{path} is not a regular file{', but a directory' if path.is_dir() else ''}")
 
 
 def tensor_of(tensors: Mapping[str, T], name: str) -> T:

@@ -205,7 +205,7 @@ class Stateful:
             has another shape. Nothing is changed.
         """
         later = {name: value for name, value in _LATER_OPTIONS.items() if name in self.options}
-        given = _mapping("the state", state)
+        given = _checks.mapping("the state", state)
         state = {"optimizer": type(self).__name__, **later, **given}
         if state["optimizer"] != type(self).__name__:
             raise ValueError(f"the state is one of {_checks.shown(state['optimizer'], str)}, not of {type(self).__name__}")
@@ -273,7 +273,7 @@ class Stateful:
     def _load(self, items: list[Any], options: Options, groups: list[Options]) -> None:
         """Load items, options and those of each group; on an error nothing has changed."""
         for k, given in enumerate(items):
-            _mapping(f"item {k}", given)
+            _checks.mapping(f"item {k}", given)
         states = [self._state_to_load(k, groups, given) for k, given in enumerate(items)]
         trained = [item for item in self.items if item.trainable]
         for item in trained:
@@ -371,14 +371,8 @@ def _check_no_overlap(items: list[Trainable]) -> None:
             raise ValueError(f"item {k} must not overlap item {first}, which is the same")
 
 
-def _mapping(what: str, given: Any) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} must be a mapping, got {type(given).__name__}")
-    return given
-
-
 def _check_names(what: str, given: Any, expected: set[str]) -> None:
-    if set(_mapping(what, given)) != expected:
+    if set(_checks.mapping(what, given)) != expected:
         raise KeyError(f"{what} must have the names {sorted(expected)}, got {_checks.listed(sorted(given, key=_checks.shown))}")
 
 

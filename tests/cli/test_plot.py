@@ -98,7 +98,7 @@ def test_other_files_are_drawn(folder):
         (["model", "--kind", "lookups"], "there are no counts of look-ups"),
         (["model", "--names", "text"], "--names: text has 3 lines, and model has 5 rows"),
         (["model", "--table", "x"], "--table 'x' is not in model"),
-        ([".", "--out", "x.png"], "'.' is not a regular file, but a directory"),
+        ([".", "--out", "x.png"], ". is not a regular file, but a directory"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(folder, capsys, arguments, text):

@@ -132,7 +132,7 @@ def test_invalid_states():
     layer, opt = trained_pair()
     before, weight, state = copy.deepcopy(opt.state_dict()), layer.weight.copy(), opt.state_dict()
     for error, text, bad in (
-        (TypeError, "the state must be a mapping, got list", [state]),
+        (TypeError, "the state must be a mapping, got \\[", [state]),
         (KeyError, "the state of an optimiser: missing names", {"items": state["items"]}),
         (KeyError, r"a group of the state must have options of .*got \['lr'\]", {**state, "groups": [["lr"]]}),
         (KeyError, r"a group of the state must have options of .*got \{'momentum': 1\}", {**state, "groups": [{"momentum": 1}]}),
