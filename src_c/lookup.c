@@ -53,7 +53,7 @@ int64_t fe_items_per_piece(int64_t n_items, int64_t item_size)
 
 static bool is_streamed(int64_t n_items, int64_t row_size)
 {
-    return n_items > STREAM_SIZE / row_size && row_size >= STREAM_ROW_SIZE;
+    return row_size >= STREAM_ROW_SIZE && n_items > STREAM_SIZE / row_size;
 }
 
 static fe_status with_operand(fe_status status, int32_t operand)

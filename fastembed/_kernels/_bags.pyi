@@ -3,6 +3,20 @@ from typing import Any
 from .._typing import Array
 from .packing import Packing
 
+def fast_bag(
+    table: Any,
+    packing: Packing | None,
+    n_cols: int,
+    dtype: Any,
+    bounds: Any,
+    ids: Any,
+    offsets: Any,
+    weights: Any,
+    mode: Any,
+    padding_idx: Any,
+    include_last_offset: Any,
+    out: Any,
+) -> Array | None: ...
 def embedding_bag(
     table: Array,
     ids: Array,

@@ -7,8 +7,9 @@ from libc.stdint cimport int8_t, int16_t, int64_t, uint32_t, uint64_t
 from . cimport _c
 from ._core cimport (
     arithmetic, bounds_of, empty, fe, need_any_table, need_batch, need_ids, need_numbers, need_pair, need_rows,
-    need_stored_table, need_table, need_written, numpy_type, raise_status, stop_for, width_of,
+    init_table, need_stored_table, need_table, need_written, numpy_type, raise_status, stop_for, width_of,
 )
+from ._lookups cimport PlainIds, are_plain_bounds, init_plain_ids, is_apart_from_array, plain_result
 
 import numpy as np
 
@@ -50,6 +51,92 @@ def embedding_bag(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndar
         status = fe.embedding_bag(&c_table, &c_ids, c_bounds, &bags, &c_out, c_winners, is_new, stop)
     if status.code != _c.FE_OK:
         raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+cdef cnp.ndarray plain_offsets(object offsets, bint has_last, const PlainIds *ids):
+    """Where each bag begins, and where the last one ends, if that needs no more checks; else None."""
+    cdef PlainIds plain
+    cdef int64_t n_ids = ids.c.array.n_items, n_given, b
+    cdef cnp.ndarray ends
+    cdef int64_t *c_ends
+    if offsets is None:
+        if ids.n_dims != 2:
+            return None
+        ends = empty(ids.shape[0] + 1, cnp.NPY_INT64)
+        c_ends = <int64_t *>cnp.PyArray_DATA(ends)
+        for b in range(ids.shape[0] + 1):
+            c_ends[b] = b * ids.shape[1]
+        return ends
+    if ids.n_dims != 1 or not init_plain_ids(&plain, offsets) or plain.n_dims != 1 or plain.shape[0] == 0:
+        return None
+    n_given = plain.shape[0]
+    ends = empty(n_given + (not has_last), cnp.NPY_INT64)
+    c_ends = <int64_t *>cnp.PyArray_DATA(ends)
+    if fe.resolve_ids(&plain.c, n_ids + 1, _c.FE_RAISE, c_ends, NULL).code != _c.FE_OK or c_ends[0] != 0:
+        return None
+    if not has_last:
+        c_ends[n_given] = n_ids
+    for b in range(1, n_given):
+        if c_ends[b] < c_ends[b - 1]:
+            return None
+    return ends
+
+
+cdef bint are_plain_weights(object weights, const PlainIds *ids, const _c.fe_table *table) noexcept:
+    """A contiguous array of the shape of the ids, of the dtype of arithmetic."""
+    cdef int k
+    if not cnp.PyArray_CheckExact(weights) or not cnp.PyArray_ISCARRAY_RO(weights) or cnp.PyArray_NDIM(weights) != ids.n_dims:
+        return False
+    for k in range(ids.n_dims):
+        if cnp.PyArray_DIM(weights, k) != ids.shape[k]:
+            return False
+    return cnp.PyArray_TYPE(weights) == numpy_type(arithmetic(table.dtype))
+
+
+def fast_bag(table, packing, int64_t n_cols, cnp.dtype dtype, bounds, ids, offsets, weights, mode, padding_idx,
+             include_last_offset, out):
+    """The result of `embedding_bag` with bounds "raise", or None if its arguments need checks."""
+    cdef PlainIds plain
+    cdef _c.fe_table c_table
+    cdef _c.fe_array c_out
+    cdef _c.fe_bags bags
+    cdef _c.fe_status status
+    if not are_plain_bounds(bounds) or not cnp.PyArray_CheckExact(table) or type(mode) is not str or mode not in MODES:
+        return None
+    if type(include_last_offset) is not bool:
+        return None
+    if packing is None and not init_table(&c_table, table):
+        return None
+    if packing is not None:
+        need_any_table(&c_table, table, packing, n_cols)
+    if not init_plain_ids(&plain, ids):
+        return None
+    bags.padding_row, bags.mode, bags.factors = -1, MODES[mode], NULL
+    if padding_idx is not None:
+        if type(padding_idx) is not int or not -c_table.n_rows <= padding_idx < c_table.n_rows:
+            return None
+        bags.padding_row = padding_idx % c_table.n_rows
+    if weights is not None:
+        if bags.mode == _c.FE_BAG_MAX or not are_plain_weights(weights, &plain, &c_table):
+            return None
+        bags.factors = <const char *>cnp.PyArray_DATA(weights)
+    cdef cnp.ndarray ends = plain_offsets(offsets, include_last_offset, &plain)
+    if ends is None:
+        return None
+    cdef cnp.npy_intp n_bags = cnp.PyArray_SIZE(ends) - 1
+    bags.offsets, bags.n_bags = <const int64_t *>cnp.PyArray_DATA(ends), n_bags
+    plain.n_dims, plain.shape[0], plain.shape[1] = 1, n_bags, c_table.n_cols
+    cdef cnp.ndarray result = plain_result(&plain, ids, table, packing, dtype, out)
+    if result is None or (weights is not None and not is_apart_from_array(result, weights)):
+        return None
+    need_rows(&c_out, result, &c_table, 1, &n_bags)
+    cdef _c.fe_stop stop = stop_for(plain.c.array.n_items, &c_table)
+    cdef bint is_new = out is None
+    with nogil:
+        status = fe.embedding_bag(&c_table, &plain.c, _c.FE_RAISE, &bags, &c_out, NULL, is_new, stop)
+    if status.code == _c.FE_STOPPED:
+        raise_status(status, (), None)
+    return result if status.code == _c.FE_OK else None
 
 
 cdef const int64_t *need_offsets(cnp.ndarray array, int64_t n_ids) except NULL:

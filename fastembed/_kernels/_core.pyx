@@ -287,7 +287,7 @@ cdef int signal_raised() noexcept with gil:
 
 cdef _c.fe_stop stop_for(int64_t n_items, const _c.fe_table *table) except? NULL:
     """What a long call asks now and then: the signal handlers, which run in the main thread."""
-    if n_items < LONG // (table.n_cols * 8 + 8):
+    if n_items < LONG // 8 // (table.n_cols + 1):
         return NULL
     return <_c.fe_stop>signal_raised if threading.main_thread().ident == PyThread_get_thread_ident() else NULL
 

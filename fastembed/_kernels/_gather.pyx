@@ -7,7 +7,7 @@ from ._core cimport (
     bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_results, need_rows_like,
     need_stored_table, need_table, raise_status, stop_for, width_of,
 )
-from ._lookups cimport PlainIds, init_plain_ids, plain_result
+from ._lookups cimport PlainIds, are_plain_bounds, init_plain_ids, plain_result
 
 import numpy as np
 
@@ -47,13 +47,13 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
         raise_status(status, (("id", ids, c_table.n_rows),), ids)
 
 
-def fast_gather_packed(cnp.ndarray table not None, packing not None, int64_t n_cols, cnp.dtype dtype not None, ids, out):
+def fast_gather_packed(cnp.ndarray table not None, packing not None, int64_t n_cols, cnp.dtype dtype not None, ids, out, bounds):
     """The result of a look-up in packed rows with bounds "raise", or None if its arguments need checks."""
     cdef PlainIds plain
     cdef _c.fe_table c_table
     cdef _c.fe_array rows
     cdef _c.fe_status status
-    if not init_plain_ids(&plain, ids):
+    if not are_plain_bounds(bounds) or not init_plain_ids(&plain, ids):
         return None
     plain.shape[plain.n_dims] = n_cols
     cdef cnp.ndarray result = plain_result(&plain, ids, table, packing, dtype, out)

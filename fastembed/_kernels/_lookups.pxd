@@ -23,3 +23,8 @@ cdef struct PlainIds:
 cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept
 cdef bint is_apart_from_array(cnp.ndarray out, cnp.ndarray array) noexcept
 cdef cnp.ndarray plain_result(PlainIds *plain, object ids, cnp.ndarray table, object packing, cnp.dtype dtype, object out)
+
+
+cdef inline bint are_plain_bounds(object bounds) except -1:
+    """Whether an id out of range is an error; a word that is none of the bounds is left to checks."""
+    return type(bounds) is str and bounds == "raise"

@@ -18,7 +18,7 @@ cdef extern from "numpy/arrayobject.h":
                                      const cnp.npy_intp *strides, void *data, int flags, void *parent)
 
 cdef enum:
-    SMALL = 65536  # bytes of rows for which releasing the GIL (50 ns) costs more than it gives
+    SMALL = 65536  # bytes of ids and rows for which releasing the GIL (50 ns) costs more than it gives
 
 cdef cnp.dtype FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
 cdef int64_t FAR = 1 << 62  # a start below it is far from where adding positions would overflow
@@ -33,8 +33,8 @@ cdef inline int64_t int64_of(object number) noexcept:
 
 
 cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept:
-    """Ids that are an int, a short list of ints, or an array of integers."""
-    cdef int k
+    """Ids that are an int, a short list of ints, or an array of integers, of 64 bits at most."""
+    cdef int k, overflow = 0
     cdef cnp.npy_intp n_items = 1, stride = sizeof(int64_t)
     if cnp.PyArray_CheckExact(ids):
         plain.n_dims = cnp.PyArray_NDIM(ids)
@@ -45,15 +45,17 @@ cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept:
         return True
     if PyLong_CheckExact(ids):
         plain.n_dims = 0
-        plain.values[0] = int64_of(ids)
+        plain.values[0] = PyLong_AsLongLongAndOverflow(ids, &overflow)
     elif type(ids) is list and PyList_GET_SIZE(ids) <= FEW_IDS:
         plain.n_dims = 1
         n_items = plain.shape[0] = PyList_GET_SIZE(ids)
         for k in range(n_items):
-            if not PyLong_CheckExact(<object>PyList_GET_ITEM(ids, k)):
+            if not PyLong_CheckExact(<object>PyList_GET_ITEM(ids, k)) or overflow:
                 return False
-            plain.values[k] = int64_of(<object>PyList_GET_ITEM(ids, k))
+            plain.values[k] = PyLong_AsLongLongAndOverflow(<object>PyList_GET_ITEM(ids, k), &overflow)
     else:
+        return False
+    if overflow:
         return False
     plain.c.type, plain.c.swapped = _c.FE_I64, False
     fe.array_init(&plain.c.array, <char *>plain.values, 1, <const int64_t *>&n_items, <const int64_t *>&stride)
@@ -86,12 +88,13 @@ cdef bint is_apart_from_table(cnp.ndarray out, const _c.fe_table *table) noexcep
 
 cdef bint is_apart_from_rows(cnp.ndarray out, cnp.ndarray rows) noexcept:
     """The same for a matrix whose rows have their elements side by side."""
+    if cnp.PyArray_NDIM(rows) != 2:  # the owner of the array has changed its shape
+        return False
     return is_apart(out, <char *>cnp.PyArray_DATA(rows), cnp.PyArray_DIM(rows, 0), cnp.PyArray_STRIDE(rows, 0),
                     cnp.PyArray_DIM(rows, 1) * cnp.PyArray_ITEMSIZE(rows))
 
 
 cdef bint is_apart_from_array(cnp.ndarray out, cnp.ndarray array) noexcept:
-    """The same for a contiguous array."""
     return is_apart(out, <char *>cnp.PyArray_DATA(array), 1, 0, cnp.PyArray_NBYTES(array))
 
 
@@ -160,7 +163,7 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
         return None
     fe.array_init(&rows, <char *>cnp.PyArray_DATA(result), 1, &n_items, <const int64_t *>&row_size)
     rows.dtype = wte.dtype
-    if n_items * row_size < SMALL:
+    if n_items * (row_size + sizeof(int64_t)) < SMALL:
         status = fe.gather_add(wte, &tokens.c, wpe, &positions, _c.FE_RAISE, &rows, is_new, NULL)
     else:
         stop = stop_for(n_items, wte)
@@ -173,28 +176,25 @@ cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_t
 
 cdef object gather_few(const _c.fe_table *wte, const int64_t *token_ids, int64_t n_ids, int n_dims, const _c.fe_table *wpe,
                        int64_t start):
-    """The result for a few tokens in a row (n_dims 1) or for one (n_dims 0); None for a bad id.
-
-    Most of the time it takes is that of the new array.
-    """
+    """The result for a few tokens in a row (n_dims 1) or for one (n_dims 0); None for a bad id."""
     cdef cnp.npy_intp shape[2]
     shape[0], shape[n_dims] = n_ids, wte.n_cols
     cdef cnp.ndarray result = new_rows(wte, n_dims + 1, shape)
     return result if fe.gather_add_few(wte, token_ids, n_ids, wpe, start, <char *>cnp.PyArray_DATA(result)) else None
 
 
-def fast_gather(table, ids, out):
+def fast_gather(table, ids, out, bounds):
     """The result of `gather` with bounds "raise", or None if its arguments need checks."""
     cdef _c.fe_table c_table
-    if not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
+    if not are_plain_bounds(bounds) or not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
         return None
     return gather_plain(&c_table, ids, NULL, 0, out)
 
 
-def fast_gather_add(wte, token_ids, wpe, position_ids, start, out):
+def fast_gather_add(wte, token_ids, wpe, position_ids, start, out, bounds):
     """The result of `gather_add` with bounds "raise", or None if its arguments need checks."""
     cdef _c.fe_table c_wte, c_wpe
-    if position_ids is not None or not PyLong_CheckExact(start):
+    if position_ids is not None or not PyLong_CheckExact(start) or not are_plain_bounds(bounds):
         return None
     if not cnp.PyArray_CheckExact(wte) or not cnp.PyArray_CheckExact(wpe):
         return None

@@ -9,11 +9,15 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def fast_gather(table: Any, ids: Any, out: Any) -> None:
+def fast_gather(*arguments: Any) -> None:
     """The reference has no fast path: every call takes the checks in Python."""
 
 
-def fast_gather_add(wte: Any, token_ids: Any, wpe: Any, position_ids: Any, start: Any, out: Any) -> None:
+def fast_gather_add(*arguments: Any) -> None:
+    """As `fast_gather`."""
+
+
+def fast_bag(*arguments: Any) -> None:
     """As `fast_gather`."""
 
 

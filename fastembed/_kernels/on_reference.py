@@ -19,6 +19,7 @@ from .disk_on_reference import DiskRows, HeldRows, disk_slot_size  # noqa: F401
 from .lookups_on_reference import (  # noqa: F401
     PairLookup,
     SingleLookup,
+    fast_bag,
     fast_gather,
     fast_gather_add,
     fast_gather_packed,

@@ -153,6 +153,18 @@ def bags(quick: bool) -> Iterator[Case]:
     yield from bags_of(uniform, 32)(quick)
 
 
+def few_bags(bits: int | None) -> Callable[[bool], Iterator[Case]]:
+    """Two bags of four ids; of a table that packing to so many bits does not change."""
+
+    def cases(quick: bool) -> Iterator[Case]:
+        inputs = _inputs((2, 4), 1_000, 64)
+        if bits is not None:
+            peers.round_to_levels(inputs.wte, bits)
+        yield Case("V 1,000, C 64, 2 bags of 4, " + ("float32" if bits is None else f"{bits} bits"), inputs)
+
+    return cases
+
+
 def bags_of(draw: Any, n_ids: int) -> Callable[[bool], Iterator[Case]]:
     """Bags of ``n_ids`` each."""
 

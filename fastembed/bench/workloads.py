@@ -95,6 +95,15 @@ _NAME = (17, 14, 18, 4, 0)  # "rosea"
 _ALL = (
     Workload("one-token", "emb(4, 2) in microgpt's tables", cases.microgpt(_NAME), token_answer, peers.ONE_TOKEN, False),
     Workload("one-name", "emb(ids) of a name of five letters", cases.microgpt(_NAME), forward_answer, peers.ONE_NAME, False),
+    Workload("few-bags", "the sums of two bags", cases.few_bags(None), peers.bag_answer("sum"), peers.FEW_BAGS, False),
+    Workload(
+        "few-bags-int8",
+        "the sums of two bags, 8 bits an element",
+        cases.few_bags(8),
+        peers.quantized_answer,
+        peers.FEW_PACKED_BAGS,
+        False,
+    ),
     Workload(
         "gpt2-forward-zipf",
         "token plus position rows, ids as in text, out=",

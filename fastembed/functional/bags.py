@@ -174,6 +174,11 @@ def embedding_bag(
     array([[4., 6.],
            [5., 7.]])
     """
+    if lengths is None and out_dtype is None and type(table) is np.ndarray:
+        options = mode, padding_idx, include_last_offset, out
+        result = kernels.fast_bag(table, None, 0, table.dtype, bounds, ids, offsets, per_sample_weights, *options)
+        if result is not None:
+            return result
     table = _checks.table("table", table)
     bags = check_bags(
         ids,

@@ -147,8 +147,8 @@ def gather(
            [1., 2.],
            [3., 4.]])
     """
-    if bounds == "raise" and out_dtype is None:
-        result = kernels.fast_gather(table, ids, out)
+    if out_dtype is None:
+        result = kernels.fast_gather(table, ids, out, bounds)
         if result is not None:
             return result
     bounds = _checks.bounds(bounds)
@@ -219,8 +219,8 @@ def gather_add(
     array([[3.5 , 4.5 ],
            [1.25, 2.25]])
     """
-    if bounds == "raise" and out_dtype is None:
-        result = kernels.fast_gather_add(wte, token_ids, wpe, position_ids, start, out)
+    if out_dtype is None:
+        result = kernels.fast_gather_add(wte, token_ids, wpe, position_ids, start, out, bounds)
         if result is not None:
             return result
     wte = _checks.table("wte", wte)

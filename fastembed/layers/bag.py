@@ -203,6 +203,11 @@ class EmbeddingBag(OneTable):
     ) -> tuple[Array, CallHandle]:
         """What a call of the layer returns, and a handle of this call. See `Embedding.call`."""
         weight = self.tables["weight"]
+        if self._fast_path and lengths is None and out_dtype is None:
+            options = self._mode, self._padding_idx, self._include_last_offset, out
+            at_once = kernels.fast_bag(weight, None, 0, weight.dtype, self._bounds, ids, offsets, per_sample_weights, *options)
+            if at_once is not None:
+                return at_once, self._handle(ids, offsets, per_sample_weights, lengths)
         bags = self._bags(ids, offsets, per_sample_weights, lengths)
         result = bag_ops.output_for(weight, bags, out, out_dtype)
         self.storage.prefetch(bags.ids, self._bounds)

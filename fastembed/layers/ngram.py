@@ -330,7 +330,7 @@ class PackedNgramEmbedding(Declared):
 
     @property
     def _result_dtype(self) -> np.dtype[Any]:
-        return np.dtype(getattr(self.table, "dtype", np.float32))
+        return self.table._dtype if isinstance(self.table, PackedRows) else np.dtype(getattr(self.table, "dtype", np.float32))
 
     def _output(self, out: Array | None, shape: tuple[int, ...], **read: Any) -> Array:
         if isinstance(self.table, PackedRows):

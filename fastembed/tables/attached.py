@@ -119,7 +119,7 @@ class AttachedTable(kernels.SingleLookup, RowCalls):
         self._segment = segment
         rows = None if segment is None else segment.rows
         self._fast_path = rows is not None and self._bounds == "raise" and not rows.is_replaced
-        self._held = (rows,)
+        self._held = None if rows is None else (rows,)
 
     @memory_errors()
     def _current(self) -> Segment:

@@ -59,10 +59,9 @@ class PackedRows(NamedRows):
 
     def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
         """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
-        if bounds == "raise":
-            result = kernels.fast_gather_packed(self._packed, self._packing, self._embedding_dim, self._dtype, ids, out)
-            if result is not None:
-                return result
+        at_once = kernels.fast_gather_packed(self._packed, self._packing, self._embedding_dim, self._dtype, ids, out, bounds)
+        if at_once is not None:
+            return at_once
         bounds = _checks.bounds(bounds)
         ids = _checks.id_array("id", ids, self.num_embeddings, bounds)
         result = self.output(out, (*ids.shape, self._embedding_dim), ids=ids)
@@ -74,6 +73,9 @@ class PackedRows(NamedRows):
 
     def _arrays_read(self) -> dict[str, Any]:
         return {"packed": self._packed, "scales": self._packing.scales}
+
+    def _bags_at_once(self, *arguments: Any) -> Array | None:
+        return kernels.fast_bag(self._packed, self._packing, self._embedding_dim, self._dtype, *arguments)
 
     def _look_up_bags(self, source: Any, bags: bag_ops.Bags, out: Array | None) -> Array:
         result = self.output(out, (len(bags.offsets) - 1, self._embedding_dim), ids=bags.ids, per_sample_weights=bags.weights)

@@ -101,6 +101,11 @@ class RowCalls(Declared):
 
         ``bounds`` is by default that of the table, which is "raise" unless it was made with one.
         """
+        of_bounds = self._bounds if bounds is None else bounds
+        if lengths is None:
+            result = self._bags_at_once(of_bounds, ids, offsets, per_sample_weights, mode, padding_idx, include_last_offset, out)
+            if result is not None:
+                return result
         source, n_rows = self._source()
         bags = bag_ops.check_bags(
             ids,
@@ -111,10 +116,14 @@ class RowCalls(Declared):
             mode=mode,
             padding_idx=padding_idx,
             include_last_offset=include_last_offset,
-            bounds=self._bounds if bounds is None else bounds,
+            bounds=of_bounds,
             lengths=lengths,
         )
         return self._look_up_bags(source, bags, out)
+
+    def _bags_at_once(self, *arguments: Any) -> Array | None:
+        """The result for bags that need no checks in Python, where C reads the table; else None."""
+        return None
 
     def gather_add(
         self,

@@ -281,6 +281,21 @@ def test_what_is_refused():
     assert not layer.has_grad
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+def test_rows_without_columns(dtype):
+    """A token has W rows of nothing: the result has no columns, from a call of any form."""
+    hash, _ = hashes()
+    layer = fe.NgramEmbedding(hash, np.zeros((V, 0), dtype_of(dtype)))
+    packed = fe.PackedNgramEmbedding(hash, fe.QuantizedEmbedding.from_float(np.zeros((V, 0), "f4")))
+    for each in (layer, packed):
+        assert each([1, 2]).shape == each([1, 2], [3, 4]).shape == each([1, 2], lengths=[2, 0]).shape == (2, 0)
+    assert [x.shape for x in fe.NgramEmbedding.look_up_layers([layer, packed], [1])] == [(1, 0), (1, 0)]
+    layer.backward(np.zeros((2, 0)), [1, 2])
+    assert layer.grads()["weight"].rows.shape[1] == 0
+    with pytest.raises(IndexError, match="token id 20 at position"):
+        layer([1, 20])
+
+
 @needs_c
 def test_the_kernels_refuse_arrays_that_do_not_match():
     from fastembed._kernels.backend import kernels

@@ -20,12 +20,14 @@ from .mapped import MAPPED, NGRAM_DISK, SHARED, SHARED_BESIDE, mapped_answer, ng
 from .norm import NORM, norm_answer
 from .quantized import QUANTIZED, quantized_answer, round_to_levels
 from .search import NEAREST, nearest_answer
-from .short import IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
+from .short import FEW_BAGS, FEW_PACKED_BAGS, IMPORT, ONE_NAME, ONE_TOKEN, POSITION, TOKEN
 from .step import STEP, long_run, long_run_answer, step_answer
 
 __all__ = [
     "BACKWARD",
     "BAGS",
+    "FEW_BAGS",
+    "FEW_PACKED_BAGS",
     "FORWARD",
     "FP8_ROW",
     "FRESH",

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from ... import TokenPositionEmbedding
+import numpy as np
+
+from ... import QuantizedEmbedding, TokenPositionEmbedding, embedding_bag
 from ..timing import Answer, Ready, ready_statement
 from .base import OURS, Contender, Inputs, contender
 
@@ -79,6 +82,60 @@ def _torch_name(inputs: Inputs) -> Ready:
 
 
 ONE_NAME = (_ours_name, _numpy_name, _numpy_name_take, _python_name, _torch_name)
+
+
+# ---- two bags of four ids, as a service looks up for one request ----
+
+
+def _few_bags(inputs: Inputs) -> dict[str, Any]:
+    """The table, the ids in one axis, and where each bag begins."""
+    ids = inputs.ids[0]
+    return {"table": inputs.wte, "ids": ids.reshape(-1), "offsets": np.arange(len(ids)) * ids.shape[1]}
+
+
+def _few_bags_of_torch(inputs: Inputs) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in _few_bags(inputs).items()}
+
+
+@contender(OURS, "embedding_bag")
+def _ours_bags(inputs: Inputs) -> Ready:
+    return ready_statement("bag(table, ids, offsets, mode='sum')", {"bag": embedding_bag, **_few_bags(inputs)})
+
+
+@contender("numpy", "add.reduceat")
+def _numpy_bags(inputs: Inputs) -> Ready:
+    return ready_statement("add(table[ids], offsets)", {"add": np.add.reduceat, **_few_bags(inputs)})
+
+
+@contender("torch", "F.embedding_bag")
+def _torch_bags(inputs: Inputs) -> Ready:
+    import torch
+
+    names = {"bag": torch.nn.functional.embedding_bag, **_few_bags_of_torch(inputs)}
+    return ready_statement("bag(ids, table, offsets, mode='sum')", names, number=5_000)
+
+
+FEW_BAGS = (_ours_bags, _numpy_bags, _torch_bags)
+
+
+@contender(OURS, "QuantizedEmbedding.bag")
+def _ours_packed_bags(inputs: Inputs) -> Ready:
+    names = _few_bags(inputs)
+    return ready_statement("bag(ids, offsets, mode='sum')", names | {"bag": QuantizedEmbedding.from_float(names["table"]).bag})
+
+
+@contender("torch", "ops.quantized")
+def _torch_packed_bags(inputs: Inputs) -> Ready:
+    import torch
+
+    ops, names = torch.ops.quantized, _few_bags_of_torch(inputs)
+    names |= {"packed": ops.embedding_bag_byte_prepack(names["table"]), "bag": ops.embedding_bag_byte_rowwise_offsets}
+    return ready_statement("bag(packed, ids, offsets, False, 0, False, None, None, False)", names, number=5_000)
+
+
+FEW_PACKED_BAGS = (_ours_packed_bags, _torch_packed_bags)
 
 
 def _import_of(peer: str, module: str) -> Contender:
