@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._messages import printable
+from .._messages import first_few, printable
+from ..io.disk import page_cache
 from .progress import with_bar
 from .streams import Output, UsageError
 
@@ -37,24 +39,39 @@ def _info(arguments: argparse.Namespace, out: Output) -> None:
         if len(tensor.shape) == 2 and tensor.row_size:
             n_rows, n_columns = tensor.shape
             a_row = f"{tensor.row_size:,} bytes a row, {_PAGE / tensor.row_size:.1f} rows a page"
-            size = f"{tensor.size / 1e9:.2f} GB"
+            size = f"{tensor.size / 1e9:.2f} GB" if tensor.size >= 1e7 else f"{tensor.size / 1e6:.2f} MB"
             out.show(f"{printable(name or path.name)}: {n_rows:,} x {n_columns:,} {tensor.format}, {a_row}, {size}")
-    found = _hash_in(path)
-    out.show(f"hash: {found if found is not None else 'none in the file'}")
+    layers = _layers_in(path)
+    for layer in layers:
+        out.show(f"hash{f' of layer {layer}' if len(layers) > 1 else ''}: {_hash_in(path, layer)}")
+    if not layers:
+        out.show("hash: none in the file")
 
 
-def _hash_in(path: Path) -> NgramHash | None:
-    """The hash that the metadata of a GGUF file describe."""
-    from ..functional.ngram.hash import NgramHash
+def _metadata(path: Path) -> dict[str, Any]:
+    """Those of a GGUF file; of other files none."""
     from ..io.formats.gguf_file import open_gguf
 
     with open(path, "rb") as file:
-        if file.read(4) != b"GGUF":
-            return None
+        is_gguf = file.read(4) == b"GGUF"
+    return dict(open_gguf(path).metadata) if is_gguf else {}
+
+
+def _layers_in(path: Path) -> list[Any]:
+    """The layers whose hash the metadata of a GGUF file describe."""
+    from ..functional.ngram.layouts import layers_of_gguf
+
+    return layers_of_gguf(_metadata(path))
+
+
+def _hash_in(path: Path, layer: Any) -> NgramHash:
+    """The hash of one of these layers."""
+    from ..functional.ngram.hash import NgramHash
+
     try:
-        return NgramHash.from_gguf(open_gguf(path).metadata)
-    except (KeyError, ValueError):
-        return None
+        return NgramHash.from_gguf(_metadata(path), layer)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the hash of layer {layer} in {path}: {error.args[0]}") from error
 
 
 def _bench(arguments: argparse.Namespace, out: Output) -> None:
@@ -65,7 +82,6 @@ def _bench(arguments: argparse.Namespace, out: Output) -> None:
 
 
 def _measure(arguments: argparse.Namespace, out: Output) -> None:
-    from ..io.disk import page_cache
     from ..io.disk.tensors import tensors_in
     from ..layers.ngram import PackedNgramEmbedding
 
@@ -80,12 +96,11 @@ def _measure(arguments: argparse.Namespace, out: Output) -> None:
         if name != "warm":
             for file in files:
                 page_cache.drop(file)
-        n_read = page_cache.n_bytes_read()
         with _table(arguments) as table:
-            layer = PackedNgramEmbedding(hash, table)
-            seconds, n_tokens = look_up(layer, batches, name)
-            of_system = _of_system(n_read, page_cache.n_bytes_read(), [page_cache.n_bytes_cached(file) for file in files])
-            out.show(f"{name + ':':12}{_rates(table, n_tokens * hash.width, seconds)}{of_system}")
+            meter = _Meter(table)
+            look_up(PackedNgramEmbedding(hash, table), batches, meter, name)
+            cached = [page_cache.n_bytes_cached(file) for file in files]
+            out.show(f"{name + ':':12}{meter.rates(hash.width)}{_of_page_cache(cached)}")
 
 
 def _tokens(path: str, most: int) -> Array:
@@ -118,9 +133,13 @@ def _hash_for(arguments: argparse.Namespace, path: Path, n_rows: int) -> tuple[N
         if arguments.layer is None:
             raise UsageError("--config needs --layer")
         return NgramHash.from_config(json.loads(Path(arguments.config).read_text()), arguments.layer), "hash of the config"
-    found = _hash_in(path)
-    if found is not None:
-        return found, "hash of the file"
+    layers = _layers_in(path)
+    if layers:
+        if arguments.layer is None and len(layers) > 1:
+            raise UsageError(f"--layer must be given, one of {first_few(list(map(str, layers)))}")
+        return _hash_in(path, layers[0] if arguments.layer is None else arguments.layer), "hash of the file"
+    if arguments.layer is not None:
+        raise UsageError(f"--layer needs --config, as there is no hash in {path}")
     n_heads = _HEADS * (_N - 1)
     if n_rows < n_heads:
         raise UsageError(f"a table must have {n_heads} rows at least, got {n_rows}")
@@ -129,50 +148,67 @@ def _hash_for(arguments: argparse.Namespace, path: Path, n_rows: int) -> tuple[N
     return NgramHash(multipliers, sizes, vocab_size=256, fill=0), "hash made for this table"
 
 
-def _in_turn(layer: PackedNgramEmbedding, batches: Sequence[Array], name: str) -> tuple[float, int]:
-    """Seconds and tokens: each batch when it is needed, so that what is not there is waited for."""
-    seconds = 0.0
+class _Meter:
+    """The seconds and tokens of calls, and what a table and the disk did during them."""
+
+    def __init__(self, table: DiskTable) -> None:
+        self._table = table
+        self._seconds, self._n_tokens, self._n_from_disk = 0.0, 0, 0
+        self._counts = np.zeros(4, np.int64)  # hits, misses, reads, bytes read
+        self._is_known = page_cache.n_bytes_read() is not None  # what came from the disk
+
+    def _counts_so_far(self) -> tuple[Array, int]:
+        found = self._table.statistics()
+        return np.array([found.hits, found.misses, found.reads, found.bytes_read]), page_cache.n_bytes_read() or 0
+
+    def time(self, call: Callable[[], Any], n_tokens: int) -> None:
+        """Make a call that looks up the rows of so many tokens."""
+        counts, n_from_disk = self._counts_so_far()
+        began = time.perf_counter()
+        call()
+        self._seconds += time.perf_counter() - began
+        self._n_tokens += n_tokens
+        counts_after, n_after = self._counts_so_far()
+        self._counts += counts_after - counts
+        self._n_from_disk += n_after - n_from_disk
+
+    def rates(self, width: int) -> str:
+        """What was measured, of tokens with so many rows."""
+        n_rows, found = self._n_tokens * width, self._table.statistics()
+        hits, misses, reads, bytes_read = self._counts.tolist()
+        way = f"{found.engine}, {'direct' if found.direct else 'page cache'}"
+        per_row = f"{n_rows / self._seconds:,.0f} rows/s, {self._seconds / n_rows * 1e9:,.0f} ns a row"
+        read = f"{bytes_read / 1e6:,.1f} MB in {reads:,} reads ({way})"
+        from_disk = f"; {self._n_from_disk / 1e6:,.1f} MB came from the disk" if self._is_known else ""
+        return f"{per_row}; {hits / max(hits + misses, 1):.1%} of the rows were there; {read}{from_disk}"
+
+
+def _in_turn(layer: PackedNgramEmbedding, batches: Sequence[Array], meter: _Meter, name: str) -> None:
+    """Each batch when it is needed, so that what is not there is waited for."""
     for batch in with_bar(batches, name):
-        began = time.perf_counter()
-        layer(batch)
-        seconds += time.perf_counter() - began
-    return seconds, sum(map(len, batches))
+        meter.time(functools.partial(layer, batch), len(batch))
 
 
-def _ahead(layer: PackedNgramEmbedding, batches: Sequence[Array], name: str) -> tuple[float, int]:
-    """The same, the next batch being asked for before one is looked up."""
-    seconds = 0.0
-    for k in with_bar(range(len(batches)), name):
-        began = time.perf_counter()
+def _ahead(layer: PackedNgramEmbedding, batches: Sequence[Array], meter: _Meter, name: str) -> None:
+    """The next batch is asked for before one is looked up."""
+
+    def call(k: int) -> None:
         if k + 1 < len(batches):
             layer.prefetch(batches[k + 1])
         layer(batches[k])
-        seconds += time.perf_counter() - began
-    return seconds, sum(map(len, batches))
+
+    for k in with_bar(range(len(batches)), name):
+        meter.time(functools.partial(call, k), len(batches[k]))
 
 
-def _again(layer: PackedNgramEmbedding, batches: Sequence[Array], name: str) -> tuple[float, int]:
-    """The same, of batches that have just been looked up."""
-    seconds = 0.0
+def _again(layer: PackedNgramEmbedding, batches: Sequence[Array], meter: _Meter, name: str) -> None:
+    """Batches that have just been looked up."""
     for batch in with_bar(batches[:20], name):
         layer(batch)
-        began = time.perf_counter()
-        layer(batch)
-        seconds += time.perf_counter() - began
-    return seconds, sum(map(len, batches[:20]))
+        meter.time(functools.partial(layer, batch), len(batch))
 
 
-def _rates(table: DiskTable, n_rows: int, seconds: float) -> str:
-    found = table.statistics()
-    n_ids = max(found.hits + found.misses, 1)
-    way = f"{found.engine}, {'direct' if found.direct else 'page cache'}"
-    per_row = f"{n_rows / seconds:,.0f} rows/s, {seconds / n_rows * 1e9:,.0f} ns a row"
-    read = f"{found.bytes_read / 1e6:,.1f} MB in {found.reads:,} reads ({way})"
-    return f"{per_row}; {found.hits / n_ids:.1%} of the rows were there; {read}"
-
-
-def _of_system(before: int | None, after: int | None, cached: Sequence[int | None]) -> str:
-    """What the system says of its reads, and of its page cache, as far as it says something."""
-    read = "" if before is None or after is None else f"; {(after - before) / 1e6:,.1f} MB came from the disk"
+def _of_page_cache(cached: Sequence[int | None]) -> str:
+    """What the system says of its page cache, as far as it says something."""
     found = [n_bytes for n_bytes in cached if n_bytes is not None]
-    return read + (f"; {sum(found) / 1e6:,.1f} MB of the file are in the page cache" if found else "")
+    return f"; {sum(found) / 1e6:,.1f} MB of the file are in the page cache" if found else ""

@@ -236,6 +236,21 @@ def of_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, A
     raise KeyError("the config has neither engram_layer_ids nor ple_layer_ids")
 
 
+def layers_of_gguf(metadata: Mapping[str, Any]) -> list[Any]:
+    """The layers that have a table, as the metadata of a GGUF file say; [] if none has."""
+    found = _tables_of(metadata, metadata["general.architecture"]) if "general.architecture" in metadata else None
+    return [] if found is None else found[2].tolist()
+
+
+def _tables_of(metadata: Mapping[str, Any], architecture: Any) -> tuple[str, str, Array] | None:
+    """The family of the tables, what their keys begin with, and the layers that have one."""
+    for family, key in (("engram", "layer_ids"), ("ple", "layers")):
+        prefix = f"{architecture}.{family}."
+        if prefix + key in metadata:
+            return family, prefix, np.asarray(metadata[prefix + key]).reshape(-1)
+    return None
+
+
 def of_gguf(metadata: Mapping[str, Any], layer: Any, cut: Any) -> dict[str, Any]:
     """The arguments of the hash of a layer, from the metadata of a GGUF file."""
     metadata = _checks.mapping("metadata", metadata)
@@ -244,12 +259,12 @@ def of_gguf(metadata: Mapping[str, Any], layer: Any, cut: Any) -> dict[str, Any]
         raise ValueError(
             f"general.architecture must be a name of at most {_MOST_CHARACTERS} characters, got {_checks.shown(architecture)}"
         )
-    for family, key in (("engram", "layer_ids"), ("ple", "layers")):
-        prefix = f"{architecture}.{family}."
-        if prefix + key in metadata:
-            arguments = _of_arrays(metadata, prefix, np.asarray(metadata[prefix + key]).reshape(-1), layer)
-            return arguments | (_engram_ends if family == "engram" else _ple_ends_of)(metadata, prefix, cut)
-    raise KeyError(f"the metadata have neither {architecture}.engram.layer_ids nor {architecture}.ple.layers")
+    found = _tables_of(metadata, architecture)
+    if found is None:
+        raise KeyError(f"the metadata have neither {architecture}.engram.layer_ids nor {architecture}.ple.layers")
+    family, prefix, layers = found
+    arguments = _of_arrays(metadata, prefix, layers, layer)
+    return arguments | (_engram_ends if family == "engram" else _ple_ends_of)(metadata, prefix, cut)
 
 
 def _engram_ends(metadata: Mapping[str, Any], prefix: str, cut: Any) -> dict[str, Any]:
