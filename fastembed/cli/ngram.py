@@ -132,7 +132,11 @@ def _hash_for(arguments: argparse.Namespace, path: Path, n_rows: int) -> tuple[N
     if arguments.config is not None:
         if arguments.layer is None:
             raise UsageError("--config needs --layer")
-        return NgramHash.from_config(json.loads(Path(arguments.config).read_text()), arguments.layer), "hash of the config"
+        try:
+            config = json.loads(Path(arguments.config).read_text())
+        except ValueError as error:  # no text, or no JSON
+            raise UsageError(f"--config: {arguments.config} is no JSON file: {error}") from error
+        return NgramHash.from_config(config, arguments.layer), "hash of the config"
     layers = _layers_in(path)
     if layers:
         if arguments.layer is None and len(layers) > 1:

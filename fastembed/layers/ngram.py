@@ -19,6 +19,7 @@ from ..functional.ngram.hash import NgramHash
 from ..tables.attribute import Declared
 from ..tables.packed import PackedRows
 from ..tables.storage import Storage
+from .bag import EmbeddingBag
 from .one_table import OneTable
 
 if TYPE_CHECKING:
@@ -111,7 +112,17 @@ class NgramEmbedding(OneTable):
         self, weight: Array, freeze: bool, trainable_rows: Any, storage: Storage | None = None, *, hash: NgramHash | None = None
     ) -> None:
         self._hash = _checked_hash(hash, len(weight))
+        if storage is not None and storage.is_mapped:
+            self._check_file(storage)
         super()._set_up(weight, freeze, trainable_rows, storage)
+
+    def _check_file(self, files: Any) -> None:
+        """ValueError if a mapped file was saved with another hash."""
+        from ..io import checkpoint
+        from .files import saved
+
+        if files.name:  # a .npy file says nothing of a hash
+            saved.check_digest(files.path, checkpoint.contents(files.path)[1], self._hash)
 
     @property
     def hash(self) -> NgramHash:
@@ -290,6 +301,8 @@ class PackedNgramEmbedding(Declared):
         for name in ("num_embeddings", "embedding_dim", "__call__"):
             if not hasattr(table, name):
                 raise TypeError(f"table must be a layer that returns rows for ids, got {_checks.shown(table)}, without {name}")
+        if isinstance(table, EmbeddingBag):
+            raise TypeError(f"table must be a layer that returns a row for each id, got {_checks.shown(table)}")
         self.hash, self.table = _checked_hash(hash, table.num_embeddings), table
 
     @property

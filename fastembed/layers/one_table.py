@@ -84,10 +84,7 @@ class OneTable(Shareable):
             Other options of the constructor, except ``dtype``, ``std`` and ``rng``; the padding row
             keeps its values.
         """
-        cls._check_options(options)
-        layer = cls.__new__(cls)
-        layer._set_up(_checks.table("array", array), freeze, trainable_rows, **options)
-        return layer
+        return cls._around(_checks.table("array", array), None, freeze, trainable_rows=trainable_rows, **options)
 
     _of_tables = from_pretrained
 
@@ -167,8 +164,7 @@ class OneTable(Shareable):
         path : path-like
             A new file: of the .npy format if the name ends so, else of the safetensors format. It
             appears once it is complete.
-        shape : tuple of int
-            (V, D)
+        shape : tuple of int, (V, D)
         dtype : {"float32", "float64", "float16", "bfloat16"}
         init : float or callable, optional
             The value of all elements; zeros take no space on the disk. Or a function that is called
@@ -207,6 +203,7 @@ class OneTable(Shareable):
         to = _checks.dtype(dtype)
         number = None if init is None or callable(init) else _checks.number("init", init, -math.inf, math.inf)
         draw = init if callable(init) else normal_rows(n_cols, std, rng) if init is None else None
+        cls._around(np.zeros((n_rows, 0), to), None, **options)  # what is refused, is before a file is there
 
         @own_floats
         def fill(first: int, end: int) -> Array | None:
@@ -222,14 +219,20 @@ class OneTable(Shareable):
         return cls._from_mapped(mapped.create(path, name, (n_rows, n_cols), to, fill), **options)
 
     @classmethod
-    def _from_mapped(cls, files: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
+    def _around(cls, table: Array, storage: Any, freeze: bool = False, *, trainable_rows: Any = None, **options: Any) -> Self:
+        """A layer with that table, which lies in that storage, or in memory."""
+        cls._check_options(options)
+        layer = cls.__new__(cls)
+        layer._set_up(table, freeze, trainable_rows, storage, **options)
+        return layer
+
+    @classmethod
+    def _from_mapped(cls, files: Any, freeze: bool = False, **options: Any) -> Self:
         """A layer around the table of open mapped files, which are closed if that fails."""
         from ..io.vectors import arrays
 
-        layer = cls.__new__(cls)
         try:
-            cls._check_options(options)
-            layer._set_up(files.table, freeze or files.mode == "r", trainable_rows, files, **options)
+            layer = cls._around(files.table, files, freeze or files.mode == "r", **options)
             layer._set_vocabulary(arrays.names_of_file(files.path, files.name, len(files.table)))
         except BaseException:
             files.close()

@@ -6,6 +6,7 @@ V: rows of the table; D: columns; S: the shape of the ids; N: ids; B: bags.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from .._memory import memory_errors
 from ..functional import bags as bag_ops
 from ..functional import lookup
 from ..functional.search.index import arithmetic_rows
+from ..io import checkpoint
 from ..io.disk.rows import CachedRows, CacheStatistics
 from ..io.disk.tensors import DiskTensor, names_of, rows_named, tensors_in
 from . import packed
@@ -43,7 +45,8 @@ class DiskTable(NamedRows):
         A safetensors file, the index of several (``model.safetensors.index.json``), a GGUF file or
         one of its parts, or a .npy file of floats.
     name : str or list of str, optional
-        The tensor, or several whose rows follow one another; by default the only one of two axes.
+        The tensor, or several whose rows follow one another; by default the only one of two axes. A
+        file of `PackedTable.save` needs none of these options: it says what its tensors are.
     cache_bytes : int
         The memory for rows that are at hand; beside it there are a few MB of buffers.
     embedding_dim : int, optional
@@ -106,6 +109,11 @@ class DiskTable(NamedRows):
         in_flight: int = 64,
     ) -> None:
         tensors = tensors_in(_checks.path("path", path))
+        if all(given is None for given in (name, embedding_dim, format, scales, block_size, scale_format)):
+            saved = _saved_options(tensors)
+            embedding_dim, format, block_size, scale_format = (saved.get(key) for key in packed.SAVED[:4])
+            name, scales = ("rows", "scales" if "scales" in tensors else None) if saved else (None, None)
+            dtype = saved.get("dtype") if dtype is None else dtype
         parts = [rows_named(tensors, name)] + ([] if scales is None else [rows_named(tensors, scales)])
         rows = parts[0][0]
         self._num_embeddings = sum(tensor.shape[0] for tensor in parts[0])
@@ -130,6 +138,8 @@ class DiskTable(NamedRows):
             sizes = kernels.packed_size(self._packing, self._embedding_dim)
             if sizes is None:
                 raise ValueError(f"embedding_dim must be a multiple of the block of {self.format}, got {self._embedding_dim}")
+            if len(parts) == 1:
+                packed.check_sizes(self._packing, self._embedding_dim, parts[0][0].row_size)
         needed = sizes if len(parts) > 1 else (sum(sizes),)
         for what, part, size in zip(("rows", "scales"), parts, needed, strict=False):
             if part[0].row_size != size:
@@ -251,6 +261,16 @@ class DiskTable(NamedRows):
     def __repr__(self) -> str:
         shape, closed = f"{self._num_embeddings}, {self._embedding_dim}", ", closed" if self._rows.is_closed else ""
         return f"DiskTable({shape}, format={self.format!r}, dtype={self._dtype.name!r}{closed})"
+
+
+def _saved_options(tensors: Mapping[str, DiskTensor]) -> dict[str, Any]:
+    """What a file of `PackedTable.save` says of its rows; {} for any other."""
+    rows = tensors.get("rows")
+    if rows is None or rows.format != "uint8":
+        return {}
+    description = checkpoint.contents(rows.path)[1]
+    is_saved = isinstance(description, dict) and description.get("kind") == packed.KIND
+    return description if is_saved else {}
 
 
 def _refuse_options(format: str, options: dict[str, Any]) -> None:

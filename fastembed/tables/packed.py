@@ -29,8 +29,8 @@ _FP8, _HALVES = ("float8_e4m3fn", "float8_e5m2"), ("float16", "bfloat16")
 FORMATS = (*_FP8, *_HALVES, "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k")
 _SCALES = {"ue8m0": "float8_e8m0fnu", "float32": "float32"}  # the dtype of each, beside uint8
 _FLOAT32 = np.dtype(np.float32)
-_KIND = "PackedTable"  # in the description of a checkpoint, with these options:
-_OPTIONS = ("embedding_dim", "format", "dtype", "block_size", "scale_format")
+KIND = "PackedTable"  # in the description of a checkpoint, with these options:
+SAVED = ("embedding_dim", "format", "block_size", "scale_format", "dtype")
 
 
 class PackedRows(NamedRows):
@@ -58,7 +58,10 @@ class PackedRows(NamedRows):
         return self._packed.nbytes + (0 if self._packing.scales is None else self._packing.scales.nbytes)
 
     def __call__(self, ids: ArrayLike, *, out: Array | None = None, bounds: str = "raise") -> Array:
-        """The rows of ``ids`` as float32, shape S + (D,). See `fastembed.gather`."""
+        """The rows of ``ids``, shape S + (D,), of float32 unless `dtype` says otherwise.
+
+        See `fastembed.gather`; ``out`` may be of float32, float16 or bfloat16.
+        """
         at_once = kernels.fast_gather_packed(self._packed, self._packing, self._embedding_dim, self._dtype, ids, out, bounds)
         if at_once is not None:
             return at_once
@@ -196,12 +199,11 @@ class PackedTable(PackedRows):
         sizes = kernels.packed_size(self._packing, self._embedding_dim)
         if sizes is None:
             raise ValueError(f"embedding_dim must be a multiple of the block of {format}, got {self._embedding_dim}")
-        of_elements, of_scales = sizes
-        if self._packing.scales is None:
-            of_elements += of_scales
-        else:
-            _checks.packed_table("scales", self._packing.scales, of_scales)
-        self._packed = _checks.packed_table("rows", _bytes_of("rows", rows, format), of_elements)
+        array = _bytes_of("rows", rows, format)
+        check_sizes(self._packing, self._embedding_dim, array.shape[-1] if array.ndim == 2 else None)
+        self._packed = _checks.packed_table("rows", array, sizes[0] + (sizes[1] if self._packing.scales is None else 0))
+        if self._packing.scales is not None:
+            _checks.packed_table("scales", self._packing.scales, sizes[1])
         if self._packing.scales is not None and len(self._packing.scales) != len(self._packed):
             raise ValueError(f"scales must be of {len(self._packed)} rows, got {len(self._packing.scales)}")
 
@@ -270,7 +272,7 @@ class PackedTable(PackedRows):
         from ..io import checkpoint
 
         tensors = {"rows": self._packed} | ({} if self.scales is None else {"scales": self.scales})
-        described = {"kind": _KIND, **self._options()} | self._described_names()
+        described = {"kind": KIND, **self._options()} | self._described_names()
         checkpoint.save(path, tensors | self._saved_names("rows"), described)
 
     @classmethod
@@ -279,12 +281,12 @@ class PackedTable(PackedRows):
         from ..io import checkpoint
 
         tensors, description = checkpoint.load(path)
-        if not isinstance(description, dict) or description.get("kind") != _KIND:
-            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}")
+        if not isinstance(description, dict) or description.get("kind") != KIND:
+            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {KIND}")
         try:
             return cls._from_saved(tensors, description, None)
         except (TypeError, ValueError) as error:
-            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {_KIND}: {error}") from error
+            raise checkpoint.CheckpointError(f"{os.fspath(path)} does not hold a {KIND}: {error}") from error
 
     @classmethod
     def _from_saved(cls, tensors: dict[str, Array], description: dict[str, Any], hash: None) -> Self:
@@ -293,7 +295,7 @@ class PackedTable(PackedRows):
         if not {"rows"} <= rows.keys() <= {"rows", "scales"}:
             raise ValueError(f"the tensors must be rows, and scales or not, got {_checks.first_few(sorted(rows))}")
         options = {name: value for name, value in description.items() if name not in ("kind", "unk")}
-        _checks.known_options(_KIND, options, _OPTIONS)
+        _checks.known_options(KIND, options, SAVED)
         arguments: dict[str, Any] = {**rows, **options}
         made = cls(**arguments)
         made._set_saved_names(tensors, "rows", description)
@@ -337,6 +339,10 @@ def packing_of(format: str, scales: Any, block_size: Any, scale_format: Any) -> 
     if n_block == 0:
         raise ValueError("block_size must be at least 1, got 0")
     array = None if scales is None else _checks.as_array("scales", scales)
+    if array is not None and array.ndim != 2:
+        raise ValueError(f"scales must have 2 axes (rows, scales of a row), got shape {array.shape}")
+    if array is not None and array.dtype.name not in ("uint8", *_SCALES.values()):
+        raise TypeError(f"scales must be uint8, float8_e8m0fnu or float32, got {_checks.shown(array.dtype, str)}")
     if scale_format is None:
         scale_format = "float32" if array is not None and array.dtype == _FLOAT32 else "ue8m0"
     scale_format = _checks.one_of("scale_format", scale_format, tuple(_SCALES))
@@ -354,3 +360,19 @@ def _bytes_of(name: str, value: Any, own: str) -> Array:
     if not _checks.is_readable_in_place(array, array.dtype):
         raise ValueError(f"{name} must have contiguous rows, got strides {_checks.shown(array.strides)}")
     return array.view(np.uint8) if array.ndim else array.reshape(1).view(np.uint8)
+
+
+def check_sizes(packing: Packing, n_cols: int, row_size: int | None) -> None:
+    """ValueError if a row of FP8 has other scales than one for each block, or lacks them."""
+    of_elements, of_scales = kernels.packed_size(packing, n_cols) or (0, 0)
+    if packing.scales is None and of_scales and row_size == of_elements:
+        raise ValueError(
+            f"rows must have {of_elements + of_scales} bytes each for {n_cols} columns, of which {of_scales} are scales, got "
+            f"{row_size}: scales= takes scales that lie apart"
+        )
+    item = 4 if packing.has_float_scales else 1
+    if packing.scales is not None and packing.scales.shape[-1] != of_scales:
+        raise ValueError(
+            f"scales must be {of_scales // item} for each row, one for each {packing.block_size} (block_size) of its {n_cols} "
+            f"elements, got {packing.scales.shape[-1] // item}"
+        )

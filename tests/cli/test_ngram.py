@@ -122,6 +122,7 @@ def test_the_hash_of_a_file_is_that_of_the_layer(folder):
         (["bench", "t.npy", "empty.txt"], "TEXT must have a byte at least, and empty.txt is empty"),
         (["bench", "t.npy", "no.txt"], "no.txt"),
         (["bench", "t.npy", "text.txt", "--config", "text.txt"], "--config needs --layer"),
+        (["bench", "t.npy", "text.txt", "--config", "text.txt", "--layer", "1"], "--config: text.txt is no JSON file: Expecting"),
         (["bench", "t.npy", "text.txt", "--layer", "1"], "--layer needs --config, as there is no hash in t.npy"),
         (["bench", "two.gguf", "text.txt", "--name", "rows"], "no tensor 'rows'"),
         (["info", "short.gguf"], "the hash of layer 1 in short.gguf: x.ple.head_offsets must have a number for each of 2 heads"),

@@ -315,6 +315,8 @@ def test_calls_that_are_refused(ids, given, error, text):
         (PLE, 3, None, ValueError, "layer must be one of 2, the ple_layer_ids; got 3"),
         (PLE, 2, [0], ValueError, "token_map is not for a config with ple_layer_ids"),
         ({**PLE, "seed": None}, 2, None, KeyError, "there is no seed"),
+        ({**PLE, "ngram_size": 1}, 2, None, ValueError, "ngram_size must be at least 2, got 1"),
+        ({**V41, "engram_vocab_size": [1000] * 3}, 1, [0], TypeError, "engram_vocab_size must be an integer"),
         (V41, 1, None, ValueError, "token_map must be given"),
         (V41, 1, [99092], ValueError, "token_map must be below engram_compressed_vocab_size, 99092; its largest is 99092"),
         (

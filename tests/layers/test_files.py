@@ -124,6 +124,10 @@ def test_a_hash_is_given_where_a_file_has_none(tmp_path):
     for wrong in (larger, other):
         with pytest.raises(ValueError, match=r"^hash must have the numbers of the one that .*ngram was saved with, got another"):
             fe.load(tmp_path / "ngram", hash=wrong)
+    for mode in ("r", "r+"):
+        with pytest.raises(ValueError, match=r"^hash must have the numbers of the one that .*ngram was saved with, got another"):
+            fe.NgramEmbedding.open(tmp_path / "ngram", mode, hash=other)
+        fe.NgramEmbedding.open(tmp_path / "ngram", mode, hash=HASH).close()
     changed(tmp_path / "ngram", hash_digest=...)  # a file of an earlier version
     assert fe.load(tmp_path / "ngram", hash=other).hash == other
     with pytest.raises(checkpoint.CheckpointError, match="the table must have the 198 rows that hash selects, got 48"):

@@ -273,6 +273,11 @@ def test_what_is_refused():
         ),
         (lambda: layer.backward(np.ones((2, 5)), [1, 2]), ValueError, r"dout must have shape \(2, 12\), got \(2, 5\)"),
         (lambda: layer.backward(np.ones((2, 12))), RuntimeError, "backward needs ids"),
+        (
+            lambda: fe.PackedNgramEmbedding(hashes()[0], fe.EmbeddingBag(V, D)),
+            TypeError,
+            "table must be a layer that returns a row for each id, got EmbeddingBag",
+        ),
         (lambda: layer.resize(16), ValueError, "n must be at least 17, the rows that the hash selects; got 16"),
     ):
         with pytest.raises(error, match=text):

@@ -234,6 +234,44 @@ def test_a_file_that_becomes_shorter_fails_the_rows_that_it_lacks(way, tmp_path)
         assert same_bits(found[1], array)
 
 
+def test_layers_write_nothing_if_one_cannot_read_its_rows(way, tmp_path):
+    hash = fe.NgramHash([3, 5], [[V // 2, V // 3]], vocab_size=50, fill=0)
+    rows = np.random.default_rng(0).standard_normal((V, 8)).astype("f4")
+    path, memory = save(tmp_path / "t.safetensors", wte=rows), fe.NgramEmbedding(hash, rows)
+    with fe.DiskTable(path, cache_bytes=SMALL, **way) as whole, fe.DiskTable(path, cache_bytes=SMALL, **way) as table:
+        layers = [memory, *(fe.PackedNgramEmbedding(hash, each) for each in (whole, table))]
+        ids, outs = [3, 4], [np.full((2, 16), 7, "f4") for _ in layers]
+        found = fe.NgramEmbedding.look_up_layers(layers, ids, outs=outs)
+        assert all(x is out and same_bits(x, memory(ids)) for x, out in zip(found, outs, strict=True))
+        for out in outs:
+            out[...] = 7
+        os.truncate(path, os.path.getsize(path) - rows.nbytes)
+        places = [np.full((40, 16), 7, "f4") for _ in layers]
+        with pytest.raises(CheckpointError, match="has become shorter"):
+            fe.NgramEmbedding.look_up_layers(layers, np.arange(5, 45), outs=places)
+        assert all((place == 7).all() for place in places)
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float16"}, {"block_size": 5}, {"scales": True}, {"format": "q8_0"}])
+def test_a_saved_packed_table_says_what_it_is(options, tmp_path):
+    rng, options = np.random.default_rng(0), {"format": "float8_e4m3fn", **options}
+    rows = rng.integers(0, 100, (V, 34 if options["format"] == "q8_0" else 32)).astype(np.uint8)
+    if options["format"] != "q8_0":
+        scales = rng.integers(120, 130, (V, -(-32 // options.get("block_size", 32)))).astype(np.uint8)
+        if options.pop("scales", False):
+            options["scales"] = scales
+        else:
+            rows = np.hstack([rows, scales])
+    memory = fe.PackedTable(rows, 32, **options)
+    memory.vocabulary = [f"row {k}" for k in range(V)]
+    memory.save(tmp_path / "t.safetensors")
+    with fe.DiskTable(tmp_path / "t.safetensors", cache_bytes=SMALL) as table:
+        assert (table.format, table.dtype) == (memory.format, memory.dtype)
+        assert same_bits(table[["row 3", "row 1"]], memory([3, 1]))
+    with pytest.raises(ValueError, match="format must be one of"):
+        fe.DiskTable(tmp_path / "t.safetensors", "rows")
+
+
 def test_a_closed_table(way, tmp_path):
     path, _ = rows_file(tmp_path / "t.npy")
     table = fe.DiskTable(path, cache_bytes=SMALL, **way)

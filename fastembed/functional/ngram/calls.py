@@ -79,7 +79,12 @@ def look_up_in_all(
             by_number.append((layer, hash.rows_of(sequences, before), by_row))
         else:
             in_place.append((hash.arguments, hash.heads, before, *table, by_row))
+    # A read from a file may fail after all checks: with several layers it comes before any writing.
+    staged = [np.empty_like(by_row) if len(layers) > 1 else by_row for _, _, by_row in by_number]
+    for (layer, rows, _), place in zip(by_number, staged, strict=True):
+        layer._look_up_rows(rows, place)
     kernels.ngram_gather(in_place, sequences.tokens, sequences.starts)
-    for layer, rows, by_row in by_number:
-        layer._look_up_rows(rows, by_row)
+    for (_, _, by_row), place in zip(by_number, staged, strict=True):
+        if place is not by_row:
+            by_row[...] = place
     return results

@@ -157,9 +157,9 @@ def engram_multipliers(layer: int, n_numbers: int, n: int, seed: Any) -> list[in
 
 def _of_engram_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, Any]:
     layers = _needed(config, "engram_layer_ids")
-    n = _checks.size("engram_max_ngram_size", _needed(config, "engram_max_ngram_size"))
+    n = _at_least_2("engram_max_ngram_size", config)
     n_numbers = _checks.size("engram_compressed_vocab_size", _needed(config, "engram_compressed_vocab_size"))
-    start = _needed(config, "engram_vocab_size")
+    start = positive("engram_vocab_size", _needed(config, "engram_vocab_size"))
     if tokens is None:
         raise ValueError("token_map must be given for a config with engram_compressed_vocab_size: it is not in the config")
     numbers = token_map(tokens)
@@ -180,6 +180,13 @@ def _of_engram_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dic
     }
 
 
+def _at_least_2(name: str, config: Mapping[str, Any]) -> int:
+    n = _checks.size(name, _needed(config, name))
+    if n < 2:
+        raise ValueError(f"{name} must be at least 2, got {n}")
+    return n
+
+
 # ---- PLE ----
 
 
@@ -193,7 +200,7 @@ def _split_mix(x: int) -> int:
 
 def _of_ple_config(config: Mapping[str, Any], layer: Any) -> dict[str, Any]:
     index = _index(layer, _needed(config, "ple_layer_ids"), "ple_layer_ids")
-    n = _checks.size("ngram_size", _needed(config, "ngram_size"))
+    n = _at_least_2("ngram_size", config)
     count = positive("heads_per_ngram", _needed(config, "heads_per_ngram"))
     vocab_size = _checks.size("vocab_size", _needed(config, "vocab_size"))
     bound = max(1, _INT64_MAX // max(vocab_size, 1) // 2)

@@ -42,6 +42,9 @@ class Sequences(NamedTuple):
         n_before = n - 1
         if before is None:
             before = np.full((len(self.starts) - 1, n_before), fill)
+        if self.shape == self.tokens.shape[:-1]:  # along the last axis
+            last = self.tokens[..., -n_before:].astype(np.int64)
+            return np.concatenate([before.reshape(*self.shape, n_before)[..., last.shape[-1] :], last], -1)
         places = self.starts[1:, None] - n_before + np.arange(n_before)
         in_sequence = places - self.starts[:-1, None]
         last = np.where(in_sequence < 0, np.take_along_axis(before, in_sequence % n_before, 1), 0)

@@ -92,9 +92,15 @@ def load(path: str | os.PathLike[str], *, hash: Any = None) -> Any:
         raise TypeError(f"the {kind.__name__} of {os.fspath(path)} {what}")
     if needs_hash:
         kind._check_hash(hash)
+    check_digest(path, described, hash)
+    return _made(path, kind, tensors, described, hash)
+
+
+def check_digest(path: str | os.PathLike[str], description: Any, hash: Any) -> None:
+    """ValueError if a file was saved with an NgramHash of other numbers."""
+    described = description if isinstance(description, dict) else {}
     if isinstance(hash, NgramHash) and described.get("hash_digest", hash.digest) != hash.digest:
         raise ValueError(f"hash must have the numbers of the one that {os.fspath(path)} was saved with, got another, {hash}")
-    return _made(path, kind, tensors, described, hash)
 
 
 def load_kind(path: str | os.PathLike[str], kind: Any) -> Any:

@@ -90,6 +90,16 @@ def test_what_create_refuses(path):
             fe.Embedding.create(other, *arguments)
     with pytest.raises(ValueError, match="padding_idx"):
         fe.Embedding.create(other, (V, D), padding_idx=V)
+    hash = fe.NgramHash([3, 5], [[V, 2]], vocab_size=9, fill=0)
+    for layer, error, options in (
+        (fe.Embedding, TypeError, {"nonsense": 1}),
+        (fe.Embedding, ValueError, {"max_norm": -1.0}),
+        (fe.EmbeddingBag, ValueError, {"mode": "most"}),
+        (fe.NgramEmbedding, TypeError, {}),
+        (fe.NgramEmbedding, ValueError, {"hash": hash}),
+    ):
+        with pytest.raises(error):
+            layer.create(other, (V, D), init=0, **options)
     for left in ("journal", "optimizer.json"):
         beside(other, left).touch()
         with pytest.raises(FileExistsError, match=left):
