@@ -4,10 +4,10 @@ from libc.stdint cimport int64_t
 
 from . cimport _c
 from ._core cimport (
-    bounds_of, fe, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_results, need_rows_like,
+    bounds_of, fe, init_table, need_any_table, need_ids, need_numbers, need_pair, need_positions, need_results, need_rows_like,
     need_stored_table, need_table, raise_status, stop_for, width_of,
 )
-from ._lookups cimport PlainIds, are_plain_bounds, init_plain_ids, plain_result
+from ._lookups cimport PlainIds, are_plain_bounds, gather_plain, init_start, init_plain_ids, plain_result
 
 import numpy as np
 
@@ -45,6 +45,27 @@ def gather(cnp.ndarray table not None, cnp.ndarray ids not None, cnp.ndarray out
         status = fe.gather(&c_table, &c_ids, c_bounds, &c_out, False, stop)
     if status.code != _c.FE_OK:
         raise_status(status, (("id", ids, c_table.n_rows),), ids)
+
+
+def fast_gather(table, ids, out, bounds):
+    """The result of `gather` with bounds "raise", or None if its arguments need checks."""
+    cdef _c.fe_table c_table
+    if not are_plain_bounds(bounds) or not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
+        return None
+    return gather_plain(&c_table, ids, NULL, 0, out)
+
+
+def fast_gather_add(wte, token_ids, wpe, position_ids, start, out, bounds):
+    """The result of `gather_add` with bounds "raise", or None if its arguments need checks."""
+    cdef _c.fe_table c_wte, c_wpe
+    cdef int64_t first
+    if position_ids is not None or not init_start(&first, start) or not are_plain_bounds(bounds):
+        return None
+    if not cnp.PyArray_CheckExact(wte) or not cnp.PyArray_CheckExact(wpe):
+        return None
+    if not init_table(&c_wte, wte) or not init_table(&c_wpe, wpe) or c_wte.dtype != c_wpe.dtype or c_wte.n_cols != c_wpe.n_cols:
+        return None
+    return gather_plain(&c_wte, token_ids, &c_wpe, first, out)
 
 
 def fast_gather_packed(cnp.ndarray table not None, packing not None, int64_t n_cols, cnp.dtype dtype not None, ids, out, bounds):

@@ -20,8 +20,10 @@ cdef struct PlainIds:
     int n_dims
     cnp.npy_intp shape[33]  # of the result: the ids' shape, and room for the columns
 
+cdef bint init_start(int64_t *first, object start) noexcept
 cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept
 cdef bint is_apart_from_array(cnp.ndarray out, cnp.ndarray array) noexcept
+cdef object gather_plain(const _c.fe_table *wte, object token_ids, const _c.fe_table *wpe, int64_t start, object out)
 cdef cnp.ndarray plain_result(PlainIds *plain, object ids, cnp.ndarray table, object packing, cnp.dtype dtype, object out)
 
 

@@ -32,6 +32,14 @@ cdef inline int64_t int64_of(object number) noexcept:
     return PyLong_AsLongLongAndOverflow(number, &overflow)
 
 
+cdef bint init_start(int64_t *first, object start) noexcept:
+    """An int from 0 on, as the position of the first token."""
+    if not PyLong_CheckExact(start):
+        return False
+    first[0] = int64_of(start)
+    return 0 <= first[0] < FAR
+
+
 cdef bint init_plain_ids(PlainIds *plain, object ids) noexcept:
     """Ids that are an int, a short list of ints, or an array of integers, of 64 bits at most."""
     cdef int k, overflow = 0
@@ -183,27 +191,6 @@ cdef object gather_few(const _c.fe_table *wte, const int64_t *token_ids, int64_t
     return result if fe.gather_add_few(wte, token_ids, n_ids, wpe, start, <char *>cnp.PyArray_DATA(result)) else None
 
 
-def fast_gather(table, ids, out, bounds):
-    """The result of `gather` with bounds "raise", or None if its arguments need checks."""
-    cdef _c.fe_table c_table
-    if not are_plain_bounds(bounds) or not cnp.PyArray_CheckExact(table) or not init_table(&c_table, table):
-        return None
-    return gather_plain(&c_table, ids, NULL, 0, out)
-
-
-def fast_gather_add(wte, token_ids, wpe, position_ids, start, out, bounds):
-    """The result of `gather_add` with bounds "raise", or None if its arguments need checks."""
-    cdef _c.fe_table c_wte, c_wpe
-    if position_ids is not None or not PyLong_CheckExact(start) or not are_plain_bounds(bounds):
-        return None
-    if not cnp.PyArray_CheckExact(wte) or not cnp.PyArray_CheckExact(wpe):
-        return None
-    if not init_table(&c_wte, wte) or not init_table(&c_wpe, wpe) or c_wte.dtype != c_wpe.dtype or c_wte.n_cols != c_wpe.n_cols:
-        return None
-    cdef int64_t first = int64_of(start)
-    return gather_plain(&c_wte, token_ids, &c_wpe, first, out) if 0 <= first < FAR else None
-
-
 # ---- layers ----
 
 cdef class HeldTable:
@@ -271,8 +258,8 @@ cdef class Lookup:
         of_layer.tp_vectorcall_offset = <char *>&self.vectorcall - <char *><PyObject *>self
         of_layer.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL  # CPython 3.11 does not inherit it
 
-    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
-        """The result of a call with these positional arguments, or None if it takes more than C."""
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, object start, object out):
+        """The result of a call with these arguments, or None if it takes more than C."""
         return None  # a class of layers has its own
 
     # What a layer refers to is read and set in critical sections, which are nothing where Python
@@ -285,9 +272,19 @@ cdef class Lookup:
 
 cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kwnames):
     cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf), k
-    cdef object result
-    if kwnames == NULL and self._fast_path and Py_TYPE(self).tp_call == self.tp_call:
-        result = self.look_up_fast(args, n_args)
+    cdef object result, name, start = None, out = None
+    cdef bint is_fast = self._fast_path and Py_TYPE(self).tp_call == self.tp_call
+    if kwnames != NULL and is_fast:
+        for k in range(len(<tuple>kwnames)):
+            name = <object>PyTuple_GET_ITEM(<tuple>kwnames, k)
+            if name == "start" and <object>args[n_args + k] is not None:
+                start = <object>args[n_args + k]
+            elif name == "out":
+                out = <object>args[n_args + k]
+            else:
+                is_fast = False
+    if is_fast:
+        result = self.look_up_fast(args, n_args, start, out)
         if result is not None:
             return result
     names = () if kwnames == NULL else <tuple>kwnames
@@ -308,12 +305,12 @@ cdef class SingleLookup(Lookup):
     def __cinit__(self):
         self.tp_call = (<PyTypeObject *>SingleLookup).tp_call
 
-    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, object start, object out):
         cdef object result
         cdef tuple tables = self.held_tables()
-        if n_args != 1 or tables is None:
+        if n_args != 1 or tables is None or start is not None:
             return None
-        result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, None)
+        result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, out)
         if result is not None and self.training:
             with cython.critical_section(self):
                 self._last_ids = (<object>args[0],)
@@ -345,21 +342,22 @@ cdef class PairLookup(Lookup):
         with cython.critical_section(self):
             self.token_ids, self.position_ids, self.start = (None, None, None) if value is None else value
 
-    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args):
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, object start, object out):
         cdef object result, position_ids = None
         cdef cnp.ndarray ids
         cdef tuple tables = self.held_tables()
-        cdef int64_t token
-        if tables is None:
+        cdef int64_t token, first = 0
+        if tables is None or (start is not None and not init_start(&first, start)):
             return None
         cdef const _c.fe_table *wte = table_of(tables, 0)
         cdef const _c.fe_table *wpe = table_of(tables, 1)
-        if n_args == 1 and is_few(<object>args[0]):
+        if n_args == 1 and out is None and is_few(<object>args[0]):
             ids = <cnp.ndarray>args[0]
-            result = gather_few(wte, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, wpe, 0)
+            result = gather_few(wte, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, wpe, first)
         elif n_args == 1:
-            result = gather_plain(wte, <object>args[0], wpe, 0, None)
-        elif n_args == 2 and PyLong_CheckExact(<object>args[0]) and PyLong_CheckExact(<object>args[1]):
+            result = gather_plain(wte, <object>args[0], wpe, first, out)
+        elif (n_args == 2 and start is None and out is None and PyLong_CheckExact(<object>args[0])
+                and PyLong_CheckExact(<object>args[1])):
             position_ids = <object>args[1]
             token = int64_of(<object>args[0])
             result = gather_few(wte, &token, 1, 0, wpe, int64_of(position_ids))
@@ -367,7 +365,7 @@ cdef class PairLookup(Lookup):
             return None
         if result is not None and self.training:
             with cython.critical_section(self):
-                self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, 0
+                self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, first
         return result
 
     def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None,

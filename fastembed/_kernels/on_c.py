@@ -20,6 +20,8 @@ from ._core import build_info, get_num_threads, in_default_floats, packed_size, 
 from ._disk import DiskRows, HeldRows, disk_slot_size
 from ._gather import (
     any_nonresident,
+    fast_gather,
+    fast_gather_add,
     fast_gather_packed,
     gather,
     gather_add,
@@ -30,7 +32,7 @@ from ._gather import (
     scatter_add,
     use_large_pages,
 )
-from ._lookups import PairLookup, SingleLookup, fast_gather, fast_gather_add, hold
+from ._lookups import PairLookup, SingleLookup, hold
 from ._losses import cross_entropy, logistic
 from ._ngram import fast_ngram_gather, ngram_gather, ngram_mixes, ngram_rows
 from ._shared import SharedMemory, SharedRows
