@@ -2,8 +2,6 @@ from typing import Any
 
 from .._typing import Array, DTypeLike
 
-def hold(*arrays: Array) -> tuple[object, ...] | None: ...
-
 class SingleLookup:
     training: bool
     _fast_path: bool

@@ -6,10 +6,10 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdint cimport int64_t, uint16_t
+from libc.stdint cimport int64_t
 
 from . cimport _c
-from ._core cimport bfloat16_type, fe, init_arange, init_ids, init_table, numpy_type, raise_status, stop_for
+from ._core cimport bfloat16_type, fe, init_arange, init_ids, numpy_type, raise_status, stop_for
 
 cnp.import_array()
 
@@ -197,37 +197,6 @@ cdef class HeldTable:
     """Declared in _lookups.pxd."""
 
 
-cdef class HeldArray(HeldTable):
-    """An array as a table, kept in place by a typed memoryview."""
-    cdef const float[:, :] f32
-    cdef const double[:, :] f64
-    cdef const uint16_t[:, :] halves
-
-
-cdef HeldArray held(cnp.ndarray array):
-    """None for a table that C cannot read in place."""
-    cdef HeldArray table = HeldArray()
-    if not init_table(&table.c, array):
-        return None
-    if table.c.dtype == _c.FE_F32:
-        table.f32 = array
-    elif table.c.dtype == _c.FE_F64:
-        table.f64 = array
-    else:
-        table.halves = array.view("u2")  # bfloat16 has no buffer
-    return table
-
-
-def hold(*arrays):
-    """Tables for the fast path of a layer; None if C cannot read all of them in place."""
-    # No comprehension: in Cython 3.3 one that cannot grow for want of memory frees its item twice.
-    cdef list tables = [None] * len(arrays)
-    cdef Py_ssize_t k
-    for k in range(len(arrays)):
-        tables[k] = held(arrays[k])
-    return None if None in tables else tuple(tables)
-
-
 # A call of an object of a cdef class makes a tuple of its arguments, which Cython then parses: that
 # is 40 of 110 ns for one token. The vectorcall protocol does without. Cython has no syntax for it,
 # so the slots are set by hand. A class that overrides __call__ has another tp_call, which is called
@@ -258,8 +227,8 @@ cdef class Lookup:
         of_layer.tp_vectorcall_offset = <char *>&self.vectorcall - <char *><PyObject *>self
         of_layer.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL  # CPython 3.11 does not inherit it
 
-    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, object start, object out):
-        """The result of a call with these arguments, or None if it takes more than C."""
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, PyObject *start, PyObject *out):
+        """The result of a call with these arguments (NULL: not given), or None if it takes more than C."""
         return None  # a class of layers has its own
 
     # What a layer refers to is read and set in critical sections, which are nothing where Python
@@ -270,25 +239,32 @@ cdef class Lookup:
             return self._held
 
 
+cdef object look_up_named(Lookup self, PyObject **args, Py_ssize_t n_args, tuple names):
+    """The same with named arguments behind the others."""
+    cdef object name
+    cdef PyObject *start = NULL
+    cdef PyObject *out = NULL
+    for name in names:
+        if name == "start":
+            start = args[n_args]
+        elif name == "out":
+            out = args[n_args]
+        else:
+            return None
+        args += 1
+    return self.look_up_fast(args - len(names), n_args, start, out)
+
+
 cdef object vectorcall(Lookup self, PyObject **args, size_t nargsf, PyObject *kwnames):
     cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf), k
-    cdef object result, name, start = None, out = None
-    cdef bint is_fast = self._fast_path and Py_TYPE(self).tp_call == self.tp_call
-    if kwnames != NULL and is_fast:
-        for k in range(len(<tuple>kwnames)):
-            name = <object>PyTuple_GET_ITEM(<tuple>kwnames, k)
-            if name == "start" and <object>args[n_args + k] is not None:
-                start = <object>args[n_args + k]
-            elif name == "out":
-                out = <object>args[n_args + k]
-            else:
-                is_fast = False
-    if is_fast:
-        result = self.look_up_fast(args, n_args, start, out)
+    cdef object result
+    if self._fast_path and Py_TYPE(self).tp_call == self.tp_call:
+        result = (self.look_up_fast(args, n_args, NULL, NULL) if kwnames == NULL
+                  else look_up_named(self, args, n_args, <tuple>kwnames))
         if result is not None:
             return result
     names = () if kwnames == NULL else <tuple>kwnames
-    cdef list values = [None] * (n_args + len(names))  # as in `hold`
+    cdef list values = [None] * (n_args + len(names))  # as in `hold` of _shared.pyx
     for k in range(n_args + len(names)):
         values[k] = <object>args[k]
     return Py_TYPE(self).tp_call(self, tuple(values[:n_args]), dict(zip(names, values[n_args:])))
@@ -305,12 +281,12 @@ cdef class SingleLookup(Lookup):
     def __cinit__(self):
         self.tp_call = (<PyTypeObject *>SingleLookup).tp_call
 
-    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, object start, object out):
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, PyObject *start, PyObject *out):
         cdef object result
         cdef tuple tables = self.held_tables()
-        if n_args != 1 or tables is None or start is not None:
+        if n_args != 1 or tables is None or start != NULL:
             return None
-        result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, out)
+        result = gather_plain(table_of(tables, 0), <object>args[0], NULL, 0, None if out == NULL else <object>out)
         if result is not None and self.training:
             with cython.critical_section(self):
                 self._last_ids = (<object>args[0],)
@@ -342,21 +318,21 @@ cdef class PairLookup(Lookup):
         with cython.critical_section(self):
             self.token_ids, self.position_ids, self.start = (None, None, None) if value is None else value
 
-    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, object start, object out):
+    cdef object look_up_fast(self, PyObject **args, Py_ssize_t n_args, PyObject *start, PyObject *out):
         cdef object result, position_ids = None
         cdef cnp.ndarray ids
         cdef tuple tables = self.held_tables()
         cdef int64_t token, first = 0
-        if tables is None or (start is not None and not init_start(&first, start)):
+        if tables is None or (start != NULL and not init_start(&first, <object>start)):
             return None
         cdef const _c.fe_table *wte = table_of(tables, 0)
         cdef const _c.fe_table *wpe = table_of(tables, 1)
-        if n_args == 1 and out is None and is_few(<object>args[0]):
+        if n_args == 1 and out == NULL and is_few(<object>args[0]):
             ids = <cnp.ndarray>args[0]
             result = gather_few(wte, <int64_t *>cnp.PyArray_DATA(ids), cnp.PyArray_DIM(ids, 0), 1, wpe, first)
         elif n_args == 1:
-            result = gather_plain(wte, <object>args[0], wpe, first, out)
-        elif (n_args == 2 and start is None and out is None and PyLong_CheckExact(<object>args[0])
+            result = gather_plain(wte, <object>args[0], wpe, first, None if out == NULL else <object>out)
+        elif (n_args == 2 and start == NULL and out == NULL and PyLong_CheckExact(<object>args[0])
                 and PyLong_CheckExact(<object>args[1])):
             position_ids = <object>args[1]
             token = int64_of(<object>args[0])
@@ -365,7 +341,8 @@ cdef class PairLookup(Lookup):
             return None
         if result is not None and self.training:
             with cython.critical_section(self):
-                self.token_ids, self.position_ids, self.start = <object>args[0], position_ids, first
+                self.token_ids, self.position_ids = <object>args[0], position_ids
+                self.start = 0 if start == NULL else <object>start
         return result
 
     def __call__(self, token_ids, position_ids=None, *, start=0, lengths=None, mask=None, type_ids=None, out=None,

@@ -1,9 +1,10 @@
-# The memory of a shared table: its rows, their versions, its journal.
+# The memory of tables: what layers hold theirs by; of a shared table its rows, their versions, its
+# journal.
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from . cimport _c
-from ._core cimport bounds_of, fe, need_ids, need_numbers, need_rows_like, need_stored_table, raise_status, stop_for
+from ._core cimport bounds_of, fe, init_table, need_ids, need_numbers, need_rows_like, need_stored_table, raise_status, stop_for
 from ._lookups cimport HeldTable
 
 cnp.import_array()
@@ -11,6 +12,37 @@ cnp.import_array()
 cdef extern from "Python.h":
     int PyBuffer_FillInfo(Py_buffer *buffer, object owner, void *data, Py_ssize_t size, bint is_readonly, int flags) except -1
     object PyErr_SetFromErrno(object error)  # which it raises
+
+
+cdef class HeldArray(HeldTable):
+    """An array as a table, kept in place by a typed memoryview."""
+    cdef const float[:, :] f32
+    cdef const double[:, :] f64
+    cdef const uint16_t[:, :] halves
+
+
+cdef HeldArray held(cnp.ndarray array):
+    """None for a table that C cannot read in place."""
+    cdef HeldArray table = HeldArray()
+    if not init_table(&table.c, array):
+        return None
+    if table.c.dtype == _c.FE_F32:
+        table.f32 = array
+    elif table.c.dtype == _c.FE_F64:
+        table.f64 = array
+    else:
+        table.halves = array.view("u2")  # bfloat16 has no buffer
+    return table
+
+
+def hold(*arrays):
+    """Tables for the fast path of a layer; None if C cannot read all of them in place."""
+    # No comprehension: in Cython 3.3 one that cannot grow for want of memory frees its item twice.
+    cdef list tables = [None] * len(arrays)
+    cdef Py_ssize_t k
+    for k in range(len(arrays)):
+        tables[k] = held(arrays[k])
+    return None if None in tables else tuple(tables)
 
 
 cdef class SharedMemory:

@@ -32,10 +32,10 @@ from ._gather import (
     scatter_add,
     use_large_pages,
 )
-from ._lookups import PairLookup, SingleLookup, hold
+from ._lookups import PairLookup, SingleLookup
 from ._losses import cross_entropy, logistic
 from ._ngram import fast_ngram_gather, ngram_gather, ngram_mixes, ngram_rows
-from ._shared import SharedMemory, SharedRows
+from ._shared import SharedMemory, SharedRows, hold
 from ._text import hash_string, parse_lines
 from ._updates import N_SCALARS, LazyTable, add_rows, sort_rows
 from ._xla import xla_handlers

@@ -203,7 +203,7 @@ class OneTable(Shareable):
         to = _checks.dtype(dtype)
         number = None if init is None or callable(init) else _checks.number("init", init, -math.inf, math.inf)
         draw = init if callable(init) else normal_rows(n_cols, std, rng) if init is None else None
-        cls._around(np.zeros((n_rows, 0), to), None, **options)  # what is refused, is before a file is there
+        cls._around(np.zeros((min(n_rows, 1 << 56), 0), to), None, **options)  # refuses before a file is there
 
         @own_floats
         def fill(first: int, end: int) -> Array | None:
