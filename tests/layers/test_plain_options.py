@@ -1,5 +1,7 @@
 """Calls of layers with ``out`` and ``start``: by C at once as by the way of all other calls."""
 
+import signal
+
 import numpy as np
 import pytest
 from common import needs_c, same_bits
@@ -69,3 +71,23 @@ def test_the_start_of_a_plain_call_is_remembered():
     for name, grad in other.grads().items():
         assert layer.grads()[name].ids.tolist() == grad.ids.tolist()
         assert same_bits(layer.grads()[name].rows, grad.rows)
+
+
+@needs_c
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends a signal")
+def test_a_look_up_without_columns_can_be_interrupted():
+    """Of so many ids that it would take an hour."""
+
+    def on_alarm(*_):
+        raise InterruptedError("the timer")
+
+    table, ids = np.zeros((3, 0), np.float32), np.broadcast_to(np.int64(0), (2**40,))
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        for call in (lambda: fe.gather(table, ids), lambda: fe.Embedding.from_pretrained(table)(ids)):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(InterruptedError, match="the timer"):
+                call()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
