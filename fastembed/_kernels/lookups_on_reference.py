@@ -13,20 +13,7 @@ def fast_gather(*arguments: Any) -> None:
     """The reference has no fast path: every call takes the checks in Python."""
 
 
-def fast_gather_add(*arguments: Any) -> None:
-    """As `fast_gather`."""
-
-
-def fast_bag(*arguments: Any) -> None:
-    """As `fast_gather`."""
-
-
-def fast_gather_packed(*arguments: Any) -> None:
-    """As `fast_gather`."""
-
-
-def fast_ngram_gather(*arguments: Any) -> None:
-    """As `fast_gather`."""
+fast_bag = fast_gather_add = fast_gather_packed = fast_ngram_gather = fast_gather
 
 
 def hold(*arrays: Array) -> None:

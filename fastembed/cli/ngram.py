@@ -32,6 +32,7 @@ def ngram(arguments: argparse.Namespace, out: Output) -> None:
 
 
 def _info(arguments: argparse.Namespace, out: Output) -> None:
+    from ..functional.ngram.layouts import layers_of_gguf
     from ..io.disk.tensors import tensors_in
 
     path = Path(arguments.file)
@@ -41,9 +42,10 @@ def _info(arguments: argparse.Namespace, out: Output) -> None:
             a_row = f"{tensor.row_size:,} bytes a row, {_PAGE / tensor.row_size:.1f} rows a page"
             size = f"{tensor.size / 1e9:.2f} GB" if tensor.size >= 1e7 else f"{tensor.size / 1e6:.2f} MB"
             out.show(f"{printable(name or path.name)}: {n_rows:,} x {n_columns:,} {tensor.format}, {a_row}, {size}")
-    layers = _layers_in(path)
+    metadata = _metadata(path)
+    layers = layers_of_gguf(metadata)
     for layer in layers:
-        out.show(f"hash{f' of layer {layer}' if len(layers) > 1 else ''}: {_hash_in(path, layer)}")
+        out.show(f"hash{f' of layer {layer}' if len(layers) > 1 else ''}: {_hash_in(path, metadata, layer)}")
     if not layers:
         out.show("hash: none in the file")
 
@@ -57,19 +59,12 @@ def _metadata(path: Path) -> dict[str, Any]:
     return dict(open_gguf(path).metadata) if is_gguf else {}
 
 
-def _layers_in(path: Path) -> list[Any]:
-    """The layers whose hash the metadata of a GGUF file describe."""
-    from ..functional.ngram.layouts import layers_of_gguf
-
-    return layers_of_gguf(_metadata(path))
-
-
-def _hash_in(path: Path, layer: Any) -> NgramHash:
-    """The hash of one of these layers."""
+def _hash_in(path: Path, metadata: dict[str, Any], layer: Any) -> NgramHash:
+    """The hash that the metadata of a file describe for a layer."""
     from ..functional.ngram.hash import NgramHash
 
     try:
-        return NgramHash.from_gguf(_metadata(path), layer)
+        return NgramHash.from_gguf(metadata, layer)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the hash of layer {layer} in {path}: {error.args[0]}") from error
 
@@ -128,6 +123,7 @@ def _table(arguments: argparse.Namespace) -> DiskTable:
 def _hash_for(arguments: argparse.Namespace, path: Path, n_rows: int) -> tuple[NgramHash, str]:
     """The hash of a table, and where it comes from."""
     from ..functional.ngram.hash import NgramHash
+    from ..functional.ngram.layouts import layers_of_gguf
 
     if arguments.config is not None:
         if arguments.layer is None:
@@ -137,11 +133,12 @@ def _hash_for(arguments: argparse.Namespace, path: Path, n_rows: int) -> tuple[N
         except ValueError as error:  # no text, or no JSON
             raise UsageError(f"--config: {arguments.config} is no JSON file: {error}") from error
         return NgramHash.from_config(config, arguments.layer), "hash of the config"
-    layers = _layers_in(path)
+    metadata = _metadata(path)
+    layers = layers_of_gguf(metadata)
     if layers:
         if arguments.layer is None and len(layers) > 1:
             raise UsageError(f"--layer must be given, one of {first_few(list(map(str, layers)))}")
-        return _hash_in(path, layers[0] if arguments.layer is None else arguments.layer), "hash of the file"
+        return _hash_in(path, metadata, layers[0] if arguments.layer is None else arguments.layer), "hash of the file"
     if arguments.layer is not None:
         raise UsageError(f"--layer needs --config, as there is no hash in {path}")
     n_heads = _HEADS * (_N - 1)

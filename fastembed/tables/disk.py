@@ -135,11 +135,9 @@ class DiskTable(NamedRows):
         """ValueError unless the parts of a row have the bytes of the format, for as many rows."""
         sizes: Any = (self._embedding_dim * self._dtype.itemsize, 0)
         if self._packing is not None:
-            sizes = kernels.packed_size(self._packing, self._embedding_dim)
-            if sizes is None:
-                raise ValueError(f"embedding_dim must be a multiple of the block of {self.format}, got {self._embedding_dim}")
+            sizes = packed.row_sizes(self._packing, self._embedding_dim)
             if len(parts) == 1:
-                packed.check_sizes(self._packing, self._embedding_dim, parts[0][0].row_size)
+                packed.check_scales(self._packing, self._embedding_dim, sizes, parts[0][0].row_size)
         needed = sizes if len(parts) > 1 else (sum(sizes),)
         for what, part, size in zip(("rows", "scales"), parts, needed, strict=False):
             if part[0].row_size != size:

@@ -196,11 +196,9 @@ class PackedTable(PackedRows):
         self._embedding_dim = columns("embedding_dim", embedding_dim)
         self._dtype = packed_dtype(dtype)
         self._packing = packing_of(_checks.one_of("format", format, FORMATS), scales, block_size, scale_format)
-        sizes = kernels.packed_size(self._packing, self._embedding_dim)
-        if sizes is None:
-            raise ValueError(f"embedding_dim must be a multiple of the block of {format}, got {self._embedding_dim}")
+        sizes = row_sizes(self._packing, self._embedding_dim)
         array = _bytes_of("rows", rows, format)
-        check_sizes(self._packing, self._embedding_dim, array.shape[-1] if array.ndim == 2 else None)
+        check_scales(self._packing, self._embedding_dim, sizes, array.shape[-1] if array.ndim == 2 else None)
         self._packed = _checks.packed_table("rows", array, sizes[0] + (sizes[1] if self._packing.scales is None else 0))
         if self._packing.scales is not None:
             _checks.packed_table("scales", self._packing.scales, sizes[1])
@@ -362,9 +360,17 @@ def _bytes_of(name: str, value: Any, own: str) -> Array:
     return array.view(np.uint8) if array.ndim else array.reshape(1).view(np.uint8)
 
 
-def check_sizes(packing: Packing, n_cols: int, row_size: int | None) -> None:
+def row_sizes(packing: Packing, n_cols: int) -> tuple[int, int]:
+    """The bytes of the elements and of the scales of a row; ValueError if none has ``n_cols``."""
+    sizes = kernels.packed_size(packing, n_cols)
+    if sizes is None:
+        raise ValueError(f"embedding_dim must be a multiple of the block of {packing.format}, got {n_cols}")
+    return sizes
+
+
+def check_scales(packing: Packing, n_cols: int, sizes: tuple[int, int], row_size: int | None) -> None:
     """ValueError if a row of FP8 has other scales than one for each block, or lacks them."""
-    of_elements, of_scales = kernels.packed_size(packing, n_cols) or (0, 0)
+    of_elements, of_scales = sizes
     if packing.scales is None and of_scales and row_size == of_elements:
         raise ValueError(
             f"rows must have {of_elements + of_scales} bytes each for {n_cols} columns, of which {of_scales} are scales, got "

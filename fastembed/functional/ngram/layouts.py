@@ -61,11 +61,11 @@ def token(name: str, value: Any, n_tokens: int) -> int:
     return number
 
 
-def positive(name: str, value: Any) -> int:
-    """A number of things, at least 1."""
+def positive(name: str, value: Any, least: int = 1) -> int:
+    """A number of things, at least 1 or ``least``."""
     number = _checks.size(name, value)
-    if number == 0:
-        raise ValueError(f"{name} must be at least 1, got 0")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
 
 
@@ -157,7 +157,7 @@ def engram_multipliers(layer: int, n_numbers: int, n: int, seed: Any) -> list[in
 
 def _of_engram_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dict[str, Any]:
     layers = _needed(config, "engram_layer_ids")
-    n = _at_least_2("engram_max_ngram_size", config)
+    n = positive("engram_max_ngram_size", _needed(config, "engram_max_ngram_size"), 2)
     n_numbers = _checks.size("engram_compressed_vocab_size", _needed(config, "engram_compressed_vocab_size"))
     start = positive("engram_vocab_size", _needed(config, "engram_vocab_size"))
     if tokens is None:
@@ -180,13 +180,6 @@ def _of_engram_config(config: Mapping[str, Any], layer: Any, tokens: Any) -> dic
     }
 
 
-def _at_least_2(name: str, config: Mapping[str, Any]) -> int:
-    n = _checks.size(name, _needed(config, name))
-    if n < 2:
-        raise ValueError(f"{name} must be at least 2, got {n}")
-    return n
-
-
 # ---- PLE ----
 
 
@@ -200,7 +193,7 @@ def _split_mix(x: int) -> int:
 
 def _of_ple_config(config: Mapping[str, Any], layer: Any) -> dict[str, Any]:
     index = _index(layer, _needed(config, "ple_layer_ids"), "ple_layer_ids")
-    n = _at_least_2("ngram_size", config)
+    n = positive("ngram_size", _needed(config, "ngram_size"), 2)
     count = positive("heads_per_ngram", _needed(config, "heads_per_ngram"))
     vocab_size = _checks.size("vocab_size", _needed(config, "vocab_size"))
     bound = max(1, _INT64_MAX // max(vocab_size, 1) // 2)
